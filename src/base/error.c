@@ -1,0 +1,124 @@
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const phase_names[] = {
+    [MVM_PHASE_NONE] = "",
+    [MVM_PHASE_USAGE] = "usage",
+    [MVM_PHASE_CONFIG] = "config",
+    [MVM_PHASE_BUILDER_BOOTSTRAP] = "builder-bootstrap",
+    [MVM_PHASE_NIX_EVAL] = "nix-eval",
+    [MVM_PHASE_NIX_BUILD] = "nix-build",
+    [MVM_PHASE_ARTIFACT_EXTRACTION] = "artifact-extraction",
+    [MVM_PHASE_RUNTIME_BACKEND] = "runtime-backend",
+};
+_Static_assert(ARRAY_SIZE(phase_names) == MVM_PHASE_COUNT, "every phase has a name");
+
+const char *mvm_phase_name(enum mvm_phase phase)
+{
+    return (unsigned)phase < MVM_PHASE_COUNT ? phase_names[phase] : "";
+}
+
+enum mvm_phase mvm_phase_parse(const char *name)
+{
+    for (unsigned i = 1; i < MVM_PHASE_COUNT; i++)
+        if (strcmp(phase_names[i], name) == 0)
+            return (enum mvm_phase)i;
+    return MVM_PHASE_NONE;
+}
+
+/* Messages may quote what a guest or a file said: no line breaks, no terminal escapes. */
+static void make_one_line(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = ' ';
+}
+
+int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)
+{
+    if (!err)
+        return code;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    va_end(ap);
+    make_one_line(err->msg);
+    err->code = code;
+    err->hint[0] = '\0';
+    err->detail[0] = '\0';
+    return code;
+}
+
+int mvm_error_errno(struct mvm_error *err, int code, const char *fmt, ...)
+{
+    if (!err)
+        return code;
+    char text[sizeof(err->msg)];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    return mvm_error_set(err, code, "%s: %s", text, strerror(-code));
+}
+
+int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...)
+{
+    if (!err)
+        return -EIO;
+    char text[sizeof(err->msg)], inner[sizeof(err->msg)];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    memcpy(inner, err->msg, sizeof(inner));
+    size_t n = (size_t)snprintf(err->msg, sizeof(err->msg), "%s: ", text);
+    if (n < sizeof(err->msg) - 1)
+        snprintf(err->msg + n, sizeof(err->msg) - n, "%s", inner);
+    make_one_line(err->msg);
+    return err->code ? err->code : -EIO;
+}
+
+void mvm_error_phase(struct mvm_error *err, enum mvm_phase phase)
+{
+    if (err && err->phase == MVM_PHASE_NONE)
+        err->phase = phase;
+}
+
+void mvm_error_hint(struct mvm_error *err, const char *fmt, ...)
+{
+    if (!err || err->hint[0])
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
+    va_end(ap);
+    make_one_line(err->hint);
+}
+
+void mvm_error_detail(struct mvm_error *err, const char *text, size_t len)
+{
+    if (!err)
+        return;
+    size_t max = sizeof(err->detail) - 1;
+    if (len > max) {
+        text += len - max;
+        len = max;
+        const char *nl = memchr(text, '\n', len);
+        if (nl) {
+            len -= (size_t)(nl + 1 - text);
+            text = nl + 1;
+        }
+    }
+    size_t out = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f))
+            err->detail[out++] = (char)c;
+    }
+    while (out && err->detail[out - 1] == '\n')
+        out--;
+    err->detail[out] = '\0';
+}

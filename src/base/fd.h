@@ -1,0 +1,26 @@
+/* File descriptors: whole reads and writes, and closing at the end of a scope. */
+#pragma once
+
+#include "base/macros.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Closes *fd if it is not negative and sets it to -1; errno is kept. */
+void fd_closep(int *fd);
+#define CLEAN_FD CLEANUP(fd_closep)
+
+/* Writes or reads all n bytes: 0 or -errno (-EPIPE as an error, never a signal on sockets; -ENODATA where the input
+ * ends early). Blocks; the descriptor must be a blocking one. */
+int fd_write_all(int fd, const void *p, size_t n) MVM_MUST_CHECK;
+int fd_read_all(int fd, void *p, size_t n) MVM_MUST_CHECK;
+int fd_pwrite_all(int fd, const void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;
+int fd_pread_all(int fd, void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;
+
+int fd_set_nonblock(int fd, bool on) MVM_MUST_CHECK;
+int fd_set_cloexec(int fd, bool on) MVM_MUST_CHECK;
+
+/* Copies the whole of a regular file: by reflink or copy_file_range where the file systems can, keeping holes
+ * otherwise. out_fd must be empty. */
+int fd_copy_file(int in_fd, int out_fd) MVM_MUST_CHECK;

@@ -1,0 +1,126 @@
+#include "base/json.h"
+#include "base/path.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+
+#define MAX_DEPTH 32
+
+int json_parse(const void *text, size_t len, json_object **ret, struct mvm_error *err)
+{
+    if (len > INT_MAX)
+        return mvm_error_set(err, -EMSGSIZE, "JSON text too long");
+    json_tokener *tok = json_tokener_new_ex(MAX_DEPTH);
+    if (!tok)
+        return mvm_error_errno(err, -ENOMEM, "JSON");
+    json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+    json_object *o = json_tokener_parse_ex(tok, text, (int)len);
+    enum json_tokener_error why = json_tokener_get_error(tok);
+    size_t end = json_tokener_get_parse_end(tok);
+    json_tokener_free(tok);
+    if (why != json_tokener_success) {
+        json_object_put(o);
+        return mvm_error_set(err, -EINVAL, "invalid JSON at byte %zu: %s", end,
+                             why == json_tokener_continue ? "text ends early"
+                                                          : json_tokener_error_desc(why));
+    }
+    const char *s = text;
+    while (end < len && isspace((unsigned char)s[end]))
+        end++;
+    if (end != len || !json_object_is_type(o, json_type_object)) {
+        json_object_put(o);
+        return mvm_error_set(err, -EINVAL, "invalid JSON: not a single object");
+    }
+    *ret = o;
+    return 0;
+}
+
+int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf text = BUF_INIT(max);
+    int r = path_read_file(dirfd, name, &text, err);
+    if (r < 0)
+        return r;
+    r = json_parse(buf_cstr(&text), text.len, ret, err);
+    return r < 0 ? mvm_error_wrap(err, "%s", name) : 0;
+}
+
+int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync,
+              struct mvm_error *err)
+{
+    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+                                                             JSON_C_TO_STRING_SPACED |
+                                                             JSON_C_TO_STRING_NOSLASHESCAPE);
+    CLEAN_BUF struct buf b = BUF_INIT((size_t)16 << 20);
+    int r = buf_printf(&b, "%s\n", text);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot write %s", name);
+    return path_write_file(dirfd, name, b.data, b.len, mode, sync, err);
+}
+
+static int get(json_object *o, const char *key, json_type type, json_object **ret,
+               struct mvm_error *err)
+{
+    json_object *v = NULL;
+    if (!json_object_object_get_ex(o, key, &v))
+        return mvm_error_set(err, -ENOENT, "field '%s' is missing", key);
+    if (!json_object_is_type(v, type))
+        return mvm_error_set(err, -EINVAL, "field '%s' is no %s", key, json_type_to_name(type));
+    *ret = v;
+    return 0;
+}
+
+int json_get_string(json_object *o, const char *key, const char **ret, struct mvm_error *err)
+{
+    json_object *v;
+    int r = get(o, key, json_type_string, &v, err);
+    if (r == 0)
+        *ret = json_object_get_string(v);
+    return r;
+}
+
+int json_get_int(json_object *o, const char *key, int64_t *ret, struct mvm_error *err)
+{
+    json_object *v;
+    int r = get(o, key, json_type_int, &v, err);
+    if (r == 0)
+        *ret = json_object_get_int64(v);
+    return r;
+}
+
+int json_get_object(json_object *o, const char *key, json_object **ret, struct mvm_error *err)
+{
+    return get(o, key, json_type_object, ret, err);
+}
+
+int json_get_array(json_object *o, const char *key, json_object **ret, struct mvm_error *err)
+{
+    return get(o, key, json_type_array, ret, err);
+}
+
+void json_add(json_object *o, const char *key, json_object *value)
+{
+    if (json_object_object_add(o, key, value) < 0)
+        abort();
+}
+
+void json_add_string(json_object *o, const char *key, const char *value)
+{
+    json_add(o, key, value ? json_object_new_string(value) : NULL);
+}
+
+void json_add_int(json_object *o, const char *key, int64_t value)
+{
+    json_add(o, key, json_object_new_int64(value));
+}
+
+void json_add_double(json_object *o, const char *key, double value)
+{
+    json_add(o, key, json_object_new_double(value));
+}
+
+void json_add_bool(json_object *o, const char *key, bool value)
+{
+    json_add(o, key, json_object_new_boolean(value));
+}

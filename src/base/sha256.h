@@ -1,0 +1,26 @@
+/* SHA-256 (FIPS 180-4) by OpenSSL's libcrypto, which uses the processor's instructions. Host only. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+#define SHA256_SIZE     32
+#define SHA256_HEX_SIZE 65 /* with the NUL */
+
+struct sha256 {
+    void *ctx; /* owned */
+};
+
+#define CLEAN_SHA256 CLEANUP(sha256_done)
+
+int sha256_init(struct sha256 *s) MVM_MUST_CHECK;
+void sha256_update(struct sha256 *s, const void *p, size_t n);
+/* Finishes and resets: the object can be used for the next message. */
+void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE]);
+void sha256_done(struct sha256 *s);
+
+void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE]);
+
+/* Digest of the rest of an open file, as hex. 0 or -errno. */
+int sha256_fd(int fd, char out[static SHA256_HEX_SIZE]) MVM_MUST_CHECK;
