@@ -1,0 +1,54 @@
+/*
+ * What a bootable image is: a folder with
+ *
+ *   vmlinux        kernel (required)           initrd        optional
+ *   rootfs.ext4    root file system (required) cmdline.txt   optional: one line, added to the kernel command line
+ *   image.json     metadata made by mkGuest (optional for foreign images)
+ *   manifest.json  written by the host: {schema_version:1, artifacts:{name:{size, sha256}}}
+ *
+ * The image's digest is the SHA-256 of "name size sha256\n" for each artifact in the order of enum artifact.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/sha256.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum artifact { ARTIFACT_VMLINUX, ARTIFACT_ROOTFS, ARTIFACT_INITRD, ARTIFACT_CMDLINE, ARTIFACT_METADATA, ARTIFACT_COUNT };
+
+/* "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json". */
+const char *artifact_name(enum artifact a);
+/* -1 where the name is none of them. */
+int artifact_parse(const char *name);
+
+struct artifact_info {
+    bool present;
+    uint64_t size;
+    char sha256[SHA256_HEX_SIZE];
+};
+
+struct manifest {
+    struct artifact_info artifacts[ARTIFACT_COUNT];
+};
+
+/* Reads manifest.json in dirfd / writes it. */
+int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+/* The image's digest. */
+int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]) MVM_MUST_CHECK;
+
+/* image.json, as mkGuest writes it. */
+struct image_metadata {
+    char name[64];
+    char system[32];
+    uint64_t agent_protocol;
+    uint64_t memory_mib;   /* 0: no wish */
+    uint64_t vcpus;        /* 0: no wish */
+};
+int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* The checks every image passes before it is kept: kernel_check, ext4 magic and size, cmdline.txt one line of at most
+ * 2048 printable bytes, image.json valid. phase artifact-extraction on failure. */
+int image_validate(int dirfd, struct mvm_error *err) MVM_MUST_CHECK;

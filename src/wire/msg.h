@@ -1,0 +1,272 @@
+/*
+ * Messages: typed records with numbered fields. The encoding is one byte of message type, one byte of message
+ * version (1), then fields; each field is a one-byte number, a u32 length and that many bytes. Integers are 8 bytes
+ * little-endian; strings are UTF-8 or plain bytes without NUL; a list repeats its field. Unknown fields are skipped
+ * (a newer peer may send them); a field that is too short, a string with NUL or a text that ends early is -EPROTO.
+ * Both sides read with the same bounds-checked reader. docs/protocol.md lists every message and field.
+ */
+#pragma once
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MVM_PROTOCOL_VERSION 1
+
+enum msg_type {
+    /* Stream 0, guest to host. */
+    MSG_HELLO = 1,      /* the agent can serve */
+    MSG_LOG = 2,        /* a line for agent.log */
+    MSG_CONFIGURED = 3, /* what MSG_CONFIGURE asked for is done */
+    MSG_SERVICE = 4,    /* a service of the image started, ended or failed */
+
+    /* Stream 0, host to guest. */
+    MSG_CONFIGURE = 16, /* hostname, time, random seed, network; starts the image's services */
+    MSG_POWEROFF = 17,  /* sync, unmount, power off */
+    MSG_CLOCK = 18,     /* set the clock */
+    MSG_SEED = 19,      /* feed the random generator */
+
+    /* First message of a stream (FRAME_OPEN). */
+    MSG_EXEC = 32,  /* run a program */
+    MSG_PUSH = 33,  /* receive a tree (tree.h) below a folder of the guest */
+    MSG_PULL = 34,  /* send a file or a tree */
+    MSG_BUILD = 35, /* evaluate and build a flake (builder role only) */
+    MSG_FLOOD = 36, /* send or swallow bytes: the throughput bench */
+    MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
+    MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
+
+    /* Within a stream. */
+    MSG_SIGNAL = 48,  /* to the program of MSG_EXEC */
+    MSG_WINSIZE = 49, /* its terminal's size */
+    MSG_EXIT = 50,    /* the program or request has ended; the last record of a stream */
+    MSG_ENTRY = 51,   /* tree.h: a file, folder or symlink follows */
+    MSG_END = 52,     /* tree.h: the tree is complete */
+    MSG_PHASE = 53,   /* a build job entered a phase */
+    MSG_RESULT = 54,  /* a build job's outcome */
+    MSG_STATUS_REPLY = 55,
+};
+
+/* ---- Reading and writing fields ---- */
+
+struct msg_reader {
+    uint8_t type;
+    uint8_t version;
+    const uint8_t *at, *end;
+    /* The current field. */
+    uint8_t field;
+    const uint8_t *data;
+    uint32_t len;
+    int error; /* 0 or -EPROTO; sticky */
+};
+
+/* Starts reading; -EPROTO where the two leading bytes are missing or the version is 0. */
+int msg_open(struct msg_reader *r, const void *data, size_t len) MVM_MUST_CHECK;
+/* Moves to the next field: true, or false at the end or after an error (see r->error). */
+bool msg_next(struct msg_reader *r);
+/* The current field as an integer; sets r->error unless it is exactly 8 bytes. */
+uint64_t msg_u64(struct msg_reader *r);
+/* The current field copied as a NUL-terminated string into out; sets r->error where it has a NUL inside or does not
+ * fit. */
+void msg_string(struct msg_reader *r, char *out, size_t size);
+/* The same, allocated; NULL with r->error set on failure (-ENOMEM too). The caller frees. */
+char *msg_strdup(struct msg_reader *r);
+
+/* Replaces b's content by the start of a message. */
+int msg_begin(struct buf *b, uint8_t type) MVM_MUST_CHECK;
+int msg_put_u64(struct buf *b, uint8_t field, uint64_t v) MVM_MUST_CHECK;
+int msg_put_bytes(struct buf *b, uint8_t field, const void *p, size_t n) MVM_MUST_CHECK;
+/* A NULL string puts nothing. */
+int msg_put_string(struct buf *b, uint8_t field, const char *s) MVM_MUST_CHECK;
+
+/* ---- The messages ----
+ * For each: _encode replaces b's content; _decode fills a zeroed struct from a payload (checking the type) and
+ * returns 0, -EPROTO or -ENOMEM; _done frees what a decoded struct owns (strings and lists). Structs given to _encode
+ * may borrow. Lists have caps, beyond which decoding is -EPROTO.
+ */
+
+#define MSG_MAX_ARGS 1024
+
+struct msg_strings {
+    char **v; /* NULL-terminated where n > 0 */
+    size_t n;
+};
+void msg_strings_done(struct msg_strings *s);
+
+struct msg_hello {
+    uint64_t protocol;   /* MVM_PROTOCOL_VERSION */
+    char role[16];       /* "runtime" or "builder" */
+    char kernel[80];     /* uname release */
+    uint64_t boot_ns;    /* guest's CLOCK_BOOTTIME when init started */
+    uint64_t ready_ns;   /* ... when it could serve */
+};
+int msg_hello_encode(struct buf *b, const struct msg_hello *m) MVM_MUST_CHECK;
+int msg_hello_decode(struct msg_hello *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_log {
+    char text[1024];
+};
+int msg_log_encode(struct buf *b, const struct msg_log *m) MVM_MUST_CHECK;
+int msg_log_decode(struct msg_log *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_service {
+    char name[64];
+    char state[16];  /* "started", "exited", "failed" */
+    uint64_t code;   /* exit status as a shell reports it */
+};
+int msg_service_encode(struct buf *b, const struct msg_service *m) MVM_MUST_CHECK;
+int msg_service_decode(struct msg_service *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_configure {
+    char hostname[65];
+    uint64_t wall_ns;     /* CLOCK_REALTIME; 0: leave */
+    uint8_t seed[64];     /* for the random generator */
+    size_t seed_len;
+    char address[44];     /* "10.0.2.15/24", "dhcp", or "" for no network */
+    char gateway[40];
+    char dns[40];
+};
+int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
+int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/* MSG_CONFIGURED: the outcome in words, "" where all went well. */
+struct msg_configured {
+    char problem[256];
+    char address[44]; /* what the first network card got, "" for none */
+};
+int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
+int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_clock {
+    uint64_t wall_ns;
+};
+int msg_clock_encode(struct buf *b, const struct msg_clock *m) MVM_MUST_CHECK;
+int msg_clock_decode(struct msg_clock *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_seed {
+    uint8_t seed[64];
+    size_t len;
+};
+int msg_seed_encode(struct buf *b, const struct msg_seed *m) MVM_MUST_CHECK;
+int msg_seed_decode(struct msg_seed *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_exec {
+    struct msg_strings argv; /* at least one */
+    struct msg_strings env;  /* "NAME=value"; on top of the image's environment */
+    char *cwd;               /* NULL: the user's home, or / */
+    char *user;              /* name or number; NULL: root */
+    bool terminal;           /* a pty as stdin, stdout and stderr */
+    uint64_t rows, cols;
+};
+int msg_exec_encode(struct buf *b, const struct msg_exec *m) MVM_MUST_CHECK;
+int msg_exec_decode(struct msg_exec *m, const void *p, size_t n) MVM_MUST_CHECK;
+void msg_exec_done(struct msg_exec *m);
+
+struct msg_signal {
+    uint64_t number; /* Linux signal number */
+};
+int msg_signal_encode(struct buf *b, const struct msg_signal *m) MVM_MUST_CHECK;
+int msg_signal_decode(struct msg_signal *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_winsize {
+    uint64_t rows, cols;
+};
+int msg_winsize_encode(struct buf *b, const struct msg_winsize *m) MVM_MUST_CHECK;
+int msg_winsize_decode(struct msg_winsize *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/* MSG_EXIT ends exec, push, pull, flood streams: code 0 is success. For exec: as a shell reports it (127 not found,
+ * 126 not executable, 128+n killed by signal n). problem says why the request itself failed, "" otherwise. */
+struct msg_exit {
+    uint64_t code;
+    char problem[512];
+};
+int msg_exit_encode(struct buf *b, const struct msg_exit *m) MVM_MUST_CHECK;
+int msg_exit_decode(struct msg_exit *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/* MSG_PUSH and MSG_PULL. push: entries are made below path, which is made if missing. pull: path is a file or a
+ * folder; with follow, symlinks at path itself are followed. */
+struct msg_transfer {
+    char *path;
+    bool follow;
+};
+int msg_transfer_encode(struct buf *b, uint8_t type, const struct msg_transfer *m) MVM_MUST_CHECK;
+int msg_transfer_decode(struct msg_transfer *m, uint8_t type, const void *p, size_t n)
+    MVM_MUST_CHECK;
+void msg_transfer_done(struct msg_transfer *m);
+
+/* MSG_FLOOD: the guest sends `send` bytes of CHAN_OUT and swallows what comes until CLOSE, then MSG_EXIT. */
+struct msg_flood {
+    uint64_t send;
+};
+int msg_flood_encode(struct buf *b, const struct msg_flood *m) MVM_MUST_CHECK;
+int msg_flood_decode(struct msg_flood *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+enum entry_kind { ENTRY_FILE = 1, ENTRY_DIR = 2, ENTRY_SYMLINK = 3 };
+#define ENTRY_MAX_PATH 4096
+
+struct msg_entry {
+    uint64_t kind;                   /* enum entry_kind */
+    char path[ENTRY_MAX_PATH];       /* relative, path_is_safe_relative(); "" for the root of what is sent */
+    uint64_t mode;                   /* permission bits */
+    uint64_t size;                   /* files: bytes, holes included */
+    char target[ENTRY_MAX_PATH];     /* symlinks */
+};
+int msg_entry_encode(struct buf *b, const struct msg_entry *m) MVM_MUST_CHECK;
+int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/*
+ * MSG_BUILD opens a job. The client then sends the flake's tree on the same stream (MSG_ENTRY, CHAN_TREE, MSG_END)
+ * unless remote is set. The guest answers with MSG_PHASE and CHAN_LOG records (Nix's internal-json lines, whole), then
+ * the artifact set as a tree (MSG_ENTRY "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json", and
+ * "flake.lock" where Nix changed it), MSG_END, and last MSG_RESULT. A failed job sends MSG_RESULT alone.
+ */
+struct msg_build {
+    char *remote;           /* a flake reference for Nix; NULL: the staged tree */
+    char *subdir;           /* the flake's folder within the staged tree, "" for its root */
+    char *attr;             /* "packages.x86_64-linux.default" */
+    char *system;
+    bool write_lock;        /* false: --no-write-lock-file */
+    bool offline;
+    struct msg_strings options; /* further nix.conf settings "name=value" from config */
+};
+int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
+int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;
+void msg_build_done(struct msg_build *m);
+
+/* MSG_PHASE: name as in progress.h ("stage", "eval", "build", "extract"). */
+struct msg_phase {
+    char name[32];
+};
+int msg_phase_encode(struct buf *b, const struct msg_phase *m) MVM_MUST_CHECK;
+int msg_phase_decode(struct msg_phase *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_result {
+    bool ok;
+    uint64_t exit_code;      /* of the step that failed */
+    char phase[32];          /* mvm_phase_name() of the failure, "" on success */
+    char problem[1024];      /* in words */
+    char drv_path[512];
+    char store_path[512];
+    char *available;         /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
+    char *log_tail;          /* last lines of the failing step, at most 16 KiB; NULL on success */
+    uint64_t eval_ns, build_ns, stage_ns, extract_ns;
+};
+int msg_result_encode(struct buf *b, const struct msg_result *m) MVM_MUST_CHECK;
+int msg_result_decode(struct msg_result *m, const void *p, size_t n) MVM_MUST_CHECK;
+void msg_result_done(struct msg_result *m);
+
+/* The supervisor's account of its VM; the same facts as run.json plus the live state. */
+struct msg_status {
+    char state[16];     /* "starting", "ready", "stopping", "failed" */
+    char problem[1024]; /* where failed */
+    char hint[512];
+    char detail[4096];
+    uint64_t vmm_pid;
+    uint64_t ready_ns;  /* from the supervisor's start to the configured agent */
+    uint64_t spawn_ns;  /* ... to the VMM's exec */
+    uint64_t hello_ns;  /* ... to the hello frame */
+    uint64_t guest_boot_ns, guest_ready_ns;
+    char address[44];
+};
+int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
+int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -1,0 +1,70 @@
+/*
+ * The multiplexer: many flow-controlled streams over one byte stream. A state machine without I/O: the owner feeds
+ * bytes that came (mux_input) and takes bytes to send (mux_output). Used by the agent and by clients of a control
+ * socket; the supervisor between them forwards whole frames and passes windows through (src/machine/router).
+ *
+ * Theory of operation. Each direction of a stream has a window: the payload bytes of DATA frames its sender may still
+ * send. It starts at MUX_WINDOW and grows with FRAME_WINDOW as the receiving side consumes (mux_consumed). A slow
+ * reader therefore fills its own window and nobody else's. mux_send puts a record into the stream's queue, bounded by
+ * MUX_QUEUE; mux_output serves the streams that have a window in turn, one frame each, so no stream starves another.
+ * Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays behind its own stream's data.
+ * A peer that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what
+ * mux_output still has (a BYE with the reason) and closes.
+ */
+#pragma once
+
+#include "wire/frame.h"
+
+#include <stdbool.h>
+
+#define MUX_WINDOW      (1u << 20) /* initial window of each direction, bytes */
+#define MUX_QUEUE       (256u * 1024)
+#define MUX_MAX_STREAMS 256
+
+struct mux;
+
+struct mux_events {
+    /* A message on stream 0. Return -EPROTO to cut the peer off. */
+    int (*msg)(void *data, const void *p, size_t n);
+    /* The peer opens a stream; payload is its request. Return 0 to accept, -errno to have it reset. NULL: refuse all. */
+    int (*open)(void *data, uint32_t stream, const void *p, size_t n);
+    /* A record came. The owner calls mux_consumed(n) when it has dealt with it, now or later. */
+    int (*record)(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n);
+    /* The peer sends no more on this stream. */
+    void (*closed)(void *data, uint32_t stream);
+    /* The stream is gone: reset by the peer, with its reason. No mux_reset needed. */
+    void (*reset)(void *data, uint32_t stream, const char *reason);
+    /* The queue has room again after mux_send refused a record. */
+    void (*writable)(void *data, uint32_t stream);
+};
+
+/* opener: this side opened the connection (uses odd stream numbers). NULL where memory is short. */
+struct mux *mux_new(bool opener, const struct mux_events *events, void *data);
+void mux_free(struct mux *m);
+
+/* Bytes from the peer, all of them used. -EPROTO (see mux_problem), or -ENOMEM. Callbacks may call any function but
+ * mux_input and mux_free. */
+int mux_input(struct mux *m, const void *p, size_t n) MVM_MUST_CHECK;
+const char *mux_problem(const struct mux *m);
+
+/* Bytes to send: *ret is borrowed until the next call on m; the count, 0 where there is nothing to send now. Then mux_sent
+ * says how many of them went out. */
+size_t mux_output(struct mux *m, const uint8_t **ret);
+void mux_sent(struct mux *m, size_t n);
+
+/* A message on stream 0. */
+int mux_send_msg(struct mux *m, const struct buf *msg) MVM_MUST_CHECK;
+/* Opens a stream with a request. Its number, or -EMFILE, -ENOMEM. */
+int64_t mux_open(struct mux *m, const struct buf *request) MVM_MUST_CHECK;
+/* Queues one record of at most FRAME_MAX_PAYLOAD bytes. -EAGAIN where the queue is full (nothing was taken; `writable` follows),
+ * -EPIPE where the stream is closed or gone. */
+int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, size_t n) MVM_MUST_CHECK;
+/* No more records from this side, after what is queued. The stream is forgotten when both sides have closed. */
+void mux_close(struct mux *m, uint32_t stream);
+/* Ends the stream now in both directions, dropping what is queued. */
+void mux_reset(struct mux *m, uint32_t stream, const char *reason);
+/* The owner has dealt with n more bytes of records: the peer may send as many again. */
+void mux_consumed(struct mux *m, uint32_t stream, size_t n);
+
+/* True while the stream exists (not reset, not closed by both). */
+bool mux_has(const struct mux *m, uint32_t stream);

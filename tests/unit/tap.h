@@ -1,0 +1,34 @@
+/* TAP for unit tests: ok(condition, name...), plan at the end. A failed check prints file and line. */
+#pragma once
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+static unsigned tap_count, tap_failed;
+
+__attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, const char *file, int line,
+                                                                 const char *fmt, ...)
+{
+    va_list ap;
+    tap_count++;
+    printf("%sok %u - ", pass ? "" : "not ", tap_count);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+    if (!pass) {
+        tap_failed++;
+        printf("# at %s:%d\n", file, line);
+    }
+    fflush(stdout);
+    return pass;
+}
+#define ok(cond, ...) tap_ok((cond), __FILE__, __LINE__, __VA_ARGS__)
+
+/* The last line of main: return tap_end(); */
+__attribute__((unused)) static int tap_end(void)
+{
+    printf("1..%u\n", tap_count);
+    return tap_failed ? 1 : 0;
+}
