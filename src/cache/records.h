@@ -1,0 +1,32 @@
+/*
+ * Which inputs gave which image: MVM_CACHE_DIR/builds/<fingerprint>.json, and what a flake reference was last built to:
+ * MVM_CACHE_DIR/builds/refs/<sha256 of reference and attribute>.json. A damaged record is removed and counts as absent.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "cache/home.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct build_record {
+    char fingerprint[SHA256_HEX_SIZE];
+    char image[SHA256_HEX_SIZE];
+    char store_path[512];
+    char ref[4096];     /* the flake, absolute or remote, without attribute */
+    char attr[512];
+    uint64_t built_at;  /* CLOCK_REALTIME ns */
+};
+
+/* -ENOENT where there is none; a damaged one is removed, with *ret_damaged set, and -ENOENT returned. */
+int build_record_load(struct home *h, const char *fingerprint, struct build_record *ret, bool *ret_damaged,
+                      struct mvm_error *err) MVM_MUST_CHECK;
+/* Writes the record and the reference's. */
+int build_record_save(struct home *h, const struct build_record *r, struct mvm_error *err) MVM_MUST_CHECK;
+/* Drops a record (its image is gone or damaged). */
+void build_record_remove(struct home *h, const char *fingerprint);
+/* The last record of a reference and attribute. */
+int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret, struct mvm_error *err)
+    MVM_MUST_CHECK;
