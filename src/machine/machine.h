@@ -51,6 +51,7 @@ struct machine_info {
     pid_t supervisor;        /* 0 where not running */
     struct msg_status status; /* of a running one */
     char ended[256];         /* of a stopped one, "" if unknown */
+    int tether;              /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */
 };
 
 /* -EINVAL with phase usage: empty, longer than MACHINE_MAX_NAME, or other than [A-Za-z0-9][A-Za-z0-9._-]*. */
@@ -77,5 +78,6 @@ int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_
 /* Opens MVM_HOME/vms/<name>: a descriptor, -ENOENT. For logs. */
 int machine_open_dir(struct home *h, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* The supervisor's main function: mvmctl re-executed as `mvmctl --supervise` with descriptors as start.c passes them. */
-int machine_supervise(void);
+/* The supervisor's main function: mvmctl re-executed as `mvmctl --supervise ARG...`; argv holds what follows `--supervise`, as
+ * start.c passes it. Returns the process's exit status. */
+int machine_supervise(int argc, char **argv);

@@ -1,0 +1,315 @@
+#include "machine/client.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/interrupt.h"
+#include "machine/vmdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_CHUNK (256u * 1024)
+#define MAX_EXTRA  8
+
+/* An event waiting to be taken; its data follow the struct. Bounded by the streams' windows. */
+struct queued {
+    struct queued *next;
+    struct client_event event;
+    uint8_t data[];
+};
+
+struct client {
+    int fd;
+    struct mux *mux;
+    bool broken;
+    struct queued *first, **last;
+    struct queued *taken;
+    uint8_t *chunk;
+};
+
+static int queue_event(struct client *c, enum client_event_kind kind, uint32_t stream, uint8_t channel, const void *p,
+                       size_t n)
+{
+    struct queued *q = malloc(sizeof(*q) + n + 1);
+    if (!q)
+        return -ENOMEM;
+    q->next = NULL;
+    q->event = (struct client_event){.kind = kind, .stream = stream, .channel = channel, .data = q->data, .len = n};
+    if (n)
+        memcpy(q->data, p, n);
+    q->data[n] = '\0';
+    *c->last = q;
+    c->last = &q->next;
+    return 0;
+}
+
+static int on_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    return queue_event(data, CLIENT_RECORD, stream, channel, p, n);
+}
+
+static void on_closed(void *data, uint32_t stream)
+{
+    struct client *c = data;
+    if (queue_event(c, CLIENT_CLOSED, stream, 0, NULL, 0) < 0)
+        c->broken = true;
+}
+
+static void on_reset(void *data, uint32_t stream, const char *reason)
+{
+    struct client *c = data;
+    if (queue_event(c, CLIENT_RESET, stream, 0, reason, strlen(reason)) < 0)
+        c->broken = true;
+}
+
+static int on_msg(void *data, const void *p, size_t n)
+{
+    return 0; /* nothing on stream 0 is meant for clients */
+}
+
+static const struct mux_events events = {
+    .msg = on_msg,
+    .record = on_record,
+    .closed = on_closed,
+    .reset = on_reset,
+};
+
+static int connect_socket(struct home *h, const char *name, struct mvm_error *err)
+{
+    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    if (dir < 0)
+        return dir;
+    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un a = vmdir_socket_address(dir);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+        int r = -errno;
+        if (r == -ENOENT || r == -ECONNREFUSED)
+            return mvm_error_set(err, -ENOENT, "vm '%s' is not running", name);
+        return mvm_error_errno(err, r, "cannot reach vm '%s'", name);
+    }
+    int r = fd_set_nonblock(fd, true);
+    return r < 0 ? mvm_error_errno(err, r, "cannot reach vm '%s'", name) : TAKE_FD(fd);
+}
+
+int client_connect(struct home *h, const char *name, struct client **ret, struct mvm_error *err)
+{
+    CLEAN_FD int fd = connect_socket(h, name, err);
+    if (fd < 0)
+        return fd;
+    CLEAN_CLIENT struct client *c = calloc(1, sizeof(*c));
+    if (!c)
+        return mvm_error_errno(err, -ENOMEM, "client");
+    c->fd = TAKE_FD(fd);
+    c->last = &c->first;
+    c->chunk = malloc(READ_CHUNK);
+    c->mux = mux_new(true, &events, c);
+    if (!c->chunk || !c->mux)
+        return mvm_error_errno(err, -ENOMEM, "client");
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
+void client_free(struct client *c)
+{
+    if (!c)
+        return;
+    client_event_done(c);
+    while (c->first) {
+        struct queued *q = c->first;
+        c->first = q->next;
+        free(q);
+    }
+    mux_free(c->mux);
+    fd_closep(&c->fd);
+    free(c->chunk);
+    free(c);
+}
+
+/* Writes what the socket takes now. 0, or -EPIPE where the connection is gone. */
+static int flush(struct client *c)
+{
+    const uint8_t *p;
+    size_t n;
+    while ((n = mux_output(c->mux, &p)) > 0) {
+        ssize_t w = send(c->fd, p, n, MSG_NOSIGNAL);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0 && errno == EAGAIN)
+            return 0;
+        if (w < 0)
+            return -EPIPE;
+        mux_sent(c->mux, (size_t)w);
+    }
+    return 0;
+}
+
+/* Reads what is there. 0, or -EPIPE at the end of the connection, or mux_input's error. */
+static int fill(struct client *c)
+{
+    for (;;) {
+        ssize_t n = read(c->fd, c->chunk, READ_CHUNK);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return 0;
+        if (n <= 0)
+            return -EPIPE;
+        int r = mux_input(c->mux, c->chunk, (size_t)n);
+        if (r < 0)
+            return r;
+        if ((size_t)n < READ_CHUNK)
+            return 0;
+    }
+}
+
+/* One round of I/O, waiting at most until the deadline. 1 when something moved, 0 when an extra descriptor is ready. */
+static int step(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t deadline)
+{
+    if (flush(c) < 0)
+        c->broken = true;
+    if (c->broken)
+        return -EPIPE;
+    const uint8_t *p;
+    struct pollfd fds[2 + MAX_EXTRA];
+    fds[0] = (struct pollfd){.fd = c->fd, .events = POLLIN};
+    if (mux_output(c->mux, &p) > 0)
+        fds[0].events |= POLLOUT;
+    fds[1] = (struct pollfd){.fd = interrupt_fd(), .events = POLLIN};
+    for (size_t i = 0; i < n_extra; i++) {
+        fds[2 + i] = extra[i];
+        extra[i].revents = 0;
+    }
+    int n = poll(fds, 2 + n_extra, clock_left_ms(deadline));
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -ETIMEDOUT;
+    if (fds[1].revents)
+        return -EINTR;
+    bool ready = false;
+    for (size_t i = 0; i < n_extra; i++) {
+        extra[i].revents = fds[2 + i].revents;
+        ready |= extra[i].revents != 0;
+    }
+    if (fds[0].revents & (POLLIN | POLLHUP | POLLERR)) {
+        int r = fill(c);
+        if (r < 0) {
+            c->broken = true;
+            return c->first ? 1 : -EPIPE;
+        }
+    }
+    return ready ? 0 : 1;
+}
+
+int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t deadline, struct mvm_error *err)
+{
+    if (n_extra > MAX_EXTRA)
+        return -EINVAL;
+    if (c->first)
+        return 1;
+    for (;;) {
+        int r = step(c, extra, n_extra, deadline);
+        if (c->first)
+            return 1;
+        if (r == -EPIPE)
+            return mvm_error_set(err, -EPIPE, "the vm's supervisor closed the connection%s%s",
+                                 *mux_problem(c->mux) ? ": " : "", mux_problem(c->mux));
+        if (r < 0)
+            return mvm_error_errno(err, r, "waiting for the vm");
+        if (r == 0)
+            return 0;
+    }
+}
+
+bool client_next(struct client *c, struct client_event *ret)
+{
+    client_event_done(c);
+    struct queued *q = c->first;
+    if (!q)
+        return false;
+    c->first = q->next;
+    if (!c->first)
+        c->last = &c->first;
+    c->taken = q;
+    *ret = q->event;
+    return true;
+}
+
+void client_event_done(struct client *c)
+{
+    struct queued *q = c->taken;
+    if (!q)
+        return;
+    c->taken = NULL;
+    if (q->event.kind == CLIENT_RECORD)
+        mux_consumed(c->mux, q->event.stream, q->event.len);
+    free(q);
+}
+
+int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream, struct mvm_error *err)
+{
+    int64_t stream = mux_open(c->mux, request);
+    if (stream < 0)
+        return mvm_error_errno(err, (int)stream, "cannot open a stream");
+    *ret_stream = (uint32_t)stream;
+    return 0;
+}
+
+int client_send(struct client *c, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    for (;;) {
+        int r = mux_send(c->mux, stream, channel, p, n);
+        if (r != -EAGAIN)
+            return r;
+        r = step(c, NULL, 0, 0);
+        if (r < 0)
+            return r;
+    }
+}
+
+bool client_can_send(struct client *c, uint32_t stream)
+{
+    return mux_can_send(c->mux, stream);
+}
+
+void client_close(struct client *c, uint32_t stream)
+{
+    mux_close(c->mux, stream);
+}
+
+void client_reset(struct client *c, uint32_t stream, const char *reason)
+{
+    mux_reset(c->mux, stream, reason);
+    if (flush(c) < 0)
+        c->broken = true;
+}
+
+int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf request = BUF_INIT(64);
+    uint32_t stream;
+    int r = msg_begin(&request, MSG_STATUS);
+    if (r == 0)
+        r = client_open(c, &request, &stream, err);
+    if (r < 0)
+        return r;
+    for (;;) {
+        r = client_poll(c, NULL, 0, deadline, err);
+        if (r < 0)
+            return r;
+        struct client_event e;
+        while (client_next(c, &e)) {
+            if (e.stream != stream)
+                continue;
+            if (e.kind != CLIENT_RECORD)
+                return mvm_error_set(err, -EPROTO, "the vm's supervisor did not say its status");
+            r = msg_status_decode(ret, e.data, e.len);
+            client_event_done(c);
+            client_close(c, stream);
+            return r < 0 ? mvm_error_errno(err, r, "status of the vm") : 0;
+        }
+    }
+}

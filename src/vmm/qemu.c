@@ -1,0 +1,199 @@
+/*
+ * QEMU's microvm machine: direct kernel boot (PVH), virtio-mmio devices that the kernel finds through ACPI, every host end a
+ * descriptor that was connected before QEMU started, so that nothing listens and nobody waits for a socket file to appear.
+ * Manual: qemu-system(1); docs/system/i386/microvm.rst.
+ */
+#include "base/buf.h"
+#include "base/fd.h"
+#include "vmm/vmm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#if defined(__aarch64__)
+#define QEMU_PROGRAM "qemu-system-aarch64"
+#define QEMU_PACKAGE "qemu-system-arm"
+#else
+#define QEMU_PROGRAM "qemu-system-x86_64"
+#define QEMU_PACKAGE "qemu-system-x86"
+#endif
+
+#define MAX_ARGS 96
+
+struct args {
+    char *v[MAX_ARGS + 1];
+    size_t n;
+    int error;
+};
+
+static void args_done(struct args *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        free(a->v[i]);
+}
+
+static void add(struct args *a, const char *fmt, ...) MVM_PRINTF(2, 3);
+static void add(struct args *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    char *s = NULL;
+    if (a->n == MAX_ARGS || vasprintf(&s, fmt, ap) < 0)
+        a->error = -ENOMEM;
+    else
+        a->v[a->n++] = s;
+    va_end(ap);
+}
+
+/* QEMU's option syntax ends a value at a comma; a doubled comma stands for one. The caller frees. */
+static char *escape_commas(const char *s)
+{
+    char *out = malloc(2 * strlen(s) + 1), *to = out;
+    if (!out)
+        return NULL;
+    for (; *s; s++) {
+        if (*s == ',')
+            *to++ = ',';
+        *to++ = *s;
+    }
+    *to = '\0';
+    return out;
+}
+
+static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
+{
+    CLEAN_FREE char *path = escape_commas(d->path);
+    if (!path) {
+        a->error = -ENOMEM;
+        return;
+    }
+    add(a, "-blockdev");
+    add(a, "driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.filename=%s%s", i,
+        d->read_only ? "on" : "off", d->discard ? "unmap" : "ignore", path,
+        d->read_only ? ",file.locking=off" : "");
+    add(a, "-device");
+    add(a, "virtio-blk-device,drive=disk%u,serial=disk%u", i, i);
+}
+
+static void add_machine(struct args *a, const struct vmm_config *c)
+{
+    bool kvm = strcmp(c->accel.name, "kvm") == 0;
+    add(a, QEMU_PROGRAM);
+    add(a, "-name");
+    add(a, "mvm-%s", c->name);
+    add(a, "-M");
+    add(a, "microvm,acpi=on,x-option-roms=off,isa-serial=on,rtc=off");
+    add(a, "-nodefaults");
+    add(a, "-no-user-config");
+    add(a, "-display");
+    add(a, "none");
+    add(a, "-no-reboot");
+    add(a, "-sandbox");
+    add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    add(a, "-accel");
+    add(a, "%s", kvm ? "kvm" : c->vcpus > 1 ? "tcg,thread=multi" : "tcg");
+    add(a, "-cpu");
+    add(a, "%s", kvm ? "host" : "max");
+    add(a, "-smp");
+    add(a, "%u", c->vcpus);
+    add(a, "-m");
+    add(a, "%llu", (unsigned long long)c->memory_mib);
+}
+
+/*
+ * What the machine itself needs on the kernel's command line.
+ * tsc_early_khz: TCG's TSC ticks at the host's rate; told so, the kernel does not calibrate against the PIT, which on a busy host
+ * fails and then hangs in a delay loop. reboot=t with -no-reboot: a reboot ends QEMU on every kernel.
+ */
+static void add_kernel(struct args *a, const struct vmm_config *c)
+{
+    char tsc[64] = "";
+    if (c->accel.tsc_khz)
+        snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu tsc=reliable", (unsigned long long)c->accel.tsc_khz);
+    add(a, "-kernel");
+    add(a, "%s", c->kernel);
+    if (c->initrd) {
+        add(a, "-initrd");
+        add(a, "%s", c->initrd);
+    }
+    add(a, "-append");
+    add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s %s",
+        tsc, c->cmdline);
+}
+
+static void add_channels(struct args *a, const struct vmm_config *c)
+{
+    add(a, "-chardev");
+    add(a, "socket,id=console,fd=%d", c->console_fd);
+    add(a, "-serial");
+    add(a, "chardev:console");
+    add(a, "-chardev");
+    add(a, "socket,id=control,fd=%d", c->control_fd);
+    add(a, "-mon");
+    add(a, "chardev=control,mode=control");
+    add(a, "-device");
+    add(a, "virtio-serial-device,max_ports=2");
+    add(a, "-chardev");
+    add(a, "socket,id=channel,fd=%d", c->channel_fd);
+    add(a, "-device");
+    add(a, "virtserialport,chardev=channel,name=mvm.agent");
+}
+
+static int qemu_available(struct mvm_error *err)
+{
+    CLEAN_FREE char *path = process_find(QEMU_PROGRAM);
+    if (path)
+        return 0;
+    mvm_error_set(err, -ENOENT, "%s is not installed", QEMU_PROGRAM);
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    mvm_error_hint(err, "install the package " QEMU_PACKAGE);
+    return -ENOENT;
+}
+
+static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
+{
+    CLEANUP(args_done) struct args a = {0};
+    add_machine(&a, c);
+    add_kernel(&a, c);
+    for (unsigned i = 0; i < c->n_disks; i++)
+        add_disk(&a, i, &c->disks[i]);
+    if (c->net == VMM_NET_USER) {
+        add(&a, "-netdev");
+        add(&a, "user,id=net0");
+        add(&a, "-device");
+        add(&a, "virtio-net-device,netdev=net0");
+    }
+    add_channels(&a, c);
+    if (a.error)
+        return mvm_error_errno(err, a.error, "qemu's arguments");
+    const int keep[] = {c->console_fd, c->control_fd, c->channel_fd};
+    const struct process_opts o = {
+        .argv = (const char *const *)a.v,
+        .stdin_fd = -1,
+        .stdout_fd = c->log_fd,
+        .stderr_fd = c->log_fd,
+        .keep_fds = keep,
+        .n_keep_fds = ARRAY_SIZE(keep),
+        .die_with_parent = true,
+    };
+    int r = process_start(&o, ret, err);
+    if (r == -ENOENT)
+        qemu_available(err);
+    return r;
+}
+
+static int qemu_quit(int control_fd)
+{
+    static const char text[] = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+    ssize_t n = send(control_fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n < 0 ? -errno : 0;
+}
+
+const struct vmm_ops vmm_qemu = {
+    .name = "qemu",
+    .available = qemu_available,
+    .start = qemu_start,
+    .quit = qemu_quit,
+};

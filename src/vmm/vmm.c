@@ -1,0 +1,38 @@
+#include "vmm/vmm.h"
+
+#include <errno.h>
+#include <string.h>
+
+const struct vmm_ops *const vmm_all[] = {&vmm_qemu, NULL};
+
+/* Backends that users of the guide may name and that have not been built here. */
+static const struct {
+    const char *name, *why;
+} vmm_absent[] = {
+    {"firecracker", "it needs hardware virtualization and its backend is not part of this build"},
+    {"libkrun", "its backend is not part of this build"},
+    {"cloud-hypervisor", "its backend is not part of this build"},
+    {"apple-container", "Apple Virtualization exists on macOS only"},
+    {"vfkit", "Apple Virtualization exists on macOS only"},
+};
+
+int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err)
+{
+    if (!name)
+        name = vmm_qemu.name;
+    for (size_t i = 0; vmm_all[i]; i++) {
+        if (strcmp(vmm_all[i]->name, name) == 0) {
+            *ret = vmm_all[i];
+            return 0;
+        }
+    }
+    int r = -EINVAL;
+    for (size_t i = 0; i < ARRAY_SIZE(vmm_absent); i++)
+        if (strcmp(vmm_absent[i].name, name) == 0)
+            r = mvm_error_set(err, -ENOTSUP, "hypervisor '%s': %s", name, vmm_absent[i].why);
+    if (r == -EINVAL)
+        mvm_error_set(err, r, "hypervisor '%s': no such backend", name);
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    mvm_error_hint(err, "use --hypervisor qemu, or leave the option out");
+    return r;
+}
