@@ -8,6 +8,8 @@
  * reader therefore fills its own window and nobody else's. mux_send puts a record into the stream's queue, bounded by
  * MUX_QUEUE; mux_output serves the streams that have a window in turn, one frame each, so no stream starves another.
  * Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays behind its own stream's data.
+ * Frames for a stream that this side has reset or closed may still be on their way: DATA, WINDOW, CLOSE and RESET for a number that
+ * was once opened and is unknown now are ignored; for one that never was they are an error.
  * A peer that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what
  * mux_output still has (a BYE with the reason) and closes.
  */
@@ -65,6 +67,9 @@ void mux_close(struct mux *m, uint32_t stream);
 void mux_reset(struct mux *m, uint32_t stream, const char *reason);
 /* The owner has dealt with n more bytes of records: the peer may send as many again. */
 void mux_consumed(struct mux *m, uint32_t stream, size_t n);
+
+/* True if mux_send would take a record now. */
+bool mux_can_send(const struct mux *m, uint32_t stream);
 
 /* True while the stream exists (not reset, not closed by both). */
 bool mux_has(const struct mux *m, uint32_t stream);
