@@ -1,0 +1,190 @@
+/* VMs seen from outside: names, listing, stopping. */
+#include "machine/machine.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "machine/client.h"
+#include "machine/runfile.h"
+#include "machine/vmdir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STATUS_DEADLINE_MS 2000
+
+int machine_check_name(const char *name, struct mvm_error *err)
+{
+    if (path_is_plain_name(name, MACHINE_MAX_NAME))
+        return 0;
+    if (!*name)
+        mvm_error_set(err, -EINVAL, "vm name '': empty");
+    else if (strlen(name) > MACHINE_MAX_NAME)
+        mvm_error_set(err, -EINVAL, "vm name '%.32s...': %zu bytes, at most %d are allowed", name, strlen(name),
+                      MACHINE_MAX_NAME);
+    else
+        mvm_error_set(err, -EINVAL, "vm name '%s': not a plain name", name);
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    mvm_error_hint(err, "use letters, digits, '.', '_' and '-', beginning with a letter or digit");
+    return -EINVAL;
+}
+
+int machine_open_dir(struct home *h, const char *name, struct mvm_error *err)
+{
+    int r = machine_check_name(name, err);
+    if (r < 0)
+        return r;
+    CLEAN_FREE char *path = path_join("vms", name, NULL);
+    int fd = path ? openat(h->state_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -ENOMEM;
+    if (fd >= 0)
+        return fd;
+    r = -errno;
+    if (r == -ENOENT) {
+        mvm_error_set(err, r, "there is no vm '%s'", name);
+        mvm_error_hint(err, "mvmctl ls shows the ones there are");
+        return r;
+    }
+    return mvm_error_errno(err, r, "cannot open the folder of vm '%s'", name);
+}
+
+static void read_last(int dirfd, struct machine_info *info)
+{
+    CLEAN_JSON json_object *o = NULL;
+    const char *ended;
+    if (json_load(dirfd, VMDIR_LAST, 65536, &o, NULL) == 0 && json_get_string(o, "ended", &ended, NULL) == 0)
+        snprintf(info->ended, sizeof(info->ended), "%s", ended);
+    else
+        snprintf(info->ended, sizeof(info->ended), "the supervisor was killed, or the host restarted");
+}
+
+/* The supervisor's own account; one that just started has no socket yet and counts as starting. */
+static void ask_status(struct home *h, struct machine_info *info)
+{
+    snprintf(info->state, sizeof(info->state), "starting");
+    CLEAN_CLIENT struct client *c = NULL;
+    if (client_connect(h, info->name, &c, NULL) == 0 &&
+        client_status(c, &info->status, clock_deadline(STATUS_DEADLINE_MS), NULL) == 0)
+        snprintf(info->state, sizeof(info->state), "%s", info->status.state);
+}
+
+int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err)
+{
+    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    if (dir < 0)
+        return dir;
+    CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
+    if (!run)
+        return mvm_error_errno(err, -ENOMEM, "vm");
+    *ret = (struct machine_info){.tether = -1};
+    snprintf(ret->name, sizeof(ret->name), "%s", name);
+    if (runfile_load(run, dir, NULL) == 0) {
+        snprintf(ret->role, sizeof(ret->role), "%s", run->role);
+        snprintf(ret->image, sizeof(ret->image), "%s", run->image);
+        snprintf(ret->backend, sizeof(ret->backend), "%s", run->backend);
+        ret->accel = run->accel;
+        ret->memory_mib = run->memory_mib;
+        ret->vcpus = (unsigned)run->vcpus;
+        ret->started_at = run->started_at;
+    }
+    if (lock_is_held(dir, VMDIR_LOCK) == 1) {
+        ask_status(h, ret);
+    } else {
+        snprintf(ret->state, sizeof(ret->state), "stopped");
+        read_last(dir, ret);
+        if (strncmp(ret->ended, "failed", 6) == 0)
+            snprintf(ret->state, sizeof(ret->state), "failed");
+    }
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct machine_info *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)
+{
+    CLEAN_FD int vms = vmdir_open_all(h, err);
+    if (vms < 0)
+        return vms;
+    DIR *d = fdopendir(vms);
+    if (!d)
+        return mvm_error_errno(err, -errno, "cannot list vms");
+    vms = -1; /* d owns it */
+    CLEAN_FREE struct machine_info *list = NULL;
+    size_t n = 0;
+    int r = 0;
+    for (struct dirent *e; r == 0 && (e = readdir(d));) {
+        if (!path_is_plain_name(e->d_name, MACHINE_MAX_NAME))
+            continue;
+        struct machine_info *more = reallocarray(list, n + 1, sizeof(*list));
+        if (!more) {
+            r = mvm_error_errno(err, -ENOMEM, "vms");
+            break;
+        }
+        list = more;
+        /* One that goes away meanwhile is not there. */
+        if (machine_inspect(h, e->d_name, &list[n], NULL) == 0)
+            n++;
+    }
+    closedir(d);
+    if (r < 0)
+        return r;
+    if (n)
+        qsort(list, n, sizeof(*list), by_name);
+    *ret = TAKE_PTR(list);
+    *ret_n = n;
+    return 0;
+}
+
+/* Asks the supervisor and waits for the end of the connection, which is the end of the supervisor. */
+static void ask_stop(struct home *h, const char *name, uint64_t grace_ms)
+{
+    CLEAN_CLIENT struct client *c = NULL;
+    CLEAN_BUF struct buf m = BUF_INIT(64);
+    uint32_t stream;
+    if (client_connect(h, name, &c, NULL) < 0 || msg_begin(&m, MSG_STOP) < 0 || msg_put_u64(&m, 1, grace_ms) < 0 ||
+        client_open(c, &m, &stream, NULL) < 0)
+        return;
+    uint64_t deadline = clock_deadline((int64_t)grace_ms + 5000);
+    for (;;) {
+        struct client_event e;
+        if (client_poll(c, NULL, 0, deadline, NULL) < 0)
+            return;
+        while (client_next(c, &e))
+            ;
+    }
+}
+
+int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm_error *err)
+{
+    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    if (dir < 0)
+        return dir;
+    if (lock_is_held(dir, VMDIR_LOCK) == 1)
+        ask_stop(h, name, grace_ms);
+    CLEAN_FD int vms = vmdir_open_all(h, err);
+    if (vms < 0)
+        return vms;
+    return vmdir_remove(vms, name, clock_deadline((int64_t)grace_ms + 5000), err);
+}
+
+int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_MAX_NAME + 1], struct mvm_error *err)
+{
+    int r = machine_check_name(base, err);
+    for (unsigned i = 1; r == 0 && i < 10000; i++) {
+        if (i == 1)
+            snprintf(ret, MACHINE_MAX_NAME + 1, "%s", base);
+        else
+            snprintf(ret, MACHINE_MAX_NAME + 1, "%.50s-%u", base, i);
+        CLEAN_FD int dir = machine_open_dir(h, ret, NULL);
+        if (dir < 0 || lock_is_held(dir, VMDIR_LOCK) == 0)
+            return 0;
+    }
+    return r < 0 ? r : mvm_error_set(err, -EEXIST, "there are too many vms named '%s'", base);
+}

@@ -1,0 +1,86 @@
+#include "machine/runfile.h"
+#include "base/json.h"
+#include "machine/vmdir.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SCHEMA 1
+
+/* One row a field, for writing and reading alike. */
+static const struct field {
+    const char *key;
+    size_t offset, size; /* size 0: a uint64_t */
+} fields[] = {
+#define TEXT(key, member) {key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member)}
+#define NUMBER(key, member) {key, offsetof(struct runfile, member), 0}
+    TEXT("name", name),
+    TEXT("role", role),
+    TEXT("image", image),
+    TEXT("backend", backend),
+    TEXT("hostname", hostname),
+    TEXT("image_path", image_path),
+    TEXT("store_disk", store_disk),
+    TEXT("accel", accel.name),
+    TEXT("accel_reason", accel.reason),
+    NUMBER("tsc_khz", accel.tsc_khz),
+    NUMBER("memory_mib", memory_mib),
+    NUMBER("vcpus", vcpus),
+    NUMBER("timeout_ms", timeout_ms),
+    NUMBER("started_at", started_at),
+    NUMBER("start_mono", start_mono),
+#undef TEXT
+#undef NUMBER
+};
+
+int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA);
+    json_add_bool(o, "transient", r->transient);
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        const char *at = (const char *)r + fields[i].offset;
+        uint64_t n;
+        memcpy(&n, at, sizeof(n));
+        if (fields[i].size)
+            json_add_string(o, fields[i].key, at);
+        else
+            json_add_int(o, fields[i].key, (int64_t)n);
+    }
+    return json_save(dirfd, VMDIR_CONFIG, o, 0600, false, err);
+}
+
+int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = NULL;
+    int e = json_load(dirfd, VMDIR_CONFIG, 64 * 1024, &o, err);
+    int64_t schema = 0;
+    if (e == 0)
+        e = json_get_int(o, "schema_version", &schema, err);
+    if (e < 0)
+        return e;
+    if (schema != SCHEMA)
+        return mvm_error_set(err, -EINVAL, VMDIR_CONFIG ": schema version %lld", (long long)schema);
+    memset(r, 0, sizeof(*r));
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        char *at = (char *)r + fields[i].offset;
+        const char *text;
+        int64_t n;
+        if (fields[i].size) {
+            e = json_get_string(o, fields[i].key, &text, err);
+            if (e == 0 && (size_t)snprintf(at, fields[i].size, "%s", text) >= fields[i].size)
+                e = mvm_error_set(err, -EINVAL, "field '%s' is too long", fields[i].key);
+        } else {
+            e = json_get_int(o, fields[i].key, &n, err);
+            if (e == 0)
+                memcpy(at, &n, sizeof(n));
+        }
+        if (e < 0)
+            return mvm_error_wrap(err, VMDIR_CONFIG);
+    }
+    json_object *t = NULL;
+    r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
+    return 0;
+}

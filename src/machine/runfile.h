@@ -1,0 +1,24 @@
+/* run.json: what a VM was started with. Written by the starter, read by the supervisor and by `ls`. */
+#pragma once
+
+#include "machine/machine.h"
+
+struct runfile {
+    char name[MACHINE_MAX_NAME + 1];
+    char role[16];
+    char image[65];       /* digest, "" for a builder */
+    char backend[32];
+    char hostname[65];
+    char image_path[4096];
+    char store_disk[4096]; /* "" for none */
+    struct vmm_accel accel;
+    uint64_t memory_mib;
+    uint64_t vcpus;
+    uint64_t timeout_ms;
+    uint64_t started_at;   /* CLOCK_REALTIME ns */
+    uint64_t start_mono;   /* CLOCK_MONOTONIC ns: where timings count from */
+    bool transient;
+};
+
+int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;

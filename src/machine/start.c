@@ -1,0 +1,257 @@
+/* Starting a VM: its folder, run.json, the supervisor, and waiting for the one packet that says ready or failed. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/interrupt.h"
+#include "base/path.h"
+#include "image/manifest.h"
+#include "machine/machine.h"
+#include "machine/runfile.h"
+#include "machine/vmdir.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONSOLE_TAIL_LINES 12
+
+static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, struct process *ret, struct mvm_error *err)
+{
+    char numbers[3][12];
+    const int fds[3] = {dirfd, lock_fd, starter_fd};
+    for (int i = 0; i < 3; i++)
+        snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
+    const char *argv[] = {"/proc/self/exe", "--supervise", numbers[0], numbers[1], numbers[2], NULL};
+    const struct process_opts o = {
+        .argv = argv,
+        .cwd = "/",
+        .stdin_fd = -1,
+        .stdout_fd = -1,
+        .stderr_fd = -1,
+        .keep_fds = fds,
+        .n_keep_fds = 3,
+        .new_session = true,
+    };
+    return process_start(&o, ret, err);
+}
+
+/* The last lines of a log file, into buf. */
+static void read_tail(int dirfd, const char *name, unsigned lines, struct buf *out)
+{
+    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
+    if (size <= 0)
+        return;
+    char chunk[8192];
+    off_t from = size > (off_t)sizeof(chunk) ? size - (off_t)sizeof(chunk) : 0;
+    ssize_t n = pread(fd, chunk, sizeof(chunk), from);
+    if (n <= 0)
+        return;
+    ssize_t at = n;
+    unsigned seen = 0;
+    while (at > 0) {
+        if (chunk[at - 1] == '\n' && at != n && ++seen == lines)
+            break;
+        at--;
+    }
+    (void)!buf_append(out, chunk + at, (size_t)(n - at));
+    if (out->len && out->data[out->len - 1] != '\n')
+        (void)!buf_str(out, "\n");
+}
+
+/* What somebody needs who has to find out why a guest did not come up. */
+static void explain_failure(int dirfd, const struct runfile *run, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf text = BUF_INIT(16384);
+    CLEAN_BUF struct buf cmdline = BUF_INIT(4096);
+    CLEAN_FD int image = open(run->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (image >= 0)
+        (void)!path_read_file(image, artifact_name(ARTIFACT_CMDLINE), &cmdline, NULL);
+    (void)!buf_printf(&text, "backend: %s, %s (%s)\nkernel command line: %.*s\n", run->backend, run->accel.name,
+                      run->accel.reason, (int)strcspn(buf_cstr(&cmdline), "\n"), buf_cstr(&cmdline));
+    static const struct {
+        const char *file, *title;
+    } logs[] = {{VMDIR_VMM, "backend log"}, {VMDIR_CONSOLE, "console"}, {VMDIR_AGENT, "agent log"}};
+    for (size_t i = 0; i < ARRAY_SIZE(logs); i++) {
+        size_t before = text.len;
+        if (buf_printf(&text, "%s, last lines:\n", logs[i].title) < 0)
+            break;
+        size_t head = text.len;
+        read_tail(dirfd, logs[i].file, CONSOLE_TAIL_LINES, &text);
+        if (text.len == head) {
+            text.len = before;
+            (void)!buf_printf(&text, "%s: empty\n", logs[i].title);
+        }
+    }
+    mvm_error_detail(err, buf_cstr(&text), text.len);
+}
+
+/* Waits for the supervisor's packet. 0 with the status, -EINTR, -EPIPE where it died without one. */
+static int wait_status(int fd, uint64_t deadline, struct msg_status *ret)
+{
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt_fd(), .events = POLLIN}};
+        int n = poll(fds, 2, clock_left_ms(deadline));
+        if (n == 0)
+            return -ETIMEDOUT;
+        if (fds[1].revents || interrupt_pending())
+            return -EINTR;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        uint8_t packet[FRAME_MAX_PAYLOAD];
+        ssize_t got = recv(fd, packet, sizeof(packet), 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return -EPIPE;
+        return msg_status_decode(ret, packet, (size_t)got);
+    }
+}
+
+static void info_from_run(struct machine_info *info, const struct runfile *run)
+{
+    *info = (struct machine_info){.accel = run->accel,
+                                  .memory_mib = run->memory_mib,
+                                  .vcpus = (unsigned)run->vcpus,
+                                  .started_at = run->started_at,
+                                  .tether = -1};
+    snprintf(info->name, sizeof(info->name), "%s", run->name);
+    snprintf(info->role, sizeof(info->role), "%s", run->role);
+    snprintf(info->image, sizeof(info->image), "%s", run->image);
+    snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
+}
+
+static int fill_runfile(struct runfile *run, struct home *h, const struct machine_config *c, uint64_t start_mono,
+                        struct mvm_error *err)
+{
+    const struct vmm_ops *backend;
+    int r = vmm_find(c->hypervisor, &backend, err);
+    if (r == 0)
+        r = backend->available(err);
+    if (r == 0)
+        r = vmm_choose_accel(h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
+    if (r < 0)
+        return r;
+    snprintf(run->name, sizeof(run->name), "%s", c->name);
+    snprintf(run->role, sizeof(run->role), "%s", c->role);
+    snprintf(run->image, sizeof(run->image), "%s", c->image_digest ? c->image_digest : "");
+    snprintf(run->backend, sizeof(run->backend), "%s", backend->name);
+    snprintf(run->hostname, sizeof(run->hostname), "%s", c->hostname ? c->hostname : c->name);
+    if ((size_t)snprintf(run->image_path, sizeof(run->image_path), "%s", c->image) >= sizeof(run->image_path) ||
+        (size_t)snprintf(run->store_disk, sizeof(run->store_disk), "%s", c->store_disk ? c->store_disk : "") >=
+            sizeof(run->store_disk))
+        return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
+    run->memory_mib = c->memory_mib;
+    run->vcpus = c->vcpus;
+    run->timeout_ms = c->timeout_ms;
+    run->started_at = clock_wall();
+    run->start_mono = start_mono;
+    run->transient = c->transient;
+    return 0;
+}
+
+/* Ends the supervisor (closing its socket told it so), waits, and removes what a transient or interrupted VM left. */
+static void abandon(struct process *supervisor, int vms_fd, const char *name, bool remove)
+{
+    if (process_wait(supervisor, clock_deadline(5000)) < 0)
+        process_done(supervisor);
+    if (remove)
+        (void)!vmdir_remove(vms_fd, name, clock_deadline(5000), NULL);
+}
+
+/* The supervisor lives on: forget it without ending it. */
+static void release(struct process *p)
+{
+    fd_closep(&p->pidfd);
+    *p = (struct process)PROCESS_INIT;
+}
+
+static int failed(const struct msg_status *st, int dirfd, const struct runfile *run, struct mvm_error *err)
+{
+    mvm_error_set(err, -ECHILD, "vm '%s' did not get ready: %s", run->name, st->problem);
+    mvm_error_hint(err, "%s", st->hint[0] ? st->hint : "");
+    if (run->transient)
+        mvm_error_hint(err, "the kernel's and the backend's last words are above");
+    else
+        mvm_error_hint(err, "mvmctl logs %s shows everything; more time: --timeout SECONDS", run->name);
+    explain_failure(dirfd, run, err);
+    return -ECHILD;
+}
+
+static int start_in_dir(struct home *h, const struct machine_config *c, int vms_fd, int dirfd, struct lock *lock,
+                        const struct runfile *run, struct machine_info *info, struct mvm_error *err)
+{
+    int r = runfile_save(run, dirfd, err);
+    if (r < 0)
+        return r;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return mvm_error_errno(err, -errno, "cannot make a socket");
+    CLEAN_FD int ours = pair[0];
+    CLEAN_FD int theirs = pair[1];
+    CLEAN_PROCESS struct process supervisor = PROCESS_INIT;
+    r = spawn_supervisor(dirfd, lock->fd, theirs, &supervisor, err);
+    if (r < 0)
+        return r;
+    fd_closep(&theirs);
+    lock_done(lock); /* the supervisor holds it now */
+    info_from_run(info, run);
+    info->supervisor = supervisor.pid;
+    /* The supervisor has the deadline that counts; ours is for a supervisor that hangs. */
+    r = wait_status(ours, clock_deadline((int64_t)c->timeout_ms + 10000), &info->status);
+    if (r == 0 && strcmp(info->status.state, "ready") == 0) {
+        snprintf(info->state, sizeof(info->state), "ready");
+        release(&supervisor);
+        if (c->transient)
+            info->tether = TAKE_FD(ours);
+        return 0;
+    }
+    fd_closep(&ours);
+    abandon(&supervisor, vms_fd, run->name, false);
+    if (r == 0)
+        r = failed(&info->status, dirfd, run, err);
+    else if (r == -EINTR)
+        mvm_error_set(err, r, "interrupted while vm '%s' was starting", run->name);
+    else
+        mvm_error_set(err, r, "the supervisor of vm '%s' %s", run->name, r == -EPIPE ? "died" : "does not answer");
+    if (c->transient || r == -EINTR)
+        (void)!vmdir_remove(vms_fd, run->name, clock_deadline(5000), NULL);
+    return r;
+}
+
+int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
+                  struct mvm_error *err)
+{
+    uint64_t start_mono = clock_now();
+    int r = machine_check_name(c->name, err);
+    if (r < 0)
+        return r;
+    CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
+    if (!run)
+        return mvm_error_errno(err, -ENOMEM, "vm");
+    CLEAN_FD int vms = vmdir_open_all(h, err);
+    CLEAN_FD int dir = -1;
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    r = vms < 0 ? vms : fill_runfile(run, h, c, start_mono, err);
+    if (r == 0)
+        r = vmdir_create(vms, c->name, &lock, &dir, err);
+    if (r == 0) {
+        progress_verbose(p, "acceleration: %s: %s", run->accel.name, run->accel.reason);
+        r = start_in_dir(h, c, vms, dir, &lock, run, info, err);
+    }
+    if (r < 0) {
+        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+        /* Started nothing: leave no empty folder. */
+        if (dir >= 0 && lock.fd >= 0) {
+            lock_done(&lock);
+            (void)!vmdir_remove(vms, c->name, 0, NULL);
+        }
+    }
+    return r;
+}

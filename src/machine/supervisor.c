@@ -1,0 +1,760 @@
+/*
+ * This is the supervisor: one process for each VM. It exists because somebody must own the VMM, the channel to the guest, the console's
+ * log and the control socket for as long as the VM runs, while commands come and go. It is started by machine_start (start.c) with
+ * three descriptors: the VM's folder, the folder's lock (held until this process ends: the truth about "running"), and a socket to the
+ * starter, on which it sends one MSG_STATUS when the VM is ready or has failed. The starter's end closing before that, or at any time for a
+ * transient VM, ends the VM.
+ *
+ * Its life: start the VMM -> hello from the agent -> configure it -> ready -> stopping (guest asked, then VMM, then killed) -> gone.
+ * One libuv loop, nothing blocks, nothing is polled.
+ */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "image/manifest.h"
+#include "machine/logfile.h"
+#include "machine/router.h"
+#include "machine/runfile.h"
+#include "machine/vmdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define CONSOLE_CAP      (1u << 20)
+#define AGENT_CAP        (1u << 20)
+#define READ_CHUNK       (256u * 1024)
+#define QUIT_GRACE_MS    1000
+#define DEFAULT_GRACE_MS 5000
+#define MAX_CLIENTS      64
+
+enum state { STARTING, READY, STOPPING };
+
+/* A connection that carries frames: the guest's channel or a client. Bytes that are no whole frame yet wait in `in`. */
+struct conn {
+    union {
+        uv_pipe_t pipe;
+        uv_handle_t handle;
+        uv_stream_t stream;
+    };
+    struct supervisor *s;
+    struct buf in;
+    struct router_client *client; /* NULL: the guest */
+    bool closing;
+    struct conn *next;
+};
+
+struct supervisor {
+    uv_loop_t loop;
+    struct runfile run;
+    int dirfd;
+    enum state state;
+    struct msg_status status;
+    bool asked_to_stop; /* by a client or signal: ending is no failure */
+
+    struct process vmm;
+    const struct vmm_ops *backend;
+    int control_fd;
+    uv_poll_t vmm_exit;
+    uv_pipe_t console, control, listener, starter;
+    uv_timer_t timer;
+    uv_signal_t signals[3];
+    bool starter_gone;
+
+    struct conn *guest;
+    struct conn *clients;
+    unsigned n_clients;
+    struct router *router;
+    uint8_t *chunk;
+
+    struct logfile console_log, agent_log;
+};
+
+static void begin_stop(struct supervisor *s, uint64_t grace_ms);
+
+/* ---- Sending ---- */
+
+struct write_request {
+    uv_write_t req;
+    struct conn *conn;
+    uint8_t data[];
+};
+
+static void on_written(uv_write_t *req, int status)
+{
+    free(req);
+}
+
+/* Writes what the socket takes at once; the rest is copied and follows when there is room. The router's windows bound it. */
+static void conn_send(struct conn *c, const void *p, size_t n)
+{
+    if (!c || c->closing)
+        return;
+    if (uv_stream_get_write_queue_size(&c->stream) == 0) {
+        uv_buf_t b = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
+        int w = uv_try_write(&c->stream, &b, 1);
+        if (w > 0) {
+            p = (const uint8_t *)p + w;
+            n -= (size_t)w;
+        }
+        if (n == 0)
+            return;
+    }
+    struct write_request *w = malloc(sizeof(*w) + n);
+    if (!w)
+        return; /* the peer notices a hole in the frames and is cut off */
+    memcpy(w->data, p, n);
+    w->conn = c;
+    uv_buf_t b = uv_buf_init((char *)w->data, (unsigned)n);
+    if (uv_write(&w->req, &c->stream, &b, 1, on_written) < 0)
+        free(w);
+}
+
+static void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    CLEAN_BUF struct buf f = BUF_INIT(FRAME_MAX_SIZE);
+    if (n <= FRAME_MAX_PAYLOAD && frame_append(&f, type, stream, channel, p, (uint32_t)n) == 0)
+        conn_send(c, f.data, f.len);
+}
+
+/* ---- Telling the starter ---- */
+
+static void tell_starter(struct supervisor *s)
+{
+    if (s->starter_gone)
+        return;
+    CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+    uv_os_fd_t fd;
+    if (msg_status_encode(&m, &s->status) < 0 || uv_fileno((uv_handle_t *)&s->starter, &fd) < 0)
+        return;
+    ssize_t n = send(fd, m.data, m.len, MSG_NOSIGNAL); /* one packet (SOCK_SEQPACKET) */
+    (void)n;
+}
+
+static void set_state(struct supervisor *s, enum state state, const char *name)
+{
+    s->state = state;
+    snprintf(s->status.state, sizeof(s->status.state), "%s", name);
+}
+
+static void fail(struct supervisor *s, const char *fmt, ...) MVM_PRINTF(2, 3);
+static void fail(struct supervisor *s, const char *fmt, ...)
+{
+    if (s->state != STARTING)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(s->status.problem, sizeof(s->status.problem), fmt, ap);
+    va_end(ap);
+    logfile_printf(&s->agent_log, "mvm: %s\n", s->status.problem);
+    snprintf(s->status.state, sizeof(s->status.state), "failed");
+    tell_starter(s);
+    begin_stop(s, 0);
+}
+
+/* ---- Messages from the agent ---- */
+
+static uint64_t since_start(const struct supervisor *s)
+{
+    return clock_now() - s->run.start_mono;
+}
+
+static void send_configure(struct supervisor *s)
+{
+    struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
+    snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
+    snprintf(m.address, sizeof(m.address), "10.0.2.15/24");
+    snprintf(m.gateway, sizeof(m.gateway), "10.0.2.2");
+    snprintf(m.dns, sizeof(m.dns), "10.0.2.3");
+    if (getrandom(m.seed, sizeof(m.seed), 0) != (ssize_t)sizeof(m.seed))
+        m.seed_len = 0;
+    CLEAN_BUF struct buf b = BUF_INIT(4096);
+    if (msg_configure_encode(&b, &m) == 0)
+        conn_send_frame(s->guest, FRAME_MSG, 0, 0, b.data, b.len);
+    explicit_bzero(&m, sizeof(m));
+    explicit_bzero(b.data, b.len);
+}
+
+static int on_hello(struct supervisor *s, const void *p, size_t n)
+{
+    struct msg_hello m = {0};
+    int r = msg_hello_decode(&m, p, n);
+    if (r < 0)
+        return r;
+    if (m.protocol != MVM_PROTOCOL_VERSION) {
+        fail(s, "the guest's agent speaks protocol %llu, this mvmctl speaks %d", (unsigned long long)m.protocol,
+             MVM_PROTOCOL_VERSION);
+        return 0;
+    }
+    if (s->status.hello_ns == 0)
+        s->status.hello_ns = since_start(s);
+    s->status.guest_boot_ns = m.boot_ns;
+    s->status.guest_ready_ns = m.ready_ns;
+    logfile_printf(&s->agent_log, "mvm: agent of role %s on Linux %s is there\n", m.role, m.kernel);
+    /* A second hello: the agent has begun anew, what it served is gone. */
+    router_set_guest(s->router, false, "the guest's agent was restarted");
+    send_configure(s);
+    return 0;
+}
+
+static int on_configured(struct supervisor *s, const void *p, size_t n)
+{
+    struct msg_configured m = {0};
+    int r = msg_configured_decode(&m, p, n);
+    if (r < 0)
+        return r;
+    router_set_guest(s->router, true, "");
+    snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);
+    if (m.problem[0])
+        logfile_printf(&s->agent_log, "mvm: %s\n", m.problem);
+    if (s->state != STARTING)
+        return 0;
+    /* A builder without its store is of no use; a runtime VM without a network still is. */
+    if (m.problem[0] && strcmp(s->run.role, "builder") == 0) {
+        fail(s, "the builder is not usable: %s", m.problem);
+        return 0;
+    }
+    snprintf(s->status.problem, sizeof(s->status.problem), "%s", m.problem);
+    uv_timer_stop(&s->timer);
+    s->status.ready_ns = since_start(s);
+    set_state(s, READY, "ready");
+    tell_starter(s);
+    return 0;
+}
+
+static int on_guest_msg(void *data, const void *p, size_t n)
+{
+    struct supervisor *s = data;
+    struct msg_reader r;
+    if (msg_open(&r, p, n) < 0)
+        return -EPROTO;
+    if (r.type == MSG_HELLO)
+        return on_hello(s, p, n);
+    if (r.type == MSG_CONFIGURED)
+        return on_configured(s, p, n);
+    if (r.type == MSG_LOG) {
+        struct msg_log m = {0};
+        if (msg_log_decode(&m, p, n) < 0)
+            return -EPROTO;
+        logfile_printf(&s->agent_log, "%s\n", m.text);
+    } else if (r.type == MSG_SERVICE) {
+        struct msg_service m = {0};
+        if (msg_service_decode(&m, p, n) < 0)
+            return -EPROTO;
+        logfile_printf(&s->agent_log, "mvm: service %s %s (%llu)\n", m.name, m.state, (unsigned long long)m.code);
+    }
+    return 0; /* what a newer agent may say besides is ignored */
+}
+
+/* ---- Requests the supervisor answers itself ---- */
+
+static bool on_local(void *data, void *handle, uint32_t stream, const void *p, size_t n)
+{
+    struct supervisor *s = data;
+    struct conn *c = handle;
+    struct msg_reader r;
+    if (msg_open(&r, p, n) < 0)
+        return false;
+    if (r.type == MSG_STATUS) {
+        CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+        if (msg_status_encode(&m, &s->status) == 0)
+            conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
+        conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+        return true;
+    }
+    if (r.type != MSG_STOP)
+        return false;
+    uint64_t grace = DEFAULT_GRACE_MS;
+    while (msg_next(&r))
+        if (r.field == 1)
+            grace = msg_u64(&r);
+    s->asked_to_stop = true;
+    begin_stop(s, grace);
+    return true; /* the stream ends with the connection, when the VM is gone */
+}
+
+static void to_guest(void *data, const void *p, size_t n)
+{
+    struct supervisor *s = data;
+    conn_send(s->guest, p, n);
+}
+
+static void to_client(void *data, void *client, const void *p, size_t n)
+{
+    conn_send(client, p, n);
+}
+
+static const struct router_ops router_ops = {
+    .to_guest = to_guest,
+    .to_client = to_client,
+    .guest_msg = on_guest_msg,
+    .local = on_local,
+};
+
+/* ---- Connections ---- */
+
+static void on_conn_closed(uv_handle_t *h)
+{
+    struct conn *c = h->data;
+    buf_done(&c->in);
+    free(c);
+}
+
+static void conn_close(struct conn *c)
+{
+    if (c->closing)
+        return;
+    c->closing = true;
+    struct supervisor *s = c->s;
+    if (c == s->guest) {
+        s->guest = NULL;
+        router_set_guest(s->router, false, "the vm is gone");
+    } else {
+        for (struct conn **p = &s->clients; *p; p = &(*p)->next) {
+            if (*p == c) {
+                *p = c->next;
+                break;
+            }
+        }
+        s->n_clients--;
+        router_remove_client(s->router, c->client);
+    }
+    uv_close(&c->handle, on_conn_closed);
+}
+
+static ssize_t route(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
+{
+    return c->client ? router_from_client(c->s->router, c->client, p, n, ret_why)
+                     : router_from_guest(c->s->router, p, n, ret_why);
+}
+
+/* The bytes of one read: whole frames are routed where they lie, what remains waits in c->in. */
+static int conn_input(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
+{
+    if (c->in.len == 0) {
+        ssize_t used = route(c, p, n, ret_why);
+        if (used < 0)
+            return (int)used;
+        p += used;
+        n -= (size_t)used;
+    }
+    if (n == 0)
+        return 0;
+    int r = buf_append(&c->in, p, n);
+    if (r < 0) {
+        *ret_why = "out of memory";
+        return r;
+    }
+    ssize_t used = route(c, c->in.data, c->in.len, ret_why);
+    if (used < 0)
+        return (int)used;
+    buf_drop(&c->in, (size_t)used);
+    return 0;
+}
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
+{
+    struct conn *c = h->data;
+    *b = uv_buf_init((char *)c->s->chunk, READ_CHUNK);
+}
+
+static void on_conn_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+{
+    struct conn *c = st->data;
+    if (n == 0)
+        return;
+    const char *why = NULL;
+    if (n > 0 && conn_input(c, (uint8_t *)b->base, (size_t)n, &why) == 0)
+        return;
+    if (why) {
+        if (strcmp(why, "goodbye") != 0) {
+            logfile_printf(&c->s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
+            conn_send_frame(c, FRAME_BYE, 0, 0, why, strlen(why));
+        }
+        if (!c->client)
+            fail(c->s, "the guest's agent broke the protocol: %s", why);
+    }
+    conn_close(c);
+}
+
+static struct conn *conn_new(struct supervisor *s)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    c->s = s;
+    c->in.max = READ_CHUNK + FRAME_MAX_SIZE;
+    if (uv_pipe_init(&s->loop, &c->pipe, 0) < 0) {
+        free(c);
+        return NULL;
+    }
+    c->pipe.data = c;
+    return c;
+}
+
+static void on_client(uv_stream_t *listener, int status)
+{
+    struct supervisor *s = listener->data;
+    struct conn *c = status == 0 ? conn_new(s) : NULL;
+    if (!c)
+        return;
+    if (uv_accept(listener, &c->stream) < 0 || s->n_clients >= MAX_CLIENTS ||
+        !(c->client = router_add_client(s->router, c)) || uv_read_start(&c->stream, on_alloc, on_conn_read) < 0) {
+        if (c->client)
+            router_remove_client(s->router, c->client);
+        c->closing = true;
+        uv_close(&c->handle, on_conn_closed);
+        return;
+    }
+    c->next = s->clients;
+    s->clients = c;
+    s->n_clients++;
+}
+
+/* ---- Console, control, starter ---- */
+
+static void on_small_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
+{
+    struct supervisor *s = h->data;
+    *b = uv_buf_init((char *)s->chunk, 4096);
+}
+
+static void on_console(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+{
+    struct supervisor *s = st->data;
+    if (n > 0)
+        logfile_write(&s->console_log, b->base, (size_t)n);
+    else if (n < 0)
+        uv_read_stop(st);
+}
+
+static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+{
+    if (n < 0)
+        uv_read_stop(st); /* what QMP answers is not needed: the VMM's exit is the answer */
+}
+
+static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+{
+    struct supervisor *s = st->data;
+    if (n >= 0)
+        return;
+    uv_read_stop(st);
+    s->starter_gone = true;
+    if (s->state == STARTING || s->run.transient) {
+        s->asked_to_stop = true;
+        begin_stop(s, s->state == STARTING ? 0 : DEFAULT_GRACE_MS);
+    }
+}
+
+/* ---- The end ---- */
+
+static void on_quit_timeout(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    process_signal(&s->vmm, SIGKILL);
+}
+
+static void on_grace_over(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    if (s->vmm.pid == 0)
+        return;
+    if (s->backend->quit(s->control_fd) < 0)
+        process_signal(&s->vmm, SIGKILL);
+    else
+        uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
+}
+
+static void begin_stop(struct supervisor *s, uint64_t grace_ms)
+{
+    bool again = s->state == STOPPING;
+    bool ask_guest = s->state == READY && s->guest && grace_ms;
+    if (s->state == READY || strcmp(s->status.state, "failed") != 0)
+        set_state(s, STOPPING, "stopping");
+    s->state = STOPPING;
+    if (ask_guest) {
+        CLEAN_BUF struct buf m = BUF_INIT(64);
+        if (msg_begin(&m, MSG_POWEROFF) == 0)
+            conn_send_frame(s->guest, FRAME_MSG, 0, 0, m.data, m.len);
+    }
+    if (!again || grace_ms == 0) {
+        if (ask_guest)
+            uv_timer_start(&s->timer, on_grace_over, grace_ms, 0);
+        else
+            on_grace_over(&s->timer);
+    }
+}
+
+/* For `ls` and `logs` after the end. */
+static void write_last(struct supervisor *s)
+{
+    int status = s->vmm.status;
+    char why[200];
+    if (s->asked_to_stop)
+        snprintf(why, sizeof(why), "stopped");
+    else if (strcmp(s->status.state, "failed") == 0)
+        snprintf(why, sizeof(why), "failed: %.150s", s->status.problem);
+    else if (WIFSIGNALED(status))
+        snprintf(why, sizeof(why), "%s was killed by signal %d", s->run.backend, WTERMSIG(status));
+    else if (WEXITSTATUS(status))
+        snprintf(why, sizeof(why), "%s exited with status %d", s->run.backend, WEXITSTATUS(status));
+    else
+        snprintf(why, sizeof(why), "the guest powered off");
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_add_string(o, "ended", why);
+    json_add_int(o, "ended_at", (int64_t)clock_wall());
+    (void)!json_save(s->dirfd, VMDIR_LAST, o, 0600, false, NULL);
+}
+
+static void on_vmm_exit(uv_poll_t *poll, int status, int events)
+{
+    struct supervisor *s = poll->data;
+    if (process_wait(&s->vmm, clock_now()) < 0)
+        return;
+    uv_poll_stop(poll);
+    if (s->state == STARTING) {
+        int code = process_exit_code(s->vmm.status);
+        if (code == 0)
+            fail(s, "the guest ended before its agent was ready");
+        else
+            fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
+    }
+    write_last(s);
+    uv_stop(&s->loop);
+}
+
+static void on_ready_timeout(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    fail(s, "the guest's agent was not ready within %.1f s%s", (double)s->run.timeout_ms / 1000,
+         s->status.hello_ns ? " (it said hello, but did not finish its set-up)" : "");
+}
+
+static void on_signal(uv_signal_t *h, int sig)
+{
+    struct supervisor *s = h->data;
+    s->asked_to_stop = true;
+    begin_stop(s, DEFAULT_GRACE_MS);
+}
+
+/* ---- Start ---- */
+
+/* The host's and the VMM's end of one connection. */
+static int make_pair(int *ret_ours, int *ret_theirs)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    *ret_ours = fds[0];
+    *ret_theirs = fds[1];
+    return 0;
+}
+
+static int open_pipe(struct supervisor *s, uv_pipe_t *p, int fd, uv_read_cb on_read)
+{
+    int r = uv_pipe_init(&s->loop, p, 0);
+    p->data = s;
+    if (r == 0)
+        r = uv_pipe_open(p, fd);
+    if (r == 0 && on_read)
+        r = uv_read_start((uv_stream_t *)p, on_small_alloc, on_read);
+    return r;
+}
+
+static int listen_clients(struct supervisor *s)
+{
+    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    struct sockaddr_un a = vmdir_socket_address(s->dirfd);
+    mode_t old = umask(0177);
+    int r = bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
+    umask(old);
+    if (r == 0 && listen(fd, 64) < 0)
+        r = -errno;
+    if (r == 0)
+        r = uv_pipe_init(&s->loop, &s->listener, 0);
+    s->listener.data = s;
+    if (r == 0)
+        r = uv_pipe_open(&s->listener, TAKE_FD(fd));
+    if (r == 0)
+        r = uv_listen((uv_stream_t *)&s->listener, 64, on_client);
+    return r;
+}
+
+/* What the image and the role want on the kernel's command line. */
+static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out, struct mvm_error *err)
+{
+    int r = 0;
+    if (faccessat(image_fd, artifact_name(ARTIFACT_CMDLINE), F_OK, 0) == 0)
+        r = path_read_file(image_fd, artifact_name(ARTIFACT_CMDLINE), out, err);
+    else
+        r = buf_str(out, "mvm.root=vda mvm.init=/sbin/mvm-init");
+    for (size_t i = 0; i < out->len; i++)
+        if (out->data[i] < 0x20)
+            out->data[i] = ' ';
+    return r;
+}
+
+static int start_vmm(struct supervisor *s, int channel_fd, int console_fd, int control_fd, struct mvm_error *err)
+{
+    const struct runfile *run = &s->run;
+    CLEAN_FD int image = open(run->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (image < 0)
+        return mvm_error_errno(err, -errno, "cannot open the image");
+    CLEAN_FD int log = openat(s->dirfd, VMDIR_VMM, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (log < 0)
+        return mvm_error_errno(err, -errno, "cannot write " VMDIR_VMM);
+    CLEAN_BUF struct buf cmdline = BUF_INIT(4096);
+    int r = load_cmdline(run, image, &cmdline, err);
+    CLEAN_FREE char *kernel = path_join(run->image_path, artifact_name(ARTIFACT_VMLINUX), NULL);
+    CLEAN_FREE char *initrd = path_join(run->image_path, artifact_name(ARTIFACT_INITRD), NULL);
+    CLEAN_FREE char *rootfs = path_join(run->image_path, artifact_name(ARTIFACT_ROOTFS), NULL);
+    if (r < 0 || !kernel || !initrd || !rootfs)
+        return r < 0 ? r : mvm_error_errno(err, -ENOMEM, "image");
+    struct vmm_config c = {
+        .name = run->name,
+        .kernel = kernel,
+        .initrd = access(initrd, F_OK) == 0 ? initrd : NULL,
+        .cmdline = buf_cstr(&cmdline),
+        .disks = {{.path = rootfs, .read_only = true}, {.path = run->store_disk, .discard = true}},
+        .n_disks = run->store_disk[0] ? 2 : 1,
+        .memory_mib = run->memory_mib,
+        .vcpus = (unsigned)run->vcpus,
+        .net = VMM_NET_USER,
+        .accel = run->accel,
+        .channel_fd = channel_fd,
+        .console_fd = console_fd,
+        .control_fd = control_fd,
+        .log_fd = log,
+    };
+    return s->backend->start(&c, &s->vmm, err);
+}
+
+static int watch_vmm(struct supervisor *s)
+{
+    int r = uv_poll_init(&s->loop, &s->vmm_exit, s->vmm.pidfd);
+    s->vmm_exit.data = s;
+    return r < 0 ? r : uv_poll_start(&s->vmm_exit, UV_READABLE, on_vmm_exit);
+}
+
+/* The VMM is started before anything else is set up: everything else happens while it loads. */
+static int supervisor_start(struct supervisor *s, int starter_fd, struct mvm_error *err)
+{
+    CLEAN_FD int channel = -1;
+    CLEAN_FD int console = -1;
+    CLEAN_FD int control = -1;
+    CLEAN_FD int channel_vmm = -1;
+    CLEAN_FD int console_vmm = -1;
+    CLEAN_FD int control_vmm = -1;
+    int r = make_pair(&channel, &channel_vmm);
+    if (r == 0)
+        r = make_pair(&console, &console_vmm);
+    if (r == 0)
+        r = make_pair(&control, &control_vmm);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot make sockets");
+    r = vmm_find(s->run.backend, &s->backend, err);
+    if (r == 0)
+        r = start_vmm(s, channel_vmm, console_vmm, control_vmm, err);
+    if (r < 0)
+        return r;
+    s->status.spawn_ns = since_start(s);
+    s->status.vmm_pid = (uint64_t)s->vmm.pid;
+    s->control_fd = control;
+    s->guest = conn_new(s);
+    r = s->guest ? uv_pipe_open(&s->guest->pipe, TAKE_FD(channel)) : -ENOMEM;
+    if (r == 0)
+        r = uv_read_start(&s->guest->stream, on_alloc, on_conn_read);
+    if (r == 0)
+        r = open_pipe(s, &s->console, TAKE_FD(console), on_console);
+    if (r == 0)
+        r = open_pipe(s, &s->control, TAKE_FD(control), on_control);
+    if (r == 0)
+        r = open_pipe(s, &s->starter, starter_fd, on_starter);
+    if (r == 0)
+        r = watch_vmm(s);
+    if (r == 0)
+        r = listen_clients(s);
+    return r < 0 ? mvm_error_errno(err, r, "cannot set up the supervisor") : 0;
+}
+
+static int supervisor_init(struct supervisor *s, int dirfd)
+{
+    s->dirfd = dirfd;
+    s->vmm = (struct process)PROCESS_INIT;
+    s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
+    s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
+    set_state(s, STARTING, "starting");
+    s->chunk = malloc(READ_CHUNK);
+    s->router = router_new(&router_ops, s);
+    if (!s->chunk || !s->router || uv_loop_init(&s->loop) < 0)
+        return -ENOMEM;
+    uv_timer_init(&s->loop, &s->timer);
+    s->timer.data = s;
+    static const int sigs[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
+        uv_signal_init(&s->loop, &s->signals[i]);
+        s->signals[i].data = s;
+        uv_signal_start(&s->signals[i], on_signal, sigs[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+/* A transient VM leaves nothing; of others the logs stay until `down` or the next `up` of that name. */
+static void remove_traces(struct supervisor *s)
+{
+    unlinkat(s->dirfd, VMDIR_SOCKET, 0);
+    if (!s->run.transient || strcmp(s->status.state, "failed") == 0)
+        return;
+    CLEAN_FD int vms = openat(s->dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (vms >= 0)
+        (void)!path_remove_tree(vms, s->run.name);
+}
+
+int machine_supervise(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    int dirfd = atoi(argv[0]), lock_fd = atoi(argv[1]), starter_fd = atoi(argv[2]);
+    if (fd_set_cloexec(dirfd, true) < 0 || fd_set_cloexec(lock_fd, true) < 0 || fd_set_cloexec(starter_fd, true) < 0)
+        return 2;
+    prctl(PR_SET_NAME, "mvm-supervisor");
+    struct mvm_error err = MVM_ERROR_INIT;
+    static struct supervisor s;
+    if (supervisor_init(&s, dirfd) < 0)
+        return 1;
+    int r = runfile_load(&s.run, dirfd, &err);
+    if (r == 0) {
+        uv_timer_start(&s.timer, on_ready_timeout, s.run.timeout_ms, 0);
+        r = supervisor_start(&s, starter_fd, &err);
+    }
+    if (r < 0) {
+        snprintf(s.status.state, sizeof(s.status.state), "failed");
+        snprintf(s.status.problem, sizeof(s.status.problem), "%.1023s", err.msg);
+        snprintf(s.status.hint, sizeof(s.status.hint), "%s", err.hint);
+        CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+        if (msg_status_encode(&m, &s.status) == 0)
+            (void)!send(starter_fd, m.data, m.len, MSG_NOSIGNAL);
+        process_done(&s.vmm);
+        remove_traces(&s);
+        return 1;
+    }
+    uv_run(&s.loop, UV_RUN_DEFAULT);
+    remove_traces(&s);
+    /* The clients' connections and the lock end with the process. */
+    return 0;
+}
