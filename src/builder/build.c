@@ -1,0 +1,240 @@
+#include "builder/build.h"
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "builder/job.h"
+#include "builder/session.h"
+#include "builder/stage0.h"
+#include "cache/fingerprint.h"
+#include "cache/lock.h"
+#include "cache/records.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#define RECIPE_VERSION "1" /* raised when this program builds the same inputs differently */
+
+/* What is to be built, in full. */
+struct plan {
+    struct flake_ref ref;
+    struct flake_tree tree;
+    bool has_tree;
+    char system[64];
+    char attr[512];
+    char fingerprint[SHA256_HEX_SIZE];
+};
+
+static void plan_done(struct plan *plan)
+{
+    if (plan->has_tree)
+        flake_tree_done(&plan->tree);
+    flake_ref_done(&plan->ref);
+}
+
+/* Like Nix: a name alone is a package, a path with dots is the whole attribute. */
+static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_error *err)
+{
+    struct utsname u;
+    uname(&u);
+    snprintf(plan->system, sizeof(plan->system), "%s", o->system ? o->system : "");
+    if (!o->system)
+        snprintf(plan->system, sizeof(plan->system), "%.32s-linux", strcmp(u.machine, "arm64") == 0 ? "aarch64" : u.machine);
+    const char *name = o->attr ? o->attr : o->profile ? o->profile : plan->ref.attr ? plan->ref.attr : "default";
+    int n;
+    if (strchr(name, '.') && name != o->profile)
+        n = snprintf(plan->attr, sizeof(plan->attr), "%s", name);
+    else
+        n = snprintf(plan->attr, sizeof(plan->attr), "packages.%s.%s", plan->system, name);
+    if ((size_t)n >= sizeof(plan->attr) || strpbrk(name, " \t\n#?^"))
+        return mvm_error_set(err, -EINVAL, "attribute '%.60s': not an attribute path", name);
+    return 0;
+}
+
+static int plan_load_ref(struct plan *plan, const struct build_opts *o, struct mvm_error *err)
+{
+    int r = flake_ref_parse(&plan->ref, o->ref ? o->ref : ".", err);
+    return r < 0 ? r : plan_attr(plan, o, err);
+}
+
+/* Every input: the tree (and local inputs of the lock file), attribute, system, the builder with our library, options. */
+static int plan_load(struct plan *plan, const struct build_opts *o, struct home *h, struct mvm_error *err)
+{
+    int r = plan_load_ref(plan, o, err);
+    if (r == 0 && plan->ref.root) {
+        r = flake_tree_load(&plan->tree, &plan->ref, h, err);
+        plan->has_tree = r == 0;
+    }
+    char builder[SHA256_HEX_SIZE];
+    if (r == 0)
+        r = stage0_wanted_id(h, builder, err);
+    CLEAN_FINGERPRINT struct fingerprint f = {0};
+    if (r == 0)
+        r = fingerprint_init(&f, "mvm build " RECIPE_VERSION);
+    if (r < 0)
+        return r;
+    fingerprint_add_string(&f, "builder", builder);
+    fingerprint_add_string(&f, "system", plan->system);
+    fingerprint_add_string(&f, "attr", plan->attr);
+    fingerprint_add_string(&f, "write-lock", o->write_lock ? "1" : "0");
+    if (plan->has_tree) {
+        fingerprint_add_string(&f, "subdir", plan->ref.subdir);
+        flake_tree_fingerprint(&plan->tree, &f);
+    } else {
+        fingerprint_add_string(&f, "remote", plan->ref.remote);
+    }
+    fingerprint_final(&f, plan->fingerprint);
+    return 0;
+}
+
+/* A remote reference may move; it is judged anew unless it is pinned to a revision. */
+static bool is_pinned(const struct flake_ref *f)
+{
+    return !f->remote || strstr(f->remote, "rev=") || strstr(f->remote, "narHash=");
+}
+
+/* 0 with the image open, -ENOENT where it has to be built. */
+static int find_cached(struct plan *plan, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+{
+    struct build_record rec;
+    bool damaged = false;
+    int r = build_record_load(h, plan->fingerprint, &rec, &damaged, err);
+    if (damaged)
+        progress_note(p, "a damaged build record was dropped; building again");
+    if (r < 0)
+        return -ENOENT;
+    struct mvm_error why = MVM_ERROR_INIT;
+    r = artifact_image_open(&ret->image, h, rec.image, &why);
+    if (r < 0) {
+        progress_note(p, "the cached image was dropped: %s; building again", why.msg);
+        build_record_remove(h, plan->fingerprint);
+        return -ENOENT;
+    }
+    snprintf(ret->store_path, sizeof(ret->store_path), "%s", rec.store_path);
+    /* `up --flake` means what was built last, found in the cache or not. */
+    if (strcmp(rec.ref, plan->ref.text) != 0) {
+        snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
+        r = build_record_save(h, &rec, err);
+    }
+    return r;
+}
+
+static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage, struct job_result *job,
+                const struct build_opts *o, struct build_result *ret, struct mvm_error *err)
+{
+    char digest[SHA256_HEX_SIZE];
+    int r = artifact_stage_commit(stage, h, &job->manifest, digest, err);
+    if (r < 0)
+        return r;
+    bool lock_changed = job->lock.len && plan->ref.root && o->write_lock;
+    if (lock_changed) {
+        r = flake_write_lock(&plan->ref, job->lock.data, job->lock.len, err);
+        if (r < 0)
+            return r;
+    }
+    struct build_record rec = {.built_at = clock_wall()};
+    snprintf(rec.image, sizeof(rec.image), "%s", digest);
+    snprintf(rec.store_path, sizeof(rec.store_path), "%s", job->store_path);
+    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
+    snprintf(rec.attr, sizeof(rec.attr), "%s", plan->attr);
+    /* A new lock file is an input of the next build: the record has to stand under what that one will compute. */
+    if (lock_changed) {
+        struct plan again = {0};
+        r = plan_load(&again, o, h, err);
+        if (r == 0)
+            memcpy(plan->fingerprint, again.fingerprint, sizeof(again.fingerprint));
+        plan_done(&again);
+        if (r < 0)
+            return r;
+    }
+    snprintf(rec.fingerprint, sizeof(rec.fingerprint), "%s", plan->fingerprint);
+    r = build_record_save(h, &rec, err);
+    return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
+}
+
+static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
+                     struct build_result *ret, struct mvm_error *err)
+{
+    CLEAN_SESSION struct session s = SESSION_INIT;
+    const struct session_opts so = {.memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
+    int r = session_start(&s, h, &so, p, err);
+    if (r < 0)
+        return r;
+    /* Another mvmctl may have built the same while we waited for the store. */
+    if (!o->force && is_pinned(&plan->ref) && find_cached(plan, h, NULL, ret, err) == 0)
+        return 0;
+    CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
+    r = artifact_stage_open(&stage, h, err);
+    if (r < 0)
+        return r;
+    const struct job_opts jo = {
+        .ref = &plan->ref,
+        .tree = plan->has_tree ? &plan->tree : NULL,
+        .attr = plan->attr,
+        .system = plan->system,
+        .write_lock = o->write_lock,
+        .offline = o->offline,
+        .stage_fd = stage.fd,
+        .log = o->log,
+        .data = o->data,
+    };
+    CLEANUP(job_result_done) struct job_result job = {0};
+    r = job_run(&s, &jo, p, &job, err);
+    if (r < 0)
+        return r;
+    progress_phase(p, "cache");
+    r = keep(plan, h, &stage, &job, o, ret, err);
+    snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
+    progress_phase(p, "builder-stop");
+    session_stop(&s);
+    return r;
+}
+
+int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+{
+    CLEANUP(plan_done) struct plan plan = {0};
+    progress_phase(p, "judge");
+    int r = plan_load(&plan, o, h, err);
+    if (r < 0) {
+        mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
+        return r;
+    }
+    r = -ENOENT;
+    if (!o->force && is_pinned(&plan.ref))
+        r = find_cached(&plan, h, p, ret, err);
+    ret->cached = r == 0;
+    if (r < 0)
+        r = build_now(&plan, o, h, p, ret, err);
+    progress_end(p);
+    if (r < 0)
+        return r;
+    snprintf(ret->attr, sizeof(ret->attr), "%s", plan.attr);
+    ret->ref = TAKE_PTR(plan.ref.text);
+    return 0;
+}
+
+int build_find_last(const struct build_opts *o, struct home *h, struct artifact_image *ret, struct mvm_error *err)
+{
+    CLEANUP(plan_done) struct plan plan = {0};
+    int r = plan_load_ref(&plan, o, err);
+    if (r < 0)
+        return r;
+    struct build_record rec;
+    r = build_record_last(h, plan.ref.text, plan.attr, &rec, err);
+    if (r == 0)
+        r = artifact_image_open(ret, h, rec.image, err);
+    if (r == 0)
+        return 0;
+    if (r == -ENOENT)
+        mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.text, plan.attr);
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    mvm_error_hint(err, "mvmctl build --flake %s builds it; mvmctl run builds if needed, then boots", plan.ref.text);
+    return r;
+}
+
+void build_result_done(struct build_result *r)
+{
+    artifact_image_done(&r->image);
+    free(r->ref);
+    r->ref = NULL;
+}

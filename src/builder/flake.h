@@ -1,0 +1,65 @@
+/*
+ * Flake references and the files that belong to a flake: what is staged into the builder, and what the fingerprint covers.
+ *
+ * REF is a local folder (".", "./dir", "/abs", "path:DIR", "git+file:DIR"), the same with "#attr", or a remote reference that is
+ * passed to Nix ("github:...", "git+https:...", "https:...", registry names of the form "name" or "name/branch" that are no folder).
+ * Like Nix: in a git work tree the flake is the work tree's tracked files with their present content (the flake's folder may be
+ * below the top: subdir), elsewhere the folder. A flake folder that git does not track is an error that says `git add`.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "cache/fingerprint.h"
+#include "cache/home.h"
+#include "wire/tree.h"
+
+#include <stdbool.h>
+
+struct flake_ref {
+    char *text;    /* for messages and records: absolute path of the flake's folder, or the remote reference */
+    char *root;    /* absolute path of the tree to stage; NULL: remote */
+    char *subdir;  /* the flake's folder within root, "" for root itself */
+    char *remote;  /* reference for Nix; NULL: local */
+    char *attr;    /* what came behind '#', or NULL */
+    bool git;      /* root is a git work tree */
+};
+
+#define CLEAN_FLAKE_REF CLEANUP(flake_ref_done)
+
+/* Parses and resolves. Errors: phase nix-eval where the folder has no flake.nix (or does not exist), with a hint. */
+int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err) MVM_MUST_CHECK;
+void flake_ref_done(struct flake_ref *f);
+
+struct flake_file {
+    char *path;        /* relative to root */
+    uint64_t kind;     /* enum entry_kind */
+    bool executable;
+    uint64_t size;
+    char *target;      /* symlinks */
+    char digest[SHA256_HEX_SIZE]; /* files: of the content */
+};
+
+struct flake_tree {
+    int root_fd;
+    struct flake_file *files; /* sorted by path */
+    size_t n_files;
+    uint64_t bytes;
+    /* Local path inputs named by flake.lock outside the tree (absolute `path:` nodes), staged at the same absolute path: */
+    struct flake_tree *inputs;
+    char **input_paths;
+    size_t n_inputs;
+};
+
+#define CLEAN_FLAKE_TREE CLEANUP(flake_tree_done)
+
+/* Lists the tree of a local reference, with digests through a stat index. Errors (phase nix-eval): an unreadable file, a
+ * socket, fifo or device in the tree, too many files (200,000), too large (4 GiB). */
+int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+void flake_tree_done(struct flake_tree *t);
+/* Adds names, kinds, exec bits, targets and digests (inputs too) to a fingerprint. */
+void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
+/* Sends the tree (folders implied) and MSG_END. A file that changed since it was listed is -ESTALE. */
+int flake_tree_send(const struct flake_tree *t, struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
+/* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces. */
+int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;

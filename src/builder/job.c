@@ -1,0 +1,282 @@
+#include "builder/job.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "base/sha256.h"
+#include "wire/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOCK_NAME       "flake.lock"
+#define MAX_LOCK        (4u << 20)
+#define MAX_ARTIFACTS   (16ull << 30) /* bytes of content */
+#define MAX_FILE        (256ull << 30) /* a root file system's size, holes included */
+#define DIGEST_ZEROS    (256u * 1024)
+
+/* The receiving side: artifacts are digested while they arrive. */
+struct job {
+    const struct job_opts *o;
+    struct progress *p;
+    struct job_result *ret;
+    struct client *client;
+    uint32_t stream;
+    struct tree_receiver tree;
+    struct sha256 sha;
+    uint64_t received;
+    bool done;
+    struct msg_result result;
+};
+
+/* ---- Artifacts ---- */
+
+static void on_content(void *data, const char *path, const void *p, uint64_t n)
+{
+    struct job *j = data;
+    if (p) {
+        sha256_update(&j->sha, p, n);
+        j->received += n;
+        return;
+    }
+    static const uint8_t zeros[DIGEST_ZEROS];
+    for (; n; n -= MIN_OF(n, (uint64_t)sizeof(zeros)))
+        sha256_update(&j->sha, zeros, MIN_OF(n, (uint64_t)sizeof(zeros)));
+}
+
+static void on_file_done(void *data, const char *path, uint64_t size)
+{
+    struct job *j = data;
+    uint8_t digest[SHA256_SIZE];
+    sha256_final(&j->sha, digest);
+    int a = artifact_parse(path);
+    if (a < 0)
+        return;
+    struct artifact_info *info = &j->ret->manifest.artifacts[a];
+    info->present = true;
+    info->size = size;
+    sha256_hex(digest, info->sha256);
+    progress_detail(j->p, "%s, %.1f MB", path, (double)size / 1e6);
+}
+
+/* Only the names an image is made of are taken, and each is a plain file. */
+static int check_entry(const struct msg_entry *e, struct mvm_error *err)
+{
+    bool known = artifact_parse(e->path) >= 0 || strcmp(e->path, LOCK_NAME) == 0;
+    if (e->kind == ENTRY_FILE && known)
+        return 0;
+    mvm_error_set(err, -EPROTO, "the builder sent '%.100s', which is no artifact", e->path);
+    return -EPROTO;
+}
+
+/* ---- Sending the flake ---- */
+
+static int emit(void *data, uint8_t channel, const void *p, size_t n)
+{
+    struct job *j = data;
+    return client_send(j->client, j->stream, channel, p, n);
+}
+
+static int send_tree(struct job *j, struct mvm_error *err)
+{
+    if (!j->o->tree) {
+        client_close(j->client, j->stream);
+        return 0;
+    }
+    progress_detail(j->p, "%zu files, %.1f MB", j->o->tree->n_files, (double)j->o->tree->bytes / 1e6);
+    struct tree_sender s = {.emit = emit, .data = j, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    int r = flake_tree_send(j->o->tree, &s, err);
+    tree_sender_done(&s);
+    if (r == 0)
+        client_close(j->client, j->stream);
+    return r;
+}
+
+static int open_job(struct job *j, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+    const struct flake_ref *f = j->o->ref;
+    /* Encoding borrows: the struct's pointers are not changed. */
+    struct msg_build b = {
+        .remote = f->remote,
+        .subdir = f->subdir,
+        .attr = (char *)(uintptr_t)j->o->attr,
+        .system = (char *)(uintptr_t)j->o->system,
+        .write_lock = j->o->write_lock,
+        .offline = j->o->offline,
+    };
+    int r = msg_build_encode(&m, &b);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot describe the job");
+    return client_open(j->client, &m, &j->stream, err);
+}
+
+/* ---- The outcome ---- */
+
+/* "packages.x86_64-linux provides: default, http" from the JSON list of names that the guest passes on. */
+static void name_available(const struct msg_result *m, const char *system, struct mvm_error *err)
+{
+    json_tokener *tok = json_tokener_new_ex(4);
+    json_object *list = tok ? json_tokener_parse_ex(tok, m->available, (int)MIN_OF(strlen(m->available), 65536ul)) : NULL;
+    CLEAN_BUF struct buf names = BUF_INIT(400);
+    if (list && json_object_is_type(list, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+            if (buf_printf(&names, "%s%s", i ? ", " : "",
+                           json_object_get_string(json_object_array_get_idx(list, i))) < 0)
+                break;
+        mvm_error_hint(err, "packages.%s has: %s", system, names.len ? buf_cstr(&names) : "nothing");
+    }
+    json_object_put(list);
+    if (tok)
+        json_tokener_free(tok);
+}
+
+static int job_failed(struct job *j, struct mvm_error *err)
+{
+    const struct msg_result *m = &j->result;
+    enum mvm_phase phase = mvm_phase_parse(m->phase);
+    mvm_error_set(err, -ECHILD, "%s", m->problem[0] ? m->problem : "the job failed without a reason");
+    err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
+    if (m->available)
+        name_available(m, j->o->system, err);
+    if (m->log_tail)
+        mvm_error_detail(err, m->log_tail, strlen(m->log_tail));
+    if (phase == MVM_PHASE_NIX_EVAL)
+        mvm_error_hint(err, "check flake.nix, and --profile or --attr");
+    else if (phase == MVM_PHASE_NIX_BUILD)
+        mvm_error_hint(err, "mvmctl build --verbose shows the whole build log");
+    else
+        mvm_error_hint(err, "an image's output has vmlinux and rootfs.ext4: mvm.lib.<system>.mkGuest makes one");
+    return -ECHILD;
+}
+
+static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *err)
+{
+    struct msg_reader r;
+    int e = msg_open(&r, p, n);
+    if (e < 0)
+        return mvm_error_errno(err, e, "the builder's answer");
+    if (r.type == MSG_PHASE) {
+        struct msg_phase m = {0};
+        e = msg_phase_decode(&m, p, n);
+        if (e == 0)
+            progress_phase(j->p, m.name);
+        return e;
+    }
+    if (r.type == MSG_RESULT) {
+        e = msg_result_decode(&j->result, p, n);
+        j->done = e == 0;
+        return e;
+    }
+    if (r.type == MSG_ENTRY) {
+        CLEAN_FREE struct msg_entry *entry = calloc(1, sizeof(*entry));
+        if (!entry)
+            return -ENOMEM;
+        e = msg_entry_decode(entry, p, n);
+        if (e == 0)
+            e = check_entry(entry, err);
+        if (e < 0)
+            return e;
+    }
+    return tree_receive(&j->tree, CHAN_MSG, p, n, err);
+}
+
+static int on_event(struct job *j, const struct client_event *e, struct mvm_error *err)
+{
+    if (e->kind == CLIENT_RESET)
+        return mvm_error_set(err, -EPIPE, "the builder gave the job up: %.200s", (const char *)e->data);
+    if (e->kind == CLIENT_CLOSED)
+        return j->done ? 0 : mvm_error_set(err, -EPIPE, "the builder ended the job without a result");
+    if (e->channel == CHAN_LOG) {
+        if (j->o->log)
+            j->o->log(j->o->data, (const char *)e->data, e->len);
+        return 0;
+    }
+    if (e->channel == CHAN_TREE)
+        return tree_receive(&j->tree, CHAN_TREE, e->data, e->len, err);
+    int r = on_message(j, e->data, e->len, err);
+    if (r < 0 && err->code == 0)
+        mvm_error_errno(err, r, "the builder's answer cannot be understood");
+    return r;
+}
+
+static int receive_all(struct job *j, struct mvm_error *err)
+{
+    while (!j->done) {
+        int r = client_poll(j->client, NULL, 0, 0, err);
+        if (r < 0)
+            return r;
+        struct client_event e;
+        while (!j->done && client_next(j->client, &e)) {
+            if (e.stream == j->stream)
+                r = on_event(j, &e, err);
+            if (r < 0)
+                return r;
+        }
+    }
+    client_event_done(j->client);
+    return 0;
+}
+
+/* The lock file travels with the artifacts, but belongs to the flake. */
+static int take_lock(struct job *j, struct mvm_error *err)
+{
+    if (faccessat(j->o->stage_fd, LOCK_NAME, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    int r = path_read_file(j->o->stage_fd, LOCK_NAME, &j->ret->lock, err);
+    unlinkat(j->o->stage_fd, LOCK_NAME, 0);
+    return r;
+}
+
+static int run(struct job *j, struct mvm_error *err)
+{
+    progress_phase(j->p, "stage");
+    int r = open_job(j, err);
+    if (r == 0) {
+        r = send_tree(j, err);
+        /* The guest may have ended the job before it had the whole tree: its reason is among the events. */
+        if (r == -EPIPE)
+            r = 0;
+    }
+    if (r == 0)
+        r = receive_all(j, err);
+    if (r < 0)
+        return r;
+    if (!j->result.ok)
+        return job_failed(j, err);
+    if (!j->tree.complete)
+        return mvm_error_set(err, -EPROTO, "the builder sent no complete set of artifacts");
+    snprintf(j->ret->store_path, sizeof(j->ret->store_path), "%s", j->result.store_path);
+    j->ret->eval_ns = j->result.eval_ns;
+    j->ret->build_ns = j->result.build_ns;
+    return take_lock(j, err);
+}
+
+int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret, struct mvm_error *err)
+{
+    static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
+    struct job j = {.o = o, .p = p, .ret = ret, .client = s->client};
+    ret->lock.max = MAX_LOCK;
+    int r = sha256_init(&j.sha);
+    if (r < 0)
+        return mvm_error_errno(err, r, "job");
+    tree_receiver_init(&j.tree, o->stage_fd, &limits);
+    j.tree.content = on_content;
+    j.tree.file_done = on_file_done;
+    j.tree.data = &j;
+    r = run(&j, err);
+    if (r < 0 && j.stream && !j.done)
+        client_reset(s->client, j.stream, r == -EINTR ? "interrupted" : "the host gave up");
+    tree_receiver_done(&j.tree);
+    msg_result_done(&j.result);
+    sha256_done(&j.sha);
+    mvm_error_phase(r < 0 ? err : NULL, MVM_PHASE_ARTIFACT_EXTRACTION);
+    return r;
+}
+
+void job_result_done(struct job_result *r)
+{
+    buf_done(&r->lock);
+}

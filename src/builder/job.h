@@ -1,0 +1,30 @@
+/* One build job in a builder session: the flake goes in, artifacts come out. */
+#pragma once
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "builder/flake.h"
+#include "builder/session.h"
+#include "image/manifest.h"
+
+struct job_opts {
+    const struct flake_ref *ref;
+    const struct flake_tree *tree; /* NULL for a remote reference */
+    const char *attr, *system;
+    bool write_lock, offline;
+    int stage_fd; /* artifacts are written here */
+    void (*log)(void *data, const char *line, size_t len);
+    void *data;
+};
+
+struct job_result {
+    struct manifest manifest; /* sizes and digests of what is in the stage */
+    char store_path[512];
+    uint64_t eval_ns, build_ns;
+    struct buf lock;          /* flake.lock where Nix changed it; empty otherwise */
+};
+
+/* Errors carry the phase of the step that failed. An interrupt resets the job in the guest: -EINTR. */
+int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret, struct mvm_error *err)
+    MVM_MUST_CHECK;
+void job_result_done(struct job_result *r);

@@ -1,0 +1,40 @@
+/*
+ * A builder session: a builder VM that runs, and a connection to it. Kept apart from the job (job.h), so that a session can
+ * serve many jobs.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "builder/stage0.h"
+#include "cache/home.h"
+#include "cache/lock.h"
+#include "machine/client.h"
+#include "machine/machine.h"
+
+struct session {
+    struct home *home;
+    char name[MACHINE_MAX_NAME + 1];
+    int tether;             /* the VM ends when this is closed */
+    struct client *client;
+    struct lock store_lock; /* the store's disk has one writer */
+};
+
+#define SESSION_INIT  {.tether = -1, .store_lock = LOCK_INIT}
+#define CLEAN_SESSION CLEANUP(session_done)
+
+struct session_opts {
+    uint64_t memory_mib; /* 0: default */
+    unsigned vcpus;      /* 0: default */
+};
+
+/* Starts a builder from the dev image (assembling it first where needed) with the persistent store disk
+ * (MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, made on first use). Waits where another mvmctl builds, saying for whom.
+ * Errors: phase builder-bootstrap. */
+int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
+                  struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Powers the builder off in an orderly way. */
+void session_stop(struct session *s);
+/* The same where it was not stopped: ends the VM. */
+void session_done(struct session *s);
