@@ -1,0 +1,463 @@
+#include "wire/mux.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Bytes on their way out, taken from the front. Memory is compacted only when the front is over half of it. */
+struct queue {
+    struct buf buf;
+    size_t head;
+};
+
+struct stream {
+    struct stream *next;
+    uint32_t number;
+    int64_t send_window; /* payload bytes we may still send */
+    int64_t recv_window; /* ... the peer may still send */
+    uint32_t unacked;    /* consumed here, not yet given back */
+    bool local_closed, close_sent, remote_closed;
+    bool refused;        /* mux_send said -EAGAIN: tell when there is room */
+    struct queue records; /* whole DATA frames */
+};
+
+struct mux {
+    bool opener;
+    struct mux_events events;
+    void *data;
+    struct stream *streams; /* in the order they are served */
+    unsigned n_streams;
+    uint32_t next_number; /* ours */
+    uint32_t last_peer;   /* highest number the peer has opened */
+    struct queue control;
+    struct buf out;       /* frames chosen for sending */
+    size_t out_head;
+    struct buf in;        /* the start of a frame that is not whole yet */
+    const char *problem;
+    bool inside;          /* in a callback: streams are not freed under it */
+};
+
+#define OUT_BATCH      (4 * FRAME_MAX_SIZE)
+#define CONTROL_MAX    (4u << 20)
+#define WINDOW_RETURN  (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
+
+static size_t queue_len(const struct queue *q)
+{
+    return q->buf.len - q->head;
+}
+
+static void queue_take(struct queue *q, size_t n)
+{
+    q->head += n;
+    if (q->head == q->buf.len) {
+        buf_clear(&q->buf);
+        q->head = 0;
+    } else if (q->head > q->buf.len / 2) {
+        buf_drop(&q->buf, q->head);
+        q->head = 0;
+    }
+}
+
+struct mux *mux_new(bool opener, const struct mux_events *events, void *data)
+{
+    struct mux *m = calloc(1, sizeof(*m));
+    if (!m)
+        return NULL;
+    m->opener = opener;
+    m->events = *events;
+    m->data = data;
+    m->next_number = opener ? 1 : 2;
+    m->control.buf.max = CONTROL_MAX;
+    m->out.max = OUT_BATCH + FRAME_MAX_SIZE;
+    m->in.max = FRAME_MAX_SIZE;
+    m->problem = "";
+    return m;
+}
+
+static void stream_free(struct stream *s)
+{
+    buf_done(&s->records.buf);
+    free(s);
+}
+
+void mux_free(struct mux *m)
+{
+    if (!m)
+        return;
+    while (m->streams) {
+        struct stream *s = m->streams;
+        m->streams = s->next;
+        stream_free(s);
+    }
+    buf_done(&m->control.buf);
+    buf_done(&m->out);
+    buf_done(&m->in);
+    free(m);
+}
+
+const char *mux_problem(const struct mux *m)
+{
+    return m->problem;
+}
+
+static struct stream *find(const struct mux *m, uint32_t number)
+{
+    for (struct stream *s = m->streams; s; s = s->next)
+        if (s->number == number)
+            return s;
+    return NULL;
+}
+
+bool mux_has(const struct mux *m, uint32_t stream)
+{
+    return find(m, stream) != NULL;
+}
+
+static void drop(struct mux *m, struct stream *gone)
+{
+    for (struct stream **p = &m->streams; *p; p = &(*p)->next) {
+        if (*p == gone) {
+            *p = gone->next;
+            m->n_streams--;
+            stream_free(gone);
+            return;
+        }
+    }
+}
+
+/* A stream is forgotten when nothing can move on it any more. */
+static void drop_if_finished(struct mux *m, struct stream *s)
+{
+    if (s->remote_closed && s->close_sent)
+        drop(m, s);
+}
+
+static struct stream *add_stream(struct mux *m, uint32_t number)
+{
+    struct stream *s = m->n_streams < MUX_MAX_STREAMS ? calloc(1, sizeof(*s)) : NULL;
+    if (!s)
+        return NULL;
+    s->number = number;
+    s->send_window = s->recv_window = MUX_WINDOW;
+    s->records.buf.max = MUX_QUEUE + FRAME_MAX_SIZE;
+    s->next = m->streams;
+    m->streams = s;
+    m->n_streams++;
+    return s;
+}
+
+static int control(struct mux *m, uint8_t type, uint32_t stream, const void *p, size_t n)
+{
+    return frame_append(&m->control.buf, type, stream, 0, p, (uint32_t)n);
+}
+
+static void send_reset(struct mux *m, uint32_t stream, const char *reason)
+{
+    (void)!control(m, FRAME_RESET, stream, reason, strnlen(reason, 1024));
+}
+
+/* ---- Sending ---- */
+
+int mux_send_msg(struct mux *m, const struct buf *msg)
+{
+    return control(m, FRAME_MSG, 0, msg->data, msg->len);
+}
+
+int64_t mux_open(struct mux *m, const struct buf *request)
+{
+    if (m->next_number > UINT32_MAX - 2)
+        return -EMFILE;
+    struct stream *s = add_stream(m, m->next_number);
+    if (!s)
+        return m->n_streams < MUX_MAX_STREAMS ? -ENOMEM : -EMFILE;
+    int r = control(m, FRAME_OPEN, s->number, request->data, request->len);
+    if (r < 0) {
+        drop(m, s);
+        return r;
+    }
+    m->next_number += 2;
+    return s->number;
+}
+
+static bool has_room(const struct stream *s)
+{
+    return queue_len(&s->records) < MUX_QUEUE;
+}
+
+bool mux_can_send(const struct mux *m, uint32_t stream)
+{
+    const struct stream *s = find(m, stream);
+    return s && !s->local_closed && has_room(s);
+}
+
+int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    struct stream *s = find(m, stream);
+    if (!s || s->local_closed)
+        return -EPIPE;
+    if (!has_room(s)) {
+        s->refused = true;
+        return -EAGAIN;
+    }
+    return frame_append(&s->records.buf, FRAME_DATA, stream, channel, p, (uint32_t)MIN_OF(n, (size_t)UINT32_MAX));
+}
+
+void mux_close(struct mux *m, uint32_t stream)
+{
+    struct stream *s = find(m, stream);
+    if (s)
+        s->local_closed = true; /* the CLOSE frame follows the queued records */
+}
+
+void mux_reset(struct mux *m, uint32_t stream, const char *reason)
+{
+    struct stream *s = find(m, stream);
+    if (!s)
+        return;
+    send_reset(m, stream, reason);
+    drop(m, s);
+}
+
+void mux_consumed(struct mux *m, uint32_t stream, size_t n)
+{
+    struct stream *s = find(m, stream);
+    if (!s)
+        return;
+    s->unacked += (uint32_t)n;
+    if (s->unacked < WINDOW_RETURN || s->remote_closed)
+        return;
+    const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8), (uint8_t)(s->unacked >> 16),
+                              (uint8_t)(s->unacked >> 24)};
+    if (control(m, FRAME_WINDOW, stream, bytes, sizeof(bytes)) == 0) {
+        s->recv_window += s->unacked;
+        s->unacked = 0;
+    }
+}
+
+/* Moves one record, or the CLOSE, of a stream to the output. True if something moved. */
+static bool serve(struct mux *m, struct stream *s)
+{
+    struct frame f;
+    const char *why;
+    const uint8_t *front = s->records.buf.data + s->records.head;
+    if (queue_len(&s->records) == 0) {
+        if (!s->local_closed || s->close_sent || frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
+            return false;
+        s->close_sent = true;
+        return true;
+    }
+    ssize_t n = frame_parse(front, queue_len(&s->records), &f, &why);
+    if (n <= 0 || (int64_t)f.len > s->send_window || buf_append(&m->out, front, (size_t)n) < 0)
+        return false;
+    s->send_window -= f.len;
+    queue_take(&s->records, (size_t)n);
+    return true;
+}
+
+/* The streams up to the one served last go to the end: the next batch begins behind it. */
+static void rotate(struct mux *m, uint32_t last_served)
+{
+    struct stream *last = find(m, last_served);
+    if (!last || !last->next)
+        return;
+    struct stream *first = m->streams, *end = last;
+    while (end->next)
+        end = end->next;
+    m->streams = last->next;
+    last->next = NULL;
+    end->next = first;
+}
+
+/* Every stream in turn, one frame each, until the batch is full or nobody has anything that may go. */
+static void serve_all(struct mux *m)
+{
+    bool moved = true;
+    uint32_t last_served = 0;
+    while (moved && m->out.len < OUT_BATCH) {
+        moved = false;
+        for (struct stream *s = m->streams, *next; s && m->out.len < OUT_BATCH; s = next) {
+            next = s->next;
+            if (!serve(m, s))
+                continue;
+            moved = true;
+            last_served = s->number;
+            if (s->refused && has_room(s) && m->events.writable) {
+                uint32_t number = s->number;
+                uint32_t next_number = next ? next->number : 0;
+                s->refused = false;
+                m->events.writable(m->data, number);
+                /* The callback may have ended any stream. */
+                next = next_number ? find(m, next_number) : NULL;
+                s = find(m, number);
+            }
+            if (s)
+                drop_if_finished(m, s);
+        }
+    }
+    rotate(m, last_served);
+}
+
+size_t mux_output(struct mux *m, const uint8_t **ret)
+{
+    if (m->out_head == m->out.len) {
+        buf_clear(&m->out);
+        m->out_head = 0;
+        if (queue_len(&m->control)) {
+            size_t n = MIN_OF(queue_len(&m->control), (size_t)OUT_BATCH);
+            if (buf_append(&m->out, m->control.buf.data + m->control.head, n) == 0)
+                queue_take(&m->control, n);
+        }
+        if (!*m->problem && !m->inside)
+            serve_all(m);
+    }
+    *ret = m->out.data ? m->out.data + m->out_head : NULL;
+    return m->out.len - m->out_head;
+}
+
+void mux_sent(struct mux *m, size_t n)
+{
+    m->out_head += n;
+}
+
+/* ---- Receiving ---- */
+
+static int broken(struct mux *m, const char *why)
+{
+    m->problem = why;
+    (void)!control(m, FRAME_BYE, 0, why, strlen(why));
+    return -EPROTO;
+}
+
+static bool is_peers(const struct mux *m, uint32_t number)
+{
+    return ((number & 1) == 1) != m->opener;
+}
+
+static int on_open(struct mux *m, const struct frame *f)
+{
+    if (!is_peers(m, f->stream) || f->stream <= m->last_peer)
+        return broken(m, "stream number out of order");
+    m->last_peer = f->stream;
+    if (!m->events.open) {
+        send_reset(m, f->stream, "no requests are served here");
+        return 0;
+    }
+    if (!add_stream(m, f->stream)) {
+        send_reset(m, f->stream, "too many streams, or out of memory");
+        return 0;
+    }
+    int r = m->events.open(m->data, f->stream, f->payload, f->len);
+    if (r < 0 && find(m, f->stream))
+        mux_reset(m, f->stream, strerror(-r));
+    return 0;
+}
+
+static int on_stream_frame(struct mux *m, const struct frame *f)
+{
+    struct stream *s = find(m, f->stream);
+    if (!s) {
+        bool known = is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
+        return known ? 0 : broken(m, "frame for a stream that was never opened");
+    }
+    char reason[1025];
+    switch (f->type) {
+    case FRAME_DATA:
+        if (s->remote_closed)
+            return broken(m, "data after close");
+        s->recv_window -= f->len;
+        if (s->recv_window < 0)
+            return broken(m, "more data than the window allows");
+        return m->events.record(m->data, f->stream, f->channel, f->payload, f->len);
+    case FRAME_WINDOW:
+        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 | (uint32_t)f->payload[2] << 16 |
+                          (uint32_t)f->payload[3] << 24;
+        return s->send_window > UINT32_MAX ? broken(m, "window too large") : 0;
+    case FRAME_CLOSE:
+        if (s->remote_closed)
+            return broken(m, "closed twice");
+        s->remote_closed = true;
+        if (m->events.closed)
+            m->events.closed(m->data, f->stream);
+        s = find(m, f->stream);
+        if (s)
+            drop_if_finished(m, s);
+        return 0;
+    default:
+        memcpy(reason, f->payload, f->len);
+        reason[f->len] = '\0';
+        drop(m, s);
+        if (m->events.reset)
+            m->events.reset(m->data, f->stream, reason);
+        return 0;
+    }
+}
+
+static int on_frame(struct mux *m, const struct frame *f)
+{
+    int r;
+    if (f->type == FRAME_BYE) {
+        m->problem = "the peer ended the connection";
+        return -EPROTO;
+    }
+    if (f->type == FRAME_MSG) {
+        r = m->events.msg ? m->events.msg(m->data, f->payload, f->len) : 0;
+        return r == -EPROTO ? broken(m, "message that cannot be understood") : r;
+    }
+    if (f->type == FRAME_OPEN)
+        return on_open(m, f);
+    r = on_stream_frame(m, f);
+    if (r == -ENOMEM) { /* that stream suffers, the connection does not */
+        mux_reset(m, f->stream, "out of memory");
+        return 0;
+    }
+    return r;
+}
+
+/* Whole frames from the front of p: the bytes used, or -errno. */
+static ssize_t take_frames(struct mux *m, const uint8_t *p, size_t n)
+{
+    size_t used = 0;
+    while (used < n) {
+        struct frame f;
+        const char *why;
+        ssize_t len = frame_parse(p + used, n - used, &f, &why);
+        if (len < 0)
+            return broken(m, why);
+        if (len == 0)
+            break;
+        m->inside = true;
+        int r = on_frame(m, &f);
+        m->inside = false;
+        if (r < 0)
+            return r;
+        used += (size_t)len;
+    }
+    return (ssize_t)used;
+}
+
+int mux_input(struct mux *m, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    if (*m->problem)
+        return -EPROTO;
+    /* Finish the frame that was cut, then go on in the caller's memory. */
+    while (m->in.len && n) {
+        size_t want = FRAME_HEADER_SIZE;
+        if (m->in.len >= FRAME_HEADER_SIZE)
+            want += (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
+        size_t take = MIN_OF(want > m->in.len ? want - m->in.len : 0, n);
+        int r = buf_append(&m->in, p, take);
+        if (r < 0)
+            return r;
+        p += take;
+        n -= take;
+        ssize_t used = take_frames(m, m->in.data, m->in.len);
+        if (used < 0)
+            return (int)used;
+        if (used)
+            buf_clear(&m->in);
+    }
+    ssize_t used = n ? take_frames(m, p, n) : 0;
+    if (used < 0)
+        return (int)used;
+    return buf_append(&m->in, p + used, n - (size_t)used);
+}

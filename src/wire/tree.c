@@ -1,0 +1,326 @@
+#include "wire/tree.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Four lanes, so that neither the host's pipeline nor an emulator's waits for one multiplication after another. */
+#define LANE_PRIME 0x9e3779b97f4a7c15ull
+
+static uint64_t load_u64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v; /* both ends are little-endian machines */
+}
+
+static uint64_t rotate_left(uint64_t v, int by)
+{
+    return v << by | v >> (64 - by);
+}
+
+uint64_t tree_checksum(const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    uint64_t lane[4] = {1, 2, 3, 4};
+    size_t whole = n / 32;
+    for (size_t i = 0; i < whole; i++, p += 32)
+        for (int k = 0; k < 4; k++)
+            lane[k] = rotate_left((lane[k] ^ load_u64(p + 8 * k)) * LANE_PRIME, 29);
+    uint8_t tail[32] = {0};
+    memcpy(tail, p, n % 32);
+    uint64_t sum = n;
+    for (int k = 0; k < 4; k++) {
+        lane[k] = rotate_left((lane[k] ^ load_u64(tail + 8 * k)) * LANE_PRIME, 29);
+        sum = rotate_left((sum ^ lane[k]) * LANE_PRIME, 31);
+    }
+    return sum;
+}
+
+/* ---- Sending ---- */
+
+static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
+                      const char *target, struct mvm_error *err)
+{
+    CLEAN_FREE struct msg_entry *m = calloc(1, sizeof(*m));
+    if (!m)
+        return mvm_error_errno(err, -ENOMEM, "%s", path);
+    if (strlen(path) >= sizeof(m->path) || strlen(target) >= sizeof(m->target))
+        return mvm_error_set(err, -ENAMETOOLONG, "%.100s...: path too long", path);
+    m->kind = kind;
+    m->mode = mode & 07777;
+    m->size = size;
+    strcpy(m->path, path);
+    strcpy(m->target, target);
+    int r = msg_entry_encode(&s->msg, m);
+    if (r == 0)
+        r = s->emit(s->data, CHAN_MSG, s->msg.data, s->msg.len);
+    return r < 0 ? mvm_error_errno(err, r, "cannot send %s", path) : 0;
+}
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+    /* A block of zeros equals itself shifted by one byte; memcmp is the fastest loop there is. */
+    return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+#define ZERO_BLOCK 4096u
+
+/* Emits one run of bytes as chunks; `record` has room for the header in front of each. */
+static int send_bytes(struct tree_sender *s, uint8_t *record, size_t n, uint64_t offset)
+{
+    uint64_t sum = tree_checksum(record + TREE_CHUNK_HEADER, n);
+    for (int i = 0; i < 8; i++) {
+        record[i] = (uint8_t)(offset >> (8 * i));
+        record[8 + i] = (uint8_t)(sum >> (8 * i));
+    }
+    return s->emit(s->data, CHAN_TREE, record, TREE_CHUNK_HEADER + n);
+}
+
+/* Sends what of a chunk is not zeros: leading and trailing blocks of zeros are left out. */
+static int send_chunk(struct tree_sender *s, uint8_t *record, size_t n, uint64_t offset)
+{
+    uint8_t *data = record + TREE_CHUNK_HEADER;
+    size_t start = 0;
+    while (n - start >= ZERO_BLOCK && all_zero(data + start, ZERO_BLOCK))
+        start += ZERO_BLOCK;
+    while (n > start && (n - start) % ZERO_BLOCK == 0 && all_zero(data + n - ZERO_BLOCK, ZERO_BLOCK))
+        n -= ZERO_BLOCK;
+    if (n == start)
+        return 0;
+    /* The header goes right in front of the bytes, over zeros that are not sent. */
+    return send_bytes(s, record + start, n - start, offset + start);
+}
+
+static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t at, uint64_t end, uint8_t *record,
+                      struct mvm_error *err)
+{
+    while (at < end) {
+        size_t n = (size_t)MIN_OF((uint64_t)TREE_MAX_CHUNK, end - at);
+        int r = fd_pread_all(fd, record + TREE_CHUNK_HEADER, n, at);
+        if (r == -ENODATA)
+            return mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
+        if (r < 0)
+            return mvm_error_errno(err, r, "cannot read %s", path);
+        r = send_chunk(s, record, n, at);
+        if (r < 0)
+            return mvm_error_errno(err, r, "cannot send %s", path);
+        at += n;
+    }
+    return 0;
+}
+
+int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "cannot read %s", path);
+    int r = send_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", err);
+    CLEAN_FREE uint8_t *record = malloc(TREE_CHUNK_HEADER + TREE_MAX_CHUNK);
+    if (!record)
+        return mvm_error_errno(err, -ENOMEM, "%s", path);
+    off_t at = 0;
+    while (r == 0 && at < st.st_size) {
+        off_t data = lseek(fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        off_t hole = data < 0 ? st.st_size : lseek(fd, data, SEEK_HOLE);
+        if (data < 0)
+            data = at; /* a file system that knows no holes */
+        hole = hole < 0 ? st.st_size : MIN_OF(hole, st.st_size);
+        r = send_range(s, path, fd, (uint64_t)data, (uint64_t)hole, record, err);
+        at = hole;
+    }
+    return r;
+}
+
+int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const void *p, size_t n,
+                     struct mvm_error *err)
+{
+    int r = send_entry(s, ENTRY_FILE, path, mode, n, "", err);
+    CLEAN_FREE uint8_t *record = malloc(TREE_CHUNK_HEADER + TREE_MAX_CHUNK);
+    if (!record)
+        return mvm_error_errno(err, -ENOMEM, "%s", path);
+    for (size_t at = 0; r == 0 && at < n;) {
+        size_t len = MIN_OF(n - at, (size_t)TREE_MAX_CHUNK);
+        memcpy(record + TREE_CHUNK_HEADER, (const uint8_t *)p + at, len);
+        r = send_bytes(s, record, len, at);
+        if (r < 0)
+            mvm_error_errno(err, r, "cannot send %s", path);
+        at += len;
+    }
+    return r;
+}
+
+int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err)
+{
+    return send_entry(s, ENTRY_DIR, path, mode, 0, "", err);
+}
+
+int tree_send_symlink(struct tree_sender *s, const char *path, const char *target, struct mvm_error *err)
+{
+    return send_entry(s, ENTRY_SYMLINK, path, 0777, 0, target, err);
+}
+
+int tree_send_end(struct tree_sender *s, struct mvm_error *err)
+{
+    int r = msg_begin(&s->msg, MSG_END);
+    if (r == 0)
+        r = s->emit(s->data, CHAN_MSG, s->msg.data, s->msg.len);
+    return r < 0 ? mvm_error_errno(err, r, "cannot send the end of the tree") : 0;
+}
+
+void tree_sender_done(struct tree_sender *s)
+{
+    buf_done(&s->msg);
+}
+
+/* ---- Receiving ---- */
+
+void tree_receiver_init(struct tree_receiver *t, int dirfd, const struct tree_limits *limits)
+{
+    *t = (struct tree_receiver){.dirfd = dirfd, .limits = *limits, .fd = -1};
+}
+
+static void tell_content(struct tree_receiver *t, const void *p, uint64_t n)
+{
+    if (t->content && n)
+        t->content(t->data, t->entry->path, p, n);
+}
+
+static int finish_file(struct tree_receiver *t, struct mvm_error *err)
+{
+    if (t->fd < 0)
+        return 0;
+    const char *path = t->entry->path;
+    int r = ftruncate(t->fd, (off_t)t->size) < 0 ? -errno : 0;
+    if (r == 0 && fchmod(t->fd, (mode_t)t->entry->mode & 0777) < 0)
+        r = -errno;
+    fd_closep(&t->fd);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot write %s", path);
+    tell_content(t, NULL, t->size - t->at);
+    if (t->file_done)
+        t->file_done(t->data, path, t->size);
+    return 0;
+}
+
+static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
+{
+    if (e->size > t->limits.max_size)
+        return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path, (unsigned long long)e->size);
+    t->fd = path_open_beneath(t->dirfd, e->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (t->fd < 0) {
+        int r = t->fd;
+        t->fd = -1;
+        return mvm_error_errno(err, r, "cannot make %s", e->path);
+    }
+    t->size = e->size;
+    t->at = 0;
+    return 0;
+}
+
+static int make_symlink(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
+{
+    const char *slash = strrchr(e->path, '/');
+    CLEAN_FD int parent = -1;
+    if (slash) {
+        CLEAN_FREE char *dir = strndup(e->path, (size_t)(slash - e->path));
+        parent = dir ? path_open_beneath(t->dirfd, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+        if (parent < 0)
+            return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    }
+    if (symlinkat(e->target, slash ? parent : t->dirfd, slash ? slash + 1 : e->path) < 0)
+        return mvm_error_errno(err, -errno, "cannot make %s", e->path);
+    return 0;
+}
+
+/* Folders are made as they come; one that exists already, as a folder, is taken as it is. */
+static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
+{
+    CLEAN_FREE char *inside = path_join(e->path, "x", NULL);
+    int r = inside ? path_make_parents(t->dirfd, inside, (mode_t)(e->mode & 0777) | 0700) : -ENOMEM;
+    return r < 0 ? mvm_error_errno(err, r, "cannot make %s", e->path) : 0;
+}
+
+static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm_error *err)
+{
+    int r = finish_file(t, err);
+    if (r < 0)
+        return r;
+    if (!t->entry && !(t->entry = malloc(sizeof(*t->entry))))
+        return mvm_error_errno(err, -ENOMEM, "tree");
+    struct msg_entry *e = t->entry;
+    memset(e, 0, sizeof(*e));
+    r = msg_entry_decode(e, p, n);
+    if (r < 0)
+        return mvm_error_errno(err, r, "entry of a tree");
+    if (++t->entries > t->limits.max_entries)
+        return mvm_error_set(err, -EFBIG, "more than %llu files", (unsigned long long)t->limits.max_entries);
+    if (!path_is_safe_relative(e->path))
+        return mvm_error_set(err, -EPROTO, "path '%.100s' leaves the tree", e->path);
+    switch (e->kind) {
+    case ENTRY_FILE:
+        return begin_file(t, e, err);
+    case ENTRY_DIR:
+        return make_dir(t, e, err);
+    case ENTRY_SYMLINK:
+        return make_symlink(t, e, err);
+    default:
+        return mvm_error_set(err, -EPROTO, "%s: neither file, folder nor symlink", e->path);
+    }
+}
+
+static int on_chunk(struct tree_receiver *t, const uint8_t *p, size_t n, struct mvm_error *err)
+{
+    if (t->fd < 0 || n <= TREE_CHUNK_HEADER || n > TREE_CHUNK_HEADER + TREE_MAX_CHUNK)
+        return mvm_error_set(err, -EPROTO, "data that belongs to no file");
+    uint64_t offset = load_u64(p), sum = load_u64(p + 8);
+    p += TREE_CHUNK_HEADER;
+    n -= TREE_CHUNK_HEADER;
+    const char *path = t->entry->path;
+    if (offset < t->at || offset > t->size || n > t->size - offset)
+        return mvm_error_set(err, -EPROTO, "%s: data out of order", path);
+    if (n > t->limits.max_bytes - MIN_OF(t->bytes, t->limits.max_bytes))
+        return mvm_error_set(err, -EFBIG, "more than %llu bytes", (unsigned long long)t->limits.max_bytes);
+    if (tree_checksum(p, n) != sum)
+        return mvm_error_set(err, -EBADMSG, "%s: damaged on its way", path);
+    int r = fd_pwrite_all(t->fd, p, n, offset);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot write %s", path);
+    tell_content(t, NULL, offset - t->at);
+    tell_content(t, p, n);
+    t->at = offset + n;
+    t->bytes += n;
+    return 0;
+}
+
+int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
+{
+    if (t->complete)
+        return mvm_error_set(err, -EPROTO, "data behind the end of the tree");
+    if (channel == CHAN_TREE)
+        return on_chunk(t, p, n, err);
+    struct msg_reader r;
+    if (channel != CHAN_MSG || msg_open(&r, p, n) < 0 || (r.type != MSG_ENTRY && r.type != MSG_END))
+        return mvm_error_set(err, -EPROTO, "record that does not belong to a tree");
+    if (r.type == MSG_ENTRY)
+        return on_entry(t, p, n, err);
+    int e = finish_file(t, err);
+    t->complete = e == 0;
+    return e;
+}
+
+void tree_receiver_done(struct tree_receiver *t)
+{
+    if (t->fd >= 0 && t->entry)
+        unlinkat(t->dirfd, t->entry->path, 0); /* half a file is no file */
+    fd_closep(&t->fd);
+    free(t->entry);
+    t->entry = NULL;
+}
