@@ -1,480 +1,509 @@
+/*
+ * Writing an ext4 file system. libext2fs keeps what is hard to get right: super block, group descriptors, bitmaps, inode
+ * checksums, the journal. Content does not go through its block-by-block interface:
+ *
+ *  1. The tree is flattened breadth first (struct layout), so that a folder's children are neighbours; inodes are numbered
+ *     in that order, a second name of a hard link taking the first one's number.
+ *  2. What each inode needs is added up before anything is written; a file system "as small as fits" is made from that
+ *     sum, and one that is too small is refused at once.
+ *  3. Blocks are taken in order from the first free one. Folders come first, then files, so that nearly everything lies in
+ *     one run; it is gathered in a buffer of a MiB and written with few large writes.
+ *
+ * The file starts empty, so all that is not written is a hole that reads as zeros: inode tables are zeroed already and are
+ * marked so, and the kernel has nothing left to initialize after mounting.
+ */
 #include "image/ext4.h"
 #include "base/fd.h"
+#include "image/ext4layout.h"
 
 #include <errno.h>
+#include <et/com_err.h>
 #include <ext2fs/ext2_fs.h>
 #include <ext2fs/ext2fs.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK          4096u
-#define FIRST_INODE    12u /* 1 to 10 are reserved, 11 is lost+found */
-#define COPY_BLOCKS    256u
-#define MAX_EXTENT     32768u
-#define BYTES_PER_INODE 16384u
-
-struct hardlink {
-    uint64_t id;
-    ext2_ino_t ino;
-};
+#define CHUNK_BLOCKS 256u
+#define INLINE_EXTENTS 4
+/* Without the 64bit feature block numbers have 32 bits. */
+#define MAX_BLOCKS        UINT32_MAX
+#define BYTES_PER_INODE   16384u
+#define SMALLEST_BLOCKS   64u
 
 struct writer {
     ext2_filsys fs;
-    uint64_t time;
-    ext2_ino_t next_ino;
-    blk64_t goal;
-    uint8_t *copy; /* COPY_BLOCKS blocks */
-    struct hardlink *links;
-    size_t n_links;
+    int fd; /* the caller's, for content */
+    const struct ext4_layout *layout;
+    const struct ext4_opts *opts;
+    uint32_t time;
+    blk64_t next; /* where to look for free blocks */
+    uint8_t *chunk; /* content not yet written: chunk_len bytes that belong at block chunk_at */
+    size_t chunk_len;
+    blk64_t chunk_at;
     struct mvm_error *err;
 };
 
-/* libext2fs speaks com_err codes. */
-static int failed(struct mvm_error *err, errcode_t e, const char *what)
+static void writer_done(struct writer *w)
 {
-    int code = e == EXT2_ET_BLOCK_ALLOC_FAIL || e == EXT2_ET_INODE_ALLOC_FAIL ? -ENOSPC
-               : e == EXT2_ET_NO_MEMORY                                       ? -ENOMEM
-               : e > 0 && e < 200                                             ? -(int)e
-                                                                              : -EIO;
-    if (code == -EIO)
-        return mvm_error_set(err, code, "%s: ext4: error %ld", what, (long)e);
-    return mvm_error_errno(err, code, "%s", what);
+    if (w->fs)
+        ext2fs_free(w->fs);
+    free(w->chunk);
 }
 
-/* ---- Size and layout ---- */
-
-static void count_node(const struct fsnode *n, uint64_t *blocks, uint64_t *inodes)
+static int fail(const struct writer *w, errcode_t code, const char *what)
 {
-    *inodes += 1;
-    uint64_t names = 24;
-    for (size_t i = 0; i < n->n_children; i++) {
-        names += 8 + ((strlen(n->children[i]->name) + 3) & ~(size_t)3);
-        count_node(n->children[i], blocks, inodes);
-    }
-    if (n->kind == FSNODE_DIR)
-        *blocks += 1 + names * 9 / 8 / BLOCK;
-    else if (n->kind == FSNODE_FILE)
-        *blocks += (n->size + BLOCK - 1) / BLOCK + n->size / ((uint64_t)MAX_EXTENT * BLOCK) / 300;
-    else if (n->kind == FSNODE_SYMLINK && n->size >= 60)
-        *blocks += 1;
+    /* Codes below the tables of com_err are errno values. */
+    if (code > 0 && code < 4096)
+        return mvm_error_errno(w->err, (int)-code, "%s", what);
+    initialize_ext2_error_table();
+    int e = code == EXT2_ET_NO_MEMORY          ? -ENOMEM
+            : code == EXT2_ET_BLOCK_ALLOC_FAIL ? -ENOSPC
+                                               : -EIO;
+    return mvm_error_set(w->err, e, "%s: %s", what, error_message(code));
 }
 
-static void plan_size(const struct fstree *tree, const struct ext4_opts *o, struct ext2_super_block *param)
+/* ---- the empty file system ---- */
+
+static unsigned journal_blocks(uint64_t blocks)
 {
-    uint64_t blocks = 16, inodes = 16;
-    if (tree)
-        count_node(tree->root, &blocks, &inodes);
-    uint64_t total = o->size / BLOCK;
-    if (total == 0) {
-        uint64_t data = blocks + o->spare / BLOCK + (o->journal ? 4096 : 0);
-        inodes += inodes / 8 + o->spare / BYTES_PER_INODE;
-        uint64_t tables = (inodes * 256 + BLOCK - 1) / BLOCK;
-        total = data + tables + 64;
-        /* super block copies, descriptors and bitmaps of each group, and what rounding to groups costs */
-        total += (total / 32768 + 1) * 40;
-    } else {
-        inodes = MAX_OF(inodes + 16, total * BLOCK / BYTES_PER_INODE);
-    }
-    ext2fs_blocks_count_set(param, total);
-    param->s_inodes_count = (uint32_t)MIN_OF(inodes, (uint64_t)UINT32_MAX);
+    /* 4 MiB below 128 MiB, 16 MiB, and 64 MiB from 4 GiB on: enough for a builder's bursts, little to replay. */
+    return blocks < (128u << 20) / EXT4_BLOCK ? 1024 : blocks < (1u << 20) ? 4096 : 16384;
 }
 
-static void set_features(struct ext2_super_block *param, const struct ext4_opts *o)
+static void fill_param(struct ext2_super_block *p, uint64_t blocks, uint64_t inodes)
 {
-    param->s_log_block_size = 2;
-    param->s_rev_level = EXT2_DYNAMIC_REV;
-    param->s_inode_size = 256;
-    param->s_log_groups_per_flex = 4;
-    param->s_feature_compat = EXT2_FEATURE_COMPAT_EXT_ATTR;
-    param->s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS | EXT4_FEATURE_INCOMPAT_FLEX_BG;
-    param->s_feature_ro_compat = EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
-                                 EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
-                                 EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM;
+    *p = (struct ext2_super_block){
+        .s_blocks_count = (uint32_t)blocks,
+        .s_inodes_count = (uint32_t)inodes,
+        .s_log_block_size = 2,
+        .s_log_cluster_size = 2,
+        .s_rev_level = EXT2_DYNAMIC_REV,
+        .s_inode_size = 256,
+        .s_log_groups_per_flex = 4,
+        .s_feature_compat = EXT2_FEATURE_COMPAT_DIR_INDEX | EXT2_FEATURE_COMPAT_EXT_ATTR,
+        .s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
+                              EXT4_FEATURE_INCOMPAT_FLEX_BG,
+        .s_feature_ro_compat =
+            EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
+            EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
+            EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_METADATA_CSUM,
+    };
 }
 
-static void set_identity(ext2_filsys fs, const struct ext4_opts *o)
+/* What libext2fs would take from the clock and from chance. */
+static void fix_super(struct writer *w)
 {
-    struct ext2_super_block *sb = fs->super;
-    fs->now = (time_t)(o->time ? o->time : 1);
-    memcpy(sb->s_uuid, o->uuid, sizeof(sb->s_uuid));
-    memcpy(sb->s_hash_seed, o->uuid, sizeof(sb->s_hash_seed));
+    struct ext2_super_block *sb = w->fs->super;
+    w->fs->now = w->time;
+    sb->s_mkfs_time = sb->s_lastcheck = w->time;
+    memcpy(sb->s_uuid, w->opts->uuid, sizeof(sb->s_uuid));
+    memcpy(sb->s_hash_seed, w->opts->uuid, sizeof(sb->s_hash_seed));
     sb->s_def_hash_version = EXT2_HASH_HALF_MD4;
-    sb->s_flags |= EXT2_FLAGS_UNSIGNED_HASH;
-    sb->s_mkfs_time = sb->s_wtime = sb->s_lastcheck = (uint32_t)fs->now;
-    sb->s_checkinterval = 0;
+    /* How names are hashed must not follow the machine that made the image. */
+    sb->s_flags &= ~(uint32_t)(EXT2_FLAGS_SIGNED_HASH | EXT2_FLAGS_UNSIGNED_HASH);
+    sb->s_flags |= EXT2_FLAGS_SIGNED_HASH;
     sb->s_max_mnt_count = -1;
-    sb->s_creator_os = EXT2_OS_LINUX;
-    sb->s_want_extra_isize = sb->s_min_extra_isize = 32;
+    sb->s_checkinterval = 0;
+    sb->s_checksum_type = EXT2_CRC32C_CHKSUM;
     sb->s_default_mount_opts = EXT2_DEFM_XATTR_USER | EXT2_DEFM_ACL;
-    sb->s_kbytes_written = 0;
-    if (o->label)
-        strncpy((char *)sb->s_volume_name, o->label, sizeof(sb->s_volume_name));
+    sb->s_creator_os = EXT2_OS_LINUX;
+    if (w->opts->label)
+        memcpy(sb->s_volume_name, w->opts->label, strlen(w->opts->label));
+    ext2fs_init_csum_seed(w->fs);
 }
 
-static errcode_t create(int fd, const struct fstree *tree, const struct ext4_opts *o, ext2_filsys *ret)
+static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
 {
-    struct ext2_super_block param = {0};
-    plan_size(tree, o, &param);
-    set_features(&param, o);
-    if (ftruncate(fd, (off_t)(ext2fs_blocks_count(&param) * BLOCK)) < 0)
-        return errno;
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    ext2_filsys fs;
-    errcode_t e = ext2fs_initialize(path, EXT2_FLAG_64BITS | EXT2_FLAG_EXCLUSIVE, &param, unix_io_manager, &fs);
-    if (e)
-        return e;
-    set_identity(fs, o);
-    e = ext2fs_allocate_tables(fs);
+    /* The library closes what it was given. */
+    int own = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return fail(w, errno, "ext4");
+    char name[16];
+    snprintf(name, sizeof(name), "%d", own);
+    struct ext2_super_block param;
+    fill_param(&param, blocks, inodes);
+    errcode_t e =
+        ext2fs_initialize(name, EXT2_FLAG_64BITS, &param, unixfd_io_manager, &w->fs);
     if (e) {
-        ext2fs_free(fs);
-        return e;
+        w->fs = NULL;
+        return fail(w, e, "cannot lay out the file system");
     }
-    /* The file is new and sparse: its inode tables are zero already. */
-    for (dgrp_t g = 0; g < fs->group_desc_count; g++) {
-        ext2fs_bg_flags_set(fs, g, EXT2_BG_INODE_ZEROED);
-        ext2fs_group_desc_csum_set(fs, g);
-    }
-    *ret = fs;
+    fix_super(w);
     return 0;
 }
 
-/* ---- Inodes ---- */
-
-static void init_inode(const struct writer *w, struct ext2_inode_large *inode, unsigned type, mode_t mode)
+/* Finds the smallest size that holds `needed` free blocks: how much the groups take is known only once they are laid out,
+ * and a last group that is too short is dropped by the library. */
+static int open_smallest(struct writer *w, uint64_t needed, uint64_t inodes)
 {
-    *inode = (struct ext2_inode_large){.i_mode = (uint16_t)(type | mode), .i_links_count = 1, .i_extra_isize = 32};
-    inode->i_atime = inode->i_ctime = inode->i_mtime = inode->i_crtime = (uint32_t)w->fs->now;
-}
-
-static errcode_t write_inode(struct writer *w, ext2_ino_t ino, struct ext2_inode_large *inode)
-{
-    return ext2fs_write_inode_full(w->fs, ino, (struct ext2_inode *)inode, sizeof(*inode));
-}
-
-static ext2_ino_t take_ino(struct writer *w, bool dir)
-{
-    ext2_ino_t ino = w->next_ino++;
-    if (ino > w->fs->super->s_inodes_count)
-        return 0;
-    ext2fs_inode_alloc_stats2(w->fs, ino, 1, dir);
-    return ino;
-}
-
-static errcode_t link_name(struct writer *w, ext2_ino_t dir, const char *name, ext2_ino_t ino, int type)
-{
-    errcode_t e = ext2fs_link(w->fs, dir, name, ino, type);
-    if (e == EXT2_ET_DIR_NO_SPACE) {
-        e = ext2fs_expand_dir(w->fs, dir);
-        if (e == 0)
-            e = ext2fs_link(w->fs, dir, name, ino, type);
+    uint64_t blocks = MAX_OF(needed + needed / 128 + inodes / 16, (uint64_t)SMALLEST_BLOCKS);
+    for (unsigned tries = 0; tries < 64; tries++) {
+        if (blocks > MAX_BLOCKS)
+            return mvm_error_set(w->err, -EFBIG, "content is too large for one file system");
+        int r = open_fs(w, blocks, inodes);
+        if (r < 0)
+            return r;
+        uint64_t have = ext2fs_free_blocks_count(w->fs->super);
+        if (have >= needed)
+            return 0;
+        ext2fs_free(w->fs);
+        w->fs = NULL;
+        blocks += MAX_OF(needed - have, (uint64_t)SMALLEST_BLOCKS);
     }
+    return mvm_error_set(w->err, -EFBIG, "content fits no file system");
+}
+
+static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
+{
+    uint64_t blocks = w->opts->size / EXT4_BLOCK;
+    if (blocks > MAX_BLOCKS || blocks < SMALLEST_BLOCKS)
+        return mvm_error_set(w->err, -EINVAL, "no file system can have %llu bytes",
+                             (unsigned long long)w->opts->size);
+    inodes = MAX_OF(inodes, w->opts->size / BYTES_PER_INODE);
+    int r = open_fs(w, blocks, MIN_OF(inodes, (uint64_t)UINT32_MAX));
+    if (r < 0)
+        return r;
+    uint64_t have = ext2fs_free_blocks_count(w->fs->super);
+    if (have < needed)
+        return mvm_error_set(w->err, -ENOSPC, "content needs %llu MiB, the file system has %llu MiB",
+                             (unsigned long long)(needed * EXT4_BLOCK >> 20) + 1,
+                             (unsigned long long)(have * EXT4_BLOCK >> 20));
+    return 0;
+}
+
+static int make_empty(struct writer *w)
+{
+    const struct ext4_opts *o = w->opts;
+    uint64_t inodes = EXT4_FIRST_INODE + w->layout->n_inodes + o->spare / BYTES_PER_INODE;
+    uint64_t needed = w->layout->blocks + (o->spare + EXT4_BLOCK - 1) / EXT4_BLOCK;
+    if (o->journal)
+        needed += journal_blocks(o->size ? o->size / EXT4_BLOCK : needed);
+    int r = o->size ? open_sized(w, needed, inodes) : open_smallest(w, needed, inodes);
+    if (r < 0)
+        return r;
+    if (ftruncate(w->fd, (off_t)(ext2fs_blocks_count(w->fs->super) * EXT4_BLOCK)) < 0)
+        return fail(w, errno, "cannot size the file");
+    errcode_t e = ext2fs_allocate_tables(w->fs);
+    if (e)
+        return fail(w, e, "cannot lay out the block groups");
+    for (ext2_ino_t i = 1; i < EXT4_FIRST_INODE; i++)
+        ext2fs_inode_alloc_stats2(w->fs, i, 1, i == EXT2_ROOT_INO);
+    return 0;
+}
+
+/* ---- content, in order ---- */
+
+static int flush_chunk(struct writer *w)
+{
+    if (!w->chunk_len)
+        return 0;
+    int r = fd_pwrite_all(w->fd, w->chunk, w->chunk_len, w->chunk_at * EXT4_BLOCK);
+    w->chunk_len = 0;
+    return r < 0 ? fail(w, -r, "cannot write the file system") : 0;
+}
+
+/* Room for up to *count blocks of content that belong at block `at`: sets *ret to it and *count to how many fit. */
+static int chunk_room(struct writer *w, blk64_t at, uint64_t *count, uint8_t **ret)
+{
+    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK || w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
+        int r = flush_chunk(w);
+        if (r < 0)
+            return r;
+        w->chunk_at = at;
+    }
+    *ret = w->chunk + w->chunk_len;
+    *count = MIN_OF(*count, CHUNK_BLOCKS - w->chunk_len / EXT4_BLOCK);
+    w->chunk_len += *count * EXT4_BLOCK;
+    return 0;
+}
+
+/* Takes the next free run of at most want blocks. */
+static int take_run(struct writer *w, uint64_t want, blk64_t *ret, uint64_t *got)
+{
+    blk64_t last = ext2fs_blocks_count(w->fs->super) - 1, start, end;
+    if (w->next > last ||
+        ext2fs_find_first_zero_block_bitmap2(w->fs->block_map, w->next, last, &start))
+        return fail(w, EXT2_ET_BLOCK_ALLOC_FAIL, "file system is full");
+    uint64_t n = MIN_OF(want, last + 1 - start);
+    if (n > 1 &&
+        ext2fs_find_first_set_block_bitmap2(w->fs->block_map, start, start + n - 1, &end) == 0)
+        n = end - start;
+    ext2fs_block_alloc_stats_range(w->fs, start, (blk_t)n, 1);
+    w->next = start + n;
+    *ret = start;
+    *got = n;
+    return 0;
+}
+
+/* Where an inode's content comes from: fills n blocks at p; called in order until all is there. */
+struct content {
+    int (*read)(struct content *c, uint8_t *p, uint64_t n_blocks);
+    struct writer *w;
+    const struct ext4_entry *entry;
+    struct fsnode_reader reader;
+    uint64_t left; /* bytes */
+    size_t child;  /* folders: the next one */
+};
+
+static int write_run(struct writer *w, struct content *c, blk64_t at, uint64_t n)
+{
+    while (n) {
+        uint64_t count = n;
+        uint8_t *p;
+        int r = chunk_room(w, at, &count, &p);
+        if (r == 0)
+            r = c->read(c, p, count);
+        if (r < 0)
+            return r;
+        at += count;
+        n -= count;
+    }
+    return 0;
+}
+
+/* Up to four extents lie in the inode itself (kernel: Documentation/filesystems/ext4/ifork.rst). */
+static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list, size_t n)
+{
+    struct {
+        struct ext3_extent_header head;
+        struct ext3_extent extents[INLINE_EXTENTS];
+    } root = {.head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
+    _Static_assert(sizeof(root) == sizeof(inode->i_block), "the extent tree's root fills i_block");
+    for (size_t i = 0; i < n; i++)
+        root.extents[i] = (struct ext3_extent){
+            .ee_block = (uint32_t)list[i].e_lblk,
+            .ee_len = (uint16_t)list[i].e_len,
+            .ee_start_hi = (uint16_t)(list[i].e_pblk >> 32),
+            .ee_start = (uint32_t)list[i].e_pblk,
+        };
+    memcpy(inode->i_block, &root, sizeof(root));
+}
+
+/* More than that need blocks of their own; the library makes that tree. */
+static errcode_t insert_extents(struct writer *w, ext2_ino_t ino, struct ext2_inode_large *inode,
+                                const struct ext2fs_extent *list, size_t n)
+{
+    struct ext2_inode *small = (struct ext2_inode *)inode;
+    ext2_extent_handle_t h;
+    inline_extents(inode, list, 0);
+    /* The library rewrites the inode as the tree grows, and reads what is there before. */
+    errcode_t e = ext2fs_write_inode_full(w->fs, ino, small, sizeof(*inode));
+    if (e == 0)
+        e = ext2fs_extent_open2(w->fs, ino, small, &h);
+    if (e)
+        return e;
+    for (size_t i = 0; i < n && e == 0; i++) {
+        struct ext2fs_extent x = list[i];
+        e = ext2fs_extent_insert(h, EXT2_EXTENT_INSERT_AFTER, &x);
+    }
+    if (e == 0)
+        e = ext2fs_extent_fix_parents(h);
+    ext2fs_extent_free(h);
     return e;
 }
 
-/* ---- Content ---- */
-
-/* Copies a file's bytes into consecutive blocks with large writes. Runs of zero blocks are written too: the file is small or dense. */
-static errcode_t copy_run(struct writer *w, const struct fsnode *n, int fd, uint64_t at, blk64_t block, uint64_t count)
+/* Takes the blocks of an entry's content, writes it, and records in the inode where it is: one extent for each free run, of
+ * at most 128 MiB. */
+static int write_content(struct writer *w, struct content *c, struct ext2_inode_large *inode)
 {
-    while (count) {
-        uint64_t now = MIN_OF(count, (uint64_t)COPY_BLOCKS);
-        size_t want = (size_t)MIN_OF(now * BLOCK, n->size - at);
-        if (n->memory) {
-            memcpy(w->copy, n->memory + at, want);
-        } else {
-            int r = fd_pread_all(fd, w->copy, want, at);
-            if (r < 0)
-                return (errcode_t)-r;
+    uint64_t n = c->entry->blocks;
+    CLEAN_FREE struct ext2fs_extent *list = NULL;
+    size_t count = 0;
+    uint64_t done = 0;
+    while (done < n) {
+        blk64_t at = 0;
+        uint64_t got = 0;
+        int r = take_run(w, MIN_OF(n - done, EXT_INIT_MAX_LEN), &at, &got);
+        if (r == 0)
+            r = write_run(w, c, at, got);
+        if (r < 0)
+            return r;
+        if ((count & (count - 1)) == 0) {
+            struct ext2fs_extent *more = reallocarray(list, count ? count * 2 : 1, sizeof(*list));
+            if (!more)
+                return fail(w, ENOMEM, "ext4");
+            list = more;
         }
-        memset(w->copy + want, 0, now * BLOCK - want);
-        errcode_t e = io_channel_write_blk64(w->fs->io, block, (int)now, w->copy);
-        if (e)
-            return e;
-        at += want;
-        block += now;
-        count -= now;
-    }
-    return 0;
-}
-
-/* Takes blocks in runs as long as there are, each one extent. */
-static errcode_t fill(struct writer *w, const struct fsnode *n, int fd, ext2_extent_handle_t handle)
-{
-    uint64_t blocks = (n->size + BLOCK - 1) / BLOCK;
-    for (uint64_t done = 0; done < blocks;) {
-        blk64_t start = 0, got = 0;
-        uint64_t want = MIN_OF(blocks - done, (uint64_t)MAX_EXTENT);
-        errcode_t e = ext2fs_new_range(w->fs, 0, w->goal, want, NULL, &start, &got);
-        if (e)
-            return e;
-        got = MIN_OF(got, want);
-        ext2fs_block_alloc_stats_range(w->fs, start, got, 1);
-        w->goal = start + got;
-        e = copy_run(w, n, fd, done * BLOCK, start, got);
-        if (e)
-            return e;
-        struct ext2fs_extent extent = {.e_pblk = start, .e_lblk = done, .e_len = (uint32_t)got};
-        e = ext2fs_extent_insert(handle, EXT2_EXTENT_INSERT_AFTER, &extent);
-        if (e)
-            return e;
+        list[count++] = (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
         done += got;
     }
-    return 0;
-}
-
-static errcode_t write_content(struct writer *w, const struct fsnode *n, ext2_ino_t ino, struct ext2_inode_large *inode)
-{
-    CLEAN_FD int fd = -1;
-    if (n->source && n->size) {
-        fd = open(n->source, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            return errno;
-    }
-    ext2_extent_handle_t handle;
     inode->i_flags |= EXT4_EXTENTS_FL;
-    errcode_t e = ext2fs_extent_open2(w->fs, ino, (struct ext2_inode *)inode, &handle);
-    if (e)
-        return e;
-    e = fill(w, n, fd, handle);
-    ext2fs_extent_free(handle);
-    if (e == 0)
-        e = ext2fs_inode_size_set(w->fs, (struct ext2_inode *)inode, (ext2_off64_t)n->size);
-    if (e == 0)
-        e = ext2fs_iblk_add_blocks(w->fs, (struct ext2_inode *)inode, (n->size + BLOCK - 1) / BLOCK);
-    return e;
+    ext2fs_iblk_set(w->fs, (struct ext2_inode *)inode, n);
+    if (count <= INLINE_EXTENTS) {
+        inline_extents(inode, list, count);
+        return 0;
+    }
+    errcode_t e = insert_extents(w, c->entry->ino, inode, list, count);
+    return e ? fail(w, e, "cannot record extents") : 0;
 }
 
-static struct hardlink *find_link(struct writer *w, uint64_t id)
+/* ---- inodes ---- */
+
+static int read_file(struct content *c, uint8_t *p, uint64_t n_blocks)
 {
-    for (size_t i = 0; id && i < w->n_links; i++)
-        if (w->links[i].id == id)
-            return &w->links[i];
-    return NULL;
+    size_t room = n_blocks * EXT4_BLOCK, n = (size_t)MIN_OF((uint64_t)room, c->left);
+    c->left -= n;
+    memset(p + n, 0, room - n);
+    return fsnode_reader_read(&c->reader, p, n, c->w->err);
 }
 
-static errcode_t remember_link(struct writer *w, uint64_t id, ext2_ino_t ino)
+static int read_symlink(struct content *c, uint8_t *p, uint64_t n_blocks)
 {
-    struct hardlink *more = reallocarray(w->links, w->n_links + 1, sizeof(*more));
-    if (!more)
-        return EXT2_ET_NO_MEMORY;
-    w->links = more;
-    w->links[w->n_links++] = (struct hardlink){id, ino};
+    memset(p, 0, n_blocks * EXT4_BLOCK);
+    memcpy(p, c->entry->node->target, c->left);
     return 0;
 }
 
-static errcode_t add_again(struct writer *w, ext2_ino_t dir, const char *name, ext2_ino_t ino)
+static int read_dir(struct content *c, uint8_t *p, uint64_t n_blocks)
 {
-    struct ext2_inode_large inode;
-    errcode_t e = ext2fs_read_inode_full(w->fs, ino, (struct ext2_inode *)&inode, sizeof(inode));
-    if (e)
-        return e;
-    inode.i_links_count++;
-    e = write_inode(w, ino, &inode);
-    return e ? e : link_name(w, dir, name, ino, EXT2_FT_REG_FILE);
-}
-
-static errcode_t add_file(struct writer *w, ext2_ino_t dir, const struct fsnode *n)
-{
-    struct hardlink *same = find_link(w, n->hardlink_id);
-    if (same)
-        return add_again(w, dir, n->name, same->ino);
-    ext2_ino_t ino = take_ino(w, false);
-    if (!ino)
-        return EXT2_ET_INODE_ALLOC_FAIL;
-    struct ext2_inode_large inode;
-    init_inode(w, &inode, LINUX_S_IFREG, n->mode);
-    /* The extent code reads and writes the inode on the disk. */
-    errcode_t e = write_inode(w, ino, &inode);
-    if (e == 0)
-        e = write_content(w, n, ino, &inode);
-    if (e == 0)
-        e = write_inode(w, ino, &inode);
-    if (e == 0 && n->hardlink_id)
-        e = remember_link(w, n->hardlink_id, ino);
-    return e ? e : link_name(w, dir, n->name, ino, EXT2_FT_REG_FILE);
-}
-
-static errcode_t add_symlink(struct writer *w, ext2_ino_t dir, const struct fsnode *n)
-{
-    ext2_ino_t ino = w->next_ino++;
-    errcode_t e = ext2fs_symlink(w->fs, dir, ino, n->name, n->target);
-    if (e != EXT2_ET_DIR_NO_SPACE)
-        return e;
-    e = ext2fs_expand_dir(w->fs, dir);
-    return e ? e : ext2fs_symlink(w->fs, dir, ino, n->name, n->target);
-}
-
-static errcode_t add_char(struct writer *w, ext2_ino_t dir, const struct fsnode *n)
-{
-    ext2_ino_t ino = take_ino(w, false);
-    if (!ino)
-        return EXT2_ET_INODE_ALLOC_FAIL;
-    struct ext2_inode_large inode;
-    init_inode(w, &inode, LINUX_S_IFCHR, n->mode);
-    inode.i_block[0] = n->major << 8 | n->minor;
-    errcode_t e = write_inode(w, ino, &inode);
-    return e ? e : link_name(w, dir, n->name, ino, EXT2_FT_CHRDEV);
-}
-
-static errcode_t make_dir(struct writer *w, ext2_ino_t dir, const struct fsnode *n, ext2_ino_t *ret)
-{
-    ext2_ino_t ino = w->next_ino++;
-    errcode_t e = ext2fs_mkdir(w->fs, dir, ino, n->name);
-    if (e == EXT2_ET_DIR_NO_SPACE) {
-        e = ext2fs_expand_dir(w->fs, dir);
-        if (e == 0)
-            e = ext2fs_mkdir(w->fs, dir, ino, n->name);
-    }
-    *ret = ino;
-    return e;
-}
-
-static errcode_t set_dir_mode(struct writer *w, ext2_ino_t ino, mode_t mode)
-{
-    struct ext2_inode_large inode;
-    errcode_t e = ext2fs_read_inode_full(w->fs, ino, (struct ext2_inode *)&inode, sizeof(inode));
-    if (e)
-        return e;
-    inode.i_mode = (uint16_t)(LINUX_S_IFDIR | mode);
-    return write_inode(w, ino, &inode);
-}
-
-static int add_children(struct writer *w, ext2_ino_t dir, const struct fsnode *node)
-{
-    for (size_t i = 0; i < node->n_children; i++) {
-        const struct fsnode *n = node->children[i];
-        ext2_ino_t sub = 0;
-        errcode_t e = n->kind == FSNODE_DIR       ? make_dir(w, dir, n, &sub)
-                      : n->kind == FSNODE_FILE    ? add_file(w, dir, n)
-                      : n->kind == FSNODE_SYMLINK ? add_symlink(w, dir, n)
-                                                  : add_char(w, dir, n);
-        if (e == 0 && n->kind == FSNODE_DIR)
-            e = set_dir_mode(w, sub, n->mode);
+    ext2_filsys fs = c->w->fs;
+    for (uint64_t i = 0; i < n_blocks; i++, p += EXT4_BLOCK) {
+        ext4_layout_dir_block(c->w->layout, c->entry, &c->child, p);
+        ext2fs_initialize_dirent_tail(fs, EXT2_DIRENT_TAIL(p, EXT4_BLOCK));
+        errcode_t e = ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
         if (e)
-            return failed(w->err, e, n->name);
-        if (n->kind == FSNODE_DIR) {
-            int r = add_children(w, sub, n);
+            return fail(c->w, e, "cannot make a folder");
+    }
+    return 0;
+}
+
+static int write_file(struct writer *w, struct content *c, struct ext2_inode_large *inode)
+{
+    c->read = read_file;
+    int r = fsnode_reader_open(&c->reader, c->entry->node, w->err);
+    if (r == 0)
+        r = write_content(w, c, inode);
+    fsnode_reader_close(&c->reader);
+    return r;
+}
+
+static int write_symlink(struct writer *w, struct content *c, struct ext2_inode_large *inode)
+{
+    c->read = read_symlink;
+    if (c->entry->blocks)
+        return write_content(w, c, inode);
+    memcpy(inode->i_block, c->entry->node->target, c->entry->size);
+    return 0;
+}
+
+/* kernel: include/linux/kdev_t.h, old_encode_dev and new_encode_dev; fs/ext4/inode.c says which goes where. */
+static void set_device(struct ext2_inode_large *inode, unsigned major, unsigned minor)
+{
+    if (major < 256 && minor < 256)
+        inode->i_block[0] = major << 8 | minor;
+    else
+        inode->i_block[1] = (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12;
+}
+
+static unsigned file_mode(const struct fsnode *n)
+{
+    static const unsigned types[] = {
+        [FSNODE_DIR] = LINUX_S_IFDIR,
+        [FSNODE_FILE] = LINUX_S_IFREG,
+        [FSNODE_SYMLINK] = LINUX_S_IFLNK,
+        [FSNODE_CHAR] = LINUX_S_IFCHR,
+    };
+    return types[n->kind] | n->mode;
+}
+
+static int write_entry(struct writer *w, const struct ext4_entry *e)
+{
+    const struct fsnode *n = e->node;
+    struct ext2_inode_large inode = {
+        .i_mode = (uint16_t)file_mode(n),
+        .i_links_count = (uint16_t)e->links,
+        .i_extra_isize = sizeof(inode) - EXT2_GOOD_OLD_INODE_SIZE,
+        .i_atime = w->time,
+        .i_ctime = w->time,
+        .i_mtime = w->time,
+        .i_crtime = w->time,
+    };
+    struct ext2_inode *small = (struct ext2_inode *)&inode;
+    struct content c = {.w = w, .entry = e, .reader = FSNODE_READER_INIT, .left = e->size};
+    errcode_t bad = ext2fs_inode_size_set(w->fs, small, (ext2_off64_t)e->size);
+    int r = bad ? fail(w, bad, n->name) : 0;
+    if (r == 0 && n->kind == FSNODE_DIR) {
+        c.read = read_dir;
+        r = write_content(w, &c, &inode);
+    } else if (r == 0 && n->kind == FSNODE_FILE) {
+        r = write_file(w, &c, &inode);
+    } else if (r == 0 && n->kind == FSNODE_SYMLINK) {
+        r = write_symlink(w, &c, &inode);
+    } else if (r == 0) {
+        set_device(&inode, n->major, n->minor);
+    }
+    if (r < 0)
+        return r;
+    if (e->ino >= EXT4_FIRST_INODE)
+        ext2fs_inode_alloc_stats2(w->fs, e->ino, 1, n->kind == FSNODE_DIR);
+    bad = ext2fs_write_inode_full(w->fs, e->ino, small, sizeof(inode));
+    return bad ? fail(w, bad, n->name) : 0;
+}
+
+/* Folders first: looking a path up reads them all from one place. */
+static int write_entries(struct writer *w)
+{
+    w->chunk = malloc((size_t)CHUNK_BLOCKS * EXT4_BLOCK);
+    if (!w->chunk)
+        return fail(w, ENOMEM, "ext4");
+    for (int files = 0; files < 2; files++)
+        for (size_t i = 0; i < w->layout->n; i++) {
+            const struct ext4_entry *e = &w->layout->entries[i];
+            if (e->again || (e->node->kind != FSNODE_DIR) != files)
+                continue;
+            int r = write_entry(w, e);
             if (r < 0)
                 return r;
         }
-    }
-    return 0;
+    return flush_chunk(w);
 }
 
-static int populate(struct writer *w, const struct fstree *tree, const struct ext4_opts *o)
+static int write_journal(struct writer *w)
 {
-    ext2_filsys fs = w->fs;
-    errcode_t e = ext2fs_mkdir(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, NULL);
-    for (ext2_ino_t i = EXT2_ROOT_INO + 1; i < EXT2_FIRST_INODE(fs->super); i++)
-        ext2fs_inode_alloc_stats2(fs, i, 1, 0);
-    ext2fs_inode_alloc_stats2(fs, EXT2_BAD_INO, 1, 0);
-    if (e == 0)
-        e = ext2fs_mkdir(fs, EXT2_ROOT_INO, FIRST_INODE - 1, "lost+found");
-    if (e == 0)
-        e = set_dir_mode(w, FIRST_INODE - 1, 0700);
-    if (e == 0)
-        e = set_dir_mode(w, EXT2_ROOT_INO, tree ? tree->root->mode : 0755);
+    struct ext2fs_journal_params params = {
+        .num_journal_blocks = journal_blocks(ext2fs_blocks_count(w->fs->super)),
+    };
+    /* "Lazy" leaves the journal's blocks unwritten: they are holes of the file, zero as they should be. */
+    errcode_t e = ext2fs_add_journal_inode3(w->fs, &params, w->next,
+                                            EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK);
+    return e ? fail(w, e, "cannot make the journal") : 0;
+}
+
+static int finish(struct writer *w)
+{
+    errcode_t e = ext2fs_set_gdt_csum(w->fs);
     if (e)
-        return failed(w->err, e, "root folder");
-    int r = tree ? add_children(w, EXT2_ROOT_INO, tree->root) : 0;
-    if (r == 0 && o->journal) {
-        uint64_t blocks = ext2fs_blocks_count(fs->super);
-        e = ext2fs_add_journal_inode(fs, blocks > 1u << 20 ? 16384 : 1024, EXT2_MKJOURNAL_NO_MNT_CHECK);
-        if (e)
-            r = failed(w->err, e, "journal");
-    }
-    return r;
+        return fail(w, e, "cannot finish the file system");
+    /* Syncing is the caller's. */
+    e = ext2fs_close2(w->fs, EXT2_FLAG_FLUSH_NO_SYNC);
+    if (e)
+        return fail(w, e, "cannot write the file system");
+    w->fs = NULL;
+    return 0;
 }
 
 int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, struct mvm_error *err)
 {
-    struct writer w = {.time = opts->time, .next_ino = FIRST_INODE, .err = err};
-    errcode_t e = create(fd, tree, opts, &w.fs);
-    if (e)
-        return failed(err, e, "cannot make an ext4 file system");
-    w.copy = malloc((size_t)COPY_BLOCKS * BLOCK);
-    int r = w.copy ? populate(&w, tree, opts) : mvm_error_errno(err, -ENOMEM, "ext4");
-    free(w.copy);
-    free(w.links);
-    if (r < 0) {
-        ext2fs_free(w.fs);
-        return mvm_error_wrap(err, "cannot make an ext4 file system");
-    }
-    e = ext2fs_close_free(&w.fs);
-    return e ? failed(err, e, "cannot write an ext4 file system") : 0;
-}
-
-/* ---- Reading ---- */
-
-static int open_image(const char *image, ext2_filsys *ret, struct mvm_error *err)
-{
-    errcode_t e = ext2fs_open(image, EXT2_FLAG_64BITS, 0, 0, unix_io_manager, ret);
-    if (e == 0)
-        return 0;
-    if (e > 0 && e < 200)
-        return mvm_error_errno(err, -(int)e, "cannot open the file system");
-    return mvm_error_set(err, -EINVAL, "it is no ext4 file system");
-}
-
-int ext4_has(const char *image, const char *path, struct mvm_error *err)
-{
-    ext2_filsys fs;
-    int r = open_image(image, &fs, err);
+    if (opts->label && strlen(opts->label) > 16)
+        return mvm_error_set(err, -EINVAL, "file system label '%s' is longer than 16 bytes", opts->label);
+    CLEANUP(ext4_layout_done) struct ext4_layout layout = {0};
+    int r = ext4_layout_init(&layout, tree, err);
     if (r < 0)
         return r;
-    ext2_ino_t ino;
-    errcode_t e = ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, &ino);
-    ext2fs_close_free(&fs);
-    return e == 0;
-}
-
-static errcode_t read_out(ext2_filsys fs, const char *path, int out_fd)
-{
-    ext2_ino_t ino;
-    ext2_file_t file;
-    errcode_t e = ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, &ino);
-    if (e == 0)
-        e = ext2fs_file_open(fs, ino, 0, &file);
-    if (e)
-        return e;
-    char chunk[65536];
-    for (;;) {
-        unsigned got = 0;
-        e = ext2fs_file_read(file, chunk, sizeof(chunk), &got);
-        if (e || got == 0)
-            break;
-        int r = fd_write_all(out_fd, chunk, got);
-        if (r < 0) {
-            e = (errcode_t)-r;
-            break;
-        }
-    }
-    ext2fs_file_close(file);
-    return e;
-}
-
-int ext4_extract(const char *image, const char *path, int out_fd, struct mvm_error *err)
-{
-    ext2_filsys fs;
-    int r = open_image(image, &fs, err);
-    if (r < 0)
-        return r;
-    errcode_t e = read_out(fs, path, out_fd);
-    ext2fs_close_free(&fs);
-    if (e == EXT2_ET_FILE_NOT_FOUND)
-        return mvm_error_set(err, -ENOENT, "%s is not in the file system", path);
-    return e ? failed(err, e, path) : 0;
-}
-
-int ext4_check_magic(int fd)
-{
-    uint8_t magic[2];
-    int r = fd_pread_all(fd, magic, sizeof(magic), 1080);
-    if (r == -ENODATA)
-        return 0;
-    return r < 0 ? r : magic[0] == 0x53 && magic[1] == 0xef;
+    CLEANUP(writer_done) struct writer w = {
+        .fd = fd,
+        .layout = &layout,
+        .opts = opts,
+        /* The library takes 0 for "ask the clock". Seconds since 1970 have 32 bits here. */
+        .time = (uint32_t)MAX_OF(MIN_OF(opts->time, (uint64_t)INT32_MAX), 1u),
+        .err = err,
+    };
+    r = make_empty(&w);
+    if (r == 0)
+        r = write_entries(&w);
+    if (r == 0 && opts->journal)
+        r = write_journal(&w);
+    return r < 0 ? r : finish(&w);
 }

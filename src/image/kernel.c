@@ -73,7 +73,7 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
         return r;
     const struct buf *elf = &in;
     if (!is_elf(in.data, in.len)) {
-        size_t at, len;
+        size_t at = 0, len = 0;
         r = find_payload(&in, &at, &len, err);
         if (r == 0) {
             r = unpack(in.data + at, len, &out);
