@@ -13,10 +13,11 @@
 #define MAX_KERNEL (512u << 20)
 #define MIN_KERNEL (1u << 20)
 
-/* Offsets in a bzImage's set-up header. */
+/* Offsets in a bzImage's set-up header (kernel: Documentation/arch/x86/boot.rst). */
 #define SETUP_SECTS    0x1f1
 #define HEADER_MAGIC   0x202 /* "HdrS" */
 #define PROTOCOL       0x206
+#define KERNEL_VERSION 0x20e /* a pointer, from 0x200 on */
 #define PAYLOAD_OFFSET 0x248
 #define PAYLOAD_LENGTH 0x24c
 #define HEADER_END     0x250
@@ -31,7 +32,7 @@ static int read_whole(int fd, struct buf *out, struct mvm_error *err)
     struct stat st;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read the kernel");
-    if (st.st_size <= 0 || st.st_size > MAX_KERNEL)
+    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || st.st_size > MAX_KERNEL)
         return mvm_error_set(err, -EINVAL, "a kernel of %lld bytes", (long long)st.st_size);
     int r = buf_reserve(out, (size_t)st.st_size);
     if (r == 0)
@@ -85,30 +86,88 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
         elf = &out;
     }
     if (!is_elf(elf->data, elf->len))
-        return mvm_error_set(err, -EINVAL, "the kernel within it is no ELF file (a compression this build does not know?)");
+        return mvm_error_set(err, -EINVAL, "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
     r = fd_write_all(out_fd, elf->data, elf->len);
     return r < 0 ? mvm_error_errno(err, r, "cannot write the kernel") : 0;
 }
 
+/* What the kernel needs of an ELF file is there: a file that was cut off fails here, not in the guest. */
+static bool check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_error *err)
+{
+    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
+        h->e_machine != EM_X86_64) {
+        mvm_error_set(err, -EINVAL, "it is an ELF file, but not for x86-64");
+        return false;
+    }
+    if (h->e_phnum == 0 || h->e_phentsize != sizeof(Elf64_Phdr)) {
+        mvm_error_set(err, -EINVAL, "it has no program headers");
+        return false;
+    }
+    for (unsigned i = 0; i < h->e_phnum; i++) {
+        Elf64_Phdr p;
+        if (h->e_phoff > size || fd_pread_all(fd, &p, sizeof(p), h->e_phoff + i * sizeof(p)) < 0 ||
+            p.p_offset > size || p.p_filesz > size - p.p_offset) {
+            mvm_error_set(err, -EINVAL, "it ends early");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_kernel(int fd, struct mvm_error *err)
+{
+    union {
+        Elf64_Ehdr elf;
+        uint8_t bytes[64];
+    } head;
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < MIN_KERNEL) {
+        mvm_error_set(err, -EINVAL, "smaller than 1 MiB");
+        return false;
+    }
+    int r = fd_pread_all(fd, &head, sizeof(head), 0);
+    if (r < 0) {
+        mvm_error_errno(err, r, "cannot read it");
+        return false;
+    }
+    if (is_elf(head.bytes, sizeof(head)))
+        return check_elf(fd, &head.elf, (uint64_t)st.st_size, err);
+    /* kernel: Documentation/arch/arm64/booting.rst */
+    if (memcmp(head.bytes + 56, "ARM\x64", 4) == 0)
+        return true;
+    mvm_error_set(err, -EINVAL, "neither an ELF file for x86-64 nor an aarch64 Image");
+    return false;
+}
+
 int kernel_check(int fd, struct mvm_error *err)
 {
-    uint8_t head[64];
-    struct stat st;
-    if (fstat(fd, &st) < 0 || st.st_size < MIN_KERNEL) {
-        mvm_error_set(err, -EINVAL, "vmlinux is no kernel: smaller than 1 MiB");
-        return 0;
-    }
-    if (fd_pread_all(fd, head, sizeof(head), 0) < 0) {
-        mvm_error_set(err, -EINVAL, "vmlinux cannot be read");
-        return 0;
-    }
-    unsigned machine = head[18] | (unsigned)head[19] << 8;
-    bool x86 = is_elf(head, sizeof(head)) && head[EI_CLASS] == ELFCLASS64 && machine == EM_X86_64;
-    bool arm = memcmp(head + 56, "ARM\x64", 4) == 0;
-    if (x86 || arm)
+    if (check_kernel(fd, err))
         return 1;
-    mvm_error_set(err, -EINVAL, "vmlinux is no kernel: neither an x86-64 ELF nor an aarch64 Image");
+    mvm_error_wrap(err, "not a kernel");
     return 0;
+}
+
+/* Copies the word at `at` if it starts with a digit: the format string of the banner has a '%' there. */
+static bool copy_release(const uint8_t *at, const uint8_t *end, char *out, size_t size)
+{
+    size_t n = 0;
+    while (at + n < end && at[n] > ' ' && at[n] < 0x7f && n < size)
+        n++;
+    if (n == 0 || n >= size || at[0] < '0' || at[0] > '9')
+        return false;
+    memcpy(out, at, n);
+    out[n] = '\0';
+    return true;
+}
+
+/* A bzImage is compressed, but its header points to the version. */
+static bool header_release(const struct buf *b, char *out, size_t size)
+{
+    const uint8_t *p = b->data;
+    if (b->len < HEADER_END || memcmp(p + HEADER_MAGIC, "HdrS", 4) != 0)
+        return false;
+    size_t at = 0x200 + (size_t)(p[KERNEL_VERSION] | p[KERNEL_VERSION + 1] << 8);
+    return at > 0x200 && at < b->len && copy_release(p + at, p + b->len, out, size);
 }
 
 int kernel_release(int fd, char *out, size_t size, struct mvm_error *err)
@@ -118,18 +177,13 @@ int kernel_release(int fd, char *out, size_t size, struct mvm_error *err)
     int r = read_whole(fd, &b, err);
     if (r < 0)
         return r;
-    /* The banner followed by a digit: the format string of the same text has a '%' there. */
+    if (header_release(&b, out, size))
+        return 0;
     const uint8_t *at = b.data, *end = b.data + b.len;
     while ((at = memmem(at, (size_t)(end - at), banner, sizeof(banner) - 1))) {
         at += sizeof(banner) - 1;
-        size_t n = 0;
-        while (at + n < end && at[n] > ' ' && at[n] < 0x7f && n < size)
-            n++;
-        if (n && n < size && at[0] >= '0' && at[0] <= '9') {
-            memcpy(out, at, n);
-            out[n] = '\0';
+        if (copy_release(at, end, out, size))
             return 0;
-        }
     }
     return mvm_error_set(err, -EINVAL, "the kernel does not say its version");
 }

@@ -15,8 +15,14 @@
 #define MANIFEST      "manifest.json"
 #define SCHEMA        1
 #define MAX_JSON      (256 * 1024)
-#define MIN_ROOTFS    (256u * 1024)
 #define MAX_CMDLINE   2048
+#define MAX_VCPUS      1024
+#define MAX_MEMORY_MIB (1 << 24)
+
+/* The ext4 super block. */
+#define SUPER_AT       1024
+#define SUPER_SIZE     1024
+#define INCOMPAT_64BIT 0x80
 
 static const char *const names[] = {
     [ARTIFACT_VMLINUX] = "vmlinux",
@@ -60,22 +66,42 @@ static int load_artifact(struct artifact_info *info, json_object *artifacts, con
     return 0;
 }
 
+static int load_artifacts(struct manifest *m, json_object *o, struct mvm_error *err)
+{
+    json_object *artifacts = NULL;
+    int64_t schema = 0;
+    int r = json_get_int(o, "schema_version", &schema, err);
+    if (r == 0 && schema != SCHEMA)
+        r = mvm_error_set(err, -EINVAL, "schema version %lld is not known", (long long)schema);
+    if (r == 0)
+        r = json_get_object(o, "artifacts", &artifacts, err);
+    if (r < 0)
+        return r;
+    json_object_object_foreach(artifacts, key, value) {
+        int a = artifact_parse(key);
+        (void)value;
+        r = a < 0 ? mvm_error_set(err, -EINVAL, "unknown artifact '%s'", key)
+                  : load_artifact(&m->artifacts[a], artifacts, key, err);
+        if (r < 0)
+            return r;
+    }
+    if (!m->artifacts[ARTIFACT_VMLINUX].present || !m->artifacts[ARTIFACT_ROOTFS].present)
+        return mvm_error_set(err, -EINVAL, "vmlinux or rootfs.ext4 is missing");
+    return 0;
+}
+
 int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    json_object *artifacts = NULL;
-    int64_t schema = 0;
-    *m = (struct manifest){0};
+    struct manifest loaded = {0};
     int r = json_load(dirfd, MANIFEST, MAX_JSON, &o, err);
-    if (r == 0)
-        r = json_get_int(o, "schema_version", &schema, err);
-    if (r == 0 && schema != SCHEMA)
-        r = mvm_error_set(err, -EINVAL, "schema version %lld", (long long)schema);
-    if (r == 0)
-        r = json_get_object(o, "artifacts", &artifacts, err);
-    for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)
-        r = load_artifact(&m->artifacts[a], artifacts, names[a], err);
-    return r < 0 ? mvm_error_wrap(err, MANIFEST) : 0;
+    if (r < 0)
+        return r;
+    r = load_artifacts(&loaded, o, err);
+    if (r < 0)
+        return mvm_error_wrap(err, MANIFEST);
+    *m = loaded;
+    return 0;
 }
 
 int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
@@ -115,46 +141,89 @@ int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
     return 0;
 }
 
-static uint64_t optional_number(json_object *o, const char *key)
+/* 0 where it is absent or null. */
+static int optional_number(json_object *o, const char *key, int64_t max, uint64_t *ret, struct mvm_error *err)
 {
+    json_object *v = NULL;
     int64_t n = 0;
-    return json_get_int(o, key, &n, NULL) == 0 && n > 0 ? (uint64_t)n : 0;
+    if (json_object_object_get_ex(o, key, &v) && v) {
+        int r = json_get_int(o, key, &n, err);
+        if (r < 0)
+            return r;
+    }
+    if (n < 0 || n > max)
+        return mvm_error_set(err, -EINVAL, "field '%s' is not from 0 to %lld", key, (long long)max);
+    *ret = (uint64_t)n;
+    return 0;
+}
+
+static int plain_string(json_object *o, const char *key, char *out, size_t size, struct mvm_error *err)
+{
+    const char *s = NULL;
+    int r = json_get_string(o, key, &s, err);
+    if (r < 0)
+        return r;
+    if (!path_is_plain_name(s, size - 1))
+        return mvm_error_set(err, -EINVAL, "field '%s' is no plain name", key);
+    snprintf(out, size, "%s", s);
+    return 0;
 }
 
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    const char *name, *system;
-    *m = (struct image_metadata){0};
+    struct image_metadata loaded = {0};
     int r = json_load(dirfd, names[ARTIFACT_METADATA], MAX_JSON, &o, err);
-    if (r == 0)
-        r = json_get_string(o, "name", &name, err);
-    if (r == 0)
-        r = json_get_string(o, "system", &system, err);
-    if (r == 0 && (!path_is_plain_name(name, sizeof(m->name) - 1) || !path_is_plain_name(system, sizeof(m->system) - 1)))
-        r = mvm_error_set(err, -EINVAL, "name or system is none");
     if (r < 0)
-        return mvm_error_wrap(err, "image.json");
-    snprintf(m->name, sizeof(m->name), "%s", name);
-    snprintf(m->system, sizeof(m->system), "%s", system);
-    m->agent_protocol = optional_number(o, "agent_protocol");
-    m->memory_mib = optional_number(o, "memory_mib");
-    m->vcpus = optional_number(o, "vcpus");
+        return r;
+    r = plain_string(o, "name", loaded.name, sizeof(loaded.name), err);
+    if (r == 0)
+        r = plain_string(o, "system", loaded.system, sizeof(loaded.system), err);
+    if (r == 0)
+        r = optional_number(o, "agent_protocol", UINT32_MAX, &loaded.agent_protocol, err);
+    if (r == 0)
+        r = optional_number(o, "memory_mib", MAX_MEMORY_MIB, &loaded.memory_mib, err);
+    if (r == 0)
+        r = optional_number(o, "vcpus", MAX_VCPUS, &loaded.vcpus, err);
+    if (r < 0)
+        return mvm_error_wrap(err, "%s", names[ARTIFACT_METADATA]);
+    *m = loaded;
     return 0;
 }
 
+static uint32_t get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* The file is as long as its super block says (kernel: Documentation/filesystems/ext4/super.rst): one that was cut off while it
+ * was copied fails here, not in the guest. */
 static int check_rootfs(int fd, struct mvm_error *err)
 {
+    uint8_t sb[SUPER_SIZE];
     struct stat st;
-    if (fstat(fd, &st) < 0 || st.st_size < MIN_ROOTFS)
-        return mvm_error_set(err, -EINVAL, "rootfs.ext4 is smaller than %u KiB", MIN_ROOTFS / 1024);
     int r = ext4_check_magic(fd);
-    return r == 1 ? 0 : mvm_error_set(err, -EINVAL, "rootfs.ext4 is no ext4 file system");
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read rootfs.ext4");
+    if (r == 0 || fd_pread_all(fd, sb, sizeof(sb), SUPER_AT) < 0)
+        return mvm_error_set(err, -EINVAL, "rootfs.ext4 is no ext4 file system");
+    uint32_t log_block = get_u32(sb + 0x18);
+    uint64_t blocks = get_u32(sb + 0x4);
+    if (get_u32(sb + 0x60) & INCOMPAT_64BIT)
+        blocks |= (uint64_t)get_u32(sb + 0x150) << 32;
+    if (log_block > 6 || blocks == 0 || blocks > UINT64_MAX >> (10 + log_block))
+        return mvm_error_set(err, -EINVAL, "rootfs.ext4 has a damaged super block");
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "cannot read rootfs.ext4");
+    if ((uint64_t)st.st_size < blocks << (10 + log_block))
+        return mvm_error_set(err, -EINVAL, "rootfs.ext4 has %lld bytes where its file system has %llu",
+                             (long long)st.st_size, (unsigned long long)blocks << (10 + log_block));
+    return 0;
 }
 
 static int check_cmdline(int dirfd, struct mvm_error *err)
 {
-    CLEAN_BUF struct buf b = BUF_INIT(MAX_CMDLINE);
+    CLEAN_BUF struct buf b = BUF_INIT(MAX_CMDLINE + 1);
     int r = path_read_file(dirfd, names[ARTIFACT_CMDLINE], &b, err);
     if (r == -ENOENT)
         return 0;
@@ -164,22 +233,44 @@ static int check_cmdline(int dirfd, struct mvm_error *err)
     for (size_t i = 0; i < n; i++)
         if (b.data[i] < 0x20 || b.data[i] > 0x7e)
             return mvm_error_set(err, -EINVAL, "cmdline.txt is not one line of printable text");
-    return 0;
+    return n <= MAX_CMDLINE ? 0 : mvm_error_set(err, -EINVAL, "cmdline.txt is longer than %u bytes", MAX_CMDLINE);
+}
+
+/* A regular file of the image: a descriptor or -errno. O_NONBLOCK: opening a fifo must not wait. */
+static int open_artifact(int dirfd, enum artifact a, struct mvm_error *err)
+{
+    CLEAN_FD int fd = openat(dirfd, names[a], O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return errno == ENOENT ? mvm_error_set(err, -ENOENT, "the image has no %s", names[a])
+                               : mvm_error_errno(err, -errno, "cannot open %s", names[a]);
+    if (!S_ISREG(st.st_mode))
+        return mvm_error_set(err, -EINVAL, "%s is not a regular file", names[a]);
+    return TAKE_FD(fd);
+}
+
+static bool has_artifact(int dirfd, enum artifact a)
+{
+    return faccessat(dirfd, names[a], F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static int validate(int dirfd, struct mvm_error *err)
 {
-    CLEAN_FD int kernel = openat(dirfd, names[ARTIFACT_VMLINUX], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    CLEAN_FD int rootfs = openat(dirfd, names[ARTIFACT_ROOTFS], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (kernel < 0 || rootfs < 0)
-        return mvm_error_set(err, -ENOENT, "the image has no %s", names[kernel < 0 ? ARTIFACT_VMLINUX : ARTIFACT_ROOTFS]);
+    CLEAN_FD int kernel = open_artifact(dirfd, ARTIFACT_VMLINUX, err);
+    if (kernel < 0)
+        return kernel;
     if (kernel_check(kernel, err) != 1)
-        return -EINVAL;
-    int r = check_rootfs(rootfs, err);
+        return mvm_error_wrap(err, "%s", names[ARTIFACT_VMLINUX]);
+    CLEAN_FD int rootfs = open_artifact(dirfd, ARTIFACT_ROOTFS, err);
+    int r = rootfs < 0 ? rootfs : check_rootfs(rootfs, err);
+    if (r == 0 && has_artifact(dirfd, ARTIFACT_INITRD)) {
+        CLEAN_FD int initrd = open_artifact(dirfd, ARTIFACT_INITRD, err);
+        r = MIN_OF(initrd, 0);
+    }
     if (r == 0)
         r = check_cmdline(dirfd, err);
     struct image_metadata m;
-    if (r == 0 && faccessat(dirfd, names[ARTIFACT_METADATA], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    if (r == 0 && has_artifact(dirfd, ARTIFACT_METADATA))
         r = image_metadata_load(&m, dirfd, err);
     return r;
 }

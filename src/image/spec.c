@@ -1,0 +1,299 @@
+#include "image/spec.h"
+#include "base/path.h"
+#include "image/graph.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_FIELDS 3
+#define MAX_SPARE  ((uint64_t)1 << 40)
+
+/* A directive's fields, decoded; a NUL lies behind each, and only `text` may have one within. */
+struct field {
+    char *s;
+    size_t len;
+};
+
+static int hex_digit(char c)
+{
+    return isdigit((unsigned char)c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 0x20) - 'a' + 10 : -1;
+}
+
+/* Decodes %XX in place. */
+static int decode(struct field *f)
+{
+    char *to = f->s;
+    for (const char *from = f->s; *from;) {
+        if (*from != '%') {
+            *to++ = *from++;
+            continue;
+        }
+        int high = hex_digit(from[1]), low = high < 0 ? -1 : hex_digit(from[2]);
+        if (low < 0)
+            return -EINVAL;
+        *to++ = (char)(high << 4 | low);
+        from += 3;
+    }
+    *to = '\0';
+    f->len = (size_t)(to - f->s);
+    return 0;
+}
+
+static int parse_mode(const struct field *f, mode_t *ret, struct mvm_error *err)
+{
+    if (f->len < 3 || f->len > 4 || strspn(f->s, "01234567") != f->len)
+        return mvm_error_set(err, -EINVAL, "'%s' is no mode of three or four octal digits", f->s);
+    *ret = (mode_t)strtoul(f->s, NULL, 8);
+    return 0;
+}
+
+static int parse_number(const struct field *f, uint64_t max, uint64_t *ret, struct mvm_error *err)
+{
+    uint64_t n = 0;
+    if (f->len && f->len < 20 && strspn(f->s, "0123456789") == f->len)
+        n = strtoull(f->s, NULL, 10);
+    else
+        n = UINT64_MAX;
+    if (n > max)
+        return mvm_error_set(err, -EINVAL, "'%s' is no number up to %llu", f->s, (unsigned long long)max);
+    *ret = n;
+    return 0;
+}
+
+/* Where on this machine a source lies. The caller frees. */
+static char *locate(const struct spec *s, const char *source)
+{
+    size_t n = sizeof(STORE_PREFIX) - 1;
+    if (s->store && strncmp(source, STORE_PREFIX, n) == 0)
+        return path_join(s->store, source + n, NULL);
+    return strdup(source);
+}
+
+static int do_dir(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    int r = parse_mode(&f[0], &mode, err);
+    return r < 0 ? r : fstree_add_dir(&s->tree, f[1].s, mode, err);
+}
+
+static int do_file(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    int r = parse_mode(&f[0], &mode, err);
+    if (r < 0)
+        return r;
+    CLEAN_FREE char *source = locate(s, f[2].s);
+    return source ? fstree_add_file(&s->tree, f[1].s, mode, source, err)
+                  : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+}
+
+static int do_text(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    int r = parse_mode(&f[0], &mode, err);
+    return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, f[2].s, f[2].len, err);
+}
+
+static int do_link(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    return fstree_add_symlink(&s->tree, f[0].s, f[1].s, err);
+}
+
+static int do_tree(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    CLEAN_FREE char *source = locate(s, f[1].s);
+    return source ? fstree_add_tree(&s->tree, f[0].s, source, NULL, NULL, err)
+                  : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+}
+
+/* A store path may be a folder, a file or a symlink. */
+static int add_store_path(struct spec *s, const char *path, struct mvm_error *err)
+{
+    CLEAN_FREE char *source = locate(s, path);
+    struct stat st;
+    if (!source || lstat(source, &st) < 0)
+        return mvm_error_errno(err, source ? -errno : -ENOMEM, "cannot read %s", path);
+    if (S_ISDIR(st.st_mode))
+        return fstree_add_tree(&s->tree, path, source, NULL, NULL, err);
+    if (S_ISREG(st.st_mode))
+        return fstree_add_file(&s->tree, path, st.st_mode, source, err);
+    char target[4096];
+    ssize_t n = S_ISLNK(st.st_mode) ? readlink(source, target, sizeof(target)) : -1;
+    if (n < 0 || (size_t)n >= sizeof(target))
+        return mvm_error_set(err, -EINVAL, "%s is no folder, file or symlink", path);
+    target[n] = '\0';
+    return fstree_add_symlink(&s->tree, path, target, err);
+}
+
+static int do_store(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf text = BUF_INIT(SPEC_MAX);
+    int r = path_read_file(AT_FDCWD, f[0].s, &text, err);
+    if (r < 0)
+        return r;
+    CLEAN_GRAPH struct graph g = {0};
+    r = graph_parse(&g, text.data, text.len, err);
+    if (r < 0)
+        return mvm_error_wrap(err, "%s", f[0].s);
+    for (size_t i = 0; i < g.n && r == 0; i++)
+        r = add_store_path(s, g.paths[i], err);
+    return r;
+}
+
+static void close_dir(DIR **d)
+{
+    if (*d)
+        closedir(*d);
+}
+
+static int do_bin(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    CLEAN_FREE char *bin = path_join(f[1].s, "bin", NULL);
+    CLEAN_FREE char *source = bin ? locate(s, bin) : NULL;
+    if (!source)
+        return mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+    CLEANUP(close_dir) DIR *d = opendir(source);
+    if (!d) /* a package need not have programs */
+        return errno == ENOENT || errno == ENOTDIR ? 0 : mvm_error_errno(err, -errno, "%s", source);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        CLEAN_FREE char *name = path_join(f[0].s, e->d_name, NULL);
+        CLEAN_FREE char *target = path_join(bin, e->d_name, NULL);
+        int r = name && target ? fstree_add_symlink(&s->tree, name, target, err)
+                               : mvm_error_errno(err, -ENOMEM, "%s", bin);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int do_label(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    if (f[0].len == 0 || f[0].len >= sizeof(s->label))
+        return mvm_error_set(err, -EINVAL, "a label has 1 to %zu bytes", sizeof(s->label) - 1);
+    memcpy(s->label, f[0].s, f[0].len + 1);
+    return 0;
+}
+
+static int do_spare(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    return parse_number(&f[0], MAX_SPARE, &s->opts.spare, err);
+}
+
+static int do_time(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    return parse_number(&f[0], INT32_MAX, &s->opts.time, err);
+}
+
+/* 16 bytes of FNV-1a with 128 bits, marked as an application's own UUID (RFC 9562, version 8): an identity, no secret. */
+static void set_uuid(struct spec *s, const char *text, size_t len)
+{
+    const unsigned __int128 prime = ((unsigned __int128)1 << 88) + 0x13b;
+    unsigned __int128 h = ((unsigned __int128)0x6c62272e07bb0142u << 64) | 0x62b821756295c58du;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (uint8_t)text[i]) * prime;
+    uint8_t *uuid = s->opts.uuid;
+    for (int i = 0; i < 16; i++)
+        uuid[i] = (uint8_t)(h >> (120 - 8 * i));
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80);
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+static int do_uuid_from(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    set_uuid(s, f[0].s, f[0].len);
+    return 0;
+}
+
+static const struct directive {
+    const char *word;
+    unsigned fields;
+    bool bytes; /* the last field may hold NUL */
+    int (*run)(struct spec *s, const struct field *f, struct mvm_error *err);
+} directives[] = {
+    {"dir", 2, false, do_dir},     {"file", 3, false, do_file},
+    {"text", 3, true, do_text},    {"link", 2, false, do_link},
+    {"tree", 2, false, do_tree},   {"store", 1, false, do_store},
+    {"bin", 2, false, do_bin},     {"label", 1, false, do_label},
+    {"spare", 1, false, do_spare}, {"uuid-from", 1, false, do_uuid_from},
+    {"time", 1, false, do_time},
+};
+
+/* Fields are separated by one space each; the last one takes the rest of the line. */
+static int split(const struct directive *d, char *rest, struct field *f, struct mvm_error *err)
+{
+    for (unsigned i = 0; i < d->fields; i++) {
+        f[i].s = i + 1 < d->fields && rest ? strsep(&rest, " ") : rest;
+        if (!f[i].s || (!*f[i].s && !d->bytes))
+            return mvm_error_set(err, -EINVAL, "%s: %u fields are wanted", d->word, d->fields);
+        if (decode(&f[i]) < 0)
+            return mvm_error_set(err, -EINVAL, "%s: a %% without two hexadecimal digits", d->word);
+        if (strlen(f[i].s) != f[i].len && !(d->bytes && i + 1 == d->fields))
+            return mvm_error_set(err, -EINVAL, "%s: a field has a NUL byte", d->word);
+    }
+    return 0;
+}
+
+static int parse_line(struct spec *s, char *line, struct mvm_error *err)
+{
+    if (*line == '\0' || *line == '#')
+        return 0;
+    char *word = strsep(&line, " ");
+    for (size_t i = 0; i < ARRAY_SIZE(directives); i++) {
+        const struct directive *d = &directives[i];
+        if (strcmp(d->word, word) != 0)
+            continue;
+        struct field f[MAX_FIELDS] = {0};
+        int r = split(d, line, f, err);
+        return r < 0 ? r : d->run(s, f, err);
+    }
+    return mvm_error_set(err, -EINVAL, "unknown directive '%s'", word);
+}
+
+int spec_init(struct spec *s, const char *store)
+{
+    *s = (struct spec){.store = store, .opts = {.time = 1}};
+    s->opts.label = s->label;
+    set_uuid(s, "mvm", 3);
+    return fstree_init(&s->tree);
+}
+
+/* Files of the store are one inode or several depending on whether it was optimised: that must not be seen in the image. */
+static void forget_links(struct fsnode *n)
+{
+    n->hardlink_id = 0;
+    for (size_t i = 0; i < n->n_children; i++)
+        forget_links(n->children[i]);
+}
+
+int spec_parse(struct spec *s, const void *text, size_t len, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(SPEC_MAX);
+    int r = len ? buf_append(&b, text, len) : 0;
+    if (r < 0)
+        return mvm_error_errno(err, r, "description");
+    if (len && memchr(text, '\0', len))
+        return mvm_error_set(err, -EINVAL, "the description is no text");
+    unsigned number = 0;
+    char *at = len ? (char *)b.data : NULL;
+    for (char *line; (line = strsep(&at, "\n"));) {
+        number++;
+        r = parse_line(s, line, err);
+        if (r < 0)
+            return mvm_error_wrap(err, "line %u", number);
+    }
+    forget_links(s->tree.root);
+    return 0;
+}
+
+void spec_done(struct spec *s)
+{
+    fstree_done(&s->tree);
+}
