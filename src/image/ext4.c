@@ -199,7 +199,9 @@ static int flush_chunk(struct writer *w)
 {
     if (!w->chunk_len)
         return 0;
-    int r = fd_pwrite_all(w->fd, w->chunk, w->chunk_len, w->chunk_at * EXT4_BLOCK);
+    /* Zeros are there already, as a hole. */
+    bool zero = w->chunk[0] == 0 && memcmp(w->chunk, w->chunk + 1, w->chunk_len - 1) == 0;
+    int r = zero ? 0 : fd_pwrite_all(w->fd, w->chunk, w->chunk_len, w->chunk_at * EXT4_BLOCK);
     w->chunk_len = 0;
     return r < 0 ? fail(w, -r, "cannot write the file system") : 0;
 }

@@ -57,7 +57,7 @@ static int load_artifact(struct artifact_info *info, json_object *artifacts, con
     if (r == 0)
         r = json_get_string(o, "sha256", &sha, err);
     if (r < 0)
-        return r;
+        return mvm_error_wrap(err, "%s", name);
     if (size < 0 || strlen(sha) != SHA256_HEX_SIZE - 1 || strspn(sha, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
         return mvm_error_set(err, -EINVAL, "size or digest of %s is none", name);
     info->present = true;
