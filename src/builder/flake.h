@@ -45,10 +45,7 @@ struct flake_tree {
     struct flake_file *files; /* sorted by path */
     size_t n_files;
     uint64_t bytes;
-    /* Local path inputs named by flake.lock outside the tree (absolute `path:` nodes), staged at the same absolute path: */
-    struct flake_tree *inputs;
-    char **input_paths;
-    size_t n_inputs;
+    char *lock_path;   /* the flake's flake.lock, relative to root, there or not */
 };
 
 #define CLEAN_FLAKE_TREE CLEANUP(flake_tree_done)
@@ -57,7 +54,7 @@ struct flake_tree {
  * socket, fifo or device in the tree, too many files (200,000), too large (4 GiB). */
 int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 void flake_tree_done(struct flake_tree *t);
-/* Adds names, kinds, exec bits, targets and digests (inputs too) to a fingerprint. */
+/* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
 /* Sends the tree (folders implied) and MSG_END. A file that changed since it was listed is -ESTALE. */
 int flake_tree_send(const struct flake_tree *t, struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;

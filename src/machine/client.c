@@ -290,7 +290,7 @@ void client_reset(struct client *c, uint32_t stream, const char *reason)
 int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err)
 {
     CLEAN_BUF struct buf request = BUF_INIT(64);
-    uint32_t stream;
+    uint32_t stream = 0;
     int r = msg_begin(&request, MSG_STATUS);
     if (r == 0)
         r = client_open(c, &request, &stream, err);

@@ -147,7 +147,7 @@ static void ask_stop(struct home *h, const char *name, uint64_t grace_ms)
 {
     CLEAN_CLIENT struct client *c = NULL;
     CLEAN_BUF struct buf m = BUF_INIT(64);
-    uint32_t stream;
+    uint32_t stream = 0;
     if (client_connect(h, name, &c, NULL) < 0 || msg_begin(&m, MSG_STOP) < 0 || msg_put_u64(&m, 1, grace_ms) < 0 ||
         client_open(c, &m, &stream, NULL) < 0)
         return;

@@ -1,0 +1,27 @@
+# A small web server on port 8080, answering inside the guest: mvmctl exec http -- wget -qO- http://127.0.0.1:8080/
+{
+  description = "a web server in a microVM";
+
+  inputs.mvm.url = "mvm";
+
+  outputs =
+    { self, mvm }:
+    let
+      system = "x86_64-linux";
+    in
+    {
+      packages.${system}.default = mvm.lib.${system}.mkGuest {
+        name = "http";
+        ports = [ 8080 ];
+        services.httpd = {
+          command = [ "/bin/busybox" "httpd" "-f" "-p" "8080" "-h" "/srv/www" ];
+          user = "nobody";
+        };
+        files."/srv/www/index.html" = ''
+          <!doctype html>
+          <title>mvm</title>
+          <p>It works: this page comes out of a microVM.</p>
+        '';
+      };
+    };
+}

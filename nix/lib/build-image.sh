@@ -1,0 +1,23 @@
+# Runs in Nix's sandbox under the builder's busybox: the description becomes an image folder.
+set -eu
+bb=$tools/bin/busybox
+
+$bb cp "$specPath" spec
+echo >> spec
+# Every applet of busybox under its name.
+for applet in $($bb --list); do
+    case $applet in
+    busybox) ;;
+    *) echo "link /usr/bin/$applet busybox" >> spec ;;
+    esac
+done
+if [ -e graph ]; then
+    echo "store graph" >> spec
+fi
+
+$bb mkdir "$out"
+"$tools/bin/mvm-mkrootfs" --spec spec --output "$out/rootfs.ext4"
+$bb ln -s "$tools/kernel/vmlinux" "$out/vmlinux"
+$bb ln -s "$tools/kernel/initrd" "$out/initrd"
+$bb ln -s "$tools/kernel/cmdline.txt" "$out/cmdline.txt"
+$bb cp "$metadataPath" "$out/image.json"

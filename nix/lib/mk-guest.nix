@@ -1,0 +1,160 @@
+# mkGuest: from a command or services to vmlinux, rootfs.ext4, initrd, cmdline.txt and image.json.
+#
+#   name       of the image and, by default, of the VM
+#   command    what the VM runs: a shell line or a list of words (short for one service of that name)
+#   services   { NAME = { command; user ? ; cwd ? ; env ? {}; restart ? "on-failure"; }; }
+#   packages   derivations or store paths; their bin/ is on PATH
+#   files      { "/path" = "text"; "/path" = { text | source; mode ? "0644"; }; }
+#   env        environment of services and of `mvmctl exec`
+#   hostname   default: name;  ports: for the reader of image.json
+#   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
+#
+# Everything here is evaluated without a network and without nixpkgs: the builder's tools do the work.
+{ system, tools }:
+let
+  check = import ./check.nix;
+  arguments = [
+    "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare"
+  ];
+  serviceArguments = [ "command" "user" "cwd" "env" "restart" ];
+
+  # %XX for what would break a line or a field.
+  escapeLine = builtins.replaceStrings [ "%" "\n" "\r" "\t" ] [ "%25" "%0A" "%0D" "%09" ];
+  escapeField = s: builtins.replaceStrings [ " " ] [ "%20" ] (escapeLine s);
+  lines = builtins.concatStringsSep "\n";
+  attrsToList = f: set: map (n: f n set.${n}) (builtins.attrNames set);
+in
+arguments_:
+let
+  args = check.known "arguments" arguments arguments_;
+  name = check.name "name" (args.name or (check.fail "name" "is missing"));
+  hostname = check.name "hostname" (args.hostname or name);
+  packages = args.packages or [ ];
+  ports = args.ports or [ ];
+  env = args.env or { };
+
+  services =
+    (args.services or { })
+    // (if args ? command then { ${name} = { inherit (args) command; restart = "no"; }; } else { });
+
+  envLines = set: attrsToList (n: v: "env ${n}=${escapeLine "${toString v}"}") set;
+
+  serviceLines =
+    n: s_:
+    let
+      where = "services.${n}";
+      s = check.known where serviceArguments s_;
+      restart = s.restart or "on-failure";
+    in
+    [ "service ${check.name where n}" ]
+    ++ map (word: "arg ${escapeLine word}") (check.command "${where}.command" (s.command or null))
+    ++ (if s ? user then [ "user ${escapeLine s.user}" ] else [ ])
+    ++ (if s ? cwd then [ "cwd ${escapeLine s.cwd}" ] else [ ])
+    ++ [
+      (
+        if builtins.elem restart [ "no" "on-failure" "always" ] then
+          "restart ${restart}"
+        else
+          check.fail "${where}.restart" "expected no, on-failure or always"
+      )
+    ]
+    ++ envLines (s.env or { });
+
+  guestConf =
+    lines (
+      [ "hostname ${hostname}" ]
+      ++ envLines env
+      ++ builtins.concatLists (attrsToList serviceLines services)
+    )
+    + "\n";
+
+  # Files of the image, as mvm-mkrootfs takes them.
+  fileLine =
+    path: f:
+    let
+      file = if builtins.isString f then { text = f; } else check.known "files.${path}" [ "text" "source" "mode" ] f;
+      mode = file.mode or "0644";
+    in
+    if builtins.substring 0 1 path != "/" then
+      check.fail "files.${path}" "expected an absolute path"
+    else if file ? source then
+      "file ${mode} ${escapeField path} ${escapeField "${file.source}"}"
+    else
+      "text ${mode} ${escapeField path} ${escapeField (file.text or (check.fail "files.${path}" "has neither text nor source"))}";
+
+  directories = [
+    "0755 /dev" "0755 /proc" "0755 /sys" "0755 /run" "0755 /tmp" "0700 /root" "0755 /var" "0755 /var/log"
+    "0755 /var/tmp" "0755 /home" "0755 /mnt" "0755 /etc/mvm" "0755 /usr/local/bin" "0755 /nix/store"
+  ];
+
+  baseFiles = {
+    "/etc/passwd" = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+    "/etc/group" = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
+    "/etc/hosts" = "127.0.0.1 localhost ${hostname}\n::1 localhost\n";
+    "/etc/nsswitch.conf" = "passwd: files\ngroup: files\nhosts: files dns\n";
+    "/etc/hostname" = "${hostname}\n";
+    "/etc/profile" = "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
+    "/etc/os-release" = "ID=mvm\nNAME=mvm\nPRETTY_NAME=\"mvm guest ${name}\"\n";
+  };
+
+  spec = lines (
+    [
+      "label ${builtins.substring 0 16 name}"
+      "uuid-from ${name}"
+      "time 1"
+      "spare ${toString (check.positive "spare" (args.spare or 16) * 1048576)}"
+    ]
+    ++ map (d: "dir ${d}") directories
+    ++ [
+      "file 0755 /usr/bin/busybox ${tools}/bin/busybox"
+      "file 0755 /usr/sbin/mvm-init ${tools}/bin/mvm-init"
+      "link /bin usr/bin"
+      "link /sbin usr/sbin"
+      "link /lib usr/lib"
+      "dir 0755 /usr/lib"
+      "text 0644 /etc/mvm/guest.conf ${escapeField guestConf}"
+    ]
+    ++ attrsToList fileLine (baseFiles // (args.files or { }))
+    ++ map (p: "bin /usr/local/bin ${escapeField "${p}"}") packages
+  );
+
+  # A file that mentions all that the image refers to: its references are the image's closure.
+  needsClosure = builtins.hasContext (builtins.unsafeDiscardOutputDependency (guestConf + toString packages));
+  roots = derivation {
+    name = "${name}-roots";
+    inherit system;
+    builder = "${tools}/bin/busybox";
+    args = [ "sh" "-c" "${tools}/bin/busybox cp \"$textPath\" \"$out\"" ];
+    text = guestConf + toString packages;
+    passAsFile = [ "text" ];
+  };
+
+  metadata = builtins.toJSON (
+    {
+      schema_version = 1;
+      inherit name system ports;
+      init = "/sbin/mvm-init";
+      arguments = [ ];
+      agent_protocol = 1;
+    }
+    // (if args ? memory then { memory_mib = check.positive "memory" args.memory; } else { })
+    // (if args ? vcpus then { vcpus = check.positive "vcpus" args.vcpus; } else { })
+  );
+in
+if services == { } && !(args ? services) then
+  check.fail "arguments" "neither command nor services say what the VM runs"
+else if !(builtins.pathExists "${tools}/bin/mvm-mkrootfs") then
+  check.fail "tools" "this library's tools are in the builder image only: build with mvmctl build"
+else
+  derivation (
+    {
+      name = "${name}-image";
+      inherit system spec metadata;
+      builder = "${tools}/bin/busybox";
+      args = [ "sh" ./build-image.sh ];
+      tools = "${tools}";
+      passAsFile = [ "spec" "metadata" ];
+      preferLocalBuild = true;
+    }
+    // (if needsClosure then { exportReferencesGraph = [ "graph" roots ]; } else { })
+  )

@@ -1,0 +1,63 @@
+#include "builder/flake_lock.h"
+#include "base/json.h"
+
+#include <string.h>
+
+/* Is the node one that the builder's registry provides? */
+static bool is_provided(json_object *node)
+{
+    json_object *original = NULL;
+    const char *type, *id;
+    if (json_get_object(node, "original", &original, NULL) < 0 || json_get_string(original, "type", &type, NULL) < 0 ||
+        json_get_string(original, "id", &id, NULL) < 0)
+        return false;
+    return strcmp(type, "indirect") == 0 && (strcmp(id, "mvm") == 0 || strcmp(id, "mvm-tools") == 0);
+}
+
+/* Takes the inputs that name a removed node out of the others. */
+static void drop_references(json_object *nodes, json_object *gone)
+{
+    json_object_object_foreach(nodes, key, node)
+    {
+        json_object *inputs = NULL;
+        (void)key;
+        if (json_get_object(node, "inputs", &inputs, NULL) < 0)
+            continue;
+        struct json_object_iterator it = json_object_iter_begin(inputs), end = json_object_iter_end(inputs);
+        CLEAN_JSON json_object *dead = json_object_new_array();
+        for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+            json_object *target = json_object_iter_peek_value(&it);
+            const char *name = json_object_is_type(target, json_type_string) ? json_object_get_string(target) : "";
+            if (json_object_object_get_ex(gone, name, NULL))
+                json_object_array_add(dead, json_object_new_string(json_object_iter_peek_name(&it)));
+        }
+        for (size_t i = 0; i < json_object_array_length(dead); i++)
+            json_object_object_del(inputs, json_object_get_string(json_object_array_get_idx(dead, i)));
+    }
+}
+
+int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = NULL;
+    json_object *nodes = NULL;
+    buf_clear(out);
+    if (json_parse(p, n, &o, NULL) < 0 || json_get_object(o, "nodes", &nodes, NULL) < 0) {
+        int r = buf_append(out, p, n);
+        return r < 0 ? mvm_error_errno(err, r, "flake.lock") : 0;
+    }
+    CLEAN_JSON json_object *gone = json_object_new_object();
+    json_object_object_foreach(nodes, key, node)
+    {
+        if (is_provided(node))
+            json_add_bool(gone, key, true);
+    }
+    json_object_object_foreach(gone, dead, unused)
+    {
+        (void)unused;
+        json_object_object_del(nodes, dead);
+    }
+    drop_references(nodes, gone);
+    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+    int r = buf_printf(out, "%s\n", text);
+    return r < 0 ? mvm_error_errno(err, r, "flake.lock") : 0;
+}

@@ -1,0 +1,105 @@
+#include "builder/nar.h"
+#include "base/fd.h"
+#include "base/sha256.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A NAR is a sequence of strings: length (8 bytes), bytes, zeros up to a multiple of 8. */
+static void put_length(struct sha256 *s, uint64_t n)
+{
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (uint8_t)(n >> (8 * i));
+    sha256_update(s, bytes, sizeof(bytes));
+}
+
+static void put_padding(struct sha256 *s, uint64_t n)
+{
+    static const uint8_t zeros[8];
+    sha256_update(s, zeros, (8 - n % 8) % 8);
+}
+
+static void put(struct sha256 *s, const char *text)
+{
+    size_t n = strlen(text);
+    put_length(s, n);
+    sha256_update(s, text, n);
+    put_padding(s, n);
+}
+
+static int put_content(struct sha256 *s, const struct fsnode *n)
+{
+    put_length(s, n->size);
+    if (n->memory) {
+        sha256_update(s, n->memory, n->size);
+    } else if (n->size) {
+        CLEAN_FD int fd = open(n->source, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return -errno;
+        static _Thread_local uint8_t chunk[1 << 16];
+        for (uint64_t at = 0; at < n->size;) {
+            size_t want = (size_t)MIN_OF((uint64_t)sizeof(chunk), n->size - at);
+            int r = fd_pread_all(fd, chunk, want, at);
+            if (r < 0)
+                return r;
+            sha256_update(s, chunk, want);
+            at += want;
+        }
+    }
+    put_padding(s, n->size);
+    return 0;
+}
+
+static int put_node(struct sha256 *s, const struct fsnode *n)
+{
+    int r = 0;
+    put(s, "(");
+    put(s, "type");
+    if (n->kind == FSNODE_SYMLINK) {
+        put(s, "symlink");
+        put(s, "target");
+        put(s, n->target);
+    } else if (n->kind == FSNODE_FILE) {
+        put(s, "regular");
+        if (n->mode & 0100) {
+            put(s, "executable");
+            put(s, "");
+        }
+        put(s, "contents");
+        r = put_content(s, n);
+    } else {
+        put(s, "directory");
+        for (size_t i = 0; r == 0 && i < n->n_children; i++) {
+            put(s, "entry");
+            put(s, "(");
+            put(s, "name");
+            put(s, n->children[i]->name);
+            put(s, "node");
+            r = put_node(s, n->children[i]);
+            put(s, ")");
+        }
+    }
+    put(s, ")");
+    return r;
+}
+
+int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct mvm_error *err)
+{
+    CLEAN_SHA256 struct sha256 s = {0};
+    int r = sha256_init(&s);
+    if (r == 0) {
+        put(&s, "nix-archive-1");
+        r = put_node(&s, root);
+    }
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot hash %s", root->name);
+    uint8_t digest[SHA256_SIZE];
+    sha256_final(&s, digest);
+    memcpy(out, "sha256-", 7);
+    EVP_EncodeBlock((unsigned char *)out + 7, digest, SHA256_SIZE);
+    return 0;
+}

@@ -1,0 +1,433 @@
+/*
+ * Serving MSG_BUILD: evaluation, build and extraction as separate steps, so that the step that fails names the failure's phase.
+ *
+ * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and writes the derivation,
+ * `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as they are (this side knows no JSON). The output's
+ * artifacts, and a flake.lock that Nix changed, go back as a tree. The whole job runs in a cgroup; the agent kills that when the
+ * stream is reset, so nothing here watches for cancellation.
+ */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "guest/guest.h"
+#include "wire/frame.h"
+#include "wire/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_OUTPUT (64 * 1024)
+#define MAX_LINE   (FRAME_MAX_PAYLOAD - 64)
+#define MAX_LOCK   (4u << 20)
+#define NIX        "/usr/bin/nix"
+#define MAX_ARGS   96
+
+struct job {
+    int sock;
+    const struct msg_build *m;
+    char work[64], source[80], ref[9000];
+    struct msg_result result;
+    struct buf tail;    /* newest lines of the running step's log */
+    struct buf before;  /* flake.lock as it came */
+    char lock[4400];    /* its path */
+};
+
+/* ---- Answering ---- */
+
+static void send_phase(struct job *j, const char *name)
+{
+    struct msg_phase m;
+    CLEAN_BUF struct buf b = BUF_INIT(256);
+    snprintf(m.name, sizeof(m.name), "%s", name);
+    if (msg_phase_encode(&b, &m) == 0)
+        (void)!worker_send(j->sock, CHAN_MSG, b.data, b.len);
+}
+
+static void finish(struct job *j) __attribute__((noreturn));
+static void finish(struct job *j)
+{
+    struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
+    if (msg_result_encode(&b, &j->result) == 0)
+        (void)!worker_send(j->sock, CHAN_MSG, b.data, b.len);
+    if (chdir("/") == 0)
+        (void)!path_remove_tree(AT_FDCWD, j->work);
+    _exit(0);
+}
+
+static void fail(struct job *j, enum mvm_phase phase, uint64_t code, const char *fmt, ...) MVM_PRINTF(4, 5)
+    __attribute__((noreturn));
+static void fail(struct job *j, enum mvm_phase phase, uint64_t code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(j->result.problem, sizeof(j->result.problem), fmt, ap);
+    va_end(ap);
+    snprintf(j->result.phase, sizeof(j->result.phase), "%s", mvm_phase_name(phase));
+    j->result.exit_code = code;
+    if (j->tail.len)
+        j->result.log_tail = (char *)j->tail.data;
+    finish(j);
+}
+
+/* ---- Running Nix ---- */
+
+static void keep_tail(struct job *j, const char *p, size_t n)
+{
+    size_t max = j->tail.max;
+    if (n > max) {
+        p += n - max;
+        n = max;
+    }
+    if (j->tail.len + n > max) {
+        /* whole lines go */
+        size_t drop = j->tail.len + n - max;
+        const uint8_t *nl = memchr(j->tail.data + drop - 1, '\n', j->tail.len - drop + 1);
+        buf_drop(&j->tail, nl ? (size_t)(nl + 1 - j->tail.data) : j->tail.len);
+    }
+    (void)!buf_append(&j->tail, p, n);
+}
+
+/* Whole lines of the log, to the host and into the tail; a line longer than a record is cut. */
+static void forward_lines(struct job *j, struct buf *pending, bool all)
+{
+    const uint8_t *nl = pending->len ? memrchr(pending->data, '\n', pending->len) : NULL;
+    size_t n = nl ? (size_t)(nl + 1 - pending->data) : 0;
+    if (n == 0 && (all || pending->len == pending->max))
+        n = pending->len;
+    if (n == 0)
+        return;
+    keep_tail(j, (const char *)pending->data, n);
+    (void)!worker_send(j->sock, CHAN_LOG, pending->data, n);
+    buf_drop(pending, n);
+}
+
+static const char *const nix_environment[] = {
+    "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "HOME=" BUILD_HOME,
+    "TMPDIR=" BUILD_TMP,
+    "USER=root",
+    "NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+    "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+    "LANG=C.UTF-8",
+    NULL,
+};
+
+struct args {
+    const char *v[MAX_ARGS];
+    size_t n;
+};
+
+static void add(struct args *a, const char *s)
+{
+    if (a->n < MAX_ARGS - 1)
+        a->v[a->n++] = s;
+}
+
+/* A setting "name=value" of the host's choosing: only names that look like Nix's. */
+static void add_option(struct args *a, char *option)
+{
+    char *value = strchr(option, '=');
+    if (!value || strspn(option, "abcdefghijklmnopqrstuvwxyz-") != (size_t)(value - option))
+        return;
+    *value = '\0';
+    add(a, "--option");
+    add(a, option);
+    add(a, value + 1);
+}
+
+static void begin_nix(struct args *a, const struct job *j, const char *command, const char *sub)
+{
+    add(a, NIX);
+    add(a, command);
+    if (sub)
+        add(a, sub);
+    add(a, "--extra-experimental-features");
+    add(a, "nix-command flakes");
+    if (j->m->offline)
+        add(a, "--offline");
+    for (size_t i = 0; i < j->m->options.n; i++)
+        add_option(a, j->m->options.v[i]);
+}
+
+/* Runs one step: its output into out, its log to the host. The exit status as a shell reports it, or -errno. */
+static int run(struct job *j, const struct args *a, struct buf *out, bool log)
+{
+    int pipes[2][2];
+    if (pipe2(pipes[0], O_CLOEXEC) < 0 || pipe2(pipes[1], O_CLOEXEC) < 0)
+        return -errno;
+    const struct process_opts o = {
+        .argv = a->v,
+        .envp = nix_environment,
+        .cwd = "/",
+        .stdin_fd = -1,
+        .stdout_fd = pipes[0][1],
+        .stderr_fd = pipes[1][1],
+    };
+    CLEAN_PROCESS struct process p = PROCESS_INIT;
+    int r = process_start(&o, &p, NULL);
+    close(pipes[0][1]);
+    close(pipes[1][1]);
+    CLEAN_FD int out_fd = pipes[0][0];
+    CLEAN_FD int log_fd = pipes[1][0];
+    CLEAN_BUF struct buf pending = BUF_INIT(MAX_LINE);
+    while (r == 0 && (out_fd >= 0 || log_fd >= 0)) {
+        struct pollfd fds[2] = {{.fd = out_fd, .events = POLLIN}, {.fd = log_fd, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        if (fds[0].revents && buf_read(out, out_fd, 4096) <= 0)
+            fd_closep(&out_fd);
+        if (fds[1].revents) {
+            ssize_t n = buf_read(&pending, log_fd, MAX_LINE - pending.len);
+            if (log)
+                forward_lines(j, &pending, n <= 0);
+            else
+                keep_tail(j, (const char *)pending.data, pending.len);
+            if (!log)
+                buf_clear(&pending);
+            if (n <= 0)
+                fd_closep(&log_fd);
+        }
+    }
+    if (r == 0)
+        r = process_wait(&p, 0);
+    return r < 0 ? r : process_exit_code(p.status);
+}
+
+static void strip_newline(struct buf *b)
+{
+    while (b->len && b->data[b->len - 1] == '\n')
+        b->data[--b->len] = '\0';
+}
+
+static bool tail_says(const struct job *j, const char *text)
+{
+    return strstr(buf_cstr(&j->tail), text) != NULL;
+}
+
+/* ---- The steps ---- */
+
+static void receive_tree(struct job *j)
+{
+    static const struct tree_limits limits = {.max_bytes = 8ull << 30, .max_size = 8ull << 30, .max_entries = 1000000};
+    struct mvm_error err = MVM_ERROR_INIT;
+    struct tree_receiver t;
+    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
+    CLEAN_FD int dir = path_open_dir(AT_FDCWD, j->source, &err);
+    if (dir < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the flake: %.300s", err.msg);
+    tree_receiver_init(&t, dir, &limits);
+    int r = 0;
+    while (r >= 0 && !t.complete) {
+        r = worker_recv(j->sock, &b);
+        if (r == 0)
+            r = mvm_error_set(&err, -EPIPE, "the tree ended early");
+        else if (r > 0)
+            r = tree_receive(&t, b.data[0], b.data + 1, b.len - 1, &err);
+    }
+    tree_receiver_done(&t);
+    if (r == -ENOSPC)
+        fail(j, MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
+    if (r < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
+}
+
+static void prepare_source(struct job *j)
+{
+    const char *subdir = j->m->subdir ? j->m->subdir : "";
+    if (*subdir && !path_is_safe_relative(subdir))
+        fail(j, MVM_PHASE_NIX_EVAL, 1, "the flake's folder lies outside of its tree");
+    receive_tree(j);
+    snprintf(j->ref, sizeof(j->ref), "path:%s%s%s", j->source, *subdir ? "?dir=" : "", subdir);
+    snprintf(j->lock, sizeof(j->lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
+    j->before.max = MAX_LOCK;
+    (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);
+}
+
+static void list_available(struct job *j)
+{
+    char what[9200];
+    static struct buf names = BUF_INIT(MAX_OUTPUT);
+    struct args a = {0};
+    snprintf(what, sizeof(what), "%s#packages.%s", j->ref, j->m->system ? j->m->system : "");
+    begin_nix(&a, j, "eval", NULL);
+    add(&a, "--json");
+    add(&a, "--no-write-lock-file");
+    add(&a, what);
+    add(&a, "--apply");
+    add(&a, "builtins.attrNames");
+    struct buf saved = j->tail;
+    j->tail = (struct buf)BUF_INIT(1024);
+    if (run(j, &a, &names, false) == 0 && names.len)
+        j->result.available = (char *)names.data;
+    buf_done(&j->tail);
+    j->tail = saved;
+}
+
+static void eval(struct job *j)
+{
+    char what[12000];
+    CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
+    struct args a = {0};
+    uint64_t start = clock_now();
+    snprintf(what, sizeof(what), "%s#%s", j->ref, j->m->attr);
+    begin_nix(&a, j, "path-info", "--derivation");
+    if (!j->m->write_lock)
+        add(&a, "--no-write-lock-file");
+    add(&a, what);
+    int code = run(j, &a, &out, false);
+    j->result.eval_ns = clock_now() - start;
+    if (code < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
+    if (code == 0) {
+        strip_newline(&out);
+        snprintf(j->result.drv_path, sizeof(j->result.drv_path), "%s", buf_cstr(&out));
+        return;
+    }
+    if (tail_says(j, "No space left on device"))
+        fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "the builder's disk is full");
+    if (tail_says(j, "does not provide attribute")) {
+        list_available(j);
+        fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
+    }
+    fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "evaluation of '%.300s' failed", j->m->attr);
+}
+
+static void build(struct job *j)
+{
+    char what[600];
+    CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
+    struct args a = {0};
+    uint64_t start = clock_now();
+    snprintf(what, sizeof(what), "%s^out", j->result.drv_path);
+    begin_nix(&a, j, "build", NULL);
+    add(&a, "--no-link");
+    add(&a, "--print-out-paths");
+    add(&a, "--log-format");
+    add(&a, "internal-json");
+    add(&a, "-v");
+    add(&a, what);
+    buf_clear(&j->tail);
+    int code = run(j, &a, &out, true);
+    j->result.build_ns = clock_now() - start;
+    if (code < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
+    if (code && tail_says(j, "No space left on device"))
+        fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "the builder's disk is full");
+    if (code)
+        fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "build of '%.300s' failed", j->m->attr);
+    strip_newline(&out);
+    snprintf(j->result.store_path, sizeof(j->result.store_path), "%s", buf_cstr(&out));
+}
+
+/* ---- Extraction ---- */
+
+static int emit(void *data, uint8_t channel, const void *p, size_t n)
+{
+    return worker_send(*(int *)data, channel, p, n);
+}
+
+/* What the output has, for somebody whose derivation is no image. */
+static void say_missing(struct job *j, const char *missing)
+{
+    char found[400] = "";
+    DIR *d = opendir(j->result.store_path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(found);
+        if (e->d_name[0] != '.' && n + strlen(e->d_name) + 3 < sizeof(found))
+            snprintf(found + n, sizeof(found) - n, "%s%s", n ? ", " : "", e->d_name);
+    }
+    if (d)
+        closedir(d);
+    buf_clear(&j->tail);
+    fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "the build's output has no %s (it has: %s)", missing,
+         found[0] ? found : d ? "nothing" : "it is a file, no folder");
+}
+
+/* Opens an artifact; symlinks may lead to the store only. */
+static int open_artifact(const struct job *j, const char *name)
+{
+    char path[800], real[4096];
+    snprintf(path, sizeof(path), "%s/%s", j->result.store_path, name);
+    if (!realpath(path, real))
+        return -errno;
+    if (strncmp(real, "/nix/store/", 11) != 0)
+        return -EPERM;
+    int fd = open(real, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
+    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        return -EINVAL;
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+static void send_lock(struct job *j, struct tree_sender *s, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf after = BUF_INIT(MAX_LOCK);
+    if (!j->lock[0] || !j->m->write_lock || path_read_file(AT_FDCWD, j->lock, &after, NULL) < 0)
+        return;
+    if (after.len != j->before.len || (after.len && memcmp(after.data, j->before.data, after.len) != 0))
+        (void)!tree_send_memory(s, "flake.lock", 0644, after.data, after.len, err);
+}
+
+static void extract(struct job *j)
+{
+    static const struct {
+        const char *name;
+        bool required;
+    } artifacts[] = {{"vmlinux", true}, {"rootfs.ext4", true}, {"initrd", false}, {"cmdline.txt", false}, {"image.json", false}};
+    struct tree_sender s = {.emit = emit, .data = &j->sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    struct mvm_error err = MVM_ERROR_INIT;
+    uint64_t start = clock_now();
+    for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++) {
+        CLEAN_FD int fd = open_artifact(j, artifacts[i].name);
+        if (fd < 0 && artifacts[i].required)
+            say_missing(j, artifacts[i].name);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++) {
+        CLEAN_FD int fd = open_artifact(j, artifacts[i].name);
+        if (fd >= 0 && tree_send_file(&s, artifacts[i].name, fd, &err) < 0)
+            fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "%.500s", err.msg);
+    }
+    send_lock(j, &s, &err);
+    if (tree_send_end(&s, &err) < 0)
+        fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "%.500s", err.msg);
+    j->result.extract_ns = clock_now() - start;
+}
+
+void build_serve(int sock, const struct msg_build *m)
+{
+    static struct job job = {.tail = BUF_INIT(16 * 1024), .before = BUF_INIT(0)};
+    struct job *j = &job;
+    j->sock = sock;
+    j->m = m;
+    snprintf(j->work, sizeof(j->work), BUILD_WORK "/%d", getpid());
+    snprintf(j->source, sizeof(j->source), BUILD_WORK "/%d/src", getpid());
+    if (!m->attr || !*m->attr || m->attr[0] == '-')
+        fail(j, MVM_PHASE_NIX_EVAL, 1, "no attribute to build");
+    uint64_t start = clock_now();
+    if (m->remote)
+        snprintf(j->ref, sizeof(j->ref), "%s", m->remote);
+    else
+        prepare_source(j);
+    if (j->ref[0] == '-')
+        fail(j, MVM_PHASE_NIX_EVAL, 1, "a flake reference cannot begin with '-'");
+    j->result.stage_ns = clock_now() - start;
+    send_phase(j, "eval");
+    eval(j);
+    send_phase(j, "build");
+    build(j);
+    send_phase(j, "extract");
+    extract(j);
+    j->result.ok = true;
+    finish(j);
+}

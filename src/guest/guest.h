@@ -1,0 +1,128 @@
+/* What the files of mvm-init share. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "wire/msg.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- boot.c: from the kernel's first process to a usable root ---- */
+
+/* Role of /init in an initrd: loads modules, mounts the root, switches to it and executes mvm.init. Returns only on failure. */
+int boot_initrd(struct mvm_error *err);
+/* The mounts that the agent's channel needs; then all the others. */
+int boot_early_mounts(void);
+void boot_late_mounts(void);
+/* The value of a parameter of the kernel command line ("" where it is set without one); false where it is absent. */
+bool boot_param(const char *cmdline, const char *name, char *out, size_t size);
+/* Reads /proc/cmdline. */
+const char *boot_cmdline(void);
+/* Mounts the builder's store. A problem in words, "" for none. */
+void boot_mount_store(char *problem, size_t size);
+/* Ends everything, syncs, unmounts, powers off. Does not return. */
+void boot_power_off(void) __attribute__((noreturn));
+
+/* Kernel log and console, for what happens before the channel is there. */
+void boot_log(const char *fmt, ...) MVM_PRINTF(1, 2);
+
+/* ---- net.c ---- */
+
+/* Loopback up; the first other network card gets the address. A problem in words, "" for none. */
+void net_configure(const struct msg_configure *m, char *problem, size_t size);
+
+/* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */
+
+struct service_conf {
+    char *name;
+    struct msg_strings argv, env;
+    char *user, *cwd;
+    enum { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS } restart;
+};
+
+struct guest_conf {
+    char *hostname;
+    struct msg_strings env;
+    struct service_conf *services;
+    size_t n_services;
+};
+
+/* Parses the text (docs/architecture.md has the format). -EINVAL with the line's number. */
+int conf_parse(struct guest_conf *c, const char *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
+void conf_done(struct guest_conf *c);
+
+struct user {
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[32];
+    int n_groups;
+    char name[33];
+    char home[256];
+};
+
+/* A user by name or number, from the texts of /etc/passwd and /etc/group. A number that is not listed is that uid with gid the same. */
+int user_find(struct user *u, const char *who, const char *passwd, const char *group);
+/* The same from the files. */
+int user_load(struct user *u, const char *who);
+/* Becomes that user. In a child only. */
+int user_become(const struct user *u);
+
+/* ---- spawn.c ---- */
+
+struct spawn {
+    char *const *argv;
+    const struct msg_strings *env[2]; /* later ones win; NULL: none */
+    const struct user *user;
+    const char *cwd; /* NULL: home */
+    int in, out, err; /* descriptors */
+    bool terminal;    /* `in` is the terminal to control */
+};
+
+/* Starts a program in its own session. The pid, or -errno of what failed (exec included). */
+pid_t spawn_start(const struct spawn *s);
+
+/* ---- worker.c: what serves one stream, in a process of its own ---- */
+
+/* Serves the request on the socket (SOCK_SEQPACKET: channel byte, payload). Does not return. */
+void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder)
+    __attribute__((noreturn));
+
+/* One packet to the agent. 0 or -errno. */
+int worker_send(int sock, uint8_t channel, const void *p, size_t n);
+/* One packet from the agent into b (first byte the channel): 1, 0 at the end of the stream, -errno. */
+int worker_recv(int sock, struct buf *b);
+/* MSG_EXIT as the last packet. */
+void worker_exit(int sock, uint64_t code, const char *problem) __attribute__((noreturn));
+
+void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *conf) __attribute__((noreturn));
+void push_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn));
+void pull_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn));
+void flood_serve(int sock, const struct msg_flood *m) __attribute__((noreturn));
+void build_serve(int sock, const struct msg_build *m) __attribute__((noreturn));
+
+/* ---- agent.c ---- */
+
+/* The main loop of pid 1. Does not return. */
+void agent_run(bool builder, uint64_t boot_ns) __attribute__((noreturn));
+
+/* ---- service.c ---- */
+
+/* Called by the agent. Log lines go through `log`. */
+struct service_ops {
+    void (*log)(void *data, const char *line);
+    void (*state)(void *data, const char *name, const char *state, int code);
+    void *data;
+};
+void services_start(const struct guest_conf *conf, const struct service_ops *ops, int epoll_fd);
+/* A child ended: true if it was a service. */
+bool services_reaped(pid_t pid, int status);
+/* An event of the epoll set with that pointer: true if it was a service's. */
+bool services_event(void *ptr);
+
+/* The workers' folder for builds, below /nix. */
+#define BUILD_WORK "/nix/mvm-work"
+#define BUILD_HOME "/nix/mvm-home"
+#define BUILD_TMP  "/nix/tmp"
+#define CGROUP     "/sys/fs/cgroup"

@@ -1,0 +1,241 @@
+/*
+ * This is a worker: it serves one stream, in a process of its own, so that pid 1 stays a small relay which no request can block, exhaust or
+ * crash. Packets on its socket are a channel byte and a record's payload; the agent passes them on under flow control. The worker ends
+ * when the stream does; the agent ends the worker when the stream is reset.
+ */
+#include "guest/guest.h"
+#include "wire/frame.h"
+#include "wire/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int worker_send(int sock, uint8_t channel, const void *p, size_t n)
+{
+    struct iovec iov[2] = {{&channel, 1}, {(void *)(uintptr_t)p, n}};
+    struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+    for (;;) {
+        ssize_t w = sendmsg(sock, &m, MSG_NOSIGNAL);
+        if (w >= 0)
+            return 0;
+        if (errno == EAGAIN) {
+            struct pollfd pfd = {.fd = sock, .events = POLLOUT};
+            (void)!poll(&pfd, 1, -1);
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+}
+
+int worker_recv(int sock, struct buf *b)
+{
+    buf_clear(b);
+    int r = buf_reserve(b, FRAME_MAX_PAYLOAD + 1);
+    if (r < 0)
+        return r;
+    for (;;) {
+        ssize_t n = recv(sock, b->data, FRAME_MAX_PAYLOAD + 1, 0);
+        if (n >= 0) {
+            b->len = (size_t)n;
+            return n > 0;
+        }
+        if (errno == EAGAIN) {
+            struct pollfd pfd = {.fd = sock, .events = POLLIN};
+            (void)!poll(&pfd, 1, -1);
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+}
+
+void worker_exit(int sock, uint64_t code, const char *problem)
+{
+    struct msg_exit m = {.code = code};
+    struct buf b = BUF_INIT(2048);
+    snprintf(m.problem, sizeof(m.problem), "%s", problem);
+    if (msg_exit_encode(&b, &m) == 0)
+        (void)!worker_send(sock, CHAN_MSG, b.data, b.len);
+    _exit(0);
+}
+
+/* ---- Files in and out ---- */
+
+static int emit(void *data, uint8_t channel, const void *p, size_t n)
+{
+    return worker_send(*(int *)data, channel, p, n);
+}
+
+void push_serve(int sock, const struct msg_transfer *m)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    static const struct tree_limits limits = {.max_bytes = UINT64_MAX / 2, .max_size = UINT64_MAX / 2, .max_entries = 10000000};
+    struct tree_receiver t;
+    struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
+    int dir = m->path ? open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir < 0 && m->path && mkdir(m->path, 0755) == 0)
+        dir = open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        worker_exit(sock, 1, "the folder cannot be opened");
+    tree_receiver_init(&t, dir, &limits);
+    int r = 0;
+    while (r == 0 && !t.complete) {
+        r = worker_recv(sock, &b);
+        if (r == 0)
+            mvm_error_set(&err, r = -EPIPE, "the tree ended early");
+        else if (r > 0)
+            r = tree_receive(&t, b.data[0], b.data + 1, b.len - 1, &err);
+    }
+    tree_receiver_done(&t);
+    worker_exit(sock, r < 0, r < 0 ? err.msg : "");
+}
+
+struct pull {
+    struct tree_sender s;
+    struct mvm_error err;
+};
+
+static int pull_tree(struct pull *p, int parent, const char *name, const char *path, unsigned depth);
+
+static int pull_children(struct pull *p, int fd, const char *path, unsigned depth)
+{
+    struct dirent **list;
+    char self[64];
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+    int n = scandir(self, &list, NULL, alphasort);
+    if (n < 0)
+        return mvm_error_errno(&p->err, -errno, "cannot list %s", path);
+    int r = 0;
+    for (int i = 0; i < n; i++) {
+        char sub[ENTRY_MAX_PATH];
+        const char *name = list[i]->d_name;
+        if (r == 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
+            if ((size_t)snprintf(sub, sizeof(sub), "%s/%s", path, name) >= sizeof(sub))
+                r = mvm_error_set(&p->err, -ENAMETOOLONG, "path too long below %s", path);
+            else
+                r = pull_tree(p, fd, name, sub, depth + 1);
+        }
+        free(list[i]);
+    }
+    free(list);
+    return r;
+}
+
+static int pull_tree(struct pull *p, int parent, const char *name, const char *path, unsigned depth)
+{
+    struct stat st;
+    if (depth > 128 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return mvm_error_errno(&p->err, depth > 128 ? -ELOOP : -errno, "cannot read %s", path);
+    if (S_ISLNK(st.st_mode)) {
+        char target[ENTRY_MAX_PATH];
+        ssize_t n = readlinkat(parent, name, target, sizeof(target) - 1);
+        if (n < 0)
+            return mvm_error_errno(&p->err, -errno, "cannot read %s", path);
+        target[n] = '\0';
+        return tree_send_symlink(&p->s, path, target, &p->err);
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return 0;
+    int fd = openat(parent, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return mvm_error_errno(&p->err, -errno, "cannot read %s", path);
+    int r;
+    if (S_ISREG(st.st_mode)) {
+        r = tree_send_file(&p->s, path, fd, &p->err);
+    } else {
+        r = tree_send_dir(&p->s, path, st.st_mode, &p->err);
+        if (r == 0)
+            r = pull_children(p, fd, path, depth);
+    }
+    close(fd);
+    return r;
+}
+
+void pull_serve(int sock, const struct msg_transfer *m)
+{
+    struct pull p = {.s = {.emit = emit, .data = &sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)}};
+    char real[4096];
+    const char *path = m->path;
+    if (path && m->follow && realpath(path, real))
+        path = real;
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    const char *name = slash ? slash + 1 : path;
+    if (!path || !*name)
+        worker_exit(sock, 1, "a path without a name");
+    int r = pull_tree(&p, AT_FDCWD, path, name, 0);
+    if (r == 0)
+        r = tree_send_end(&p.s, &p.err);
+    worker_exit(sock, r < 0, r < 0 ? p.err.msg : "");
+}
+
+void flood_serve(int sock, const struct msg_flood *m)
+{
+    static uint8_t chunk[FRAME_MAX_PAYLOAD];
+    struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
+    for (uint64_t left = m->send; left;) {
+        size_t n = (size_t)MIN_OF(left, (uint64_t)sizeof(chunk));
+        if (worker_send(sock, CHAN_OUT, chunk, n) < 0)
+            _exit(1);
+        left -= n;
+    }
+    while (worker_recv(sock, &b) > 0)
+        ;
+    worker_exit(sock, 0, "");
+}
+
+/* ---- Dispatch ---- */
+
+static void serve_exec(int sock, const void *p, size_t n, const struct guest_conf *conf)
+{
+    struct msg_exec m = {0};
+    if (msg_exec_decode(&m, p, n) < 0 || m.argv.n == 0)
+        worker_exit(sock, 125, "the request cannot be understood");
+    exec_serve(sock, &m, conf);
+}
+
+static void serve_transfer(int sock, uint8_t type, const void *p, size_t n)
+{
+    struct msg_transfer m = {0};
+    if (msg_transfer_decode(&m, type, p, n) < 0)
+        worker_exit(sock, 1, "the request cannot be understood");
+    if (type == MSG_PUSH)
+        push_serve(sock, &m);
+    pull_serve(sock, &m);
+}
+
+void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder)
+{
+    struct msg_reader r;
+    struct msg_flood flood = {0};
+    struct msg_build build = {0};
+    if (msg_open(&r, request, len) < 0)
+        worker_exit(sock, 1, "the request cannot be understood");
+    switch (r.type) {
+    case MSG_EXEC:
+        serve_exec(sock, request, len, conf);
+        break;
+    case MSG_PUSH:
+    case MSG_PULL:
+        serve_transfer(sock, r.type, request, len);
+        break;
+    case MSG_FLOOD:
+        if (msg_flood_decode(&flood, request, len) == 0)
+            flood_serve(sock, &flood);
+        break;
+    case MSG_BUILD:
+        if (builder && msg_build_decode(&build, request, len) == 0)
+            build_serve(sock, &build);
+        break;
+    default:
+        break;
+    }
+    worker_exit(sock, 1, "this guest does not serve that request");
+}
