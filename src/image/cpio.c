@@ -73,7 +73,8 @@ static int put_header(struct writer *w, const char *path, const struct fsnode *n
 {
     char head[111];
     unsigned links = n && n->kind == FSNODE_DIR ? 2 : 1;
-    /* magic, ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check */
+    /* magic, ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor,
+     * namesize, check */
     snprintf(head, sizeof(head), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
              n ? ++w->ino : 0, mode, 0, 0, links, 0, (unsigned)size, 0, 0, n ? n->major : 0,
              n ? n->minor : 0, (unsigned)strlen(path) + 1, 0);
@@ -117,7 +118,8 @@ static int put_node(struct writer *w, const struct fsnode *n, const char *path)
     return r < 0 ? r : align(w);
 }
 
-/* path holds the folder's own path, len bytes; a folder comes before what is in it, as the kernel needs it. */
+/* path holds the folder's own path, len bytes; a folder comes before what is in it, as the kernel
+ * needs it. */
 static int put_children(struct writer *w, const struct fsnode *dir, char path[static MAX_PATH + 1],
                         size_t len)
 {

@@ -1,16 +1,19 @@
 /*
- * Writing an ext4 file system. libext2fs keeps what is hard to get right: super block, group descriptors, bitmaps, inode
- * checksums, the journal. Content does not go through its block-by-block interface:
+ * Writing an ext4 file system. libext2fs keeps what is hard to get right: super block, group
+ * descriptors, bitmaps, inode checksums, the journal. Content does not go through its
+ * block-by-block interface:
  *
- *  1. The tree is flattened breadth first (struct layout), so that a folder's children are neighbours; inodes are numbered
- *     in that order, a second name of a hard link taking the first one's number.
- *  2. What each inode needs is added up before anything is written; a file system "as small as fits" is made from that
- *     sum, and one that is too small is refused at once.
- *  3. Blocks are taken in order from the first free one. Folders come first, then files, so that nearly everything lies in
- *     one run; it is gathered in a buffer of a MiB and written with few large writes.
+ *  1. The tree is flattened breadth first (struct layout), so that a folder's children are
+ * neighbours; inodes are numbered in that order, a second name of a hard link taking the first
+ * one's number.
+ *  2. What each inode needs is added up before anything is written; a file system "as small as
+ * fits" is made from that sum, and one that is too small is refused at once.
+ *  3. Blocks are taken in order from the first free one. Folders come first, then files, so that
+ * nearly everything lies in one run; it is gathered in a buffer of a MiB and written with few large
+ * writes.
  *
- * The file starts empty, so all that is not written is a hole that reads as zeros: inode tables are zeroed already and are
- * marked so, and the kernel has nothing left to initialize after mounting.
+ * The file starts empty, so all that is not written is a hole that reads as zeros: inode tables are
+ * zeroed already and are marked so, and the kernel has nothing left to initialize after mounting.
  */
 #include "image/ext4.h"
 #include "base/fd.h"
@@ -25,12 +28,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_BLOCKS 256u
+#define CHUNK_BLOCKS   256u
 #define INLINE_EXTENTS 4
 /* Without the 64bit feature block numbers have 32 bits. */
-#define MAX_BLOCKS        UINT32_MAX
-#define BYTES_PER_INODE   16384u
-#define SMALLEST_BLOCKS   64u
+#define MAX_BLOCKS      UINT32_MAX
+#define BYTES_PER_INODE 16384u
+#define SMALLEST_BLOCKS 64u
 
 struct writer {
     ext2_filsys fs;
@@ -38,7 +41,7 @@ struct writer {
     const struct ext4_layout *layout;
     const struct ext4_opts *opts;
     uint32_t time;
-    blk64_t next; /* where to look for free blocks */
+    blk64_t next;   /* where to look for free blocks */
     uint8_t *chunk; /* content not yet written: chunk_len bytes that belong at block chunk_at */
     size_t chunk_len;
     blk64_t chunk_at;
@@ -58,9 +61,7 @@ static int fail(const struct writer *w, errcode_t code, const char *what)
     if (code > 0 && code < 4096)
         return mvm_error_errno(w->err, (int)-code, "%s", what);
     initialize_ext2_error_table();
-    int e = code == EXT2_ET_NO_MEMORY          ? -ENOMEM
-            : code == EXT2_ET_BLOCK_ALLOC_FAIL ? -ENOSPC
-                                               : -EIO;
+    int e = code == EXT2_ET_NO_MEMORY ? -ENOMEM : code == EXT2_ET_BLOCK_ALLOC_FAIL ? -ENOSPC : -EIO;
     return mvm_error_set(w->err, e, "%s: %s", what, error_message(code));
 }
 
@@ -68,7 +69,8 @@ static int fail(const struct writer *w, errcode_t code, const char *what)
 
 static unsigned journal_blocks(uint64_t blocks)
 {
-    /* 4 MiB below 128 MiB, 16 MiB, and 64 MiB from 4 GiB on: enough for a builder's bursts, little to replay. */
+    /* 4 MiB below 128 MiB, 16 MiB, and 64 MiB from 4 GiB on: enough for a builder's bursts, little
+     * to replay. */
     return blocks < (128u << 20) / EXT4_BLOCK ? 1024 : blocks < (1u << 20) ? 4096 : 16384;
 }
 
@@ -124,8 +126,7 @@ static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
     snprintf(name, sizeof(name), "%d", own);
     struct ext2_super_block param;
     fill_param(&param, blocks, inodes);
-    errcode_t e =
-        ext2fs_initialize(name, EXT2_FLAG_64BITS, &param, unixfd_io_manager, &w->fs);
+    errcode_t e = ext2fs_initialize(name, EXT2_FLAG_64BITS, &param, unixfd_io_manager, &w->fs);
     if (e) {
         w->fs = NULL;
         return fail(w, e, "cannot lay out the file system");
@@ -134,8 +135,8 @@ static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
     return 0;
 }
 
-/* Finds the smallest size that holds `needed` free blocks: how much the groups take is known only once they are laid out,
- * and a last group that is too short is dropped by the library. */
+/* Finds the smallest size that holds `needed` free blocks: how much the groups take is known only
+ * once they are laid out, and a last group that is too short is dropped by the library. */
 static int open_smallest(struct writer *w, uint64_t needed, uint64_t inodes)
 {
     uint64_t blocks = MAX_OF(needed + needed / 128 + inodes / 16, (uint64_t)SMALLEST_BLOCKS);
@@ -167,7 +168,8 @@ static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
         return r;
     uint64_t have = ext2fs_free_blocks_count(w->fs->super);
     if (have < needed)
-        return mvm_error_set(w->err, -ENOSPC, "content needs %llu MiB, the file system has %llu MiB",
+        return mvm_error_set(w->err, -ENOSPC,
+                             "content needs %llu MiB, the file system has %llu MiB",
                              (unsigned long long)(needed * EXT4_BLOCK >> 20) + 1,
                              (unsigned long long)(have * EXT4_BLOCK >> 20));
     return 0;
@@ -206,10 +208,12 @@ static int flush_chunk(struct writer *w)
     return r < 0 ? fail(w, -r, "cannot write the file system") : 0;
 }
 
-/* Room for up to *count blocks of content that belong at block `at`: sets *ret to it and *count to how many fit. */
+/* Room for up to *count blocks of content that belong at block `at`: sets *ret to it and *count to
+ * how many fit. */
 static int chunk_room(struct writer *w, blk64_t at, uint64_t *count, uint8_t **ret)
 {
-    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK || w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
+    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK ||
+        w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
         int r = flush_chunk(w);
         if (r < 0)
             return r;
@@ -266,12 +270,14 @@ static int write_run(struct writer *w, struct content *c, blk64_t at, uint64_t n
 }
 
 /* Up to four extents lie in the inode itself (kernel: Documentation/filesystems/ext4/ifork.rst). */
-static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list, size_t n)
+static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list,
+                           size_t n)
 {
     struct {
         struct ext3_extent_header head;
         struct ext3_extent extents[INLINE_EXTENTS];
-    } root = {.head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
+    } root = {
+        .head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
     _Static_assert(sizeof(root) == sizeof(inode->i_block), "the extent tree's root fills i_block");
     for (size_t i = 0; i < n; i++)
         root.extents[i] = (struct ext3_extent){
@@ -306,8 +312,8 @@ static errcode_t insert_extents(struct writer *w, ext2_ino_t ino, struct ext2_in
     return e;
 }
 
-/* Takes the blocks of an entry's content, writes it, and records in the inode where it is: one extent for each free run, of
- * at most 128 MiB. */
+/* Takes the blocks of an entry's content, writes it, and records in the inode where it is: one
+ * extent for each free run, of at most 128 MiB. */
 static int write_content(struct writer *w, struct content *c, struct ext2_inode_large *inode)
 {
     uint64_t n = c->entry->blocks;
@@ -328,7 +334,8 @@ static int write_content(struct writer *w, struct content *c, struct ext2_inode_
                 return fail(w, ENOMEM, "ext4");
             list = more;
         }
-        list[count++] = (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
+        list[count++] =
+            (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
         done += got;
     }
     inode->i_flags |= EXT4_EXTENTS_FL;
@@ -364,7 +371,8 @@ static int read_dir(struct content *c, uint8_t *p, uint64_t n_blocks)
     for (uint64_t i = 0; i < n_blocks; i++, p += EXT4_BLOCK) {
         ext4_layout_dir_block(c->w->layout, c->entry, &c->child, p);
         ext2fs_initialize_dirent_tail(fs, EXT2_DIRENT_TAIL(p, EXT4_BLOCK));
-        errcode_t e = ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
+        errcode_t e =
+            ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
         if (e)
             return fail(c->w, e, "cannot make a folder");
     }
@@ -390,7 +398,8 @@ static int write_symlink(struct writer *w, struct content *c, struct ext2_inode_
     return 0;
 }
 
-/* kernel: include/linux/kdev_t.h, old_encode_dev and new_encode_dev; fs/ext4/inode.c says which goes where. */
+/* kernel: include/linux/kdev_t.h, old_encode_dev and new_encode_dev; fs/ext4/inode.c says which
+ * goes where. */
 static void set_device(struct ext2_inode_large *inode, unsigned major, unsigned minor)
 {
     if (major < 256 && minor < 256)
@@ -467,7 +476,8 @@ static int write_journal(struct writer *w)
     struct ext2fs_journal_params params = {
         .num_journal_blocks = journal_blocks(ext2fs_blocks_count(w->fs->super)),
     };
-    /* "Lazy" leaves the journal's blocks unwritten: they are holes of the file, zero as they should be. */
+    /* "Lazy" leaves the journal's blocks unwritten: they are holes of the file, zero as they should
+     * be. */
     errcode_t e = ext2fs_add_journal_inode3(w->fs, &params, w->next,
                                             EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK);
     return e ? fail(w, e, "cannot make the journal") : 0;
@@ -486,15 +496,18 @@ static int finish(struct writer *w)
     return 0;
 }
 
-int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, struct mvm_error *err)
+int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts,
+               struct mvm_error *err)
 {
     if (opts->label && strlen(opts->label) > 16)
-        return mvm_error_set(err, -EINVAL, "file system label '%s' is longer than 16 bytes", opts->label);
+        return mvm_error_set(err, -EINVAL, "file system label '%s' is longer than 16 bytes",
+                             opts->label);
     CLEANUP(ext4_layout_done) struct ext4_layout layout = {0};
     int r = ext4_layout_init(&layout, tree, err);
     if (r < 0)
         return r;
-    CLEANUP(writer_done) struct writer w = {
+    CLEANUP(writer_done)
+    struct writer w = {
         .fd = fd,
         .layout = &layout,
         .opts = opts,

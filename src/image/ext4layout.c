@@ -4,18 +4,20 @@
 #include <ext2fs/ext2_fs.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structures are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "structures are written as they lie in memory");
 
 #define DIR_ROOM     (EXT4_BLOCK - 12) /* the checksum has the form of an empty entry of 12 bytes */
 #define MAX_LINKS    65000             /* kernel: fs/ext4/ext4.h, EXT4_LINK_MAX */
 #define FAST_SYMLINK 60                /* a shorter target lies within the inode */
 
-/* Hard links seen so far, by id: a table with open addressing, twice as large as it can get full. */
+/* Hard links seen so far, by id: a table with open addressing, twice as large as it can get full.
+ */
 struct link_table {
     struct link_slot {
         uint64_t id;
         size_t entry;
-    } *slots;
+    } * slots;
     size_t mask;
 };
 
@@ -107,8 +109,9 @@ static void size_entry(const struct ext4_layout *l, struct ext4_entry *e)
     e->blocks = e->size / EXT4_BLOCK + (e->size % EXT4_BLOCK != 0);
 }
 
-/* Blocks of the extent tree at most: an inode has room for four extents. Extents end where other things lie, at most once in
- * 32,000 blocks, and at the latest after 32,768, so that a file of 16 MiB cannot need more. */
+/* Blocks of the extent tree at most: an inode has room for four extents. Extents end where other
+ * things lie, at most once in 32,000 blocks, and at the latest after 32,768, so that a file of 16
+ * MiB cannot need more. */
 static uint64_t extent_blocks(uint64_t blocks)
 {
     return blocks <= 4096 ? 0 : 2 + blocks / 32000 / 100;
@@ -174,7 +177,8 @@ static uint8_t file_type(enum fsnode_kind kind)
     return types[kind];
 }
 
-void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next, uint8_t *block)
+void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next,
+                           uint8_t *block)
 {
     size_t at = 0, all = dir->node->n_children + 2;
     struct ext2_dir_entry_2 *last = NULL;

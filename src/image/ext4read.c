@@ -43,7 +43,8 @@ static int look_up(ext2_filsys fs, const char *image, const char *path, ext2_ino
                    struct ext2_inode *inode, struct mvm_error *err)
 {
     errcode_t e = ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, ino);
-    /* A component that is a file, and a symlink that leads nowhere, are the same as nothing there. */
+    /* A component that is a file, and a symlink that leads nowhere, are the same as nothing there.
+     */
     if (e == EXT2_ET_NO_DIRECTORY || e == EXT2_ET_SYMLINK_LOOP)
         e = EXT2_ET_FILE_NOT_FOUND;
     if (e == 0)

@@ -70,7 +70,8 @@ void fstree_done(struct fstree *t)
     *t = (struct fstree){0};
 }
 
-/* The place of a name among dir's children: the index of the child with that name, else where it would go. */
+/* The place of a name among dir's children: the index of the child with that name, else where it
+ * would go. */
 static size_t child_index(const struct fsnode *dir, const char *name, size_t len, bool *found)
 {
     size_t low = 0, high = dir->n_children;
@@ -93,8 +94,8 @@ static size_t child_index(const struct fsnode *dir, const char *name, size_t len
     return low;
 }
 
-/* Puts n among dir's children; the tree owns it then, also on failure. A folder over a folder is merged: *ret is the node
- * that stays. */
+/* Puts n among dir's children; the tree owns it then, also on failure. A folder over a folder is
+ * merged: *ret is the node that stays. */
 static int adopt(struct fstree *t, struct fsnode *dir, struct fsnode *node, struct fsnode **ret)
 {
     CLEAN_NODE struct fsnode *n = node;
@@ -113,8 +114,7 @@ static int adopt(struct fstree *t, struct fsnode *dir, struct fsnode *node, stru
         /* Room is doubled whenever the count reaches a power of two. */
         size_t have = dir->n_children;
         if ((have & (have - 1)) == 0) {
-            struct fsnode **more =
-                reallocarray(dir->children, have ? have * 2 : 1, sizeof(*more));
+            struct fsnode **more = reallocarray(dir->children, have ? have * 2 : 1, sizeof(*more));
             if (!more)
                 return -ENOMEM;
             dir->children = more;
@@ -135,7 +135,8 @@ static const char *skip_slashes(const char *path)
     return path + strspn(path, "/");
 }
 
-/* The folder that path's last component goes into; *last points to that component. Missing folders are made. */
+/* The folder that path's last component goes into; *last points to that component. Missing folders
+ * are made. */
 static int make_parent(struct fstree *t, const char *path, struct fsnode **ret, const char **last,
                        struct mvm_error *err)
 {
@@ -295,8 +296,9 @@ struct walk {
 
 static int walk_dir(struct walk *w, int fd, const char *rel, struct fsnode *to, unsigned depth);
 
-/* Files with several names are told by device and inode number; the number is kept as it is within one device, so that
- * only files of different devices could ever be confused, with a chance of one in 2^64. */
+/* Files with several names are told by device and inode number; the number is kept as it is within
+ * one device, so that only files of different devices could ever be confused, with a chance of one
+ * in 2^64. */
 static uint64_t link_id(const struct stat *st)
 {
     uint64_t x = (uint64_t)st->st_dev + 0x9e3779b97f4a7c15u;
@@ -375,8 +377,8 @@ static int walk_dir(struct walk *w, int fd, const char *rel, struct fsnode *to, 
     int r = 0;
     for (int i = 0; i < n; i++) {
         if (r == 0) {
-            CLEAN_FREE char *path = *rel ? path_join(rel, list[i]->d_name, NULL)
-                                         : strdup(list[i]->d_name);
+            CLEAN_FREE char *path =
+                *rel ? path_join(rel, list[i]->d_name, NULL) : strdup(list[i]->d_name);
             if (!path)
                 r = mvm_error_errno(w->err, -ENAMETOOLONG, "%s/%s", w->source, rel);
             else if (!w->exclude || !w->exclude(path, w->data))

@@ -1,6 +1,7 @@
 /*
- * A closure as Nix tells it to a derivation (exportReferencesGraph, the text form): records of a store path, its deriver (an
- * empty line where unknown), the number of its references, and that many lines with a store path each.
+ * A closure as Nix tells it to a derivation (exportReferencesGraph, the text form): records of a
+ * store path, its deriver (an empty line where unknown), the number of its references, and that
+ * many lines with a store path each.
  */
 #pragma once
 
@@ -18,7 +19,9 @@ struct graph {
 
 #define CLEAN_GRAPH CLEANUP(graph_done)
 
-/* Parses text of len bytes, which is copied. Paths are absolute and plain: STORE_PREFIX, hash, '-', name. A reference to
- * what is not listed is an error: the closure would not be whole. -EINVAL with the line's number. */
-int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
+/* Parses text of len bytes, which is copied. Paths are absolute and plain: STORE_PREFIX, hash, '-',
+ * name. A reference to what is not listed is an error: the closure would not be whole. -EINVAL with
+ * the line's number. */
+int graph_parse(struct graph *g, const void *text, size_t len,
+                struct mvm_error *err) MVM_MUST_CHECK;
 void graph_done(struct graph *g);

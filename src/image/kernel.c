@@ -86,12 +86,15 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
         elf = &out;
     }
     if (!is_elf(elf->data, elf->len))
-        return mvm_error_set(err, -EINVAL, "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
+        return mvm_error_set(
+            err, -EINVAL,
+            "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
     r = fd_write_all(out_fd, elf->data, elf->len);
     return r < 0 ? mvm_error_errno(err, r, "cannot write the kernel") : 0;
 }
 
-/* What the kernel needs of an ELF file is there: a file that was cut off fails here, not in the guest. */
+/* What the kernel needs of an ELF file is there: a file that was cut off fails here, not in the
+ * guest. */
 static bool check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_error *err)
 {
     if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
@@ -147,7 +150,8 @@ int kernel_check(int fd, struct mvm_error *err)
     return 0;
 }
 
-/* Copies the word at `at` if it starts with a digit: the format string of the banner has a '%' there. */
+/* Copies the word at `at` if it starts with a digit: the format string of the banner has a '%'
+ * there. */
 static bool copy_release(const uint8_t *at, const uint8_t *end, char *out, size_t size)
 {
     size_t n = 0;

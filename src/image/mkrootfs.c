@@ -1,29 +1,30 @@
 /*
- * mvm-mkrootfs: turns a description into rootfs.ext4. It runs inside Nix's build sandbox, where no other program is, so it is
- * static. The same description and files give the same bytes.
+ * mvm-mkrootfs: turns a description into rootfs.ext4. It runs inside Nix's build sandbox, where no
+ * other program is, so it is static. The same description and files give the same bytes.
  *
  *     mvm-mkrootfs --spec FILE --output FILE [--store DIR]
  *
- * The description has one directive a line; a line that is empty or begins with '#' is skipped. Fields are separated by one
- * space; the last one takes the rest of the line. In every field %XX stands for a byte: % is %25, bytes below 0x20 and
- * spaces in fields but the last must be written so. MODE has three or four octal digits. Later directives replace what earlier
- * ones put at the same path; a folder over a folder adds to it. Missing parents are made with mode 0755.
+ * The description has one directive a line; a line that is empty or begins with '#' is skipped.
+ * Fields are separated by one space; the last one takes the rest of the line. In every field %XX
+ * stands for a byte: % is %25, bytes below 0x20 and spaces in fields but the last must be written
+ * so. MODE has three or four octal digits. Later directives replace what earlier ones put at the
+ * same path; a folder over a folder adds to it. Missing parents are made with mode 0755.
  *
  *     dir MODE PATH                a folder
  *     file MODE PATH SOURCE        a copy of a file
  *     text MODE PATH TEXT          a file with that content; TEXT may be empty and may hold %00
  *     link PATH TARGET             a symlink
  *     tree PATH SOURCE             a copy of a folder, modes kept, devices and sockets left out
- *     store GRAPH                  every path listed in an exportReferencesGraph file (graph.h), at its own place, modes kept
- *     bin PATH SOURCE              symlinks in PATH to what is in SOURCE/bin, where SOURCE has one
- *     label NAME                   of the file system, 1 to 16 bytes
- *     spare BYTES                  free space beyond the content
- *     uuid-from TEXT               the file system's UUID is made from it
+ *     store GRAPH                  every path listed in an exportReferencesGraph file (graph.h), at
+ * its own place, modes kept bin PATH SOURCE              symlinks in PATH to what is in SOURCE/bin,
+ * where SOURCE has one label NAME                   of the file system, 1 to 16 bytes spare BYTES
+ * free space beyond the content uuid-from TEXT               the file system's UUID is made from it
  *     time SECONDS                 every timestamp; 1 where it is not given
  *
  * --store reads what /nix/store has from another folder; the paths in the image stay what they are.
  *
- * Errors are one line on stderr, exit status 1, and leave no output file; 2 for a wrong command line.
+ * Errors are one line on stderr, exit status 1, and leave no output file; 2 for a wrong command
+ * line.
  */
 #include "base/fd.h"
 #include "base/path.h"

@@ -1,6 +1,7 @@
 /*
- * Kernel modules for an initrd: each with what its .modinfo says it depends on, dependencies first. The packages' modules.dep
- * is not used: depmod makes it when a package is installed, and here packages are only unpacked.
+ * Kernel modules for an initrd: each with what its .modinfo says it depends on, dependencies first.
+ * The packages' modules.dep is not used: depmod makes it when a package is installed, and here
+ * packages are only unpacked.
  */
 #include "base/buf.h"
 #include "base/path.h"
@@ -35,7 +36,8 @@ static void picker_done(struct picker *p)
     buf_done(&p->builtin);
 }
 
-/* Is this file, of len bytes, NAME.ko, perhaps compressed? "virtio-rng" and "virtio_rng" are one module. */
+/* Is this file, of len bytes, NAME.ko, perhaps compressed? "virtio-rng" and "virtio_rng" are one
+ * module. */
 static bool is_module(const char *file, size_t len, const char *name)
 {
     static const char *const endings[] = {".ko", ".ko.xz", ".ko.zst", ".ko.gz"};
@@ -95,7 +97,8 @@ static bool section_bytes(const struct buf *m, const Elf64_Shdr *s, const char *
     return true;
 }
 
-/* The "depends=" text of a module's .modinfo section, borrowed from the module; "" for none, NULL for no module. */
+/* The "depends=" text of a module's .modinfo section, borrowed from the module; "" for none, NULL
+ * for no module. */
 static const char *module_depends(const struct buf *m)
 {
     static const char want[] = ".modinfo", key[] = "depends=";
@@ -109,7 +112,8 @@ static const char *module_depends(const struct buf *m)
         h.e_shoff > m->len || h.e_shnum > (m->len - h.e_shoff) / sizeof(Elf64_Shdr) ||
         h.e_shstrndx >= h.e_shnum)
         return NULL;
-    const Elf64_Shdr *sections = (const void *)(m->data + h.e_shoff), *names = sections + h.e_shstrndx;
+    const Elf64_Shdr *sections = (const void *)(m->data + h.e_shoff),
+                     *names = sections + h.e_shstrndx;
     const char *text, *p;
     if (!section_bytes(m, names, &text))
         return NULL;
@@ -196,7 +200,8 @@ static int pick(struct picker *p, const char *name, unsigned depth)
 int kernel_add_modules(struct fstree *initrd, const char *modules_dir, const char *const *names,
                        struct mvm_error *err)
 {
-    CLEANUP(picker_done) struct picker p = {.initrd = initrd, .builtin = BUF_INIT(MAX_BUILTIN), .err = err};
+    CLEANUP(picker_done)
+    struct picker p = {.initrd = initrd, .builtin = BUF_INIT(MAX_BUILTIN), .err = err};
     if (fstree_init(&p.modules) < 0)
         return mvm_error_errno(err, -ENOMEM, "kernel modules");
     int r = fstree_add_tree(&p.modules, "", modules_dir, NULL, NULL, err);

@@ -22,7 +22,9 @@ struct field {
 
 static int hex_digit(char c)
 {
-    return isdigit((unsigned char)c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 0x20) - 'a' + 10 : -1;
+    return isdigit((unsigned char)c)    ? c - '0'
+           : isxdigit((unsigned char)c) ? (c | 0x20) - 'a' + 10
+                                        : -1;
 }
 
 /* Decodes %XX in place. */
@@ -61,7 +63,8 @@ static int parse_number(const struct field *f, uint64_t max, uint64_t *ret, stru
     else
         n = UINT64_MAX;
     if (n > max)
-        return mvm_error_set(err, -EINVAL, "'%s' is no number up to %llu", f->s, (unsigned long long)max);
+        return mvm_error_set(err, -EINVAL, "'%s' is no number up to %llu", f->s,
+                             (unsigned long long)max);
     *ret = n;
     return 0;
 }
@@ -192,7 +195,8 @@ static int do_time(struct spec *s, const struct field *f, struct mvm_error *err)
     return parse_number(&f[0], INT32_MAX, &s->opts.time, err);
 }
 
-/* 16 bytes of FNV-1a with 128 bits, marked as an application's own UUID (RFC 9562, version 8): an identity, no secret. */
+/* 16 bytes of FNV-1a with 128 bits, marked as an application's own UUID (RFC 9562, version 8): an
+ * identity, no secret. */
 static void set_uuid(struct spec *s, const char *text, size_t len)
 {
     const unsigned __int128 prime = ((unsigned __int128)1 << 88) + 0x13b;
@@ -265,7 +269,8 @@ int spec_init(struct spec *s, const char *store)
     return fstree_init(&s->tree);
 }
 
-/* Files of the store are one inode or several depending on whether it was optimised: that must not be seen in the image. */
+/* Files of the store are one inode or several depending on whether it was optimised: that must not
+ * be seen in the image. */
 static void forget_links(struct fsnode *n)
 {
     n->hardlink_id = 0;

@@ -1,4 +1,5 @@
-/* What mvm-mkrootfs is told to make: a file tree and the properties of its file system. mkrootfs.c describes the text. */
+/* What mvm-mkrootfs is told to make: a file tree and the properties of its file system. mkrootfs.c
+ * describes the text. */
 #pragma once
 
 #include "image/ext4.h"
