@@ -10,16 +10,17 @@
  * so. MODE has three or four octal digits. Later directives replace what earlier ones put at the
  * same path; a folder over a folder adds to it. Missing parents are made with mode 0755.
  *
- *     dir MODE PATH                a folder
- *     file MODE PATH SOURCE        a copy of a file
- *     text MODE PATH TEXT          a file with that content; TEXT may be empty and may hold %00
- *     link PATH TARGET             a symlink
- *     tree PATH SOURCE             a copy of a folder, modes kept, devices and sockets left out
- *     store GRAPH                  every path listed in an exportReferencesGraph file (graph.h), at
- * its own place, modes kept bin PATH SOURCE              symlinks in PATH to what is in SOURCE/bin,
- * where SOURCE has one label NAME                   of the file system, 1 to 16 bytes spare BYTES
- * free space beyond the content uuid-from TEXT               the file system's UUID is made from it
- *     time SECONDS                 every timestamp; 1 where it is not given
+ *     dir MODE PATH           a folder
+ *     file MODE PATH SOURCE   a copy of a file
+ *     text MODE PATH TEXT     a file with that content; TEXT may be empty and may hold %00
+ *     link PATH TARGET        a symlink
+ *     tree PATH SOURCE        a copy of a folder, modes kept, without devices and sockets
+ *     store GRAPH             all that an exportReferencesGraph file (graph.h) lists, in its place
+ *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where SOURCE has one
+ *     label NAME              of the file system, 1 to 16 bytes
+ *     spare BYTES             free space beyond the content
+ *     uuid-from TEXT          the file system's UUID is made from it
+ *     time SECONDS            every timestamp; 1 where it is not given
  *
  * --store reads what /nix/store has from another folder; the paths in the image stay what they are.
  *

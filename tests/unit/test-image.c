@@ -151,7 +151,10 @@ static void add_sample(struct fstree *t, unsigned order)
     static char big[1000000], target[200];
     memset(big, 'b', sizeof(big));
     big[sizeof(big) - 1] = '$';
-    memset(target, 't', sizeof(target) - 1);
+    /* too long to lie in the inode */
+    for (size_t i = 0; i < 196; i += 2)
+        memcpy(target + i, "./", 2);
+    memcpy(target + 196, "big", 4);
     int r = 0;
     for (unsigned i = 0; i < 3000; i++) {
         /* another order of adding for each value of `order`; 7 and 3000 have no common factor */
@@ -167,6 +170,7 @@ static void add_sample(struct fstree *t, unsigned order)
     r |= fstree_add_char(t, "dev/console", 0600, 5, 1, NULL);
     r |= fstree_add_char(t, "dev/far", 0600, 300, 70000, NULL);
     r |= fstree_add_symlink(t, "etc/alias", "/big", NULL);
+    r |= fstree_add_symlink(t, "etc/broken", "nowhere", NULL);
     if (!order)
         r |= fstree_add_symlink(t, "long", target, NULL);
     if (r)
@@ -214,8 +218,10 @@ static void test_ext4_content(void)
     ok(ext4_has("a.ext4", "/many/a-rather-long-name-for-a-file-2999", &err) == 1 &&
            ext4_has("a.ext4", "many", &err) == 1,
        "files of a large folder are found");
+    ok(ext4_has("a.ext4", "/long", &err) == 1, "a long symlink leads where it should");
     ok(ext4_has("a.ext4", "/nowhere", &err) == 0 && ext4_has("a.ext4", "/big/x", &err) == 0 &&
-           ext4_has("a.ext4", "/long", &err) == 0 && ext4_has("a.ext4", "/dev/console", &err) == 0,
+           ext4_has("a.ext4", "/etc/broken", &err) == 0 &&
+           ext4_has("a.ext4", "/dev/console", &err) == 0,
        "what is absent, leads nowhere or is a device is not");
     CLEAN_FD int out = fresh("out");
     ok(ext4_extract("a.ext4", "/nowhere", out, &err) == -ENOENT &&
