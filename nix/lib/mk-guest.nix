@@ -119,13 +119,15 @@ let
   );
 
   # A file that mentions all that the image refers to: its references are the image's closure.
-  needsClosure = builtins.hasContext (builtins.unsafeDiscardOutputDependency (guestConf + toString packages));
+  fileText = f: if builtins.isString f then f else f.text or "";
+  mentions = lines ([ guestConf (toString packages) ] ++ attrsToList (_: fileText) (args.files or { }));
+  needsClosure = builtins.hasContext mentions;
   roots = derivation {
     name = "${name}-roots";
     inherit system;
     builder = "${tools}/bin/busybox";
     args = [ "sh" "-c" "${tools}/bin/busybox cp \"$textPath\" \"$out\"" ];
-    text = guestConf + toString packages;
+    text = mentions;
     passAsFile = [ "text" ];
   };
 

@@ -1,0 +1,210 @@
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Edit distance (Levenshtein) of two short words; long ones are far from everything. */
+static unsigned distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    unsigned row[64];
+    if (n > 60 || m > 60)
+        return 100;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; i <= n; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= m; j++) {
+            unsigned up = row[j];
+            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+            row[j] = MIN_OF(change, MIN_OF(up, row[j - 1]) + 1);
+            diagonal = up;
+        }
+    }
+    return row[m];
+}
+
+const char *nearest_word(const char *typed, const char *const *words, size_t n)
+{
+    const char *best = NULL;
+    unsigned best_distance = (unsigned)strlen(typed) / 3 + 2;
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = distance(typed, words[i]);
+        if (d < best_distance) {
+            best_distance = d;
+            best = words[i];
+        }
+    }
+    return best;
+}
+
+static unsigned count_options(const struct command *c)
+{
+    unsigned n = 0;
+    while (c->options[n])
+        n++;
+    return n;
+}
+
+static int unknown_option(const struct command *c, const char *word)
+{
+    const char *names[MAX_OPTIONS + 1];
+    char typed[64], hint[128];
+    unsigned n = count_options(c);
+    for (unsigned i = 0; i < n; i++)
+        names[i] = c->options[i]->name;
+    names[n] = "help";
+    snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(word, "="), word);
+    const char *near = strncmp(typed, "--", 2) == 0 ? nearest_word(typed + 2, names, n + 1) : NULL;
+    if (near)
+        snprintf(hint, sizeof(hint), "did you mean --%s?", near);
+    else
+        snprintf(hint, sizeof(hint), "mvmctl %s --help lists the options", c->name);
+    return ui_usage(hint, "%s: unknown option '%.60s'", c->name, word);
+}
+
+static void build_tables(const struct command *c, struct option *longs, char *shorts)
+{
+    char *s = shorts;
+    *s++ = ':'; /* a missing argument is told apart from an unknown option */
+    unsigned n = 0;
+    for (; c->options[n]; n++) {
+        const struct option_spec *o = c->options[n];
+        longs[n] = (struct option){.name = o->name, .has_arg = o->argument ? required_argument : no_argument, .val = 256 + (int)n};
+        if (o->letter) {
+            *s++ = o->letter;
+            if (o->argument)
+                *s++ = ':';
+        }
+    }
+    longs[n] = (struct option){.name = "help", .val = 'h'};
+    longs[n + 1] = (struct option){0};
+    *s++ = 'h';
+    *s = '\0';
+}
+
+static int option_index(const struct command *c, int val)
+{
+    if (val >= 256)
+        return val - 256;
+    for (int i = 0; c->options[i]; i++)
+        if (c->options[i]->letter == val)
+            return i;
+    return -1;
+}
+
+int args_parse(struct args *a, const struct command *c, int argc, char **argv)
+{
+    struct option longs[MAX_OPTIONS + 2];
+    char shorts[2 * MAX_OPTIONS + 4];
+    *a = (struct args){.command = c};
+    build_tables(c, longs, shorts);
+    /* What follows "--" belongs to somebody else: getopt never sees it. */
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            a->rest = &argv[i + 1];
+            a->n_rest = argc - i - 1;
+            argc = i;
+            break;
+        }
+    }
+    optind = 0;
+    opterr = 0;
+    for (;;) {
+        int before = optind ? optind : 1;
+        int v = getopt_long(argc, argv, shorts, longs, NULL);
+        if (v == -1)
+            break;
+        if (v == 'h') {
+            print_help(c);
+            return -1;
+        }
+        if (v == '?')
+            return unknown_option(c, argv[optind > before ? optind - 1 : before]);
+        if (v == ':') {
+            char hint[128];
+            snprintf(hint, sizeof(hint), "mvmctl %s --help shows what it takes", c->name);
+            return ui_usage(hint, "%s: option '%s' needs an argument", c->name, argv[optind - 1]);
+        }
+        int i = option_index(c, v);
+        if (i >= 0)
+            a->values[i] = optarg ? optarg : "";
+    }
+    a->words = argv + optind;
+    a->n_words = argc - optind;
+    return 0;
+}
+
+const char *arg_value(const struct args *a, const char *option)
+{
+    for (unsigned i = 0; a->command->options[i]; i++)
+        if (strcmp(a->command->options[i]->name, option) == 0)
+            return a->values[i];
+    return NULL;
+}
+
+bool arg_flag(const struct args *a, const char *option)
+{
+    return arg_value(a, option) != NULL;
+}
+
+/* ---- Values ---- */
+
+static int bad_value(struct mvm_error *err, const char *hint, const char *what, const char *text)
+{
+    mvm_error_set(err, -EINVAL, "%s '%.60s'", what, text);
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    mvm_error_hint(err, "%s", hint);
+    return -EINVAL;
+}
+
+int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err)
+{
+    static const char hint[] = "give a size such as 256M, 1G or 1.5G, at least 64M and no more than this machine has";
+    static const struct {
+        const char *suffix;
+        double mib;
+    } units[] = {{"", 1}, {"M", 1}, {"MiB", 1}, {"MB", 1}, {"G", 1024}, {"GiB", 1024}, {"GB", 1024}, {"T", 1 << 20}, {"TiB", 1 << 20}};
+    char *end;
+    errno = 0;
+    double v = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;
+    if (v < 0 || errno || strpbrk(text, "xXeEpPnN"))
+        return bad_value(err, hint, "memory size", text);
+    for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+        if (strcasecmp(end, units[i].suffix) != 0)
+            continue;
+        double mib = v * units[i].mib;
+        double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (1 << 20);
+        if (mib < 64)
+            return bad_value(err, hint, "too little memory:", text);
+        if (mib > host)
+            return bad_value(err, hint, "more memory than this machine has:", text);
+        *ret_mib = (uint64_t)mib;
+        return 0;
+    }
+    return bad_value(err, hint, "memory size", text);
+}
+
+int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err)
+{
+    char *end;
+    unsigned long n = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    if (n < 1 || n > 64 || *end)
+        return bad_value(err, "give a number from 1 to 64", "number of processors", text);
+    *ret = (unsigned)n;
+    return 0;
+}
+
+int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err)
+{
+    char *end;
+    double v = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : 0;
+    if (!(v >= 0.001) || v > 86400 || *end)
+        return bad_value(err, "give seconds, such as 30 or 2.5", "timeout", text);
+    *ret_ms = (uint64_t)(v * 1000);
+    return 0;
+}

@@ -1,0 +1,14 @@
+/* What build, up, run and exec share: images from arguments, VMs from images. */
+#pragma once
+
+#include "builder/build.h"
+#include "cli/cli.h"
+#include "machine/machine.h"
+
+struct build_opts build_opts_from(const struct args *a);
+int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret,
+                        struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Boots the image as the options say. name NULL: --name, or a free one made from the image's. */
+int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient, struct progress *p,
+               struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;

@@ -1,0 +1,137 @@
+/* What the files of the command line share. Only this room prints and exits. */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "cache/home.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- The table (table.c): dispatch, help, man page and completion come from it ---- */
+
+struct args;
+
+struct option_spec {
+    const char *name;     /* long name without dashes */
+    char letter;          /* 0: none */
+    const char *argument; /* NULL: a flag */
+    const char *help;
+    const char *values;   /* allowed words separated by '|', NULL: any; for completion */
+};
+
+struct command {
+    const char *name;
+    const char *synopsis; /* behind the name */
+    const char *summary;  /* one line */
+    const char *text;     /* paragraphs separated by blank lines */
+    const struct option_spec *const *options; /* NULL-terminated */
+    const char *json;     /* the fields of --json, one "name: meaning" a line; NULL where there is no --json */
+    bool names_vms;       /* completion offers VM names */
+    int (*run)(struct args *a);
+};
+
+extern const struct command commands[];
+extern const size_t n_commands;
+const struct command *command_find(const char *name);
+
+/* Exit statuses (in the man page). */
+enum {
+    EXIT_OTHER = 1,
+    EXIT_USAGE = 2,
+    EXIT_CONFIG = 3,
+    EXIT_BUILDER_BOOTSTRAP = 10,
+    EXIT_NIX_EVAL = 11,
+    EXIT_NIX_BUILD = 12,
+    EXIT_ARTIFACT_EXTRACTION = 13,
+    EXIT_RUNTIME_BACKEND = 14,
+    EXIT_EXEC_FAILED = 125,
+};
+
+/* ---- Arguments (args.c) ---- */
+
+#define MAX_OPTIONS 32
+
+struct args {
+    const struct command *command;
+    const char *values[MAX_OPTIONS]; /* by position in command->options: the argument, "" for a flag that is set, NULL */
+    char **words;                    /* positional, up to "--" */
+    int n_words;
+    char **rest;                     /* behind "--", NULL where there was none */
+    int n_rest;
+};
+
+/* Parses what follows the command's name. On a usage error prints it and returns EXIT_USAGE; 0 otherwise. -1: help was shown. */
+int args_parse(struct args *a, const struct command *c, int argc, char **argv);
+/* The argument of an option, NULL where it was not given. The option must be in the command's table. */
+const char *arg_value(const struct args *a, const char *option);
+bool arg_flag(const struct args *a, const char *option);
+/* The known word nearest to what was typed, NULL where none is near. */
+const char *nearest_word(const char *typed, const char *const *words, size_t n);
+
+/* "512M", "1G", "512" (MiB): MiB. -EINVAL with phase usage for garbage, 0, less than 64 MiB, more than the host has. */
+int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err);
+int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err);
+/* Seconds, fractions allowed: ms. */
+int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
+
+/* ---- Output (output.c) ---- */
+
+struct ui {
+    bool json, verbose, terminal, color;
+    char phase[32];
+    uint64_t started;
+    unsigned line_width; /* of the progress line on the screen; 0: none */
+};
+
+extern struct ui ui;
+void ui_init(bool json, bool verbose);
+/* The operations of a progress that the ui renders. */
+extern const struct progress_ops ui_progress;
+/* Takes the progress line off the screen. */
+void ui_clear(void);
+/* Prints an error (stderr, and the JSON object on stdout with --json) and returns the exit status. */
+int ui_fail(const struct mvm_error *err);
+/* Usage error in one call. */
+int ui_usage(const char *hint, const char *fmt, ...) MVM_PRINTF(2, 3);
+/* Prints the object and a newline; takes ownership. */
+void ui_print_json(json_object *o);
+/* Phases of a progress as {"name": ms, ..., "total": ms}. */
+json_object *ui_timings(const struct progress *p);
+int exit_status_of(const struct mvm_error *err);
+/* Nix's log lines (internal-json) become progress and, with --verbose, lines. data: struct nixlog. */
+struct nixlog {
+    struct progress *progress;
+    unsigned expected, done;
+    int64_t building[64]; /* activity ids of running builds */
+    char names[64][96];
+    unsigned n_building;
+};
+void nixlog_lines(void *data, const char *lines, size_t len);
+
+/* ---- Commands ---- */
+
+int cmd_build(struct args *a);
+int cmd_up(struct args *a);
+int cmd_run(struct args *a);
+int cmd_exec(struct args *a);
+int cmd_ls(struct args *a);
+int cmd_logs(struct args *a);
+int cmd_down(struct args *a);
+int cmd_doctor(struct args *a);
+int cmd_version(struct args *a);
+int cmd_help(struct args *a);
+int cmd_completion(struct args *a);
+
+void print_help(const struct command *c);
+void print_overview(void);
+int print_man_page(void);
+
+/* Follows console and agent log until `until` says so: for logs -f and up --attach. */
+int follow_logs(struct home *h, const char *name, struct mvm_error *err);
+
+/* Runs a program in a VM with this process's input, output, signals and terminal; its exit status in *ret_code. */
+struct client;
+struct msg_exec;
+int exec_in_vm(struct client *c, const struct msg_exec *m, int *ret_code, struct mvm_error *err);

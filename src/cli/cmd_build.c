@@ -1,0 +1,70 @@
+#include "base/interrupt.h"
+#include "builder/build.h"
+#include "cli/boot.h"
+#include "cli/cli.h"
+
+#include <stdio.h>
+
+/* The files of an image as JSON, null for those it has not. */
+static void add_path(json_object *o, const char *key, const struct artifact_image *img, enum artifact a)
+{
+    CLEAN_FREE char *path = NULL;
+    if (img->manifest.artifacts[a].present)
+        (void)!asprintf(&path, "%s/%s", img->path, artifact_name(a));
+    json_add_string(o, key, path);
+}
+
+struct build_opts build_opts_from(const struct args *a)
+{
+    return (struct build_opts){
+        .ref = arg_value(a, "flake") ? arg_value(a, "flake") : ".",
+        .profile = arg_value(a, "profile"),
+        .attr = arg_value(a, "attr"),
+        .system = arg_value(a, "system"),
+        .force = arg_flag(a, "force"),
+        .write_lock = !arg_flag(a, "no-write-lock-file"),
+        .offline = arg_flag(a, "offline"),
+    };
+}
+
+int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+{
+    struct build_opts o = build_opts_from(a);
+    struct nixlog log = {.progress = p};
+    o.log = nixlog_lines;
+    o.data = &log;
+    return build_run(&o, h, p, ret, err);
+}
+
+int cmd_build(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
+    struct progress p = PROGRESS_INIT(&ui_progress, &p);
+    if (a->n_words || a->rest)
+        return ui_usage("name the flake with --flake", "build: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
+    interrupt_install();
+    if (home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
+        return ui_fail(&err);
+    ui_clear();
+    if (!ui.json) {
+        printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image", b.image.path);
+        if (b.cached)
+            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", a->values[0] ? a->values[0] : ".");
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add_string(o, "status", "ok");
+    json_add_bool(o, "cached", b.cached);
+    json_add_string(o, "image", b.image.digest);
+    add_path(o, "kernel", &b.image, ARTIFACT_VMLINUX);
+    add_path(o, "rootfs", &b.image, ARTIFACT_ROOTFS);
+    add_path(o, "initrd", &b.image, ARTIFACT_INITRD);
+    add_path(o, "cmdline", &b.image, ARTIFACT_CMDLINE);
+    json_add_string(o, "store_path", b.store_path);
+    json_add_string(o, "attr", b.attr);
+    json_add(o, "timings", ui_timings(&p));
+    ui_print_json(o);
+    return 0;
+}

@@ -1,0 +1,151 @@
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "builder/install.h"
+#include "builder/stage0.h"
+#include "cli/cli.h"
+#include "vmm/vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum state { OK, WARN, FAIL };
+
+struct report {
+    json_object *checks;
+    bool failed;
+};
+
+static void tell(struct report *r, const char *name, enum state s, const char *hint, const char *fmt, ...) MVM_PRINTF(5, 6);
+static void tell(struct report *r, const char *name, enum state s, const char *hint, const char *fmt, ...)
+{
+    static const char *const names[] = {"ok", "warn", "fail"};
+    static const char *const colors[] = {"\033[32m", "\033[33m", "\033[31m"};
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    r->failed |= s == FAIL;
+    if (!ui.json) {
+        bool color = ui.color && isatty(STDOUT_FILENO);
+        printf("%s%-4s%s %-14s %s\n", color ? colors[s] : "", names[s], color ? "\033[0m" : "", name, text);
+        if (s != OK && hint)
+            printf("                    -> %s\n", hint);
+    }
+    json_object *o = json_object_new_object();
+    json_add_string(o, "name", name);
+    json_add_string(o, "state", names[s]);
+    json_add_string(o, "detail", text);
+    json_add_string(o, "hint", s == OK ? NULL : hint);
+    json_object_array_add(r->checks, o);
+}
+
+static void check_backends(struct report *r)
+{
+    for (size_t i = 0; vmm_all[i]; i++) {
+        struct mvm_error err = MVM_ERROR_INIT;
+        if (vmm_all[i]->available(&err) == 0)
+            tell(r, vmm_all[i]->name, OK, NULL, "installed");
+        else
+            tell(r, vmm_all[i]->name, FAIL, err.hint, "%s", err.msg);
+    }
+}
+
+static void check_accel(struct report *r, struct home *h)
+{
+    struct vmm_accel a;
+    struct mvm_error err = MVM_ERROR_INIT;
+    if (vmm_choose_accel(h->state_fd, NULL, &a, &err) < 0) {
+        tell(r, "acceleration", FAIL, err.hint, "%s", err.msg);
+        return;
+    }
+    tell(r, "acceleration", strcmp(a.name, "kvm") == 0 ? OK : WARN, "VMs run in software emulation: slower, and otherwise the same",
+         "%s: %s", a.name, a.reason);
+    tell(r, "clock", a.tsc_khz ? OK : WARN, "guests calibrate their clocks themselves", "time stamp counter at %.0f MHz",
+         (double)a.tsc_khz / 1000);
+    CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (kvm < 0 || strcmp(a.name, "kvm") != 0)
+        return;
+    uint64_t start = clock_now();
+    CLEAN_FD int vm = ioctl(kvm, KVM_CREATE_VM, 0);
+    double ms = (double)(clock_now() - start) / 1e6;
+    if (vm >= 0)
+        tell(r, "kvm", ms > 10 ? WARN : OK, "mount the cgroup root with favordynmods, or set kvm.nx_huge_pages=never",
+             "a VM is created in %.1f ms", ms);
+}
+
+static void check_programs(struct report *r)
+{
+    static const struct {
+        const char *name, *why, *hint;
+    } programs[] = {
+        {"mmdebstrap", "assembles the builder on its first use", "install the package mmdebstrap"},
+        {"apt-get", "says where the builder's packages come from", "stage 0 needs a Debian host"},
+        {"git", "lists the files of flakes in git work trees", "install the package git"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
+        CLEAN_FREE char *path = process_find(programs[i].name);
+        tell(r, programs[i].name, path ? OK : i == 2 ? WARN : FAIL, programs[i].hint, path ? "installed" : "not installed; it %s",
+             programs[i].why);
+    }
+}
+
+static void check_folder(struct report *r, const char *name, const char *path, double need_gb)
+{
+    struct statvfs sv;
+    if (statvfs(path, &sv) < 0) {
+        tell(r, name, FAIL, "check the folder", "%s: %s", path, strerror(errno));
+        return;
+    }
+    double gb = (double)sv.f_bavail * (double)sv.f_frsize / 1e9;
+    tell(r, name, gb < need_gb ? WARN : OK, "builds may run out of space", "%s, %.1f GB free", path, gb);
+}
+
+static void check_builder(struct report *r, struct home *h)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_INSTALL struct install inst = {0};
+    char id[SHA256_HEX_SIZE], path[64];
+    if (install_find(&inst, &err) < 0 || stage0_wanted_id(h, id, &err) < 0) {
+        tell(r, "files", FAIL, err.hint, "%s", err.msg);
+        return;
+    }
+    tell(r, "files", OK, NULL, "%s", inst.checkout ? "run from a source checkout's build folder" : "installed");
+    snprintf(path, sizeof(path), "dev/builds/%.16s/rootfs.ext4", id);
+    bool there = faccessat(h->state_fd, path, F_OK, 0) == 0;
+    tell(r, "dev image", there ? OK : WARN, "the next build assembles it, which takes some seconds",
+         there ? "ready" : "none for this version of mvmctl yet");
+}
+
+int cmd_doctor(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct report r = {.checks = json_object_new_array()};
+    if (home_open(&h, &err) < 0) {
+        json_object_put(r.checks);
+        return ui_fail(&err);
+    }
+    check_backends(&r);
+    check_accel(&r, &h);
+    check_programs(&r);
+    check_folder(&r, "state folder", h.state, 2);
+    check_folder(&r, "cache folder", h.cache, 4);
+    check_builder(&r, &h);
+    if (ui.json) {
+        json_object *o = json_object_new_object();
+        json_add_string(o, "status", r.failed ? "error" : "ok");
+        json_add(o, "checks", r.checks);
+        ui_print_json(o);
+    } else {
+        json_object_put(r.checks);
+    }
+    return r.failed ? EXIT_OTHER : 0;
+}

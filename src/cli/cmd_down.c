@@ -1,0 +1,91 @@
+#include "cli/cli.h"
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_GRACE_MS 10000
+
+/* VMs end side by side: each stop waits mostly for its guest. */
+struct stop {
+    struct home *h;
+    const char *name;
+    uint64_t grace_ms;
+    int result;
+    struct mvm_error err;
+    pthread_t thread;
+    bool threaded;
+};
+
+static void *stop_one(void *data)
+{
+    struct stop *s = data;
+    s->result = machine_stop(s->h, s->name, s->grace_ms, &s->err);
+    return NULL;
+}
+
+static void stop_all(struct stop *stops, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        stops[i].threaded = n > 1 && pthread_create(&stops[i].thread, NULL, stop_one, &stops[i]) == 0;
+        if (!stops[i].threaded)
+            stop_one(&stops[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (stops[i].threaded)
+            pthread_join(stops[i].thread, NULL);
+}
+
+static int report(const struct stop *stops, size_t n)
+{
+    int status = 0;
+    json_object *o = json_object_new_object(), *down = json_object_new_array(), *bad = json_object_new_array();
+    bool json = ui.json;
+    ui.json = false; /* the errors go into the one object below */
+    for (size_t i = 0; i < n; i++) {
+        if (stops[i].result == 0) {
+            json_object_array_add(down, json_object_new_string(stops[i].name));
+            if (!json)
+                printf("%s\n", stops[i].name);
+            continue;
+        }
+        int s = ui_fail(&stops[i].err);
+        status = status ? status : s;
+        json_object *f = json_object_new_object();
+        json_add_string(f, "name", stops[i].name);
+        json_add_string(f, "error", stops[i].err.msg);
+        json_object_array_add(bad, f);
+    }
+    json_add_string(o, "status", status ? "error" : "ok");
+    json_add(o, "down", down);
+    json_add(o, "failed", bad);
+    if (json)
+        ui_print_json(o);
+    else
+        json_object_put(o);
+    return status;
+}
+
+int cmd_down(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct machine_info *list = NULL;
+    uint64_t grace_ms = DEFAULT_GRACE_MS;
+    size_t n = (size_t)a->n_words;
+    bool all = arg_flag(a, "all");
+    if (a->rest || all == (n > 0))
+        return ui_usage("mvmctl down NAME..., or mvmctl down --all", "down: %s", n ? "names and --all at once" : "no VM named");
+    if ((arg_value(a, "timeout") && parse_timeout(arg_value(a, "timeout"), &grace_ms, &err) < 0) || home_open(&h, &err) < 0 ||
+        (all && machine_list(&h, &list, &n, &err) < 0))
+        return ui_fail(&err);
+    CLEAN_FREE struct stop *stops = calloc(n + 1, sizeof(*stops));
+    if (!stops)
+        return EXIT_OTHER;
+    for (size_t i = 0; i < n; i++)
+        stops[i] = (struct stop){.h = &h, .name = all ? list[i].name : a->words[i], .grace_ms = grace_ms};
+    stop_all(stops, n);
+    return report(stops, n);
+}

@@ -1,0 +1,94 @@
+#include "base/fd.h"
+#include "base/interrupt.h"
+#include "cli/boot.h"
+#include "machine/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int fail_exec(const struct mvm_error *err)
+{
+    int status = ui_fail(err);
+    /* The program's own statuses are anything up to 255: mvm's failures share one that programs rarely use. */
+    return status == EXIT_USAGE || status > 128 ? status : EXIT_EXEC_FAILED;
+}
+
+/* The guest's address of the program: argv, environment, user, terminal. Borrows everything. */
+static void fill_request(const struct args *a, struct msg_exec *m, char **env)
+{
+    *m = (struct msg_exec){
+        .argv = {.v = a->rest, .n = (size_t)a->n_rest},
+        .cwd = (char *)(uintptr_t)arg_value(a, "cwd"),
+        .user = (char *)(uintptr_t)arg_value(a, "user"),
+        .terminal = arg_flag(a, "terminal"),
+    };
+    size_t n = 0;
+    char *term = getenv("TERM");
+    static char term_entry[128];
+    if (m->terminal && term) {
+        snprintf(term_entry, sizeof(term_entry), "TERM=%s", term);
+        env[n++] = term_entry;
+    }
+    if (arg_value(a, "env"))
+        env[n++] = (char *)(uintptr_t)arg_value(a, "env");
+    m->env = (struct msg_strings){.v = env, .n = n};
+    struct winsize ws;
+    if (m->terminal && ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) == 0) {
+        m->rows = ws.ws_row;
+        m->cols = ws.ws_col;
+    }
+}
+
+static int run_in(struct home *h, const struct args *a, const char *name, struct mvm_error *err)
+{
+    CLEAN_CLIENT struct client *c = NULL;
+    struct msg_exec m;
+    char *env[3];
+    int code = 0;
+    fill_request(a, &m, env);
+    int r = client_connect(h, name, &c, err);
+    if (r == 0)
+        r = exec_in_vm(c, &m, &code, err);
+    if (r < 0) {
+        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+        return fail_exec(err);
+    }
+    return code;
+}
+
+static int run_transient(struct home *h, const struct args *a, struct mvm_error *err)
+{
+    CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    struct machine_info info;
+    const struct build_opts o = build_opts_from(a);
+    struct progress p = PROGRESS_INIT(ui.verbose ? &ui_progress : NULL, &p);
+    interrupt_install();
+    if (build_find_last(&o, h, &img, err) < 0 || boot_image(a, h, &img, true, &p, &info, err) < 0)
+        return fail_exec(err);
+    CLEAN_FD int tether = info.tether;
+    int code = run_in(h, a, info.name, err);
+    struct mvm_error ignored = MVM_ERROR_INIT;
+    (void)!machine_stop(h, info.name, 0, &ignored);
+    return code;
+}
+
+int cmd_exec(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    bool transient = arg_value(a, "flake");
+    if (a->n_words != (transient ? 0 : 1))
+        return ui_usage("mvmctl exec NAME -- COMMAND, or mvmctl exec --flake REF -- COMMAND",
+                        a->n_words ? "exec: unexpected argument '%.60s' before --" : "exec: no VM named%s",
+                        a->n_words ? a->words[a->n_words - 1] : "");
+    if (a->n_rest < 1)
+        return ui_usage("put the program behind --: mvmctl exec NAME -- COMMAND", "exec: no program to run");
+    if (arg_value(a, "env") && !strchr(arg_value(a, "env"), '='))
+        return ui_usage("--env NAME=VALUE", "exec: variable '%.60s' has no value", arg_value(a, "env"));
+    if (home_open(&h, &err) < 0)
+        return fail_exec(&err);
+    return transient ? run_transient(&h, a, &err) : run_in(&h, a, a->words[0], &err);
+}

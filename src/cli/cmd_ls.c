@@ -1,0 +1,79 @@
+#include "cli/cli.h"
+#include "base/clock.h"
+#include "machine/machine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static json_object *vm_json(const struct machine_info *m)
+{
+    json_object *o = json_object_new_object();
+    json_add_string(o, "name", m->name);
+    json_add_string(o, "state", m->state);
+    json_add_string(o, "role", m->role);
+    json_add_string(o, "image", m->image[0] ? m->image : NULL);
+    json_add_string(o, "backend", m->backend);
+    json_add_string(o, "accel", m->accel.name);
+    json_add_string(o, "accel_reason", m->accel.reason);
+    json_add_int(o, "memory_mib", (int64_t)m->memory_mib);
+    json_add_int(o, "cpus", m->vcpus);
+    json_add_int(o, "started_at", (int64_t)(m->started_at / NSEC_PER_SEC));
+    json_add_int(o, "vmm_pid", (int64_t)m->status.vmm_pid);
+    json_add_string(o, "address", m->status.address[0] ? m->status.address : NULL);
+    json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
+    return o;
+}
+
+static void print_age(uint64_t started_at, char out[static 32])
+{
+    uint64_t s = (clock_wall() - started_at) / NSEC_PER_SEC;
+    if (started_at == 0 || s > 100ull * 365 * 86400)
+        snprintf(out, 32, "-");
+    else if (s < 120)
+        snprintf(out, 32, "%llu s", (unsigned long long)s);
+    else if (s < 7200)
+        snprintf(out, 32, "%llu min", (unsigned long long)s / 60);
+    else if (s < 172800)
+        snprintf(out, 32, "%llu h", (unsigned long long)s / 3600);
+    else
+        snprintf(out, 32, "%llu d", (unsigned long long)s / 86400);
+}
+
+static void print_table(const struct machine_info *list, size_t n)
+{
+    if (n)
+        printf("%-20s %-9s %-12s %-10s %8s %4s  %s\n", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS", "AGE");
+    for (size_t i = 0; i < n; i++) {
+        const struct machine_info *m = &list[i];
+        char age[32], backend[48];
+        print_age(m->started_at, age);
+        snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);
+        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %s%s%s\n", m->name, m->state, m->image[0] ? m->image : m->role, backend,
+               (unsigned long long)m->memory_mib, m->vcpus, age, m->ended[0] ? "; " : "", m->ended);
+    }
+}
+
+int cmd_ls(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct machine_info *list = NULL;
+    size_t n = 0;
+    if (a->n_words || a->rest)
+        return ui_usage("mvmctl ls takes options only", "ls: unexpected argument");
+    if (home_open(&h, &err) < 0 || machine_list(&h, &list, &n, &err) < 0)
+        return ui_fail(&err);
+    if (arg_flag(a, "names")) {
+        for (size_t i = 0; i < n; i++)
+            printf("%s\n", list[i].name);
+    } else if (ui.json) {
+        json_object *o = json_object_new_object(), *vms = json_object_new_array();
+        for (size_t i = 0; i < n; i++)
+            json_object_array_add(vms, vm_json(&list[i]));
+        json_add(o, "vms", vms);
+        ui_print_json(o);
+    } else {
+        print_table(list, n);
+    }
+    return 0;
+}

@@ -1,0 +1,193 @@
+/* up and run: an image becomes a running VM. */
+#include "base/fd.h"
+#include "base/interrupt.h"
+#include "base/path.h"
+#include "cli/boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_MEMORY_MIB 256
+#define DEFAULT_TIMEOUT_MS 60000
+#define STOP_GRACE_MS      10000
+
+static int machine_options(const struct args *a, const struct artifact_image *img, struct machine_config *c, struct mvm_error *err)
+{
+    const char *memory = arg_value(a, "memory"), *cpus = arg_value(a, "cpus"), *timeout = arg_value(a, "timeout");
+    c->memory_mib = img->metadata.memory_mib ? img->metadata.memory_mib : DEFAULT_MEMORY_MIB;
+    c->vcpus = img->metadata.vcpus ? (unsigned)img->metadata.vcpus : 1;
+    c->timeout_ms = DEFAULT_TIMEOUT_MS;
+    c->hypervisor = arg_value(a, "hypervisor");
+    int r = memory ? parse_memory(memory, &c->memory_mib, err) : 0;
+    if (r == 0 && cpus)
+        r = parse_cpus(cpus, &c->vcpus, err);
+    if (r == 0 && timeout)
+        r = parse_timeout(timeout, &c->timeout_ms, err);
+    return r;
+}
+
+int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient, struct progress *p,
+               struct machine_info *info, struct mvm_error *err)
+{
+    char free_name[MACHINE_MAX_NAME + 1];
+    const char *base = img->metadata.name[0] ? img->metadata.name : "vm";
+    struct machine_config c = {
+        .name = arg_value(a, "name"),
+        .role = "runtime",
+        .image = img->path,
+        .image_digest = img->digest,
+        .transient = transient,
+    };
+    int r = machine_options(a, img, &c, err);
+    if (r == 0 && c.name)
+        r = machine_check_name(c.name, err);
+    if (r < 0)
+        return r;
+    if (c.name)
+        return machine_start(h, &c, p, info, err);
+    /* The name is free now; whoever starts first has it, and the other takes the next. */
+    c.hostname = base;
+    for (int tries = 0; tries < 20; tries++) {
+        r = machine_free_name(h, base, free_name, err);
+        c.name = free_name;
+        if (r == 0)
+            r = machine_start(h, &c, p, info, err);
+        if (r != -EEXIST)
+            break;
+    }
+    return r;
+}
+
+/* Wishes in the options are checked before anything long begins. */
+static int check_early(const struct args *a, struct mvm_error *err)
+{
+    const struct artifact_image none = ARTIFACT_IMAGE_INIT;
+    struct machine_config c = {0};
+    const struct vmm_ops *backend;
+    int r = machine_options(a, &none, &c, err);
+    if (r == 0 && arg_value(a, "name"))
+        r = machine_check_name(arg_value(a, "name"), err);
+    if (r == 0)
+        r = vmm_find(c.hypervisor, &backend, err);
+    return r;
+}
+
+static void print_vm(const struct machine_info *info, const struct build_result *built, const struct progress *p)
+{
+    const struct msg_status *st = &info->status;
+    double ready = (double)st->ready_ns / 1e6;
+    ui_clear();
+    if (!ui.json) {
+        printf("%s  ready in %.0f ms\n", info->name, ready);
+        if (st->problem[0])
+            fprintf(stderr, "mvmctl: in the guest: %s\n", st->problem);
+        return;
+    }
+    json_object *o = json_object_new_object(), *t = json_object_new_object();
+    json_add_string(o, "status", "ok");
+    json_add_string(o, "name", info->name);
+    json_add_string(o, "image", info->image);
+    json_add_string(o, "backend", info->backend);
+    json_add_string(o, "accel", info->accel.name);
+    json_add_string(o, "accel_reason", info->accel.reason);
+    json_add_string(o, "mode", "cold");
+    json_add_double(o, "ready_ms", ready);
+    json_add_string(o, "address", st->address[0] ? st->address : NULL);
+    json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);
+    json_add_double(t, "hello_ms", (double)st->hello_ns / 1e6);
+    json_add_double(t, "ready_ms", ready);
+    json_add_double(t, "guest_ready_ms", (double)st->guest_ready_ns / 1e6);
+    if (built) {
+        json_add_bool(o, "cached", built->cached);
+        json_add(t, "build", ui_timings(p));
+    }
+    json_add(o, "timings", t);
+    ui_print_json(o);
+}
+
+/* Follows the logs; an interrupt stops the VM, its end ends us. */
+static int attach(struct home *h, const char *name, struct mvm_error *err)
+{
+    fflush(stdout);
+    int r = follow_logs(h, name, err);
+    if (r == -EINTR) {
+        fprintf(stderr, "mvmctl: stopping %s\n", name);
+        r = machine_stop(h, name, STOP_GRACE_MS, err);
+    }
+    return r < 0 ? ui_fail(err) : 0;
+}
+
+static int finish(const struct args *a, struct home *h, const struct artifact_image *img, const struct build_result *built,
+                  struct progress *p, struct mvm_error *err)
+{
+    struct machine_info info;
+    struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
+    progress_phase(&boot, "boot");
+    if (boot_image(a, h, img, false, &boot, &info, err) < 0)
+        return ui_fail(err);
+    print_vm(&info, built, p);
+    return arg_flag(a, "attach") ? attach(h, info.name, err) : 0;
+}
+
+/* IMAGE: a folder, or the beginning of a digest. */
+static int open_named_image(struct home *h, const char *word, struct artifact_image *img, struct mvm_error *err)
+{
+    struct stat st;
+    char digest[SHA256_HEX_SIZE];
+    if (!strchr(word, '/') && !(stat(word, &st) == 0 && S_ISDIR(st.st_mode))) {
+        int r = artifact_find(h, word, digest, err);
+        if (r < 0) {
+            mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+            mvm_error_hint(err, "mvmctl build prints an image's digest; a folder with vmlinux and rootfs.ext4 works too");
+            return r;
+        }
+        return artifact_image_open(img, h, digest, err);
+    }
+    img->path = realpath(word, NULL);
+    img->dirfd = img->path ? open(img->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (img->dirfd < 0)
+        return mvm_error_errno(err, -errno, "cannot open the image folder %s", word);
+    int r = image_validate(img->dirfd, err);
+    if (r == 0 && faccessat(img->dirfd, "image.json", F_OK, 0) == 0)
+        r = image_metadata_load(&img->metadata, img->dirfd, err);
+    return r;
+}
+
+int cmd_up(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    struct progress p = PROGRESS_INIT(&ui_progress, &p);
+    const char *word = a->n_words ? a->words[0] : NULL;
+    if (a->n_words > 1 || a->rest || (word && arg_value(a, "flake")))
+        return ui_usage("give either one IMAGE or --flake REF", "up: more than one image");
+    interrupt_install();
+    if (check_early(a, &err) < 0 || home_open(&h, &err) < 0)
+        return ui_fail(&err);
+    const struct build_opts o = build_opts_from(a);
+    int r = word ? open_named_image(&h, word, &img, &err) : build_find_last(&o, &h, &img, &err);
+    if (r < 0) {
+        mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
+        return ui_fail(&err);
+    }
+    return finish(a, &h, &img, NULL, &p, &err);
+}
+
+int cmd_run(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
+    struct progress p = PROGRESS_INIT(&ui_progress, &p);
+    if (a->n_words || a->rest)
+        return ui_usage("name the flake with --flake", "run: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
+    interrupt_install();
+    if (check_early(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
+        return ui_fail(&err);
+    return finish(a, &h, &b.image, &b, &p, &err);
+}

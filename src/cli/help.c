@@ -1,0 +1,85 @@
+#include "cli/cli.h"
+#include "wire/msg.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define WIDTH 78
+
+/* Prints a text wrapped to the width, paragraphs kept. */
+static void print_wrapped(const char *text)
+{
+    unsigned column = 0;
+    while (*text) {
+        if (strncmp(text, "\n\n", 2) == 0) {
+            fputs("\n\n", stdout);
+            column = 0;
+            text += 2;
+            continue;
+        }
+        size_t n = strcspn(text, " \n");
+        if (column && column + 1 + n > WIDTH) {
+            putchar('\n');
+            column = 0;
+        }
+        column += (unsigned)printf("%s%.*s", column ? " " : "", (int)n, text);
+        text += n;
+        while (*text == ' ')
+            text++;
+    }
+    putchar('\n');
+}
+
+static void print_option(const struct option_spec *o)
+{
+    char left[64];
+    snprintf(left, sizeof(left), "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name,
+             o->argument ? " " : "", o->argument ? o->argument : "");
+    printf("  %-26s %s\n", left, o->help);
+}
+
+void print_help(const struct command *c)
+{
+    printf("Usage: mvmctl %s %s\n\n", c->name, c->synopsis);
+    print_wrapped(c->text);
+    printf("\nOptions:\n");
+    for (const struct option_spec *const *o = c->options; *o; o++)
+        print_option(*o);
+    printf("  %-26s %s\n", "-h, --help", "show this help");
+}
+
+void print_overview(void)
+{
+    printf("Usage: mvmctl COMMAND [OPTION]...\n\n"
+           "Builds microVM images from Nix flakes, without Nix on the host, and boots them.\n\nCommands:\n");
+    for (size_t i = 0; i < n_commands; i++)
+        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    printf("\nmvmctl COMMAND --help shows a command's options; man mvmctl has the rest.\n"
+           "Start with: mvmctl run --flake examples/hello\n");
+}
+
+int cmd_help(struct args *a)
+{
+    if (a->n_words == 0) {
+        print_overview();
+        return 0;
+    }
+    const struct command *c = command_find(a->words[0]);
+    if (!c)
+        return ui_usage("mvmctl help lists the commands", "help: there is no command '%.60s'", a->words[0]);
+    print_help(c);
+    return 0;
+}
+
+int cmd_version(struct args *a)
+{
+    if (!ui.json) {
+        printf("mvmctl " MVM_VERSION "\n");
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add_string(o, "version", MVM_VERSION);
+    json_add_int(o, "protocol", MVM_PROTOCOL_VERSION);
+    ui_print_json(o);
+    return 0;
+}

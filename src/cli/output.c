@@ -1,0 +1,154 @@
+#include "base/clock.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+struct ui ui;
+
+void ui_init(bool json, bool verbose)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    ui = (struct ui){.json = json, .verbose = verbose};
+    ui.terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
+    ui.color = ui.terminal && !(no_color && *no_color);
+}
+
+/* ---- Progress ---- */
+
+static unsigned screen_width(void)
+{
+    struct winsize ws;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 20 ? ws.ws_col : 80;
+}
+
+void ui_clear(void)
+{
+    if (ui.line_width)
+        fputs("\r\033[K", stderr);
+    ui.line_width = 0;
+    fflush(stderr);
+}
+
+static void on_update(void *data, const char *phase, const char *detail)
+{
+    bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
+    if (new_phase) {
+        snprintf(ui.phase, sizeof(ui.phase), "%s", phase);
+        ui.started = clock_now();
+    }
+    if (!ui.terminal) {
+        /* Plain lines: one for each phase, details only where asked for. */
+        if (ui.verbose || new_phase)
+            fprintf(stderr, "mvmctl: %s%s%s\n", phase, *detail ? ": " : "", detail);
+        return;
+    }
+    char line[512];
+    unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
+    snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail);
+    fprintf(stderr, "\r\033[K%s%s%s", ui.color ? "\033[36m" : "", line, ui.color ? "\033[0m" : "");
+    fflush(stderr);
+    ui.line_width = (unsigned)strlen(line);
+}
+
+static void on_note(void *data, const char *line)
+{
+    ui_clear();
+    fprintf(stderr, "mvmctl: %s\n", line);
+}
+
+static void on_verbose(void *data, const char *line)
+{
+    if (ui.verbose)
+        on_note(data, line);
+}
+
+const struct progress_ops ui_progress = {.update = on_update, .note = on_note, .verbose = on_verbose};
+
+json_object *ui_timings(const struct progress *p)
+{
+    json_object *o = json_object_new_object();
+    uint64_t total = 0;
+    for (unsigned i = 0; i < p->n_phases; i++) {
+        json_add_double(o, p->phases[i].name, (double)(p->phases[i].ns / 1000) / 1000);
+        total += p->phases[i].ns;
+    }
+    json_add_double(o, "total", (double)(total / 1000) / 1000);
+    return o;
+}
+
+/* ---- Results and errors ---- */
+
+void ui_print_json(json_object *o)
+{
+    printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(o);
+}
+
+int exit_status_of(const struct mvm_error *err)
+{
+    static const int statuses[] = {
+        [MVM_PHASE_NONE] = EXIT_OTHER,
+        [MVM_PHASE_USAGE] = EXIT_USAGE,
+        [MVM_PHASE_CONFIG] = EXIT_CONFIG,
+        [MVM_PHASE_BUILDER_BOOTSTRAP] = EXIT_BUILDER_BOOTSTRAP,
+        [MVM_PHASE_NIX_EVAL] = EXIT_NIX_EVAL,
+        [MVM_PHASE_NIX_BUILD] = EXIT_NIX_BUILD,
+        [MVM_PHASE_ARTIFACT_EXTRACTION] = EXIT_ARTIFACT_EXTRACTION,
+        [MVM_PHASE_RUNTIME_BACKEND] = EXIT_RUNTIME_BACKEND,
+    };
+    _Static_assert(ARRAY_SIZE(statuses) == MVM_PHASE_COUNT, "every phase has an exit status");
+    if (err->code == -EINTR)
+        return 128 + SIGINT;
+    return statuses[err->phase];
+}
+
+static void print_error(const struct mvm_error *err)
+{
+    const char *red = ui.color ? "\033[31m" : "", *plain = ui.color ? "\033[0m" : "";
+    const char *phase = mvm_phase_name(err->phase);
+    ui_clear();
+    fprintf(stderr, "%smvmctl:%s %s%s%s%s\n", red, plain, *phase ? "[" : "", phase, *phase ? "] " : "", err->msg);
+    for (const char *s = err->detail; *s;) {
+        int n = (int)strcspn(s, "\n");
+        fprintf(stderr, "  | %.*s\n", n, s);
+        s += n + (s[n] == '\n');
+    }
+    if (err->hint[0])
+        fprintf(stderr, "mvmctl: hint: %s\n", err->hint);
+}
+
+int ui_fail(const struct mvm_error *err)
+{
+    int status = exit_status_of(err);
+    print_error(err);
+    if (!ui.json)
+        return status;
+    json_object *o = json_object_new_object();
+    json_add_string(o, "status", "error");
+    json_add_string(o, "phase", mvm_phase_name(err->phase));
+    json_add_string(o, "error", err->msg);
+    json_add_string(o, "hint", err->hint[0] ? err->hint : NULL);
+    json_add_string(o, "detail", err->detail[0] ? err->detail : NULL);
+    json_add_int(o, "exit_status", status);
+    ui_print_json(o);
+    return status;
+}
+
+int ui_usage(const char *hint, const char *fmt, ...)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    mvm_error_set(&err, -EINVAL, "%s", text);
+    err.phase = MVM_PHASE_USAGE;
+    mvm_error_hint(&err, "%s", hint);
+    return ui_fail(&err);
+}

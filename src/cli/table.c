@@ -1,0 +1,106 @@
+/* Every command and option, once. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#define OPTION(id, ...) static const struct option_spec id = {__VA_ARGS__}
+
+OPTION(o_flake, "flake", 0, "REF", "the flake: a folder, a folder with #NAME, or a reference that Nix fetches", NULL);
+OPTION(o_profile, "profile", 0, "NAME", "build packages.<system>.NAME (default: default)", NULL);
+OPTION(o_attr, "attr", 0, "ATTR", "build this attribute: a package's name, or a whole path with dots", NULL);
+OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this machine's)", "x86_64-linux|aarch64-linux");
+OPTION(o_force, "force", 0, NULL, "build even where the cache has the result", NULL);
+OPTION(o_no_lock, "no-write-lock-file", 0, NULL, "leave the flake's flake.lock as it is", NULL);
+OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
+OPTION(o_json, "json", 0, NULL, "print one JSON object on standard output", NULL);
+OPTION(o_verbose, "verbose", 'v', NULL, "say more: decisions, and the build's whole log", NULL);
+OPTION(o_name, "name", 0, "NAME", "the VM's name (default: the image's, with a number where it is taken)", NULL);
+OPTION(o_cpus, "cpus", 0, "N", "virtual processors (default: the image's wish, or 1)", NULL);
+OPTION(o_memory, "memory", 0, "SIZE", "memory, such as 512M or 1G (default: the image's wish, or 256M)", NULL);
+OPTION(o_hypervisor, "hypervisor", 0, "NAME", "the backend that runs the VM", "qemu");
+OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NULL);
+OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
+OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
+OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
+OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment", NULL);
+OPTION(o_cwd, "cwd", 0, "FOLDER", "the folder it starts in (default: the user's home)", NULL);
+OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (default: root)", NULL);
+OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the VM ends", NULL);
+OPTION(o_all, "all", 0, NULL, "every VM there is", NULL);
+OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
+
+#define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
+
+OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_json, &o_verbose);
+OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout, &o_json,
+        &o_verbose);
+OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_name, &o_cpus, &o_memory,
+        &o_hypervisor, &o_attach, &o_timeout, &o_json, &o_verbose);
+OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory, &o_hypervisor,
+        &o_timeout, &o_verbose);
+OPTIONS(ls_options, &o_names, &o_json);
+OPTIONS(logs_options, &o_follow);
+OPTIONS(down_options, &o_all, &o_grace, &o_json);
+OPTIONS(json_options, &o_json);
+static const struct option_spec *const no_options[] = {NULL};
+
+#define UP_JSON                                                                                                       \
+    "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                             \
+    "accel: kvm or tcg (software emulation)\naccel_reason: why that one\nmode: cold (booted)\n"                        \
+    "ready_ms: from the start of this command's boot to the configured agent\n"                                       \
+    "timings: spawn_ms (the backend runs), hello_ms (the agent spoke), ready_ms, guest_ready_ms (guest's own clock)\n" \
+    "address: the guest's network address\n"
+
+const struct command commands[] = {
+    {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
+     "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the host's cache. Where "
+     "nothing that goes into the image has changed, the cached one is taken and no VM starts.\n\n"
+     "The first build on a machine assembles the builder from the distribution's signed packages. The flake's flake.lock is written "
+     "where Nix created or changed it.",
+     build_options,
+     "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
+     "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command line, or null\n"
+     "store_path: the output in the builder's store\nattr: the attribute that was built\n"
+     "timings: milliseconds spent in each phase, and total\n",
+     false, cmd_build},
+    {"up", "[--flake REF | IMAGE] [OPTION]...", "boot an image that has been built",
+     "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or a folder with "
+     "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run does that.",
+     up_options, UP_JSON, false, cmd_up},
+    {"run", "[--flake REF] [OPTION]...", "build if needed, then boot", "Does what build and up do, one after the other.", run_options,
+     UP_JSON "cached: true where nothing had to be built\n", false, cmd_run},
+    {"exec", "NAME | --flake REF [OPTION]... -- COMMAND [ARGUMENT]...", "run a program in a VM",
+     "Runs the program in a running VM, with standard input, output and error, signals and window size carried through, and exits with its "
+     "exit status (128 + N where signal N ended it, 127 where there is no such program).\n\n"
+     "With --flake, a VM is booted from the image last built from that flake for this one program and removed afterwards.",
+     exec_options, NULL, true, cmd_exec},
+    {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.", ls_options,
+     "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at (seconds since 1970), "
+     "supervisor_pid, address, ended (how it ended, where it is stopped)\n",
+     false, cmd_ls},
+    {"logs", "NAME [-f]", "show a VM's console and agent log",
+     "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that has stopped, too.",
+     logs_options, NULL, true, cmd_logs},
+    {"down", "NAME... | --all [OPTION]...", "stop VMs",
+     "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon as the VM is gone. The "
+     "VM's folder with its logs is removed.",
+     down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n", true, cmd_down},
+    {"doctor", "[OPTION]...", "check what this machine can do",
+     "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something needed is.", json_options,
+     "status: ok or error\nchecks: a list of objects with name, state (ok, warn, fail), detail, hint\n", false, cmd_doctor},
+    {"version", "[OPTION]...", "show the version", "Prints the program's version.", json_options,
+     "version: the program's version\nprotocol: version of the agent protocol\n", false, cmd_version},
+    {"completion", "bash | zsh | fish", "print a completion script",
+     "Prints a script that completes commands, options and VM names in that shell: source <(mvmctl completion bash).", no_options, NULL,
+     false, cmd_completion},
+    {"help", "[COMMAND]", "show help", "Shows the commands, or one command's options.", no_options, NULL, false, cmd_help},
+};
+const size_t n_commands = ARRAY_SIZE(commands);
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < n_commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
