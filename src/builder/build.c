@@ -186,7 +186,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     r = keep(plan, h, &stage, &job, o, ret, err);
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
     progress_phase(p, "builder-stop");
-    session_stop(&s);
+    session_done(&s);
     return r;
 }
 

@@ -135,10 +135,11 @@ static int add_etc(struct fstree *t, struct mvm_error *err)
          "sandbox = true\n"
          "build-users-group =\n"
          "warn-dirty = false\n"
+         "flake-registry =\n" /* the global one is fetched on each evaluation; add_registry() has the names people use */
          "log-lines = 25\n"
          "connect-timeout = 5\n"
          "download-attempts = 3\n"
-         "keep-outputs = false\n"},
+         "fsync-store-paths = true\n" /* a builder that is killed leaves no registered path without its content */},
     };
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
@@ -198,6 +199,15 @@ static int registry_entry(struct buf *b, const struct fstree *t, const char *id,
                       b->data[b->len - 1] == '[' ? "" : ",", id, path, hash);
 }
 
+/* What flakes commonly refer to by name and Nix's global registry would resolve. */
+static const char common_entries[] =
+    ",{\"from\":{\"type\":\"indirect\",\"id\":\"nixpkgs\"},"
+    "\"to\":{\"type\":\"github\",\"owner\":\"NixOS\",\"repo\":\"nixpkgs\",\"ref\":\"nixpkgs-unstable\"}}"
+    ",{\"from\":{\"type\":\"indirect\",\"id\":\"flake-utils\"},"
+    "\"to\":{\"type\":\"github\",\"owner\":\"numtide\",\"repo\":\"flake-utils\"}}"
+    ",{\"from\":{\"type\":\"indirect\",\"id\":\"flake-parts\"},"
+    "\"to\":{\"type\":\"github\",\"owner\":\"hercules-ci\",\"repo\":\"flake-parts\"}}";
+
 static int add_registry(struct fstree *t, struct mvm_error *err)
 {
     CLEAN_BUF struct buf b = BUF_INIT(4096);
@@ -207,7 +217,7 @@ static int add_registry(struct fstree *t, struct mvm_error *err)
     if (r == 0)
         r = registry_entry(&b, t, "mvm-tools", TOOLS, err);
     if (r == 0)
-        r = buf_str(&b, "]}\n");
+        r = buf_printf(&b, "%s]}\n", common_entries);
     return r < 0 ? r : fstree_add_memory(t, "etc/nix/registry.json", 0644, b.data, b.len, err);
 }
 

@@ -133,19 +133,12 @@ int session_start(struct session *s, struct home *h, const struct session_opts *
     return r;
 }
 
-void session_stop(struct session *s)
-{
-    client_free(TAKE_PTR(s->client));
-    if (s->tether >= 0)
-        (void)!machine_stop(s->home, s->name, STOP_GRACE_MS, NULL);
-    fd_closep(&s->tether);
-}
-
 void session_done(struct session *s)
 {
     client_free(TAKE_PTR(s->client));
+    /* In an orderly way whatever came before: the store's disk is to be clean for the next builder. */
     if (s->tether >= 0)
-        (void)!machine_stop(s->home, s->name, 1, NULL);
+        (void)!machine_stop(s->home, s->name, STOP_GRACE_MS, NULL);
     fd_closep(&s->tether);
     lock_done(&s->store_lock);
 }

@@ -34,7 +34,5 @@ struct session_opts {
 int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
                   struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Powers the builder off in an orderly way. */
-void session_stop(struct session *s);
-/* The same where it was not stopped: ends the VM. */
+/* Ends the session: powers the builder off in an orderly way. */
 void session_done(struct session *s);

@@ -25,7 +25,7 @@
 #define STAGE          ".stage-0"
 #define PROVENANCE     "provenance.json"
 #define GUEST_INIT     "/sbin/mvm-host-vm-init"
-#define RECIPE_VERSION "2" /* raised when devimage.c makes something else of the same inputs */
+#define RECIPE_VERSION "1" /* raised when devimage.c makes something else of the same inputs */
 
 /* ---- Which image this installation wants ---- */
 

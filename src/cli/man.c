@@ -4,32 +4,44 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Text for roff: a leading dot or quote, and backslashes, mean something there. */
-static void put_text(const char *s)
+#define MAN_WIDTH 76
+
+/* One word for roff: backslashes and hyphens mean something there, and a dot or quote at the start of a line. */
+static void put_word(const char *word, size_t n, bool line_start)
 {
-    bool line_start = true;
-    for (; *s; s++) {
-        if (strncmp(s, "\n\n", 2) == 0) {
-            fputs("\n.Pp\n", stdout);
-            s++;
-            line_start = true;
-            continue;
-        }
-        if (line_start && (*s == '.' || *s == '\''))
-            fputs("\\&", stdout);
-        if (*s == '\\')
+    if (line_start && (*word == '.' || *word == '\''))
+        fputs("\\&", stdout);
+    for (size_t i = 0; i < n; i++) {
+        if (word[i] == '\\')
             fputs("\\e", stdout);
-        else if (*s == '-')
+        else if (word[i] == '-')
             fputs("\\-", stdout);
         else
-            putchar(*s);
-        line_start = *s == '\n';
-        /* A sentence ends a line: roff spaces it right. */
-        if (*s == '.' && s[1] == ' ' && s[2]) {
+            putchar(word[i]);
+    }
+}
+
+/* Text for roff, in short lines; a sentence ends a line, so that roff spaces it right. */
+static void put_text(const char *s)
+{
+    size_t column = 0;
+    while (*s) {
+        size_t n = strcspn(s, " \n");
+        bool sentence = column > 1 && s[-1] == ' ' && s[-2] == '.';
+        if (column && (column + 1 + n > MAN_WIDTH || sentence)) {
             putchar('\n');
-            s++;
-            line_start = true;
+            column = 0;
         }
+        if (column)
+            putchar(' ');
+        put_word(s, n, column == 0);
+        column += n + 1;
+        s += n;
+        if (strncmp(s, "\n\n", 2) == 0) {
+            fputs("\n.Pp\n", stdout);
+            column = 0;
+        }
+        s += strspn(s, " \n");
     }
     putchar('\n');
 }
@@ -128,9 +140,9 @@ int print_man_page(void)
     printf(".Sh COMMANDS\n");
     for (size_t i = 0; i < n_commands; i++)
         put_command(&commands[i]);
-    PUT_LIST("EXIT STATUS", statuses);
     PUT_LIST("ENVIRONMENT", environment);
     PUT_LIST("FILES", files);
+    PUT_LIST("EXIT STATUS", statuses);
     printf(".Sh EXAMPLES\n.Bd -literal -offset indent\nmvmctl build \\-\\-flake .\nmvmctl up \\-\\-flake . \\-\\-name web \\-\\-memory 512M\n"
            "mvmctl exec web \\-\\- hello\nmvmctl exec \\-t web \\-\\- sh\nmvmctl down web\n.Ed\n");
     return 0;

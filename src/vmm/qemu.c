@@ -84,7 +84,7 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "-name");
     add(a, "mvm-%s", c->name);
     add(a, "-M");
-    add(a, "microvm,acpi=on,x-option-roms=off,isa-serial=on,rtc=off");
+    add(a, "microvm,acpi=on");
     add(a, "-nodefaults");
     add(a, "-no-user-config");
     add(a, "-display");

@@ -57,6 +57,18 @@ static void queue_take(struct queue *q, size_t n)
     }
 }
 
+/* One frame at the end; what was taken from the front makes room where there is none else. */
+static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    if (n > FRAME_MAX_PAYLOAD)
+        return -EMSGSIZE;
+    if (q->head && q->buf.len + FRAME_HEADER_SIZE + n > q->buf.max) {
+        buf_drop(&q->buf, q->head);
+        q->head = 0;
+    }
+    return frame_append(&q->buf, type, stream, channel, p, (uint32_t)n);
+}
+
 struct mux *mux_new(bool opener, const struct mux_events *events, void *data)
 {
     struct mux *m = calloc(1, sizeof(*m));
@@ -147,7 +159,7 @@ static struct stream *add_stream(struct mux *m, uint32_t number)
 
 static int control(struct mux *m, uint8_t type, uint32_t stream, const void *p, size_t n)
 {
-    return frame_append(&m->control.buf, type, stream, 0, p, (uint32_t)n);
+    return queue_frame(&m->control, type, stream, 0, p, n);
 }
 
 static void send_reset(struct mux *m, uint32_t stream, const char *reason)
@@ -198,7 +210,7 @@ int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, siz
         s->refused = true;
         return -EAGAIN;
     }
-    return frame_append(&s->records.buf, FRAME_DATA, stream, channel, p, (uint32_t)MIN_OF(n, (size_t)UINT32_MAX));
+    return queue_frame(&s->records, FRAME_DATA, stream, channel, p, n);
 }
 
 void mux_close(struct mux *m, uint32_t stream)

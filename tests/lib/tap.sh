@@ -1,0 +1,84 @@
+# Sourced by shell tests: TAP, a folder of its own for each test file, and nothing left behind.
+# shellcheck shell=sh
+set -u
+count=0
+bad=0
+tmp=$(mktemp -d "$MVM_TEST_TMP/test.XXXXXX")
+MVM_HOME=$tmp/home
+MVM_CACHE_DIR=$tmp/cache
+export MVM_HOME MVM_CACHE_DIR
+trap 'cleanup; rm -rf "$tmp"' EXIT
+cleanup() { :; }
+
+pass() {
+    count=$((count + 1))
+    echo "ok $count - $1"
+}
+fail() {
+    count=$((count + 1))
+    bad=$((bad + 1))
+    echo "not ok $count - $1"
+}
+skip() {
+    count=$((count + 1))
+    echo "ok $count - $1 # SKIP $2"
+}
+# check NAME COMMAND...: the command succeeds. check_fails: it does not. Their output is shown where that is not so.
+check() {
+    name=$1
+    shift
+    if "$@" >"$tmp/check.out" 2>&1; then
+        pass "$name"
+    else
+        fail "$name"
+        tail -n 20 "$tmp/check.out" | sed 's/^/# /'
+    fi
+}
+check_fails() {
+    name=$1
+    shift
+    if "$@" >"$tmp/check.out" 2>&1; then
+        fail "$name"
+        tail -n 20 "$tmp/check.out" | sed 's/^/# /'
+    else
+        pass "$name"
+    fi
+}
+# is NAME GOT WANTED
+is() {
+    if [ "$2" = "$3" ]; then
+        pass "$1"
+    else
+        fail "$1"
+        printf 'got: %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
+    fi
+}
+# run COMMAND...: output in $out, errors in $err, status in $status.
+run() {
+    status=0
+    "$@" >"$tmp/run.out" 2>"$tmp/run.err" </dev/null || status=$?
+    out=$(cat "$tmp/run.out")
+    err=$(cat "$tmp/run.err")
+}
+# has NAME TEXT PATTERN: the text has a line that matches the extended regular expression.
+has() {
+    if printf '%s\n' "$2" | grep -qE -e "$3"; then
+        pass "$1"
+    else
+        fail "$1"
+        printf 'no line matches: %s\n%s\n' "$3" "$2" | head -30 | sed 's/^/# /'
+    fi
+}
+has_not() {
+    if printf '%s\n' "$2" | grep -qE -e "$3"; then
+        fail "$1"
+        printf 'a line matches: %s\n%s\n' "$3" "$2" | head -30 | sed 's/^/# /'
+    else
+        pass "$1"
+    fi
+}
+finish() {
+    echo "1..$count"
+    [ "$bad" = 0 ]
+    exit
+}

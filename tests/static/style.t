@@ -1,0 +1,31 @@
+#!/bin/sh
+# What needs no run: layers, shell scripts, clang-tidy, names that must not be in the tree.
+. "$(dirname "$0")/../lib/tap.sh"
+cd "$MVM_SOURCE" || exit 1
+
+check 'includes point the right way' tools/check-layers .
+mkdir -p "$tmp/src/base"
+cp -r src "$tmp/" && echo '#include "cli/cli.h"' >>"$tmp/src/base/buf.c"
+check_fails 'an include that points the wrong way is found' tools/check-layers "$tmp"
+
+# shellcheck disable=SC2046 # paths without spaces
+check 'shellcheck is content' shellcheck -x -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers .ci/run $(ls tests/*/*.t tests/lib/*.sh nix/lib/*.sh)
+
+hosts=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^/ ]+' | sed 's|.*//||' | sort -u)
+found=
+for host in $hosts; do
+    grep -rqF "$host" --exclude-dir=.git --exclude-dir='build*' . && found="$found $host"
+done
+check 'no package registry is named by its host' test -z "$found"
+
+# clang-tidy reads .clang-tidy; the guest's and the host's sources alike.
+if command -v clang-tidy >/dev/null; then
+    # shellcheck disable=SC2046 # paths without spaces
+    if clang-tidy -quiet -p "$MVM_RELEASE" $(ls src/*/*.c) >"$tmp/tidy.log" 2>"$tmp/tidy.err"; then
+        pass 'clang-tidy is content'
+    else
+        fail 'clang-tidy is content'
+        grep -E 'warning:|error:' "$tmp/tidy.log" | sort -u | head -20 | sed 's/^/# /'
+    fi
+fi
+finish
