@@ -13,7 +13,8 @@ static uint32_t get_u32(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel, const void *payload, uint32_t len)
+int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel,
+                 const void *payload, uint32_t len)
 {
     if (len > FRAME_MAX_PAYLOAD)
         return -EMSGSIZE;
@@ -41,6 +42,9 @@ static const char *check_header(const uint8_t *h, uint32_t len)
         return "frame on an unknown channel";
     if ((type == FRAME_RESET || type == FRAME_BYE) && len > 1024)
         return "reason longer than allowed";
+    /* It would cost nothing against the window, and so could be sent without end. */
+    if (type == FRAME_DATA && len == 0)
+        return "record without content";
     if (type == FRAME_WINDOW && len != 4)
         return "window frame of a wrong length";
     if (type == FRAME_CLOSE && len != 0)

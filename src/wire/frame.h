@@ -10,7 +10,7 @@
  *    10  u16  zero
  *
  * Stream numbers: the side that opened the connection (host, or a client of the control socket) uses odd numbers,
- * the other even ones; a number may be used again once both sides have closed it.
+ * the other even ones; each side's numbers rise and none is used twice on a connection.
  */
 #pragma once
 
@@ -25,7 +25,8 @@
 enum frame_type {
     FRAME_MSG = 1,    /* stream 0: a message about the connection (hello, configure, log, ...) */
     FRAME_OPEN = 2,   /* opens a stream; payload: the request message that says what it is for */
-    FRAME_DATA = 3,   /* a record of the stream, its kind in the channel byte; counts against the window */
+    FRAME_DATA = 3,   /* a record of the stream, at least one byte; its kind is in the channel byte; counts
+                       * against the window */
     FRAME_WINDOW = 4, /* payload u32: the receiver allows that many more payload bytes */
     FRAME_CLOSE = 5,  /* the sender will send no more DATA on this stream (half close) */
     FRAME_RESET = 6,  /* the stream is gone in both directions; payload: a reason, UTF-8, at most 1 KiB */

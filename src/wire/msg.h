@@ -82,7 +82,7 @@ int msg_put_string(struct buf *b, uint8_t field, const char *s) MVM_MUST_CHECK;
 /* ---- The messages ----
  * For each: _encode replaces b's content; _decode fills a zeroed struct from a payload (checking the type) and
  * returns 0, -EPROTO or -ENOMEM; _done frees what a decoded struct owns (strings and lists). Structs given to _encode
- * may borrow. Lists have caps, beyond which decoding is -EPROTO.
+ * may borrow. Lists have at most MSG_MAX_ARGS members, beyond which encoding is -E2BIG and decoding is -EPROTO.
  */
 
 #define MSG_MAX_ARGS 1024
@@ -206,7 +206,7 @@ enum entry_kind { ENTRY_FILE = 1, ENTRY_DIR = 2, ENTRY_SYMLINK = 3 };
 
 struct msg_entry {
     uint64_t kind;                   /* enum entry_kind */
-    char path[ENTRY_MAX_PATH];       /* relative, path_is_safe_relative(); "" for the root of what is sent */
+    char path[ENTRY_MAX_PATH];       /* relative, path_is_safe_relative() */
     uint64_t mode;                   /* permission bits */
     uint64_t size;                   /* files: bytes, holes included */
     char target[ENTRY_MAX_PATH];     /* symlinks */

@@ -1,9 +1,11 @@
 #include "wire/mux.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
-/* Bytes on their way out, taken from the front. Memory is compacted only when the front is over half of it. */
+/* Bytes on their way out, taken from the front. Memory is compacted only when the front is over
+ * half of it. */
 struct queue {
     struct buf buf;
     size_t head;
@@ -16,7 +18,7 @@ struct stream {
     int64_t recv_window; /* ... the peer may still send */
     uint32_t unacked;    /* consumed here, not yet given back */
     bool local_closed, close_sent, remote_closed;
-    bool refused;        /* mux_send said -EAGAIN: tell when there is room */
+    bool refused;         /* mux_send said -EAGAIN: tell when there is room */
     struct queue records; /* whole DATA frames */
 };
 
@@ -29,16 +31,17 @@ struct mux {
     uint32_t next_number; /* ours */
     uint32_t last_peer;   /* highest number the peer has opened */
     struct queue control;
-    struct buf out;       /* frames chosen for sending */
+    struct buf out; /* frames chosen for sending; allocated once */
     size_t out_head;
-    struct buf in;        /* the start of a frame that is not whole yet */
-    const char *problem;
-    bool inside;          /* in a callback: streams are not freed under it */
+    struct buf in;      /* the start of a frame that is not whole yet; allocated once */
+    char problem[1100]; /* why the connection has ended, "" while it has not */
+    bool owes_bye;      /* it was this side that ended it, and has not said so yet */
 };
 
-#define OUT_BATCH      (4 * FRAME_MAX_SIZE)
-#define CONTROL_MAX    (4u << 20)
-#define WINDOW_RETURN  (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
+#define OUT_BATCH   (4 * FRAME_MAX_SIZE)
+#define CONTROL_MAX (4u << 20)
+#define WINDOW_RETURN                                                                              \
+    (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
 
 static size_t queue_len(const struct queue *q)
 {
@@ -58,7 +61,8 @@ static void queue_take(struct queue *q, size_t n)
 }
 
 /* One frame at the end; what was taken from the front makes room where there is none else. */
-static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
+static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel,
+                       const void *p, size_t n)
 {
     if (n > FRAME_MAX_PAYLOAD)
         return -EMSGSIZE;
@@ -81,7 +85,10 @@ struct mux *mux_new(bool opener, const struct mux_events *events, void *data)
     m->control.buf.max = CONTROL_MAX;
     m->out.max = OUT_BATCH + FRAME_MAX_SIZE;
     m->in.max = FRAME_MAX_SIZE;
-    m->problem = "";
+    if (buf_reserve(&m->in, m->in.max) < 0 || buf_reserve(&m->out, m->out.max) < 0) {
+        mux_free(m);
+        return NULL;
+    }
     return m;
 }
 
@@ -136,11 +143,23 @@ static void drop(struct mux *m, struct stream *gone)
     }
 }
 
-/* A stream is forgotten when nothing can move on it any more. */
-static void drop_if_finished(struct mux *m, struct stream *s)
+/* A stream is forgotten when nothing can move on it any more. True if it was. */
+static bool drop_if_finished(struct mux *m, struct stream *s)
 {
-    if (s->remote_closed && s->close_sent)
-        drop(m, s);
+    if (!s->remote_closed || !s->close_sent)
+        return false;
+    drop(m, s);
+    return true;
+}
+
+/* Ends the connection from this side. The BYE is made by mux_output: it needs no memory. */
+static int broken(struct mux *m, const char *why)
+{
+    if (!*m->problem) {
+        snprintf(m->problem, sizeof(m->problem), "%s", why);
+        m->owes_bye = true;
+    }
+    return -EPROTO;
 }
 
 static struct stream *add_stream(struct mux *m, uint32_t number)
@@ -164,18 +183,24 @@ static int control(struct mux *m, uint8_t type, uint32_t stream, const void *p, 
 
 static void send_reset(struct mux *m, uint32_t stream, const char *reason)
 {
-    (void)!control(m, FRAME_RESET, stream, reason, strnlen(reason, 1024));
+    int r = control(m, FRAME_RESET, stream, reason, strnlen(reason, 1024));
+    if (r < 0)
+        broken(m, r == -EMSGSIZE ? "the peer does not read" : "out of memory");
 }
 
 /* ---- Sending ---- */
 
 int mux_send_msg(struct mux *m, const struct buf *msg)
 {
+    if (*m->problem)
+        return -EPIPE;
     return control(m, FRAME_MSG, 0, msg->data, msg->len);
 }
 
 int64_t mux_open(struct mux *m, const struct buf *request)
 {
+    if (*m->problem)
+        return -EPIPE;
     if (m->next_number > UINT32_MAX - 2)
         return -EMFILE;
     struct stream *s = add_stream(m, m->next_number);
@@ -198,14 +223,18 @@ static bool has_room(const struct stream *s)
 bool mux_can_send(const struct mux *m, uint32_t stream)
 {
     const struct stream *s = find(m, stream);
-    return s && !s->local_closed && has_room(s);
+    return s && !*m->problem && !s->local_closed && has_room(s);
 }
 
 int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     struct stream *s = find(m, stream);
-    if (!s || s->local_closed)
+    if (!s || *m->problem || s->local_closed)
         return -EPIPE;
+    if (channel >= CHAN_COUNT)
+        return -EINVAL;
+    if (n == 0)
+        return 0;
     if (!has_room(s)) {
         s->refused = true;
         return -EAGAIN;
@@ -232,14 +261,21 @@ void mux_reset(struct mux *m, uint32_t stream, const char *reason)
 void mux_consumed(struct mux *m, uint32_t stream, size_t n)
 {
     struct stream *s = find(m, stream);
-    if (!s)
-        return;
-    s->unacked += (uint32_t)n;
-    if (s->unacked < WINDOW_RETURN || s->remote_closed)
-        return;
-    const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8), (uint8_t)(s->unacked >> 16),
-                              (uint8_t)(s->unacked >> 24)};
-    if (control(m, FRAME_WINDOW, stream, bytes, sizeof(bytes)) == 0) {
+    if (s)
+        s->unacked += (uint32_t)n; /* mux_output gives it back */
+}
+
+/* Window frames are made when they are sent: they need no memory and one stands for all that was
+ * consumed meanwhile. */
+static void give_windows_back(struct mux *m)
+{
+    for (struct stream *s = m->streams; s && m->out.len < OUT_BATCH; s = s->next) {
+        if (s->unacked < WINDOW_RETURN || s->remote_closed)
+            continue;
+        const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8),
+                                  (uint8_t)(s->unacked >> 16), (uint8_t)(s->unacked >> 24)};
+        if (frame_append(&m->out, FRAME_WINDOW, s->number, 0, bytes, sizeof(bytes)) < 0)
+            return;
         s->recv_window += s->unacked;
         s->unacked = 0;
     }
@@ -252,7 +288,8 @@ static bool serve(struct mux *m, struct stream *s)
     const char *why;
     const uint8_t *front = s->records.buf.data + s->records.head;
     if (queue_len(&s->records) == 0) {
-        if (!s->local_closed || s->close_sent || frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
+        if (!s->local_closed || s->close_sent ||
+            frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
             return false;
         s->close_sent = true;
         return true;
@@ -279,7 +316,8 @@ static void rotate(struct mux *m, uint32_t last_served)
     end->next = first;
 }
 
-/* Every stream in turn, one frame each, until the batch is full or nobody has anything that may go. */
+/* Every stream in turn, one frame each, until the batch is full or nobody has anything that may go.
+ */
 static void serve_all(struct mux *m)
 {
     bool moved = true;
@@ -291,18 +329,18 @@ static void serve_all(struct mux *m)
             if (!serve(m, s))
                 continue;
             moved = true;
-            last_served = s->number;
-            if (s->refused && has_room(s) && m->events.writable) {
-                uint32_t number = s->number;
+            uint32_t number = s->number;
+            if (s->refused && has_room(s)) {
                 uint32_t next_number = next ? next->number : 0;
                 s->refused = false;
-                m->events.writable(m->data, number);
+                if (m->events.writable && !s->local_closed)
+                    m->events.writable(m->data, number);
                 /* The callback may have ended any stream. */
                 next = next_number ? find(m, next_number) : NULL;
                 s = find(m, number);
             }
-            if (s)
-                drop_if_finished(m, s);
+            if (s && !drop_if_finished(m, s))
+                last_served = number;
         }
     }
     rotate(m, last_served);
@@ -318,8 +356,16 @@ size_t mux_output(struct mux *m, const uint8_t **ret)
             if (buf_append(&m->out, m->control.buf.data + m->control.head, n) == 0)
                 queue_take(&m->control, n);
         }
-        if (!*m->problem && !m->inside)
+        /* A control frame that the batch has cut is finished by the next one. */
+        if (!*m->problem && m->out.len < OUT_BATCH) {
+            give_windows_back(m);
             serve_all(m);
+        }
+        if (m->owes_bye && !queue_len(&m->control) && m->out.len < OUT_BATCH) {
+            m->owes_bye = false;
+            (void)!frame_append(&m->out, FRAME_BYE, 0, 0, m->problem,
+                                (uint32_t)strnlen(m->problem, 1024));
+        }
     }
     *ret = m->out.data ? m->out.data + m->out_head : NULL;
     return m->out.len - m->out_head;
@@ -331,13 +377,6 @@ void mux_sent(struct mux *m, size_t n)
 }
 
 /* ---- Receiving ---- */
-
-static int broken(struct mux *m, const char *why)
-{
-    m->problem = why;
-    (void)!control(m, FRAME_BYE, 0, why, strlen(why));
-    return -EPROTO;
-}
 
 static bool is_peers(const struct mux *m, uint32_t number)
 {
@@ -363,14 +402,40 @@ static int on_open(struct mux *m, const struct frame *f)
     return 0;
 }
 
+static int on_record(struct mux *m, const struct frame *f)
+{
+    int r =
+        m->events.record ? m->events.record(m->data, f->stream, f->channel, f->payload, f->len) : 0;
+    if (r == 0)
+        return 0;
+    if (r != -ENOMEM)
+        return broken(m, "record that cannot be understood");
+    /* That stream suffers, the connection does not. */
+    mux_reset(m, f->stream, "out of memory");
+    if (m->events.reset)
+        m->events.reset(m->data, f->stream, "out of memory");
+    return 0;
+}
+
+static void tell_reset(struct mux *m, const struct frame *f)
+{
+    char reason[1025];
+    if (!m->events.reset)
+        return;
+    if (f->len)
+        memcpy(reason, f->payload, f->len);
+    reason[f->len] = '\0';
+    m->events.reset(m->data, f->stream, reason);
+}
+
 static int on_stream_frame(struct mux *m, const struct frame *f)
 {
     struct stream *s = find(m, f->stream);
     if (!s) {
-        bool known = is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
+        bool known =
+            is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
         return known ? 0 : broken(m, "frame for a stream that was never opened");
     }
-    char reason[1025];
     switch (f->type) {
     case FRAME_DATA:
         if (s->remote_closed)
@@ -378,10 +443,10 @@ static int on_stream_frame(struct mux *m, const struct frame *f)
         s->recv_window -= f->len;
         if (s->recv_window < 0)
             return broken(m, "more data than the window allows");
-        return m->events.record(m->data, f->stream, f->channel, f->payload, f->len);
+        return on_record(m, f);
     case FRAME_WINDOW:
-        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 | (uint32_t)f->payload[2] << 16 |
-                          (uint32_t)f->payload[3] << 24;
+        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 |
+                          (uint32_t)f->payload[2] << 16 | (uint32_t)f->payload[3] << 24;
         return s->send_window > UINT32_MAX ? broken(m, "window too large") : 0;
     case FRAME_CLOSE:
         if (s->remote_closed)
@@ -394,34 +459,28 @@ static int on_stream_frame(struct mux *m, const struct frame *f)
             drop_if_finished(m, s);
         return 0;
     default:
-        memcpy(reason, f->payload, f->len);
-        reason[f->len] = '\0';
         drop(m, s);
-        if (m->events.reset)
-            m->events.reset(m->data, f->stream, reason);
+        tell_reset(m, f);
         return 0;
     }
 }
 
 static int on_frame(struct mux *m, const struct frame *f)
 {
-    int r;
-    if (f->type == FRAME_BYE) {
-        m->problem = "the peer ended the connection";
+    switch (f->type) {
+    case FRAME_BYE:
+        snprintf(m->problem, sizeof(m->problem), "the peer ended the connection: %.*s", (int)f->len,
+                 f->len ? (const char *)f->payload : "");
         return -EPROTO;
-    }
-    if (f->type == FRAME_MSG) {
-        r = m->events.msg ? m->events.msg(m->data, f->payload, f->len) : 0;
-        return r == -EPROTO ? broken(m, "message that cannot be understood") : r;
-    }
-    if (f->type == FRAME_OPEN)
-        return on_open(m, f);
-    r = on_stream_frame(m, f);
-    if (r == -ENOMEM) { /* that stream suffers, the connection does not */
-        mux_reset(m, f->stream, "out of memory");
+    case FRAME_MSG:
+        if (m->events.msg && m->events.msg(m->data, f->payload, f->len) < 0)
+            return broken(m, "message that cannot be understood");
         return 0;
+    case FRAME_OPEN:
+        return on_open(m, f);
+    default:
+        return on_stream_frame(m, f);
     }
-    return r;
 }
 
 /* Whole frames from the front of p: the bytes used, or -errno. */
@@ -436,11 +495,8 @@ static ssize_t take_frames(struct mux *m, const uint8_t *p, size_t n)
             return broken(m, why);
         if (len == 0)
             break;
-        m->inside = true;
-        int r = on_frame(m, &f);
-        m->inside = false;
-        if (r < 0)
-            return r;
+        if (on_frame(m, &f) < 0 || *m->problem)
+            return -EPROTO;
         used += (size_t)len;
     }
     return (ssize_t)used;
@@ -451,11 +507,14 @@ int mux_input(struct mux *m, const void *data, size_t n)
     const uint8_t *p = data;
     if (*m->problem)
         return -EPROTO;
+    if (n == 0)
+        return 0;
     /* Finish the frame that was cut, then go on in the caller's memory. */
     while (m->in.len && n) {
         size_t want = FRAME_HEADER_SIZE;
         if (m->in.len >= FRAME_HEADER_SIZE)
-            want += (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
+            want +=
+                (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
         size_t take = MIN_OF(want > m->in.len ? want - m->in.len : 0, n);
         int r = buf_append(&m->in, p, take);
         if (r < 0)

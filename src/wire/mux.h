@@ -11,7 +11,10 @@
  * Frames for a stream that this side has reset or closed may still be on their way: DATA, WINDOW, CLOSE and RESET for a number that
  * was once opened and is unknown now are ignored; for one that never was they are an error.
  * A peer that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what
- * mux_output still has (a BYE with the reason) and closes.
+ * mux_output still has (a BYE with the reason) and closes. What mux_input and mux_output need is allocated by mux_new, so
+ * that short memory costs a stream (mux_send, mux_open, a `record` that fails). The one thing that cannot be left out is
+ * a RESET: where it cannot be queued the connection ends, rather than the two sides disagreeing on what is open. A peer
+ * that makes this side answer and never reads ends there too.
  */
 #pragma once
 
@@ -30,11 +33,12 @@ struct mux_events {
     int (*msg)(void *data, const void *p, size_t n);
     /* The peer opens a stream; payload is its request. Return 0 to accept, -errno to have it reset. NULL: refuse all. */
     int (*open)(void *data, uint32_t stream, const void *p, size_t n);
-    /* A record came. The owner calls mux_consumed(n) when it has dealt with it, now or later. */
+    /* A record came. The owner calls mux_consumed(n) when it has dealt with it, now or later. -ENOMEM resets the stream
+     * (`reset` follows), any other error cuts the peer off. */
     int (*record)(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n);
     /* The peer sends no more on this stream. */
     void (*closed)(void *data, uint32_t stream);
-    /* The stream is gone: reset by the peer, with its reason. No mux_reset needed. */
+    /* The stream is gone: reset by the peer, with its reason, or here because `record` failed. No mux_reset needed. */
     void (*reset)(void *data, uint32_t stream, const char *reason);
     /* The queue has room again after mux_send refused a record. */
     void (*writable)(void *data, uint32_t stream);
@@ -44,9 +48,10 @@ struct mux_events {
 struct mux *mux_new(bool opener, const struct mux_events *events, void *data);
 void mux_free(struct mux *m);
 
-/* Bytes from the peer, all of them used. -EPROTO (see mux_problem), or -ENOMEM. Callbacks may call any function but
- * mux_input and mux_free. */
+/* Bytes from the peer, all of them used; or -EPROTO (see mux_problem), the connection's end. Callbacks may call any
+ * function but mux_input and mux_free. */
 int mux_input(struct mux *m, const void *p, size_t n) MVM_MUST_CHECK;
+/* Why the connection has ended, in the peer's words where it was the peer that ended it; "" while it has not. */
 const char *mux_problem(const struct mux *m);
 
 /* Bytes to send: *ret is borrowed until the next call on m; the count, 0 where there is nothing to send now. Then mux_sent
@@ -56,10 +61,10 @@ void mux_sent(struct mux *m, size_t n);
 
 /* A message on stream 0. */
 int mux_send_msg(struct mux *m, const struct buf *msg) MVM_MUST_CHECK;
-/* Opens a stream with a request. Its number, or -EMFILE, -ENOMEM. */
+/* Opens a stream with a request. Its number, or -EMFILE, -ENOMEM, -EPIPE where the connection has ended. */
 int64_t mux_open(struct mux *m, const struct buf *request) MVM_MUST_CHECK;
-/* Queues one record of at most FRAME_MAX_PAYLOAD bytes. -EAGAIN where the queue is full (nothing was taken; `writable` follows),
- * -EPIPE where the stream is closed or gone. */
+/* Queues one record of at most FRAME_MAX_PAYLOAD bytes; one of none is no record and sends nothing. -EAGAIN where the
+ * queue is full (nothing was taken; `writable` follows), -EPIPE where the stream is closed or gone. */
 int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, size_t n) MVM_MUST_CHECK;
 /* No more records from this side, after what is queued. The stream is forgotten when both sides have closed. */
 void mux_close(struct mux *m, uint32_t stream);

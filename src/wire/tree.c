@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Four lanes, so that neither the host's pipeline nor an emulator's waits for one multiplication after another. */
+/* Four lanes, so that neither the host's pipeline nor an emulator's waits for one multiplication
+ * after another. */
 #define LANE_PRIME 0x9e3779b97f4a7c15ull
 
 static uint64_t load_u64(const uint8_t *p)
@@ -33,7 +34,8 @@ uint64_t tree_checksum(const void *data, size_t n)
         for (int k = 0; k < 4; k++)
             lane[k] = rotate_left((lane[k] ^ load_u64(p + 8 * k)) * LANE_PRIME, 29);
     uint8_t tail[32] = {0};
-    memcpy(tail, p, n % 32);
+    if (n % 32)
+        memcpy(tail, p, n % 32);
     uint64_t sum = n;
     for (int k = 0; k < 4; k++) {
         lane[k] = rotate_left((lane[k] ^ load_u64(tail + 8 * k)) * LANE_PRIME, 29);
@@ -44,8 +46,8 @@ uint64_t tree_checksum(const void *data, size_t n)
 
 /* ---- Sending ---- */
 
-static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
-                      const char *target, struct mvm_error *err)
+static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode,
+                      uint64_t size, const char *target, struct mvm_error *err)
 {
     CLEAN_FREE struct msg_entry *m = calloc(1, sizeof(*m));
     if (!m)
@@ -82,23 +84,27 @@ static int send_bytes(struct tree_sender *s, uint8_t *record, size_t n, uint64_t
     return s->emit(s->data, CHAN_TREE, record, TREE_CHUNK_HEADER + n);
 }
 
-/* Sends what of a chunk is not zeros: leading and trailing blocks of zeros are left out. */
+/* Sends what of a chunk is not zeros, in runs of whole blocks (only a file's last one may be
+ * short). */
 static int send_chunk(struct tree_sender *s, uint8_t *record, size_t n, uint64_t offset)
 {
-    uint8_t *data = record + TREE_CHUNK_HEADER;
+    const uint8_t *data = record + TREE_CHUNK_HEADER;
     size_t start = 0;
-    while (n - start >= ZERO_BLOCK && all_zero(data + start, ZERO_BLOCK))
-        start += ZERO_BLOCK;
-    while (n > start && (n - start) % ZERO_BLOCK == 0 && all_zero(data + n - ZERO_BLOCK, ZERO_BLOCK))
-        n -= ZERO_BLOCK;
-    if (n == start)
-        return 0;
-    /* The header goes right in front of the bytes, over zeros that are not sent. */
-    return send_bytes(s, record + start, n - start, offset + start);
+    for (size_t at = 0, len; at < n; at += len) {
+        len = MIN_OF(n - at, (size_t)ZERO_BLOCK);
+        if (!all_zero(data + at, len))
+            continue;
+        /* The header goes right in front of its run, over zeros that are not sent. */
+        int r = at > start ? send_bytes(s, record + start, at - start, offset + start) : 0;
+        if (r < 0)
+            return r;
+        start = at + len;
+    }
+    return n > start ? send_bytes(s, record + start, n - start, offset + start) : 0;
 }
 
-static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t at, uint64_t end, uint8_t *record,
-                      struct mvm_error *err)
+static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t at, uint64_t end,
+                      uint8_t *record, struct mvm_error *err)
 {
     while (at < end) {
         size_t n = (size_t)MIN_OF((uint64_t)TREE_MAX_CHUNK, end - at);
@@ -115,11 +121,24 @@ static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t 
     return 0;
 }
 
+/* What was read is one state of the file only if nobody wrote meanwhile; a size that differs is
+ * proof of the contrary. */
+static int check_size(const char *path, int fd, off_t size, struct mvm_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "cannot read %s", path);
+    return st.st_size == size ? 0
+                              : mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
+}
+
 int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read %s", path);
+    if (!S_ISREG(st.st_mode))
+        return mvm_error_set(err, -EINVAL, "cannot read %s: not a regular file", path);
     int r = send_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", err);
     CLEAN_FREE uint8_t *record = malloc(TREE_CHUNK_HEADER + TREE_MAX_CHUNK);
     if (!record)
@@ -136,7 +155,7 @@ int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_e
         r = send_range(s, path, fd, (uint64_t)data, (uint64_t)hole, record, err);
         at = hole;
     }
-    return r;
+    return r < 0 ? r : check_size(path, fd, st.st_size, err);
 }
 
 int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const void *p, size_t n,
@@ -162,7 +181,8 @@ int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct m
     return send_entry(s, ENTRY_DIR, path, mode, 0, "", err);
 }
 
-int tree_send_symlink(struct tree_sender *s, const char *path, const char *target, struct mvm_error *err)
+int tree_send_symlink(struct tree_sender *s, const char *path, const char *target,
+                      struct mvm_error *err)
 {
     return send_entry(s, ENTRY_SYMLINK, path, 0777, 0, target, err);
 }
@@ -193,17 +213,38 @@ static void tell_content(struct tree_receiver *t, const void *p, uint64_t n)
         t->content(t->data, t->entry->path, p, n);
 }
 
+/* The folder that path is in, opened without leaving the tree or following a symlink, and the last
+ * component. */
+static int open_parent(const struct tree_receiver *t, const char *path, const char **ret_name)
+{
+    const char *slash = strrchr(path, '/');
+    *ret_name = slash ? slash + 1 : path;
+    if (!slash)
+        return path_open_beneath(t->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FREE char *dir = strndup(path, (size_t)(slash - path));
+    return dir ? path_open_beneath(t->dirfd, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+}
+
+/* Half a file is no file. */
+static void discard_file(struct tree_receiver *t)
+{
+    if (t->fd < 0)
+        return;
+    const char *name;
+    CLEAN_FD int parent = open_parent(t, t->entry->path, &name);
+    if (parent >= 0)
+        unlinkat(parent, name, 0);
+    fd_closep(&t->fd);
+}
+
 static int finish_file(struct tree_receiver *t, struct mvm_error *err)
 {
     if (t->fd < 0)
         return 0;
     const char *path = t->entry->path;
-    int r = ftruncate(t->fd, (off_t)t->size) < 0 ? -errno : 0;
-    if (r == 0 && fchmod(t->fd, (mode_t)t->entry->mode & 0777) < 0)
-        r = -errno;
+    if (ftruncate(t->fd, (off_t)t->size) < 0 || fchmod(t->fd, (mode_t)t->entry->mode & 0777) < 0)
+        return mvm_error_errno(err, -errno, "cannot write %s", path);
     fd_closep(&t->fd);
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot write %s", path);
     tell_content(t, NULL, t->size - t->at);
     if (t->file_done)
         t->file_done(t->data, path, t->size);
@@ -212,14 +253,13 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
 
 static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
 {
-    if (e->size > t->limits.max_size)
-        return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path, (unsigned long long)e->size);
-    t->fd = path_open_beneath(t->dirfd, e->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-    if (t->fd < 0) {
-        int r = t->fd;
-        t->fd = -1;
-        return mvm_error_errno(err, r, "cannot make %s", e->path);
-    }
+    if (e->size > t->limits.max_size || e->size > INT64_MAX)
+        return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path,
+                             (unsigned long long)e->size);
+    int fd = path_open_beneath(t->dirfd, e->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return mvm_error_errno(err, fd, "cannot make %s", e->path);
+    t->fd = fd;
     t->size = e->size;
     t->at = 0;
     return 0;
@@ -227,24 +267,33 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
 
 static int make_symlink(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
 {
-    const char *slash = strrchr(e->path, '/');
-    CLEAN_FD int parent = -1;
-    if (slash) {
-        CLEAN_FREE char *dir = strndup(e->path, (size_t)(slash - e->path));
-        parent = dir ? path_open_beneath(t->dirfd, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
-        if (parent < 0)
-            return mvm_error_errno(err, parent, "cannot make %s", e->path);
-    }
-    if (symlinkat(e->target, slash ? parent : t->dirfd, slash ? slash + 1 : e->path) < 0)
+    if (!e->target[0])
+        return mvm_error_set(err, -EPROTO, "%s: symlink without a target", e->path);
+    const char *name;
+    CLEAN_FD int parent = open_parent(t, e->path, &name);
+    if (parent < 0)
+        return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    if (symlinkat(e->target, parent, name) < 0)
         return mvm_error_errno(err, -errno, "cannot make %s", e->path);
     return 0;
 }
 
-/* Folders are made as they come; one that exists already, as a folder, is taken as it is. */
+/* Folders are made as they come, never their parents; one that is there already, as a folder, is
+ * taken as it is. */
 static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
 {
-    CLEAN_FREE char *inside = path_join(e->path, "x", NULL);
-    int r = inside ? path_make_parents(t->dirfd, inside, (mode_t)(e->mode & 0777) | 0700) : -ENOMEM;
+    const char *name;
+    CLEAN_FD int parent = open_parent(t, e->path, &name);
+    if (parent < 0)
+        return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    bool made = mkdirat(parent, name, 0700) == 0;
+    if (!made && errno != EEXIST)
+        return mvm_error_errno(err, -errno, "cannot make %s", e->path);
+    CLEAN_FD int fd = path_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
+    int r = fd < 0 ? fd : 0;
+    /* The owner's bits stay set, or what is in the folder could not be made. */
+    if (made && r == 0 && fchmod(fd, (mode_t)(e->mode & 0777) | 0700) < 0)
+        r = -errno;
     return r < 0 ? mvm_error_errno(err, r, "cannot make %s", e->path) : 0;
 }
 
@@ -261,7 +310,8 @@ static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm
     if (r < 0)
         return mvm_error_errno(err, r, "entry of a tree");
     if (++t->entries > t->limits.max_entries)
-        return mvm_error_set(err, -EFBIG, "more than %llu files", (unsigned long long)t->limits.max_entries);
+        return mvm_error_set(err, -EFBIG, "more than %llu files",
+                             (unsigned long long)t->limits.max_entries);
     if (!path_is_safe_relative(e->path))
         return mvm_error_set(err, -EPROTO, "path '%.100s' leaves the tree", e->path);
     switch (e->kind) {
@@ -287,7 +337,8 @@ static int on_chunk(struct tree_receiver *t, const uint8_t *p, size_t n, struct 
     if (offset < t->at || offset > t->size || n > t->size - offset)
         return mvm_error_set(err, -EPROTO, "%s: data out of order", path);
     if (n > t->limits.max_bytes - MIN_OF(t->bytes, t->limits.max_bytes))
-        return mvm_error_set(err, -EFBIG, "more than %llu bytes", (unsigned long long)t->limits.max_bytes);
+        return mvm_error_set(err, -EFBIG, "more than %llu bytes",
+                             (unsigned long long)t->limits.max_bytes);
     if (tree_checksum(p, n) != sum)
         return mvm_error_set(err, -EBADMSG, "%s: damaged on its way", path);
     int r = fd_pwrite_all(t->fd, p, n, offset);
@@ -300,9 +351,10 @@ static int on_chunk(struct tree_receiver *t, const uint8_t *p, size_t n, struct 
     return 0;
 }
 
-int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
+static int take_record(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
+                       struct mvm_error *err)
 {
-    if (t->complete)
+    if (t->failed || t->complete)
         return mvm_error_set(err, -EPROTO, "data behind the end of the tree");
     if (channel == CHAN_TREE)
         return on_chunk(t, p, n, err);
@@ -316,11 +368,20 @@ int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t
     return e;
 }
 
+int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
+                 struct mvm_error *err)
+{
+    int r = take_record(t, channel, p, n, err);
+    if (r < 0) {
+        t->failed = true;
+        discard_file(t);
+    }
+    return r;
+}
+
 void tree_receiver_done(struct tree_receiver *t)
 {
-    if (t->fd >= 0 && t->entry)
-        unlinkat(t->dirfd, t->entry->path, 0); /* half a file is no file */
-    fd_closep(&t->fd);
+    discard_file(t);
     free(t->entry);
     t->entry = NULL;
 }

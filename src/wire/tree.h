@@ -61,6 +61,7 @@ struct tree_receiver {
     void *data;
     bool complete; /* MSG_END has been seen */
     /* Private. */
+    bool failed; /* the tree is refused from here on */
     int fd;
     uint64_t bytes, entries, size, at;
     struct msg_entry *entry;
@@ -68,7 +69,9 @@ struct tree_receiver {
 
 void tree_receiver_init(struct tree_receiver *t, int dirfd, const struct tree_limits *limits);
 /* Takes one record (CHAN_TREE, or CHAN_MSG with MSG_ENTRY or MSG_END). -EPROTO with a message for what is out of order,
- * -EBADMSG for a wrong checksum, -EFBIG beyond the limits, other errors from the file system. */
+ * -EBADMSG for a wrong checksum, -EFBIG beyond the limits, other errors from the file system (-EEXIST: nothing is
+ * replaced; only a folder may be there already). After an error the file it hit is removed and every further record is
+ * -EPROTO. Files get their mode's permission bits (0777), folders too, with the owner's always set. */
 int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
     MVM_MUST_CHECK;
 void tree_receiver_done(struct tree_receiver *t);
