@@ -183,6 +183,8 @@ static int control(struct mux *m, uint8_t type, uint32_t stream, const void *p, 
 
 static void send_reset(struct mux *m, uint32_t stream, const char *reason)
 {
+    if (*m->problem) /* the BYE, said or about to be, covers every stream */
+        return;
     int r = control(m, FRAME_RESET, stream, reason, strnlen(reason, 1024));
     if (r < 0)
         broken(m, r == -EMSGSIZE ? "the peer does not read" : "out of memory");
@@ -286,7 +288,6 @@ static bool serve(struct mux *m, struct stream *s)
 {
     struct frame f;
     const char *why;
-    const uint8_t *front = s->records.buf.data + s->records.head;
     if (queue_len(&s->records) == 0) {
         if (!s->local_closed || s->close_sent ||
             frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
@@ -294,6 +295,7 @@ static bool serve(struct mux *m, struct stream *s)
         s->close_sent = true;
         return true;
     }
+    const uint8_t *front = s->records.buf.data + s->records.head;
     ssize_t n = frame_parse(front, queue_len(&s->records), &f, &why);
     if (n <= 0 || (int64_t)f.len > s->send_window || buf_append(&m->out, front, (size_t)n) < 0)
         return false;

@@ -307,8 +307,10 @@ static void mux_resets(void)
     ok(mux_send(p.a.m, four, 0, "x", 1) == -EPIPE && open_stream(&p.a) == 0 &&
            !mux_can_send(p.a.m, four),
        "nothing is sent after the end");
+    mux_reset(p.b.m, four, "late");
     const uint8_t *out;
-    ok(mux_output(p.a.m, &out) == 0 && mux_output(p.b.m, &out) == 0, "a bye is not answered");
+    ok(mux_output(p.a.m, &out) == 0 && mux_output(p.b.m, &out) == 0,
+       "a bye is not answered, and nothing follows it");
 }
 
 /* What a peer must not do: frames made by hand, and the words they are refused with. NULL: they are
@@ -392,8 +394,9 @@ static void mux_window_violation(void)
     const char *why = "";
     struct frame f = {0};
     size_t n = mux_output(p.b.m, &out);
-    ok(frame_parse(out, n, &f, &why) == (ssize_t)n && f.type == FRAME_BYE && f.len > 10,
-       "with a bye that says why: %.*s", (int)f.len, (const char *)f.payload);
+    ssize_t len = frame_parse(out, n, &f, &why);
+    ok(len == (ssize_t)n && f.type == FRAME_BYE && f.len > 10, "with a bye that says why: %.*s",
+       (int)f.len, (const char *)f.payload);
     mux_sent(p.b.m, n);
     ok(mux_output(p.b.m, &out) == 0 && mux_input(p.b.m, "x", 1) == -EPROTO,
        "once; then there is silence");
