@@ -210,18 +210,13 @@ int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t
         return -EINVAL;
     if (c->first)
         return 1;
-    for (;;) {
-        int r = step(c, extra, n_extra, deadline);
-        if (c->first)
-            return 1;
-        if (r == -EPIPE)
-            return mvm_error_set(err, -EPIPE, "the vm's supervisor closed the connection%s%s",
-                                 *mux_problem(c->mux) ? ": " : "", mux_problem(c->mux));
-        if (r < 0)
-            return mvm_error_errno(err, r, "waiting for the vm");
-        if (r == 0)
-            return 0;
-    }
+    int r = step(c, extra, n_extra, deadline);
+    if (c->first)
+        return 1;
+    if (r == -EPIPE)
+        return mvm_error_set(err, -EPIPE, "the vm's supervisor closed the connection%s%s",
+                             *mux_problem(c->mux) ? ": " : "", mux_problem(c->mux));
+    return r < 0 ? mvm_error_errno(err, r, "waiting for the vm") : 0;
 }
 
 bool client_next(struct client *c, struct client_event *ret)

@@ -41,8 +41,8 @@ bool client_can_send(struct client *c, uint32_t stream);
 void client_close(struct client *c, uint32_t stream);
 void client_reset(struct client *c, uint32_t stream, const char *reason);
 
-/* Moves bytes until an event is there (1), one of the caller's descriptors is ready (0; revents filled), the deadline (clock.h) has
- * passed (-ETIMEDOUT), a signal came (-EINTR), or the connection ended (-EPIPE). extra may be NULL. */
+/* Waits for bytes to move: an event is there (1); a stream may take records again, or one of the caller's descriptors is ready (0; revents
+ * filled: look again); the deadline (clock.h) has passed (-ETIMEDOUT), a signal came (-EINTR), or the connection ended (-EPIPE). extra may be NULL. */
 int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t deadline, struct mvm_error *err)
     MVM_MUST_CHECK;
 /* The next event: true. Call client_event_done when finished with it (this lets the peer send more). */
