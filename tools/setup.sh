@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034 # the names are for those who source this
 # Sourced by tools/demo and tools/check: phases with their seconds, and the Debian packages both need.
 
 packages_build="gcc libc6-dev meson ninja-build pkg-config libjson-c-dev libssl-dev libuv1-dev libext2fs-dev comerr-dev

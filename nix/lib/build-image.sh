@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154 # Nix sets tools, out, specPath, metadataPath
 # Runs in Nix's sandbox under the builder's busybox: the description becomes an image folder.
 set -eu
 bb=$tools/bin/busybox

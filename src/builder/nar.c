@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -99,7 +100,7 @@ int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct m
         return mvm_error_errno(err, r, "cannot hash %s", root->name);
     uint8_t digest[SHA256_SIZE];
     sha256_final(&s, digest);
-    memcpy(out, "sha256-", 7);
+    snprintf(out, NAR_HASH_SIZE, "sha256-");
     EVP_EncodeBlock((unsigned char *)out + 7, digest, SHA256_SIZE);
     return 0;
 }

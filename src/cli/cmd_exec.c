@@ -68,8 +68,8 @@ static int run_transient(struct home *h, const struct args *a, struct mvm_error 
     interrupt_install();
     if (build_find_last(&o, h, &img, err) < 0 || boot_image(a, h, &img, true, &p, &info, err) < 0)
         return fail_exec(err);
-    CLEAN_FD int tether = info.tether;
     int code = run_in(h, a, info.name, err);
+    fd_closep(&info.tether); /* had we died before, this would have ended the VM */
     struct mvm_error ignored = MVM_ERROR_INIT;
     (void)!machine_stop(h, info.name, 0, &ignored);
     return code;

@@ -442,17 +442,19 @@ static void set_clock(uint64_t wall_ns)
 /* Bytes that the kernel may count on, and a generator that uses them at once. */
 static void feed_random(const uint8_t *seed, size_t len)
 {
-    struct {
-        struct rand_pool_info info;
-        uint8_t bytes[64];
-    } pool = {.info = {.entropy_count = (int)(8 * len), .buf_size = (int)len}};
+    /* struct rand_pool_info ends in an array without a size. */
+    uint32_t room[(sizeof(struct rand_pool_info) + 64) / sizeof(uint32_t)] = {0};
+    struct rand_pool_info *pool = (struct rand_pool_info *)(void *)room;
+    len = MIN_OF(len, (size_t)64);
+    pool->entropy_count = (int)(8 * len);
+    pool->buf_size = (int)len;
     CLEAN_FD int fd = len ? open("/dev/urandom", O_WRONLY | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
-    memcpy(pool.bytes, seed, MIN_OF(len, sizeof(pool.bytes)));
-    ioctl(fd, RNDADDENTROPY, &pool);
+    memcpy(pool->buf, seed, len);
+    ioctl(fd, RNDADDENTROPY, pool);
     ioctl(fd, RNDRESEEDCRNG);
-    explicit_bzero(&pool, sizeof(pool));
+    explicit_bzero(room, sizeof(room));
 }
 
 static void send_log(void *data, const char *line)

@@ -58,9 +58,9 @@ is 'an unknown user is refused' "$status" 126
 has 'words stay words' "$(mvm exec web -- echo 'a  b' '*' "c'd")" "^a  b \* c'd$"
 size=$(mvm exec web -- sh -c 'head -c 20000000 /dev/zero' | wc -c)
 is 'much output comes whole' "$size" 20000000
-sum=$(head -c 3000000 /dev/urandom | tee "$tmp/random" | mvm exec web -- md5sum | cut -c1-32)
+sum=$(head -c 3000000 /dev/urandom | tee "$tmp/random" | timeout 60 "$MVMCTL" exec web -- md5sum | cut -c1-32)
 is 'much input goes whole' "$sum" "$(md5sum <"$tmp/random" | cut -c1-32)"
-mvm exec web -- sh -c 'trap "echo caught; exit 5" TERM; echo ready; while :; do sleep 0.1; done' >"$tmp/sig.out" &
+"$MVMCTL" exec web -- sh -c 'trap "echo caught; exit 5" TERM; echo ready; while :; do sleep 0.1; done' >"$tmp/sig.out" &
 pid=$!
 eventually 10 grep -q ready "$tmp/sig.out"
 kill -TERM "$pid"

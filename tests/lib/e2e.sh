@@ -1,5 +1,5 @@
 # Sourced by end-to-end tests behind tap.sh: one MVM_HOME for all of them, so that the builder is assembled once.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
 MVM_HOME=$MVM_TEST_TMP/e2e/home
 MVM_CACHE_DIR=$MVM_TEST_TMP/e2e/cache
 export MVM_HOME MVM_CACHE_DIR

@@ -1,5 +1,5 @@
 # Sourced by shell tests: TAP, a folder of its own for each test file, and nothing left behind.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
 set -u
 count=0
 bad=0

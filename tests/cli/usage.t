@@ -1,0 +1,86 @@
+#!/bin/sh
+# The command line without any VM: help, usage errors, exit statuses, JSON, man page, completion.
+. "$(dirname "$0")/../lib/tap.sh"
+
+run "$MVMCTL" version
+has 'version' "$out" '^mvmctl [0-9]+\.[0-9]+'
+run "$MVMCTL" version --json
+is 'version as JSON' "$(printf '%s' "$out" | jq -r .protocol)" 1
+for c in build up run exec ls logs down doctor version completion help; do
+    run "$MVMCTL" "$c" --help
+    is "$c --help" "$status" 0
+    has "$c --help says its usage" "$out" "^Usage: mvmctl $c"
+done
+
+run "$MVMCTL" biuld
+is 'an unknown command is a usage error' "$status" 2
+has 'with a guess' "$err" 'did you mean mvmctl build'
+run "$MVMCTL" build --falke .
+has 'an unknown option with a guess' "$err" 'did you mean --flake'
+run "$MVMCTL" build --flake
+has 'an option without its argument' "$err" 'needs an argument'
+run "$MVMCTL" up --flake . extra
+is 'too many words' "$status" 2
+
+for m in 0 abc 1T -1 12Q 32M; do
+    run "$MVMCTL" up --memory "$m"
+    is "memory $m is refused" "$status" 2
+done
+for c in 0 abc 65 -2; do
+    run "$MVMCTL" up --cpus "$c"
+    is "cpus $c is refused" "$status" 2
+done
+for t in 0 abc -1; do
+    run "$MVMCTL" up --timeout "$t"
+    is "timeout $t is refused" "$status" 2
+done
+long=$(printf '%0300d' 0)
+for n in '' a/b ../x .hidden "$long" 'a b'; do
+    run "$MVMCTL" up --name "$n"
+    is "the name '$(printf %.20s "$n")' is refused" "$status" 2
+done
+run "$MVMCTL" up --hypervisor firecracker
+is 'a backend that is not there is refused' "$status" 14
+has 'with the reason' "$err" "hypervisor 'firecracker': "
+run "$MVMCTL" exec nosuch -- true
+is 'exec in a VM that is not there' "$status" 125
+run "$MVMCTL" exec nosuch
+is 'exec without a program' "$status" 2
+run "$MVMCTL" logs nosuch
+has 'logs of a VM that is not there' "$err" "there is no vm 'nosuch'"
+run "$MVMCTL" down
+is 'down without a name' "$status" 2
+run "$MVMCTL" ls --json
+is 'ls of nothing' "$out" '{"vms":[]}'
+
+mkdir "$tmp/empty"
+run "$MVMCTL" build --flake "$tmp/empty" --json
+is 'no flake.nix: phase nix-eval' "$status" 11
+is 'in JSON too' "$(printf '%s' "$out" | jq -r '.phase + " " + (.exit_status|tostring)')" 'nix-eval 11'
+has 'with a way out' "$err" '^mvmctl: hint: '
+run "$MVMCTL" build --flake "$tmp/nowhere"
+is 'no such folder' "$status" 11
+mkdir "$tmp/socket" && touch "$tmp/socket/flake.nix" && mkfifo "$tmp/socket/pipe"
+run "$MVMCTL" build --flake "$tmp/socket"
+has 'a fifo in the tree is named' "$err" 'pipe in the flake.s tree is a fifo'
+git -C "$tmp/empty" init -q && touch "$tmp/empty/flake.nix"
+run "$MVMCTL" build --flake "$tmp/empty"
+has 'a flake that git does not track' "$err" 'not tracked by git'
+
+run env HOME="$tmp" MVM_HOME=/proc/nope "$MVMCTL" ls
+is 'a home that cannot be made' "$status" 3
+run env PATH=/nowhere "$MVMCTL" doctor --json
+is 'doctor misses what is missing' "$status" 1
+has 'and names it' "$out" '"name":"qemu","state":"fail"'
+
+"$MVMCTL" --man >"$tmp/mvmctl.1"
+is 'the man page is clean' "$(mandoc -Tlint "$tmp/mvmctl.1" 2>&1)" ''
+"$MVMCTL" completion bash >"$tmp/c.bash"
+check 'the bash completion parses' bash -n "$tmp/c.bash"
+run "$MVMCTL" completion zsh
+has 'zsh completion' "$out" '^#compdef mvmctl'
+run "$MVMCTL" completion fish
+has 'fish completion' "$out" '^complete -c mvmctl'
+run "$MVMCTL" completion tcsh
+is 'an unknown shell' "$status" 2
+finish
