@@ -45,6 +45,7 @@ int machine_open_dir(struct home *h, const char *name, struct mvm_error *err)
     r = -errno;
     if (r == -ENOENT) {
         mvm_error_set(err, r, "there is no vm '%s'", name);
+        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
         mvm_error_hint(err, "mvmctl ls shows the ones there are");
         return r;
     }
