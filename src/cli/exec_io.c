@@ -85,9 +85,11 @@ static void forward_input(struct io *io)
         (void)!client_send(io->c, io->stream, CHAN_OUT, chunk, (size_t)n);
         return;
     }
-    /* The end of input is the stream's half close; signals cannot follow it, and need not: nobody types them. */
+    /* A message, not the stream's half close: signals may still follow. */
+    CLEAN_BUF struct buf b = BUF_INIT(16);
     io->input_open = false;
-    client_close(io->c, io->stream);
+    if (msg_begin(&b, MSG_EOF) == 0)
+        (void)!send_message(io, &b);
 }
 
 static int on_exit_message(struct io *io, const struct client_event *e)

@@ -35,6 +35,7 @@ struct session {
     bool terminal;
     struct buf input;     /* what the program has not taken yet */
     bool input_ended;
+    bool host_closed;     /* the stream's half close: nothing more comes */
     uint8_t output[1 + FRAME_MAX_PAYLOAD / 2];
     size_t output_len;    /* a packet that the socket did not take; 0 for none */
     bool ended;
@@ -88,6 +89,8 @@ static void on_message(struct session *s, const uint8_t *p, size_t n)
     struct msg_winsize w = {0};
     if (msg_open(&r, p, n) < 0)
         return;
+    if (r.type == MSG_EOF)
+        s->input_ended = true;
     if (r.type == MSG_SIGNAL && msg_signal_decode(&sig, p, n) == 0 && sig.number > 0 && sig.number < NSIG)
         kill(-s->pid, (int)sig.number);
     if (r.type == MSG_WINSIZE && s->terminal && msg_winsize_decode(&w, p, n) == 0) {
@@ -103,7 +106,7 @@ static void on_packet(struct session *s)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        s->input_ended = true;
+        s->input_ended = s->host_closed = true;
     } else if (packet[0] == CHAN_OUT && s->in >= 0) {
         if (buf_append(&s->input, packet + 1, (size_t)n - 1) < 0)
             fd_closep(&s->in);
@@ -151,7 +154,7 @@ static void loop(struct session *s)
     for (;;) {
         bool sending = s->output_len > 0;
         struct pollfd p[5] = {
-            {.fd = s->sock, .events = (short)((s->input.len || s->input_ended ? 0 : POLLIN) | (sending ? POLLOUT : 0))},
+            {.fd = s->sock, .events = (short)((s->input.len || s->host_closed ? 0 : POLLIN) | (sending ? POLLOUT : 0))},
             {.fd = s->ended ? -1 : s->pidfd, .events = POLLIN},
             {.fd = sending ? -1 : s->out, .events = POLLIN},
             {.fd = sending ? -1 : s->err, .events = POLLIN},
@@ -172,7 +175,7 @@ static void loop(struct session *s)
         }
         if (sending && p[0].revents & (POLLOUT | POLLHUP | POLLERR))
             flush(s);
-        if (p[0].revents & (POLLIN | POLLHUP) && !s->input_ended && !s->input.len)
+        if (p[0].revents & (POLLIN | POLLHUP) && !s->host_closed && !s->input.len)
             on_packet(s);
         if (p[4].revents)
             feed(s);

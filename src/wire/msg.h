@@ -45,6 +45,7 @@ enum msg_type {
     MSG_PHASE = 53,   /* a build job entered a phase */
     MSG_RESULT = 54,  /* a build job's outcome */
     MSG_STATUS_REPLY = 55,
+    MSG_EOF = 56, /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
 };
 
 /* ---- Reading and writing fields ---- */
