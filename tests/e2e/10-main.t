@@ -93,7 +93,7 @@ check 'two VMs have other random numbers' test "$(mvm exec web -- sh -c 'head -c
 is 'what a guest writes stays in its memory' "$(mvm exec web -- sh -c 'echo x > /etc/x && cat /etc/x')/$(mvm exec "$second" -- sh -c 'ls /etc/x 2>/dev/null')" x/
 sockets=$(find "$MVM_HOME/vms" -name control.sock -exec stat -c %a {} +)
 is 'control sockets are private' "$(printf '%s\n' "$sockets" | sort -u)" 600
-rss=$(ps -o rss= -p "$(pgrep -x mvm-supervisor | head -1)")
+rss=$(ps -o rss= -p "$(supervisors | head -n 1)")
 echo "# resident memory of a supervisor with sanitizers: $rss KiB"
 
 start=$(date +%s)

@@ -25,4 +25,10 @@ eventually() {
 }
 # Processes of VMs below this MVM_HOME: QEMU has the VM's folder nowhere in its arguments, but its image or store is below the cache.
 vm_processes() { pgrep -f "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" || :; }
-supervisors() { pgrep -x mvm-supervisor || :; }
+# Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed.
+supervisors() {
+    for pid in $(pgrep -x mvm-supervisor); do
+        tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
+    done
+    :
+}
