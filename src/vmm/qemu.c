@@ -94,8 +94,9 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add(a, "-accel");
     add(a, "%s", kvm ? "kvm" : c->vcpus > 1 ? "tcg,thread=multi" : "tcg");
+    /* TCG runs `rep movsb` byte by byte; without these flags kernel and C library copy by words, three times as fast. */
     add(a, "-cpu");
-    add(a, "%s", kvm ? "host" : "max");
+    add(a, "%s", kvm ? "host" : "max,erms=off,fsrm=off");
     add(a, "-smp");
     add(a, "%u", c->vcpus);
     add(a, "-m");
