@@ -164,7 +164,10 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     if (!o->force && is_pinned(&plan->ref) && find_cached(plan, h, NULL, ret, err) == 0)
         return 0;
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
-    r = artifact_stage_open(&stage, h, err);
+    CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
+    r = buildlog_open(&log, h, plan->fingerprint, p, err);
+    if (r == 0)
+        r = artifact_stage_open(&stage, h, err);
     if (r < 0)
         return r;
     const struct job_opts jo = {
@@ -175,8 +178,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .write_lock = o->write_lock,
         .offline = o->offline,
         .stage_fd = stage.fd,
-        .log = o->log,
-        .data = o->data,
+        .log = &log,
     };
     CLEANUP(job_result_done) struct job_result job = {0};
     r = job_run(&s, &jo, p, &job, err);

@@ -21,9 +21,6 @@ struct build_opts {
     bool offline;
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */
-    /* Called with the builder's log lines (Nix internal-json); NULL: not wanted. */
-    void (*log)(void *data, const char *line, size_t len);
-    void *data;
 };
 
 struct build_result {

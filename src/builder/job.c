@@ -141,12 +141,12 @@ static int job_failed(struct job *j, struct mvm_error *err)
     err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
     if (m->available)
         name_available(m, j->o->system, err);
-    if (m->log_tail)
-        mvm_error_detail(err, m->log_tail, strlen(m->log_tail));
+    if (phase == MVM_PHASE_NIX_EVAL || phase == MVM_PHASE_NIX_BUILD)
+        mvm_error_detail(err, buf_cstr(&j->o->log->tail), j->o->log->tail.len);
     if (phase == MVM_PHASE_NIX_EVAL)
         mvm_error_hint(err, "check flake.nix, and --profile or --attr");
     else if (phase == MVM_PHASE_NIX_BUILD)
-        mvm_error_hint(err, "mvmctl build --verbose shows the whole build log");
+        mvm_error_hint(err, "the whole log: %s", j->o->log->path);
     else
         mvm_error_hint(err, "an image's output has vmlinux and rootfs.ext4: mvm.lib.<system>.mkGuest makes one");
     return -ECHILD;
@@ -161,8 +161,10 @@ static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *
     if (r.type == MSG_PHASE) {
         struct msg_phase m = {0};
         e = msg_phase_decode(&m, p, n);
-        if (e == 0)
+        if (e == 0) {
             progress_phase(j->p, m.name);
+            buildlog_step(j->o->log);
+        }
         return e;
     }
     if (r.type == MSG_RESULT) {
@@ -190,8 +192,7 @@ static int on_event(struct job *j, const struct client_event *e, struct mvm_erro
     if (e->kind == CLIENT_CLOSED)
         return j->done ? 0 : mvm_error_set(err, -EPIPE, "the builder ended the job without a result");
     if (e->channel == CHAN_LOG) {
-        if (j->o->log)
-            j->o->log(j->o->data, (const char *)e->data, e->len);
+        buildlog_lines(j->o->log, (const char *)e->data, e->len);
         return 0;
     }
     if (e->channel == CHAN_TREE)

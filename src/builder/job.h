@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "builder/buildlog.h"
 #include "builder/flake.h"
 #include "builder/session.h"
 #include "image/manifest.h"
@@ -13,8 +14,7 @@ struct job_opts {
     const char *attr, *system;
     bool write_lock, offline;
     int stage_fd; /* artifacts are written here */
-    void (*log)(void *data, const char *line, size_t len);
-    void *data;
+    struct buildlog *log;
 };
 
 struct job_result {

@@ -100,15 +100,6 @@ void ui_print_json(json_object *o);
 /* Phases of a progress as {"name": ms, ..., "total": ms}. */
 json_object *ui_timings(const struct progress *p);
 int exit_status_of(const struct mvm_error *err);
-/* Nix's log lines (internal-json) become progress and, with --verbose, lines. data: struct nixlog. */
-struct nixlog {
-    struct progress *progress;
-    unsigned expected, done;
-    int64_t building[64]; /* activity ids of running builds */
-    char names[64][96];
-    unsigned n_building;
-};
-void nixlog_lines(void *data, const char *lines, size_t len);
 
 /* ---- Commands ---- */
 

@@ -30,9 +30,6 @@ struct build_opts build_opts_from(const struct args *a)
 int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
 {
     struct build_opts o = build_opts_from(a);
-    struct nixlog log = {.progress = p};
-    o.log = nixlog_lines;
-    o.data = &log;
     return build_run(&o, h, p, ret, err);
 }
 

@@ -2,7 +2,7 @@
  * Serving MSG_BUILD: evaluation, build and extraction as separate steps, so that the step that fails names the failure's phase.
  *
  * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and writes the derivation,
- * `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as they are (this side knows no JSON). The output's
+ * `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as they are, like evaluation's (this side knows no JSON). The output's
  * artifacts, and a flake.lock that Nix changed, go back as a tree. The whole job runs in a cgroup; the agent kills that when the
  * stream is reset, so nothing here watches for cancellation.
  */
@@ -73,8 +73,6 @@ static void fail(struct job *j, enum mvm_phase phase, uint64_t code, const char 
     va_end(ap);
     snprintf(j->result.phase, sizeof(j->result.phase), "%s", mvm_phase_name(phase));
     j->result.exit_code = code;
-    if (j->tail.len)
-        j->result.log_tail = (char *)j->tail.data;
     finish(j);
 }
 
@@ -283,7 +281,7 @@ static void eval(struct job *j)
     if (!j->m->write_lock)
         add(&a, "--no-write-lock-file");
     add(&a, what);
-    int code = run(j, &a, &out, false);
+    int code = run(j, &a, &out, true);
     j->result.eval_ns = clock_now() - start;
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));

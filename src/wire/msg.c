@@ -361,9 +361,9 @@ MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem),
                F_TEXT(5, msg_result, drv_path), F_TEXT(6, msg_result, store_path),
-               F_ALLOC(7, msg_result, available), F_ALLOC(8, msg_result, log_tail),
-               F_U64(9, msg_result, eval_ns), F_U64(10, msg_result, build_ns),
-               F_U64(11, msg_result, stage_ns), F_U64(12, msg_result, extract_ns))
+               F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
+               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns),
+               F_U64(11, msg_result, extract_ns))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
         F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns),

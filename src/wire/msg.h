@@ -249,7 +249,6 @@ struct msg_result {
     char drv_path[512];
     char store_path[512];
     char *available;         /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
-    char *log_tail;          /* last lines of the failing step, at most 16 KiB; NULL on success */
     uint64_t eval_ns, build_ns, stage_ns, extract_ns;
 };
 int msg_result_encode(struct buf *b, const struct msg_result *m) MVM_MUST_CHECK;

@@ -155,7 +155,6 @@ static const struct msg_result result_sample = {
     .drv_path = "/nix/store/x.drv",
     .store_path = "/nix/store/x",
     .available = word_a,
-    .log_tail = word_c,
     .eval_ns = 1,
     .build_ns = 2,
     .stage_ns = 3,
@@ -210,7 +209,7 @@ static int result_decode(const void *p, size_t n, bool *ret_same)
     *ret_same = r == 0 && !m.ok && m.exit_code == 1 && same_text(m.phase, s->phase) &&
                 same_text(m.problem, s->problem) && same_text(m.drv_path, s->drv_path) &&
                 same_text(m.store_path, s->store_path) && same_text(m.available, s->available) &&
-                same_text(m.log_tail, s->log_tail) && m.eval_ns == 1 && m.build_ns == 2 &&
+                m.eval_ns == 1 && m.build_ns == 2 &&
                 m.stage_ns == 3 && m.extract_ns == 4;
     msg_result_done(&m);
     return r;
