@@ -24,6 +24,10 @@ rec {
 
   positive = where: v: if builtins.isInt v && v > 0 then v else fail where "expected a positive number";
 
+  oneOf =
+    where: words: v:
+    if builtins.elem v words then v else fail where "expected ${builtins.concatStringsSep " or " words}";
+
   # A program to run: a list of words, or a line for the shell.
   command =
     where: v:

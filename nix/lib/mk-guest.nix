@@ -7,6 +7,7 @@
 #   files      { "/path" = "text"; "/path" = { text | source; mode ? "0644"; }; }
 #   env        environment of services and of `mvmctl exec`
 #   hostname   default: name;  ports: for the reader of image.json
+#   network    "static" (the address that mvmctl gives; the default) or "dhcp"
 #   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
 #
 # Everything here is evaluated without a network and without nixpkgs: the builder's tools do the work.
@@ -14,7 +15,7 @@
 let
   check = import ./check.nix;
   arguments = [
-    "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare"
+    "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare" "network"
   ];
   serviceArguments = [ "command" "user" "cwd" "env" "restart" ];
 
@@ -44,25 +45,22 @@ let
     let
       where = "services.${n}";
       s = check.known where serviceArguments s_;
-      restart = s.restart or "on-failure";
     in
     [ "service ${check.name where n}" ]
     ++ map (word: "arg ${escapeLine word}") (check.command "${where}.command" (s.command or null))
     ++ (if s ? user then [ "user ${escapeLine s.user}" ] else [ ])
     ++ (if s ? cwd then [ "cwd ${escapeLine s.cwd}" ] else [ ])
     ++ [
-      (
-        if builtins.elem restart [ "no" "on-failure" "always" ] then
-          "restart ${restart}"
-        else
-          check.fail "${where}.restart" "expected no, on-failure or always"
-      )
+      "restart ${check.oneOf "${where}.restart" [ "no" "on-failure" "always" ] (s.restart or "on-failure")}"
     ]
     ++ envLines (s.env or { });
 
   guestConf =
     lines (
-      [ "hostname ${hostname}" ]
+      [
+        "hostname ${hostname}"
+        "network ${check.oneOf "network" [ "static" "dhcp" ] (args.network or "static")}"
+      ]
       ++ envLines env
       ++ builtins.concatLists (attrsToList serviceLines services)
     )
@@ -129,6 +127,7 @@ let
     args = [ "sh" "-c" "${tools}/bin/busybox cp \"$textPath\" \"$out\"" ];
     text = mentions;
     passAsFile = [ "text" ];
+    allowSubstitutes = false;
   };
 
   metadata = builtins.toJSON (
@@ -157,6 +156,7 @@ else
       tools = "${tools}";
       passAsFile = [ "spec" "metadata" ];
       preferLocalBuild = true;
+      allowSubstitutes = false; # no cache has it: asking costs a round trip, or without a network its retries
     }
     // (if needsClosure then { exportReferencesGraph = [ "graph" roots ]; } else { })
   )

@@ -131,8 +131,12 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
             return ui_usage(hint, "%s: option '%s' needs an argument", c->name, argv[optind - 1]);
         }
         int i = option_index(c, v);
-        if (i >= 0)
-            a->values[i] = optarg ? optarg : "";
+        if (i < 0)
+            continue;
+        if (a->n_given == MAX_GIVEN)
+            return ui_usage("", "%s: too many options", c->name);
+        a->given[a->n_given].option = i;
+        a->given[a->n_given++].value = optarg ? optarg : "";
     }
     a->words = argv + optind;
     a->n_words = argc - optind;
@@ -141,10 +145,19 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
 
 const char *arg_value(const struct args *a, const char *option)
 {
-    for (unsigned i = 0; a->command->options[i]; i++)
-        if (strcmp(a->command->options[i]->name, option) == 0)
-            return a->values[i];
+    for (unsigned i = a->n_given; i-- > 0;)
+        if (strcmp(a->command->options[a->given[i].option]->name, option) == 0)
+            return a->given[i].value;
     return NULL;
+}
+
+size_t arg_list(const struct args *a, const char *option, char **out, size_t max)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < a->n_given && n < max; i++)
+        if (strcmp(a->command->options[a->given[i].option]->name, option) == 0)
+            out[n++] = (char *)(uintptr_t)a->given[i].value;
+    return n;
 }
 
 bool arg_flag(const struct args *a, const char *option)

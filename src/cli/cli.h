@@ -51,11 +51,16 @@ enum {
 
 /* ---- Arguments (args.c) ---- */
 
-#define MAX_OPTIONS 32
+#define MAX_OPTIONS 32 /* that a command has */
+#define MAX_GIVEN   256 /* that somebody gives */
 
 struct args {
     const struct command *command;
-    const char *values[MAX_OPTIONS]; /* by position in command->options: the argument, "" for a flag that is set, NULL */
+    struct {
+        int option;        /* position in command->options */
+        const char *value; /* "" for a flag */
+    } given[MAX_GIVEN];    /* in the order they came */
+    unsigned n_given;
     char **words;                    /* positional, up to "--" */
     int n_words;
     char **rest;                     /* behind "--", NULL where there was none */
@@ -64,8 +69,10 @@ struct args {
 
 /* Parses what follows the command's name. On a usage error prints it and returns EXIT_USAGE; 0 otherwise. -1: help was shown. */
 int args_parse(struct args *a, const struct command *c, int argc, char **argv);
-/* The argument of an option, NULL where it was not given. The option must be in the command's table. */
+/* The argument of an option (the last one given), NULL where it was not given. The option must be in the command's table. */
 const char *arg_value(const struct args *a, const char *option);
+/* All arguments of an option that may be given several times, at most max of them: how many. */
+size_t arg_list(const struct args *a, const char *option, char **out, size_t max);
 bool arg_flag(const struct args *a, const char *option);
 /* The known word nearest to what was typed, NULL where none is near. */
 const char *nearest_word(const char *typed, const char *const *words, size_t n);

@@ -48,7 +48,7 @@ int cmd_build(struct args *a)
     if (!ui.json) {
         printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image", b.image.path);
         if (b.cached)
-            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", a->values[0] ? a->values[0] : ".");
+            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", arg_value(a, "flake") ? arg_value(a, "flake") : ".");
         return 0;
     }
     json_object *o = json_object_new_object();

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define MAX_ENV (MAX_GIVEN + 1) /* TERM, and what is asked for */
+
 static int fail_exec(const struct mvm_error *err)
 {
     int status = ui_fail(err);
@@ -32,8 +34,7 @@ static void fill_request(const struct args *a, struct msg_exec *m, char **env)
         snprintf(term_entry, sizeof(term_entry), "TERM=%s", term);
         env[n++] = term_entry;
     }
-    if (arg_value(a, "env"))
-        env[n++] = (char *)(uintptr_t)arg_value(a, "env");
+    n += arg_list(a, "env", env + n, MAX_ENV - n);
     m->env = (struct msg_strings){.v = env, .n = n};
     struct winsize ws;
     if (m->terminal && ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) == 0) {
@@ -46,7 +47,7 @@ static int run_in(struct home *h, const struct args *a, const char *name, struct
 {
     CLEAN_CLIENT struct client *c = NULL;
     struct msg_exec m;
-    char *env[3];
+    char *env[MAX_ENV];
     int code = 0;
     fill_request(a, &m, env);
     int r = client_connect(h, name, &c, err);

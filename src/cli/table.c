@@ -22,7 +22,7 @@ OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NUL
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
-OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment", NULL);
+OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment (may be given several times)", NULL);
 OPTION(o_cwd, "cwd", 0, "FOLDER", "the folder it starts in (default: the user's home)", NULL);
 OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (default: root)", NULL);
 OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the VM ends", NULL);

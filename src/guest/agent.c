@@ -496,7 +496,7 @@ static int on_configure(const void *p, size_t n)
     if (hostname && sethostname(hostname, strlen(hostname)) < 0)
         send_log(NULL, "mvm-init: the host name cannot be set");
     if (!agent.configured) {
-        net_configure(&m, done.problem, sizeof(done.problem));
+        net_configure(&m, agent.conf.dhcp, done.problem, sizeof(done.problem));
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
         if (agent.builder)

@@ -93,12 +93,22 @@ static int set_restart(struct service_conf *s, char *value)
     return r;
 }
 
+static int set_network(struct guest_conf *c, char *value)
+{
+    c->dhcp = strcmp(value, "dhcp") == 0;
+    int r = c->dhcp || strcmp(value, "static") == 0 ? 0 : -EINVAL;
+    free(value);
+    return r;
+}
+
 /* Takes ownership of value. */
 static int directive(struct guest_conf *c, const char *key, char *value)
 {
     struct service_conf *s = c->n_services ? &c->services[c->n_services - 1] : NULL;
     if (strcmp(key, "hostname") == 0)
         return set_string(&c->hostname, value);
+    if (strcmp(key, "network") == 0)
+        return set_network(c, value);
     if (strcmp(key, "service") == 0)
         return begin_service(c, value);
     if (strcmp(key, "env") == 0 && strchr(value, '='))

@@ -30,8 +30,9 @@ void boot_log(const char *fmt, ...) MVM_PRINTF(1, 2);
 
 /* ---- net.c ---- */
 
-/* Loopback up; the first other network card gets the address. A problem in words, "" for none. */
-void net_configure(const struct msg_configure *m, char *problem, size_t size);
+/* Loopback up; the first other network card gets the host's address, or with `dhcp` one from a DHCP server (which a child of this process
+ * then renews). Afterwards m says what is in use. A problem in words, "" for none. */
+void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size);
 
 /* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */
 
@@ -44,6 +45,7 @@ struct service_conf {
 
 struct guest_conf {
     char *hostname;
+    bool dhcp; /* the address comes from the network, not from the host */
     struct msg_strings env;
     struct service_conf *services;
     size_t n_services;

@@ -1,6 +1,8 @@
-/* Network cards by rtnetlink(7): link up, address, default route. */
+/* Network cards by rtnetlink(7): link up, address, default route; told by the host or by a DHCP server. */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "guest/dhcp.h"
 #include "guest/guest.h"
 
 #include <arpa/inet.h>
@@ -11,8 +13,12 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define DHCP_DEADLINE_MS 8000
 
 struct request {
     struct nlmsghdr h;
@@ -70,6 +76,16 @@ static int add_address(int fd, unsigned index, struct in_addr a, unsigned char p
     return talk(fd, &q);
 }
 
+static int del_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
+{
+    struct request q = {
+        .h = {.nlmsg_type = RTM_DELADDR, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg))},
+        .address = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = index},
+    };
+    put_attribute(&q, IFA_LOCAL, &a, sizeof(a));
+    return talk(fd, &q);
+}
+
 static int add_default_route(int fd, unsigned index, struct in_addr gateway)
 {
     struct request q = {
@@ -82,18 +98,29 @@ static int add_default_route(int fd, unsigned index, struct in_addr gateway)
     return talk(fd, &q);
 }
 
-/* The first card that is not the loopback; 0 for none. */
-static unsigned first_card(void)
+struct card {
+    unsigned index;
+    char name[IF_NAMESIZE];
+    uint8_t mac[6];
+};
+
+/* The first card that is not the loopback: index 0 for none. */
+static struct card first_card(void)
 {
+    struct card c = {0};
     DIR *d = opendir("/sys/class/net");
-    if (!d)
-        return 0;
-    char best[IF_NAMESIZE] = "";
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.' && strcmp(e->d_name, "lo") != 0 && (!best[0] || strcmp(e->d_name, best) < 0))
-            snprintf(best, sizeof(best), "%.15s", e->d_name);
-    closedir(d);
-    return best[0] ? if_nametoindex(best) : 0;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.' && strcmp(e->d_name, "lo") != 0 && (!c.name[0] || strcmp(e->d_name, c.name) < 0))
+            snprintf(c.name, sizeof(c.name), "%.15s", e->d_name);
+    if (d)
+        closedir(d);
+    c.index = c.name[0] ? if_nametoindex(c.name) : 0;
+    struct ifreq q = {0};
+    snprintf(q.ifr_name, sizeof(q.ifr_name), "%s", c.name);
+    CLEAN_FD int inet = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (c.index && inet >= 0 && ioctl(inet, SIOCGIFHWADDR, &q) == 0)
+        memcpy(c.mac, q.ifr_hwaddr.sa_data, sizeof(c.mac));
+    return c;
 }
 
 static int parse_cidr(const char *text, struct in_addr *ret, unsigned char *ret_prefix)
@@ -110,17 +137,16 @@ static int parse_cidr(const char *text, struct in_addr *ret, unsigned char *ret_
     return inet_pton(AF_INET, address, ret) == 1 ? 0 : -EINVAL;
 }
 
-static int configure_card(int fd, unsigned index, const struct msg_configure *m)
+/* Address and default route, by whatever way they became known. */
+static int apply(int fd, const struct card *c, const struct msg_configure *m)
 {
     struct in_addr address, gateway;
     unsigned char prefix;
     int r = parse_cidr(m->address, &address, &prefix);
     if (r == 0)
-        r = link_up(fd, index);
-    if (r == 0)
-        r = add_address(fd, index, address, prefix);
+        r = add_address(fd, c->index, address, prefix);
     if (r == 0 && m->gateway[0])
-        r = inet_pton(AF_INET, m->gateway, &gateway) == 1 ? add_default_route(fd, index, gateway) : -EINVAL;
+        r = inet_pton(AF_INET, m->gateway, &gateway) == 1 ? add_default_route(fd, c->index, gateway) : -EINVAL;
     return r;
 }
 
@@ -129,11 +155,63 @@ static void write_resolv_conf(const char *dns)
     char text[80];
     int n = snprintf(text, sizeof(text), "nameserver %s\n", dns);
     CLEAN_FD int etc = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (etc >= 0)
+    if (etc >= 0 && *dns)
         (void)!path_write_file(etc, "resolv.conf", text, (size_t)n, 0644, false, NULL);
 }
 
-void net_configure(const struct msg_configure *m, char *problem, size_t size)
+/* ---- A lease instead of what the host said ---- */
+
+static void lease_text(const struct dhcp_lease *l, struct msg_configure *m)
+{
+    char text[INET_ADDRSTRLEN] = "";
+    inet_ntop(AF_INET, &l->address, text, sizeof(text));
+    snprintf(m->address, sizeof(m->address), "%s/%u", text, l->prefix);
+    m->gateway[0] = m->dns[0] = '\0';
+    if (l->router.s_addr)
+        inet_ntop(AF_INET, &l->router, m->gateway, sizeof(m->gateway));
+    if (l->dns.s_addr)
+        inet_ntop(AF_INET, &l->dns, m->dns, sizeof(m->dns));
+}
+
+/* Keeps the lease, in a process of its own: asks again at half its time, and for any address once it is over. */
+static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease) __attribute__((noreturn));
+static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease)
+{
+    prctl(PR_SET_NAME, "mvm-dhcp");
+    for (;;) {
+        struct dhcp_lease next;
+        struct msg_configure m = {0};
+        sleep(MAX_OF(lease.seconds / 2, 30u));
+        int r = dhcp_request(c->name, c->mac, &lease, clock_deadline((int64_t)lease.seconds * 400), &next);
+        if (r < 0) {
+            del_address(fd, c->index, lease.address, lease.prefix);
+            while (dhcp_request(c->name, c->mac, NULL, clock_deadline(60000), &next) < 0)
+                sleep(60);
+        }
+        lease_text(&next, &m);
+        if (apply(fd, c, &m) < 0)
+            boot_log("the renewed address cannot be set");
+        write_resolv_conf(m.dns);
+        if (next.address.s_addr != lease.address.s_addr)
+            del_address(fd, c->index, lease.address, lease.prefix);
+        lease = next;
+    }
+}
+
+static int configure_by_dhcp(int fd, const struct card *c, struct msg_configure *m)
+{
+    struct dhcp_lease lease;
+    int r = dhcp_request(c->name, c->mac, NULL, clock_deadline(DHCP_DEADLINE_MS), &lease);
+    if (r < 0)
+        return r;
+    lease_text(&lease, m);
+    r = apply(fd, c, m);
+    if (r == 0 && lease.seconds != UINT32_MAX && fork() == 0)
+        keep_lease(fd, c, lease);
+    return r;
+}
+
+void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size)
 {
     problem[0] = '\0';
     CLEAN_FD int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -142,11 +220,19 @@ void net_configure(const struct msg_configure *m, char *problem, size_t size)
         return;
     }
     int r = link_up(fd, 1); /* the loopback is always the first link */
-    unsigned card = m->address[0] ? first_card() : 0;
-    if (r == 0 && card)
-        r = configure_card(fd, card, m);
-    if (r < 0)
+    struct card card = {0};
+    if (m->address[0] || dhcp)
+        card = first_card();
+    if (r == 0 && card.index)
+        r = link_up(fd, card.index);
+    if (r == 0 && card.index)
+        r = dhcp ? configure_by_dhcp(fd, &card, m) : apply(fd, &card, m);
+    if (r == -ETIMEDOUT)
+        snprintf(problem, size, "no DHCP server answered on %s", card.name);
+    else if (r < 0)
         snprintf(problem, size, "the network cannot be set up: %s", strerror(-r));
-    else if (card && m->dns[0])
+    else if (card.index)
         write_resolv_conf(m->dns);
+    if (r < 0 || !card.index)
+        m->address[0] = '\0';
 }

@@ -50,7 +50,7 @@ run mvm exec web -- no-such-program
 is 'a program that does not exist: 127' "$status" 127
 run mvm exec web -- sh -c 'kill -9 $$'
 is 'a program that is killed: 128 + 9' "$status" 137
-is 'environment' "$(mvm exec web -e COLOR=blue -- sh -c 'echo $COLOR')" blue
+is 'environment' "$(mvm exec web -e COLOR=blue -e SIZE=9 -- sh -c 'echo $COLOR $SIZE')" 'blue 9'
 is 'folder' "$(mvm exec web --cwd /usr/bin -- pwd)" /usr/bin
 is 'user' "$(mvm exec web -u nobody -- id -un)" nobody
 run mvm exec web -u nosuchuser -- id

@@ -1,12 +1,185 @@
 #include "tap.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "base/sha256.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int folder = -1; /* a temporary one */
+
+static void test_buf(void)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(8);
+    ok(buf_append(&b, "12345678", 8) == 0, "a buffer takes its maximum");
+    ok(buf_append(&b, "9", 1) == -EMSGSIZE && b.len == 8, "and no byte more");
+    ok(strcmp(buf_cstr(&b), "12345678") == 0, "there is a NUL behind");
+    buf_drop(&b, 6);
+    ok(buf_printf(&b, "%d", 123456) == 0 && strcmp(buf_cstr(&b), "78123456") == 0, "printing appends");
+    ok(buf_printf(&b, "x") == -EMSGSIZE && strcmp(buf_cstr(&b), "78123456") == 0, "printing too much changes nothing");
+}
+
+static void test_error(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(mvm_error_errno(&e, -ENOENT, "cannot open '%s'", "a\nb") == -ENOENT, "an error gives its code");
+    ok(strcmp(e.msg, "cannot open 'a b': No such file or directory") == 0 || !strchr(e.msg, '\n'), "a message is one line");
+    mvm_error_phase(&e, MVM_PHASE_NIX_EVAL);
+    mvm_error_phase(&e, MVM_PHASE_CONFIG);
+    ok(e.phase == MVM_PHASE_NIX_EVAL, "the deepest phase stays");
+    mvm_error_wrap(&e, "outside");
+    ok(strncmp(e.msg, "outside: cannot open", 20) == 0, "wrapping reads from the outside in");
+    bool all = true;
+    for (int p = 1; p < MVM_PHASE_COUNT; p++)
+        all &= mvm_phase_parse(mvm_phase_name((enum mvm_phase)p)) == (enum mvm_phase)p;
+    ok(all && mvm_phase_parse("nothing") == MVM_PHASE_NONE, "phases have names");
+    char lines[8192];
+    memset(lines, 'x', sizeof(lines));
+    memcpy(lines + sizeof(lines) - 10, "\nlast line", 10);
+    mvm_error_detail(&e, lines, sizeof(lines));
+    ok(strstr(e.detail, "last line") != NULL, "of long details the last lines are kept");
+}
+
+static void test_names(void)
+{
+    static const char *const good[] = {"a", "a/b", "a..b/c", ".a", "a/.b"};
+    static const char *const bad[] = {"", "/a", "a//b", "a/", ".", "..", "a/..", "../a", "a/./b"};
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        ok(path_is_safe_relative(good[i]), "'%s' stays inside", good[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        ok(!path_is_safe_relative(bad[i]), "'%s' is refused", bad[i]);
+    ok(path_is_plain_name("web-1.a_b", 9) && !path_is_plain_name("web-1.a_b", 8), "a name has a length");
+    ok(!path_is_plain_name("-a", 9) && !path_is_plain_name(".a", 9) && !path_is_plain_name("a/b", 9) &&
+           !path_is_plain_name("", 9) && !path_is_plain_name("a b", 9),
+       "a name is plain");
+}
+
+static void test_files(void)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(16);
+    CLEAN_FD int f = -1;
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct stat st;
+    ok(path_write_file(folder, "f", "hello", 5, 0640, true, &e) == 0, "a file is written");
+    ok(fstatat(folder, "f", &st, 0) == 0 && (st.st_mode & 0777) == 0640, "with its mode");
+    ok(path_read_file(folder, "f", &b, &e) == 0 && strcmp(buf_cstr(&b), "hello") == 0, "and read");
+    ok(path_write_file(folder, "f", "0123456789abcdef+", 17, 0640, false, &e) == 0 &&
+           path_read_file(folder, "f", &b, &e) == -EMSGSIZE,
+       "one that is too large is refused");
+    ok(symlinkat("/etc", folder, "out") == 0 && path_open_beneath(folder, "out/passwd", O_RDONLY, 0) < 0,
+       "a symlink out of the tree is not followed");
+    ok(path_make_parents(folder, "out/x/y", 0755) < 0, "nor are folders made behind it");
+    ok(symlinkat("f", folder, "in") == 0 && path_read_file(folder, "in", &b, &e) < 0, "nor one inside, where a file is meant");
+    ok(mkdirat(folder, "ro", 0700) == 0 && mkdirat(folder, "ro/sub", 0700) == 0 &&
+           (f = openat(folder, "ro/sub/f", O_CREAT | O_WRONLY | O_CLOEXEC, 0400)) >= 0 && fchmodat(folder, "ro/sub", 0500, 0) == 0 &&
+           symlinkat("/etc", folder, "ro/etc") == 0,
+       "(a read-only tree)");
+    ok(path_remove_tree(folder, "ro") == 0 && fstatat(folder, "ro", &st, 0) < 0, "a read-only tree is removed");
+    ok(access("/etc/passwd", F_OK) == 0 && path_remove_tree(folder, "ro") == 0, "but nothing behind its symlinks; absent is fine");
+    ok(path_replace_symlink(folder, "b", "link", &e) == 0 && path_replace_symlink(folder, "c", "link", &e) == 0, "a symlink is replaced");
+}
+
+static void test_copy(void)
+{
+    CLEAN_FD int from = openat(folder, "sparse", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CLEAN_FD int to = openat(folder, "copy", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    char b[4] = "";
+    struct stat st = {0};
+    ok(fd_pwrite_all(from, "head", 4, 0) == 0 && fd_pwrite_all(from, "tail", 4, 64 << 20) == 0 && fd_copy_file(from, to) == 0,
+       "a sparse file is copied");
+    ok(fstat(to, &st) == 0 && st.st_size == (64 << 20) + 4 && st.st_blocks < 8192, "and stays sparse");
+    ok(fd_pread_all(to, b, 4, 64 << 20) == 0 && memcmp(b, "tail", 4) == 0, "with its content");
+    ok(fd_pread_all(to, b, 4, (64 << 20) + 2) == -ENODATA, "reading beyond the end is noticed");
+}
+
+static void test_json(void)
+{
+    CLEAN_JSON json_object *o = NULL;
+    struct mvm_error e = MVM_ERROR_INIT;
+    const char *s;
+    int64_t i;
+    char deep[200];
+    ok(json_parse("{\"a\":\"x\",\"n\":5} ", 16, &o, &e) == 0, "JSON is parsed");
+    ok(json_get_string(o, "a", &s, &e) == 0 && strcmp(s, "x") == 0 && json_get_int(o, "n", &i, &e) == 0 && i == 5, "and read");
+    ok(json_get_string(o, "n", &s, &e) == -EINVAL && strstr(e.msg, "n"), "another type is told, with the field");
+    ok(json_get_string(o, "zz", &s, &e) == -ENOENT, "so is an absent field");
+    json_object *bad = NULL;
+    ok(json_parse("{\"a\":1} x", 9, &bad, &e) < 0 && json_parse("[1]", 3, &bad, &e) < 0 && json_parse("{", 1, &bad, &e) < 0,
+       "garbage behind it, no object, half an object: refused");
+    memset(deep, '[', sizeof(deep));
+    memcpy(deep, "{\"a\":", 5);
+    ok(json_parse(deep, sizeof(deep), &bad, &e) < 0, "depth is bounded");
+}
+
+static void test_sha256(void)
+{
+    struct sha256 s;
+    uint8_t d[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    ok(sha256_init(&s) == 0, "(a digest)");
+    for (int i = 0; i < 2; i++) { /* an object may be used again */
+        sha256_update(&s, "a", 1);
+        sha256_update(&s, "bc", 2);
+        sha256_final(&s, d);
+        sha256_hex(d, hex);
+        /* FIPS 180-4's example */
+        ok(strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0, "SHA-256 of abc");
+    }
+    sha256_done(&s);
+}
+
+static void test_process(void)
+{
+    CLEAN_BUF struct buf out = BUF_INIT(64);
+    CLEAN_BUF struct buf errors = BUF_INIT(64);
+    struct mvm_error e = MVM_ERROR_INIT;
+    const char *const script[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL};
+    struct process_opts o = {.argv = script, .stdin_fd = -1};
+    ok(process_capture(&o, &out, &errors, clock_deadline(10000), &e) == 7 && strcmp(buf_cstr(&out), "out\n") == 0 &&
+           strcmp(buf_cstr(&errors), "err\n") == 0,
+       "output, errors and exit status are captured");
+    const char *const missing[] = {"no-such-program-here", NULL};
+    o.argv = missing;
+    ok(process_capture(&o, &out, NULL, clock_deadline(10000), &e) == -ENOENT, "a program that is not there is -ENOENT");
+    const char *const flood[] = {"sh", "-c", "while :; do echo 0123456789; done", NULL};
+    o.argv = flood;
+    ok(process_capture(&o, &out, NULL, clock_deadline(20000), &e) == -EMSGSIZE, "too much output ends it");
+    const char *const slow[] = {"sleep", "100", NULL};
+    o.argv = slow;
+    ok(process_capture(&o, &out, NULL, clock_deadline(100), &e) == -ETIMEDOUT, "a deadline ends it");
+    struct process p = PROCESS_INIT;
+    o.stdout_fd = o.stderr_fd = -1;
+    ok(process_start(&o, &p, &e) == 0, "(a process)");
+    pid_t pid = p.pid;
+    process_done(&p);
+    ok(kill(pid, 0) < 0 && errno == ESRCH, "one that goes out of scope is killed and reaped");
+    CLEAN_FREE char *sh = process_find("sh");
+    CLEAN_FREE char *none = process_find("no-such-program-here");
+    ok(sh && sh[0] == '/' && !none, "programs are found in PATH");
+}
 
 int main(void)
 {
-    struct buf b = BUF_INIT(8);
-    ok(buf_append(&b, "12345678", 8) == 0, "a buffer takes its maximum");
-    ok(buf_append(&b, "9", 1) < 0 && b.len == 8, "and no byte more");
-    buf_done(&b);
+    char template[] = "/tmp/mvm-test-base.XXXXXX";
+    folder = mkdtemp(template) ? open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    test_buf();
+    test_error();
+    test_names();
+    test_files();
+    test_copy();
+    test_json();
+    test_sha256();
+    test_process();
+    close(folder);
+    (void)!path_remove_tree(AT_FDCWD, template);
     return tap_end();
 }

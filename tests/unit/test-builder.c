@@ -1,0 +1,261 @@
+#include "tap.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "builder/buildlog.h"
+#include "builder/flake.h"
+#include "builder/flake_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static struct home home = HOME_INIT;
+static int folder = -1;
+static char *folder_path;
+
+/* A file of the test tree, its folders made. */
+static void put(const char *name, const char *text, mode_t mode)
+{
+    CLEAN_FD int fd = path_make_parents(folder, name, 0755) < 0 ? -1 : openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 || fchmod(fd, mode) < 0)
+        abort();
+}
+
+static int git(const char *dir, const char *a, const char *b)
+{
+    const char *const argv[] = {"git", "-C", dir, a, b, NULL};
+    struct process_opts o = {.argv = argv, .stdin_fd = -1};
+    return process_capture(&o, NULL, NULL, 0, NULL);
+}
+
+/* ---- References ---- */
+
+static bool parses(const char *text, const char *remote, const char *attr)
+{
+    struct flake_ref f;
+    if (flake_ref_parse(&f, text, NULL) < 0)
+        return false;
+    bool same = (remote ? f.remote && strcmp(f.remote, remote) == 0 : !f.remote) &&
+                (attr ? f.attr && strcmp(f.attr, attr) == 0 : !f.attr);
+    flake_ref_done(&f);
+    return same;
+}
+
+static void test_refs(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct flake_ref f;
+    put("plain/flake.nix", "{ }", 0644);
+    if (chdir(folder_path) < 0)
+        abort();
+    ok(parses("plain", NULL, NULL) && parses("./plain#web", NULL, "web") && parses("path:plain", NULL, NULL), "folders");
+    ok(parses("github:a/b", "github:a/b", NULL) && parses("github:a/b?rev=1#x", "github:a/b?rev=1", "x") &&
+           parses("git+https://h/r", "git+https://h/r", NULL) && parses("nixpkgs/unstable#hello", "nixpkgs/unstable", "hello"),
+       "what Nix fetches");
+    ok(flake_ref_parse(&f, "-x", &e) == -EINVAL, "no option in disguise");
+    ok(flake_ref_parse(&f, "./nothing", &e) == -ENOENT && e.phase == MVM_PHASE_NIX_EVAL && e.hint[0], "a folder that is not there");
+    ok(flake_ref_parse(&f, ".", &e) == -ENOENT && strstr(e.msg, "no flake.nix"), "a folder without flake.nix");
+}
+
+/* ---- Trees ---- */
+
+static int load(struct flake_tree *t, const char *dir, struct mvm_error *e)
+{
+    struct flake_ref f;
+    int r = flake_ref_parse(&f, dir, e);
+    if (r == 0)
+        r = flake_tree_load(t, &f, &home, e);
+    flake_ref_done(&f);
+    return r;
+}
+
+static const struct flake_file *find(const struct flake_tree *t, const char *path)
+{
+    for (size_t i = 0; i < t->n_files; i++)
+        if (strcmp(t->files[i].path, path) == 0)
+            return &t->files[i];
+    return NULL;
+}
+
+static void fingerprint_of(const char *dir, char out[static SHA256_HEX_SIZE])
+{
+    CLEAN_FLAKE_TREE struct flake_tree t = {.root_fd = -1};
+    CLEAN_FINGERPRINT struct fingerprint f = {0};
+    if (load(&t, dir, NULL) < 0 || fingerprint_init(&f, "test") < 0)
+        abort();
+    flake_tree_fingerprint(&t, &f);
+    fingerprint_final(&f, out);
+}
+
+static void test_folder(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    put("tree/flake.nix", "{ }", 0644);
+    put("tree/sub/tool", "#!/bin/sh\n", 0755);
+    put("tree/a.b", "", 0644);
+    put("tree/a/z", "", 0644);
+    if (symlinkat("/etc/passwd", folder, "tree/out") < 0)
+        abort();
+    struct flake_tree t;
+    ok(load(&t, "tree", &e) == 0 && t.n_files == 5, "a folder's files are listed");
+    ok(find(&t, "sub/tool") && find(&t, "sub/tool")->executable && !find(&t, "flake.nix")->executable, "exec bits are seen");
+    ok(find(&t, "out") && find(&t, "out")->kind == ENTRY_SYMLINK && strcmp(find(&t, "out")->target, "/etc/passwd") == 0,
+       "a symlink stays one");
+    flake_tree_done(&t);
+
+    char before[SHA256_HEX_SIZE], after[SHA256_HEX_SIZE];
+    fingerprint_of("tree", before);
+    fingerprint_of("tree", after);
+    ok(strcmp(before, after) == 0, "the same tree has the same fingerprint");
+    put("tree/a/z", "x", 0644);
+    fingerprint_of("tree", after);
+    ok(strcmp(before, after) != 0, "content moves it");
+    put("tree/a/z", "", 0755);
+    fingerprint_of("tree", after);
+    ok(strcmp(before, after) != 0, "an exec bit moves it");
+    put("tree/a/z", "", 0644);
+    put("tree/new", "", 0644);
+    fingerprint_of("tree", after);
+    ok(strcmp(before, after) != 0, "a file more moves it");
+    unlinkat(folder, "tree/new", 0);
+    unlinkat(folder, "tree/out", 0);
+    if (symlinkat("/etc/group", folder, "tree/out") < 0)
+        abort();
+    fingerprint_of("tree", after);
+    ok(strcmp(before, after) != 0, "a link's target moves it");
+}
+
+static void test_refused(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct flake_tree t;
+    put("odd/flake.nix", "{ }", 0644);
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "odd/sock"};
+    CLEAN_FD int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ok(bind(s, (struct sockaddr *)&a, sizeof(a)) == 0 && load(&t, "odd", &e) == -EINVAL && strstr(e.msg, "sock") &&
+           strstr(e.msg, "a socket") && e.phase == MVM_PHASE_NIX_EVAL,
+       "a socket in the tree is refused by name");
+    unlinkat(folder, "odd/sock", 0);
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    ok(mkfifoat(folder, "odd/pipe", 0600) == 0 && load(&t, "odd", &e) == -EINVAL && strstr(e.msg, "fifo"), "so is a fifo, without waiting for a writer");
+    unlinkat(folder, "odd/pipe", 0);
+    put("odd/secret", "x", 0000);
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    if (getuid() == 0 && seteuid(65534) < 0)
+        abort();
+    int r = load(&t, "odd", &e);
+    if (getuid() == 0 && seteuid(0) < 0)
+        abort();
+    ok(r < 0 && strstr(e.msg, "secret"), "a file that cannot be read is named");
+    if (r == 0)
+        flake_tree_done(&t);
+}
+
+static void test_git(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct flake_tree t;
+    put("repo/flake.nix", "{ }", 0644);
+    put("repo/tracked", "1", 0644);
+    put("repo/untracked", "1", 0644);
+    put("repo/deleted", "1", 0644);
+    put("repo/sub/flake.nix", "{ }", 0644);
+    if (git("repo", "init", "-q") != 0 || git("repo", "add", "tracked") != 0 || git("repo", "add", "deleted") != 0)
+        abort();
+    ok(load(&t, "repo", &e) == -ENOENT && strstr(e.hint, "git -C"), "a flake that git does not track says git add");
+    if (git("repo", "add", "flake.nix") != 0 || git("repo", "add", "sub") != 0)
+        abort();
+    put("repo/tracked", "changed", 0644);
+    unlinkat(folder, "repo/deleted", 0);
+    ok(load(&t, "repo", &e) == 0 && find(&t, "tracked") && find(&t, "tracked")->size == 7, "tracked files have their present content");
+    ok(!find(&t, "untracked") && !find(&t, "deleted") && !find(&t, ".git/HEAD"), "others are not there");
+    flake_tree_done(&t);
+    struct flake_ref f;
+    ok(flake_ref_parse(&f, "repo/sub", &e) == 0 && strcmp(f.subdir, "sub") == 0 && f.git, "a flake below the top is a subfolder of the tree");
+    flake_ref_done(&f);
+}
+
+/* ---- flake.lock ---- */
+
+static void test_lock(void)
+{
+    static const char text[] =
+        "{\"nodes\":{\"root\":{\"inputs\":{\"mvm\":\"mvm\",\"nixpkgs\":\"nixpkgs\"}},"
+        "\"mvm\":{\"inputs\":{\"tools\":\"tools\"},\"original\":{\"type\":\"indirect\",\"id\":\"mvm\"}},"
+        "\"tools\":{\"original\":{\"type\":\"indirect\",\"id\":\"mvm-tools\"}},"
+        "\"nixpkgs\":{\"original\":{\"type\":\"indirect\",\"id\":\"nixpkgs\"}}},\"root\":\"root\",\"version\":7}";
+    CLEAN_BUF struct buf out = BUF_INIT(1 << 16);
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(flake_lock_strip(text, strlen(text), &out, &e) == 0 && !strstr(buf_cstr(&out), "mvm"), "the builder's own nodes are taken out");
+    ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""), "others stay");
+    ok(flake_lock_strip("not json", 8, &out, &e) == 0 && strcmp(buf_cstr(&out), "not json") == 0, "what is no lock file is left to Nix");
+}
+
+/* ---- Logs ---- */
+
+static void feed(struct buildlog *l, const char *text)
+{
+    buildlog_lines(l, text, strlen(text));
+}
+
+static void test_log(void)
+{
+    CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
+    CLEAN_BUF struct buf file = BUF_INIT(1 << 16);
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(buildlog_open(&l, &home, "0123456789abcdef0123", NULL, &e) == 0 && strstr(l.path, "/logs/0123456789abcdef.log"), "a log has a file");
+    feed(&l, "evaluating\n");
+    buildlog_step(&l);
+    feed(&l, "@nix {\"action\":\"start\",\"id\":5,\"type\":105,\"text\":\"building '/nix/store/0123456789abcdef0123456789abcdef-web.drv'\"}\n"
+             "@nix {\"action\":\"result\",\"id\":5,\"type\":101,\"fields\":[\"\\u001b[31mred\\u001b[0m words\"]}\n"
+             "@nix {\"action\":\"msg\",\"level\":0,\"msg\":\"error: builder failed;\\nlast 1 log lines:\\n> red words\"}\n"
+             "@nix {\"action\":\"msg\",\"level\":5,\"msg\":\"chatter\"}\n@nix {broken\n");
+    ok(strcmp(buf_cstr(&l.tail), "building web\nweb> red words\nerror: builder failed\n") == 0, "Nix's events become text");
+    ok(path_read_file(AT_FDCWD, l.path, &file, &e) == 0 && strncmp(buf_cstr(&file), "evaluating\nbuilding web\n", 24) == 0,
+       "the file has all steps");
+    for (int i = 0; i < 1000; i++)
+        feed(&l, "a line of a log that is much longer than an error may be\n");
+    feed(&l, "the last one\n");
+    ok(l.tail.len <= l.tail.max && strncmp(buf_cstr(&l.tail), "a line", 6) == 0 && strstr(buf_cstr(&l.tail), "the last one"),
+       "of a long log the last whole lines are kept");
+    for (int i = 0; i < BUILDLOG_KEEP + 5; i++) {
+        struct buildlog more = BUILDLOG_INIT;
+        char id[32];
+        snprintf(id, sizeof(id), "%016d", i);
+        if (buildlog_open(&more, &home, id, NULL, &e) < 0)
+            abort();
+        buildlog_done(&more);
+    }
+    ok(access(l.path, F_OK) < 0, "old logs go");
+}
+
+int main(void)
+{
+    char template[] = "/tmp/mvm-test-builder.XXXXXX", path[64];
+    struct mvm_error e = MVM_ERROR_INIT;
+    folder_path = mkdtemp(template);
+    folder = folder_path ? open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    (void)!chmod(folder_path, 0755);
+    snprintf(path, sizeof(path), "%s/state", template);
+    setenv("MVM_HOME", path, 1);
+    snprintf(path, sizeof(path), "%s/cache", template);
+    setenv("MVM_CACHE_DIR", path, 1);
+    if (home_open(&home, &e) < 0)
+        abort();
+    test_refs();
+    test_folder();
+    test_refused();
+    test_git();
+    test_lock();
+    test_log();
+    home_done(&home);
+    close(folder);
+    (void)!path_remove_tree(AT_FDCWD, template);
+    return tap_end();
+}

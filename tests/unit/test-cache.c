@@ -1,0 +1,228 @@
+#include "tap.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "cache/artifacts.h"
+#include "cache/fingerprint.h"
+#include "cache/lock.h"
+#include "cache/records.h"
+#include "cache/statindex.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct home home = HOME_INIT;
+static int folder = -1;
+
+#define DIGEST_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define DIGEST_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+static void digest_of(const char *label, const char *value, const char *label2, char out[static SHA256_HEX_SIZE])
+{
+    CLEAN_FINGERPRINT struct fingerprint f = {0};
+    if (fingerprint_init(&f, "test") < 0)
+        abort();
+    fingerprint_add_string(&f, label, value);
+    if (label2)
+        fingerprint_add_string(&f, label2, "");
+    fingerprint_final(&f, out);
+}
+
+static void test_fingerprint(void)
+{
+    char a[SHA256_HEX_SIZE], b[SHA256_HEX_SIZE];
+    digest_of("a", "bc", NULL, a);
+    digest_of("ab", "c", NULL, b);
+    ok(strcmp(a, b) != 0, "where a label ends matters");
+    digest_of("a", "", "bc", b);
+    ok(strcmp(a, b) != 0, "so does how many fields there are");
+    digest_of("a", "bc", NULL, b);
+    ok(strcmp(a, b) == 0, "the same is the same");
+}
+
+static void said(void *data, const char *holder)
+{
+    snprintf(data, 100, "%s", holder);
+}
+
+static void test_lock(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    int ready[2];
+    char byte;
+    if (pipe(ready) < 0)
+        abort();
+    pid_t holder = fork();
+    if (holder == 0) {
+        struct lock l = LOCK_INIT;
+        if (lock_take(&l, folder, "lock", "testing", NULL, NULL) == 0)
+            (void)!write(ready[1], "x", 1);
+        pause();
+        _exit(0);
+    }
+    if (read(ready[0], &byte, 1) != 1)
+        abort();
+    struct lock l = LOCK_INIT;
+    ok(lock_is_held(folder, "lock") == 1, "a lock is seen from outside");
+    ok(lock_take(&l, folder, "lock", "me", NULL, &e) == -EAGAIN && strstr(e.msg, "testing"), "its holder is named");
+    char holder_text[100] = "";
+    struct lock_wait wait = {.waiting = said, .data = holder_text, .deadline = clock_deadline(50)};
+    ok(lock_take(&l, folder, "lock", "me", &wait, &e) == -ETIMEDOUT && strstr(holder_text, "testing"), "waiting has a deadline and says for whom");
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    ok(lock_take(&l, folder, "lock", "me", NULL, &e) == 0, "a killed holder's lock is free");
+    lock_done(&l);
+    ok(lock_is_held(folder, "lock") == 0 && lock_is_held(folder, "nothing") == 0, "and seen to be");
+    close(ready[0]);
+    close(ready[1]);
+}
+
+/* Enters the file as somebody who read it a good while after its last change. */
+static void enter(struct statindex *s, const char *name, const char *digest)
+{
+    struct stat st;
+    if (fstatat(folder, name, &st, 0) < 0)
+        abort();
+    statindex_put(s, name, &st, clock_wall() + 10 * NSEC_PER_SEC, digest);
+}
+
+static bool knows(struct statindex *s, const char *name, const char *digest)
+{
+    struct stat st;
+    char found[SHA256_HEX_SIZE];
+    return fstatat(folder, name, &st, 0) == 0 && statindex_get(s, name, &st, found) && strcmp(found, digest) == 0;
+}
+
+static void test_statindex(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    if (path_write_file(folder, "f", "one", 3, 0644, false, &e) < 0 || path_write_file(folder, "g", "one", 3, 0644, false, &e) < 0)
+        abort();
+    struct statindex *s = statindex_load(home.cache_fd, "tree");
+    ok(!knows(s, "f", DIGEST_A), "an empty index knows nothing");
+    enter(s, "f", DIGEST_A);
+    enter(s, "g", DIGEST_B);
+    statindex_save(s);
+    statindex_free(s);
+    s = statindex_load(home.cache_fd, "tree");
+    ok(knows(s, "f", DIGEST_A) && knows(s, "g", DIGEST_B), "a saved one knows");
+    struct statindex *other = statindex_load(home.cache_fd, "another tree");
+    ok(!knows(other, "f", DIGEST_A), "for its own tree only");
+    statindex_free(other);
+
+    struct timespec times[2];
+    struct stat before;
+    fstatat(folder, "f", &before, 0);
+    times[0] = before.st_atim;
+    times[1] = before.st_mtim;
+    usleep(20000);
+    CLEAN_FD int fd = openat(folder, "f", O_WRONLY | O_CLOEXEC);
+    ok(fd_pwrite_all(fd, "two", 3, 0) == 0 && futimens(fd, times) == 0 && !knows(s, "f", DIGEST_A),
+       "a file rewritten in place, with size and mtime put back, is not known");
+    ok(path_write_file(folder, "g", "two", 3, 0644, false, &e) == 0 && !knows(s, "g", DIGEST_B), "nor is one that was replaced");
+    ok(fchmodat(folder, "g", 0755, 0) == 0, "(a mode changes)");
+    enter(s, "g", DIGEST_B);
+    ok(fchmodat(folder, "g", 0644, 0) == 0 && !knows(s, "g", DIGEST_B), "nor one whose mode changed");
+
+    struct stat now;
+    fstatat(folder, "g", &now, 0);
+    statindex_put(s, "g", &now, (uint64_t)now.st_ctim.tv_sec * NSEC_PER_SEC + (uint64_t)now.st_ctim.tv_nsec, DIGEST_B);
+    statindex_save(s);
+    statindex_free(s);
+    s = statindex_load(home.cache_fd, "tree");
+    ok(!knows(s, "g", DIGEST_B), "a file read in the moment of its change is not entered");
+    statindex_free(s);
+}
+
+static struct build_record sample(const char *fingerprint, const char *image)
+{
+    struct build_record r = {.built_at = 5, .ref = "/home/x/flake", .attr = "packages.x86_64-linux.default", .store_path = "/nix/store/x"};
+    memcpy(r.fingerprint, fingerprint, SHA256_HEX_SIZE);
+    memcpy(r.image, image, SHA256_HEX_SIZE);
+    return r;
+}
+
+static void test_records(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct build_record r = sample(DIGEST_A, DIGEST_B), got;
+    bool damaged = false;
+    ok(build_record_load(&home, DIGEST_A, &got, &damaged, &e) == -ENOENT && !damaged, "no record at first");
+    ok(build_record_save(&home, &r, &e) == 0 && build_record_load(&home, DIGEST_A, &got, &damaged, &e) == 0 &&
+           strcmp(got.image, DIGEST_B) == 0 && strcmp(got.ref, r.ref) == 0,
+       "a record is kept");
+    ok(build_record_last(&home, r.ref, r.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0, "and found by reference");
+    ok(build_record_last(&home, r.ref, "packages.x86_64-linux.other", &got, &e) == -ENOENT, "for its attribute only");
+    CLEAN_FD int dir = openat(home.cache_fd, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    static const char *const broken[] = {"", "{", "{}", "{\"schema_version\":1,\"image\":\"../../x\"}"};
+    for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
+        damaged = false;
+        ok(build_record_save(&home, &r, &e) == 0 &&
+               path_write_file(dir, DIGEST_A ".json", broken[i], strlen(broken[i]), 0600, false, &e) == 0 &&
+               build_record_load(&home, DIGEST_A, &got, &damaged, &e) == -ENOENT && damaged &&
+               faccessat(dir, DIGEST_A ".json", F_OK, 0) < 0,
+           "a damaged record (%s) is told and removed", broken[i]);
+    }
+}
+
+static void test_stages(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    int done[2];
+    char name[64] = "";
+    if (pipe(done) < 0)
+        abort();
+    pid_t child = fork();
+    if (child == 0) {
+        struct artifact_stage s = ARTIFACT_STAGE_INIT;
+        if (artifact_stage_open(&s, &home, NULL) == 0)
+            (void)!write(done[1], s.name, sizeof(s.name));
+        _exit(0);
+    }
+    ok(read(done[0], name, sizeof(name)) == sizeof(name), "(a process stages)");
+    waitpid(child, NULL, 0);
+    CLEAN_FD int store = openat(home.cache_fd, "artifacts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ok(faccessat(store, name, F_OK, 0) == 0, "what a dead process staged lies there");
+    struct artifact_stage live = ARTIFACT_STAGE_INIT, s = ARTIFACT_STAGE_INIT;
+    ok(artifact_stage_open(&live, &home, &e) == 0 && faccessat(store, name, F_OK, 0) < 0, "until the next one sweeps");
+    ok(artifact_stage_open(&s, &home, &e) == 0 && faccessat(store, live.name, F_OK, 0) == 0, "which leaves a living one alone");
+    static const struct manifest empty;
+    char digest[SHA256_HEX_SIZE];
+    ok(artifact_stage_commit(&s, &home, &empty, digest, &e) < 0, "an empty stage is no image");
+    artifact_stage_done(&s);
+    artifact_stage_done(&live);
+    ok(faccessat(store, live.name, F_OK, 0) < 0, "what is not committed is removed");
+    struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    ok(artifact_image_open(&img, &home, DIGEST_A, &e) == -ENOENT && artifact_image_open(&img, &home, "../../etc", &e) == -EINVAL,
+       "an image is asked for by its digest");
+    close(done[0]);
+    close(done[1]);
+}
+
+int main(void)
+{
+    char template[] = "/tmp/mvm-test-cache.XXXXXX", path[64];
+    struct mvm_error e = MVM_ERROR_INIT;
+    folder = mkdtemp(template) ? open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    snprintf(path, sizeof(path), "%s/home", template);
+    setenv("MVM_HOME", path, 1);
+    snprintf(path, sizeof(path), "%s/cache", template);
+    setenv("MVM_CACHE_DIR", path, 1);
+    struct stat st;
+    ok(home_open(&home, &e) == 0, "home and cache are made");
+    ok(fstat(home.state_fd, &st) == 0 && (st.st_mode & 0777) == 0700, "for this user alone");
+    test_fingerprint();
+    test_lock();
+    test_statindex();
+    test_records();
+    test_stages();
+    home_done(&home);
+    close(folder);
+    (void)!path_remove_tree(AT_FDCWD, template);
+    return tap_end();
+}

@@ -1,0 +1,182 @@
+#include "tap.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "guest/dhcp.h"
+#include "guest/guest.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- guest.conf, users, kernel parameters ---- */
+
+static int conf(struct guest_conf *c, const char *text, struct mvm_error *e)
+{
+    return conf_parse(c, text, strlen(text), e);
+}
+
+static void test_conf(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct guest_conf c;
+    ok(conf(&c,
+            "# made by mkGuest\nhostname web\nnetwork dhcp\nenv A=b c\n\nservice one\narg /bin/sh\narg echo%0Ahi %25\nuser nobody\n"
+            "cwd /tmp\nrestart always\nenv X=1\nservice two\narg true\n",
+            &e) == 0,
+       "guest.conf is understood");
+    ok(strcmp(c.hostname, "web") == 0 && c.dhcp && c.env.n == 1 && strcmp(c.env.v[0], "A=b c") == 0, "what holds for all");
+    ok(c.n_services == 2 && c.services[0].argv.n == 2 && strcmp(c.services[0].argv.v[1], "echo\nhi %") == 0 &&
+           c.services[0].restart == RESTART_ALWAYS && strcmp(c.services[0].user, "nobody") == 0 && c.services[0].env.n == 1 &&
+           c.services[1].restart == RESTART_NO,
+       "and for each service");
+    conf_done(&c);
+    static const char *const bad[] = {"hostname", "what ever", "arg lost", "service a/b", "env A", "hostname a%0", "hostname a%00b",
+                                      "service a\nrestart maybe", "network maybe"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        ok(conf(&c, bad[i], &e) == -EINVAL && strstr(e.msg, strchr(bad[i], '\n') ? "guest.conf:2" : "guest.conf:1"),
+           "'%s' is refused with its line", strchr(bad[i], '\n') ? strchr(bad[i], '\n') + 1 : bad[i]);
+}
+
+static void test_users(void)
+{
+    static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:100:Ann:/home/ann:/bin/sh\n";
+    static const char group[] = "root:x:0:\nvideo:x:44:bob,ann\naudio:x:29:joann\n";
+    struct user u;
+    ok(user_find(&u, "ann", passwd, group) == 0 && u.uid == 1000 && u.gid == 100 && strcmp(u.home, "/home/ann") == 0, "a user by name");
+    bool video = false, audio = false;
+    for (int i = 0; i < u.n_groups; i++) {
+        video |= u.groups[i] == 44;
+        audio |= u.groups[i] == 29;
+    }
+    ok(video && !audio, "with the groups that list that name");
+    ok(user_find(&u, "1000", passwd, group) == 0 && strcmp(u.name, "ann") == 0, "by number");
+    ok(user_find(&u, "77", passwd, group) == 0 && u.uid == 77 && u.gid == 77, "a number that is not listed");
+    ok(user_find(&u, "bob", passwd, group) == -ENOENT && user_find(&u, "-1", passwd, group) == -ENOENT &&
+           user_find(&u, "", passwd, group) == -ENOENT,
+       "a name that is not listed");
+    ok(user_find(&u, "root", "", "") == 0 && u.uid == 0, "root needs no file");
+}
+
+static void test_params(void)
+{
+    static const char cmdline[] = "quiet mvm.root=vda mvm.rootfs=no mvm.flag";
+    char v[8];
+    ok(boot_param(cmdline, "mvm.root", v, sizeof(v)) && strcmp(v, "vda") == 0, "a parameter of the command line");
+    ok(boot_param(cmdline, "mvm.flag", v, sizeof(v)) && !*v, "one without a value");
+    ok(!boot_param(cmdline, "mvm", v, sizeof(v)) && !boot_param(cmdline, "root", v, sizeof(v)), "not one that is called alike");
+    ok(!boot_param("a=123456789", "a", v, sizeof(v)), "a value that is too long");
+}
+
+/* ---- DHCP ---- */
+
+static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+
+/* A server's message with the options given. */
+static size_t message(uint8_t *out, const uint8_t *request, const char *address, const uint8_t *options, size_t n)
+{
+    memset(out, 0, 240);
+    out[0] = 2;
+    memcpy(out + 4, request + 4, 4);
+    inet_pton(AF_INET, address, out + 16);
+    memcpy(out + 28, request + 28, 6);
+    memcpy(out + 236, "\x63\x82\x53\x63", 4);
+    memcpy(out + 240, options, n);
+    return 240 + n;
+}
+
+static void test_dhcp_parse(void)
+{
+    static const uint8_t options[] = {0,  53, 1, 5, 1, 4, 255, 255, 240, 0, 3,   4,  10, 1, 0, 1, 6, 8, 10, 1,
+                                      0,  2,  9, 9, 9, 9, 51, 4, 0, 0, 1, 0, 54, 4, 10, 1, 0, 3, 255};
+    uint8_t request[240] = {0}, m[400], type;
+    const uint32_t transaction = 77;
+    struct dhcp_lease l;
+    memcpy(request + 4, &transaction, 4);
+    memcpy(request + 28, mac, 6);
+    size_t n = message(m, request, "10.1.2.3", options, sizeof(options));
+    ok(dhcp_parse(m, n, mac, transaction, &type, &l) == 0 && type == 5, "an answer is understood");
+    ok(l.address.s_addr == inet_addr("10.1.2.3") && l.prefix == 20 && l.router.s_addr == inet_addr("10.1.0.1") &&
+           l.dns.s_addr == inet_addr("10.1.0.2") && l.server.s_addr == inet_addr("10.1.0.3") && l.seconds == 256,
+       "with all that it says");
+    ok(dhcp_parse(m, n, mac, transaction + 1, &type, &l) < 0, "another transaction's is not ours");
+    ok(dhcp_parse(m, n, (const uint8_t[6]){9}, transaction, &type, &l) < 0, "nor another card's");
+    bool safe = true;
+    for (size_t cut = 0; cut < n; cut++) {
+        uint8_t *copy = malloc(cut ? cut : 1); /* of the exact size, so that sanitizers see a read beyond it */
+        memcpy(copy, m, cut);
+        int r = dhcp_parse(copy, cut, mac, transaction, &type, &l);
+        safe &= r == 0 || r == -EBADMSG;
+        free(copy);
+    }
+    ok(safe, "a message cut anywhere is refused or understood");
+}
+
+/* A server on this namespace's loopback: the first DISCOVER is lost, an unknown address refused. */
+static void serve(int fd)
+{
+    for (int seen = 0;; seen++) {
+        uint8_t in[1500], out[400], options[] = {53, 1, 2, 54, 4, 127, 0, 0, 1, 51, 4, 0, 0, 0, 60, 1, 4, 255, 0, 0, 0, 255};
+        const struct sockaddr_in all = {.sin_family = AF_INET, .sin_port = htons(68), .sin_addr.s_addr = INADDR_BROADCAST};
+        if (recv(fd, in, sizeof(in), 0) < 250 || seen == 0)
+            continue;
+        uint8_t type = in[242];
+        uint32_t wanted;
+        memcpy(&wanted, in + 245, 4);
+        options[2] = type == 1 ? 2 : wanted == inet_addr("10.9.8.7") ? 5 : 6;
+        size_t n = message(out, in, "10.9.8.7", options, sizeof(options));
+        (void)!sendto(fd, out, n, 0, (const struct sockaddr *)&all, sizeof(all));
+    }
+}
+
+static int loopback_up(void)
+{
+    CLEAN_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq q = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    return ioctl(fd, SIOCSIFFLAGS, &q);
+}
+
+static void test_dhcp_conversation(void)
+{
+    if (unshare(getuid() == 0 ? CLONE_NEWNET : CLONE_NEWUSER | CLONE_NEWNET) < 0 || loopback_up() < 0) {
+        printf("ok %u - DHCP with a server # SKIP no network namespaces here (%s)\n", ++tap_count, strerror(errno));
+        return;
+    }
+    struct dhcp_lease l = {0};
+    ok(dhcp_request("lo", mac, NULL, clock_deadline(300), &l) == -ETIMEDOUT, "without a server there is no lease");
+    CLEAN_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    const struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(67)};
+    if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) < 0 || setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)) < 0 ||
+        bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
+        abort();
+    pid_t server = fork();
+    if (server == 0)
+        serve(fd);
+    ok(dhcp_request("lo", mac, NULL, clock_deadline(10000), &l) == 0 && l.address.s_addr == inet_addr("10.9.8.7") && l.prefix == 8 &&
+           l.seconds == 60,
+       "a lease is obtained, though a packet is lost");
+    struct dhcp_lease next = {0};
+    ok(dhcp_request("lo", mac, &l, clock_deadline(10000), &next) == 0 && next.address.s_addr == l.address.s_addr, "and renewed");
+    l.address.s_addr = inet_addr("10.1.1.1");
+    ok(dhcp_request("lo", mac, &l, clock_deadline(10000), &next) == -EACCES, "an address that is gone is refused");
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+}
+
+int main(void)
+{
+    test_conf();
+    test_users();
+    test_params();
+    test_dhcp_parse();
+    test_dhcp_conversation();
+    return tap_end();
+}
