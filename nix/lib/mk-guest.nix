@@ -6,7 +6,7 @@
 #   packages   derivations or store paths; their bin/ is on PATH
 #   files      { "/path" = "text"; "/path" = { text | source; mode ? "0644"; }; }
 #   env        environment of services and of `mvmctl exec`
-#   hostname   default: name;  ports: for the reader of image.json
+#   hostname   default: the name of the VM;  ports: for the reader of image.json
 #   network    "static" (the address that mvmctl gives; the default) or "dhcp"
 #   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
 #
@@ -57,8 +57,8 @@ let
 
   guestConf =
     lines (
-      [
-        "hostname ${hostname}"
+      (if args ? hostname then [ "hostname ${hostname}" ] else [ ])
+      ++ [
         "network ${check.oneOf "network" [ "static" "dhcp" ] (args.network or "static")}"
       ]
       ++ envLines env

@@ -9,12 +9,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define LOCK_NAME       "flake.lock"
 #define MAX_LOCK        (4u << 20)
 #define MAX_ARTIFACTS   (16ull << 30) /* bytes of content */
 #define MAX_FILE        (256ull << 30) /* a root file system's size, holes included */
+#define FULL_BELOW      (16ull << 20) /* bytes left on the host */
 #define DIGEST_ZEROS    (256u * 1024)
 
 /* The receiving side: artifacts are digested while they arrive. */
@@ -133,12 +135,29 @@ static void name_available(const struct msg_result *m, const char *system, struc
         json_tokener_free(tok);
 }
 
+/* The caches' file system is full, or nearly: the reason of many failures, here and in the builder. */
+static bool host_is_full(const struct job *j)
+{
+    struct statvfs v;
+    return fstatvfs(j->o->stage_fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < FULL_BELOW;
+}
+
+static void hint_room(const struct job *j, struct mvm_error *err)
+{
+    if (host_is_full(j))
+        mvm_error_hint(err, "the host's disk is full: make room on the file system of MVM_CACHE_DIR");
+}
+
 static int job_failed(struct job *j, struct mvm_error *err)
 {
     const struct msg_result *m = &j->result;
     enum mvm_phase phase = mvm_phase_parse(m->phase);
     mvm_error_set(err, -ECHILD, "%s", m->problem[0] ? m->problem : "the job failed without a reason");
     err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
+    if (strstr(m->problem, "disk")) {
+        hint_room(j, err);
+        mvm_error_hint(err, "MVM_CACHE_DIR/builder-vm/nix-store-*.img is the builder's disk; without it the next build begins with an empty one");
+    }
     if (m->available)
         name_available(m, j->o->system, err);
     if (phase == MVM_PHASE_NIX_EVAL || phase == MVM_PHASE_NIX_BUILD)
@@ -268,6 +287,10 @@ int job_run(struct session *s, const struct job_opts *o, struct progress *p, str
     j.tree.file_done = on_file_done;
     j.tree.data = &j;
     r = run(&j, err);
+    if (r == -ENOSPC) {
+        hint_room(&j, err);
+        mvm_error_hint(err, "make room on the file system of MVM_CACHE_DIR");
+    }
     if (r < 0 && j.stream && !j.done)
         client_reset(s->client, j.stream, r == -EINTR ? "interrupted" : "the host gave up");
     tree_receiver_done(&j.tree);

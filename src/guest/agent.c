@@ -492,8 +492,8 @@ static int on_configure(const void *p, size_t n)
     set_clock(m.wall_ns);
     feed_random(m.seed, m.seed_len);
     explicit_bzero(m.seed, sizeof(m.seed));
-    const char *hostname = m.hostname[0] ? m.hostname : agent.conf.hostname;
-    if (hostname && sethostname(hostname, strlen(hostname)) < 0)
+    const char *hostname = agent.conf.hostname ? agent.conf.hostname : m.hostname;
+    if (*hostname && sethostname(hostname, strlen(hostname)) < 0)
         send_log(NULL, "mvm-init: the host name cannot be set");
     if (!agent.configured) {
         net_configure(&m, agent.conf.dhcp, done.problem, sizeof(done.problem));

@@ -211,6 +211,15 @@ static bool tail_says(const struct job *j, const char *text)
     return strstr(buf_cstr(&j->tail), text) != NULL;
 }
 
+/* A step that failed for want of room, on the store's disk or on the host's disk below it, says so first. */
+static void check_disk(struct job *j, enum mvm_phase phase, int code)
+{
+    if (tail_says(j, "No space left on device"))
+        fail(j, phase, (uint64_t)code, "the builder's disk is full");
+    if (tail_says(j, "Input/output error") || tail_says(j, "Read-only file system"))
+        fail(j, phase, (uint64_t)code, "the builder's disk cannot be written");
+}
+
 /* ---- The steps ---- */
 
 static void receive_tree(struct job *j)
@@ -278,7 +287,7 @@ static void eval(struct job *j)
     uint64_t start = clock_now();
     snprintf(what, sizeof(what), "%s#%s", j->ref, j->m->attr);
     begin_nix(&a, j, "path-info", "--derivation");
-    if (!j->m->write_lock)
+    if (!j->m->write_lock || j->m->remote)
         add(&a, "--no-write-lock-file");
     add(&a, what);
     int code = run(j, &a, &out, true);
@@ -290,8 +299,7 @@ static void eval(struct job *j)
         snprintf(j->result.drv_path, sizeof(j->result.drv_path), "%s", buf_cstr(&out));
         return;
     }
-    if (tail_says(j, "No space left on device"))
-        fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "the builder's disk is full");
+    check_disk(j, MVM_PHASE_NIX_EVAL, code);
     if (tail_says(j, "does not provide attribute")) {
         list_available(j);
         fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
@@ -318,8 +326,8 @@ static void build(struct job *j)
     j->result.build_ns = clock_now() - start;
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
-    if (code && tail_says(j, "No space left on device"))
-        fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "the builder's disk is full");
+    if (code)
+        check_disk(j, MVM_PHASE_NIX_BUILD, code);
     if (code)
         fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "build of '%.300s' failed", j->m->attr);
     strip_newline(&out);

@@ -73,8 +73,9 @@ static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
     add(a, "driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.filename=%s%s", i,
         d->read_only ? "on" : "off", d->discard ? "unmap" : "ignore", path,
         d->read_only ? ",file.locking=off" : "");
+    /* A full host disk is an error in the guest; QEMU would otherwise stop the VM and wait for somebody. */
     add(a, "-device");
-    add(a, "virtio-blk-device,drive=disk%u,serial=disk%u", i, i);
+    add(a, "virtio-blk-device,drive=disk%u,serial=disk%u,werror=report,rerror=report", i, i);
 }
 
 static void add_machine(struct args *a, const struct vmm_config *c)

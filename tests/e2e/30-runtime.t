@@ -1,0 +1,81 @@
+#!/bin/sh
+# Running VMs: network by DHCP, services, logs that are followed, --attach, and thirty boots on a busy machine.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/e2e.sh"
+flake=$tmp/many
+mkdir "$flake"
+cat >"$flake/flake.nix" <<'N'
+{
+  inputs.mvm.url = "mvm";
+  outputs = { self, mvm }: {
+    packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest {
+      name = "many";
+      hostname = "many-host";
+      network = "dhcp";
+      env.EVERYWHERE = "yes indeed";
+      services = {
+        ticker = { command = "while :; do echo tick $EVERYWHERE $OWN; sleep 1; done"; env.OWN = "mine"; user = "nobody"; };
+        dies = { command = "echo born; sleep 1; exit 3"; restart = "always"; };
+        once = { command = [ "echo" "a  b" "100%" ]; restart = "no"; };
+      };
+    };
+  };
+}
+N
+run mvm run --flake "$flake" --name many --json
+is 'a guest with services boots' "$status" 0
+is 'it has the address of a DHCP lease' "$(json .address)" 10.0.2.15/24
+is 'the default route' "$(mvm exec many -- sh -c 'ip route | grep -c "^default via 10.0.2.2 "')" 1
+is 'and the name server' "$(mvm exec many -- cat /etc/resolv.conf)" 'nameserver 10.0.2.3'
+is 'somebody keeps the lease' "$(mvm exec many -- sh -c 'cat /proc/[0-9]*/comm | grep -c mvm-dhcp')" 1
+is 'the image names the host' "$(mvm exec many -- hostname)" many-host
+is 'programs have its environment' "$(mvm exec many -- sh -c 'echo $EVERYWHERE')" 'yes indeed'
+check 'services have it too, and their own' eventually 10 sh -c "'$MVMCTL' logs many | grep -q 'ticker: tick yes indeed mine'"
+is 'one runs as its user' "$(mvm exec many -- sh -c 'ps -o user,args | grep -c "^nobody .*tick"')" 1
+check 'one that dies is started again' eventually 20 sh -c "[ \$('$MVMCTL' logs many | grep -c 'dies: born') -ge 2 ]"
+run mvm logs many
+is 'one that has ended is not' "$(printf '%s\n' "$out" | grep -c 'once: a  b 100%')" 1
+
+"$MVMCTL" logs -f many >"$tmp/follow" 2>&1 &
+follower=$!
+check 'logs -f prints what is there' eventually 5 grep -q 'tick' "$tmp/follow"
+before=$(grep -c tick "$tmp/follow")
+check 'and what is added' eventually 10 sh -c "[ \$(grep -c tick '$tmp/follow') -gt $((before + 1)) ]"
+mvm down many >/dev/null
+check 'and ends with the VM' eventually 10 sh -c "! kill -0 $follower 2>/dev/null"
+
+"$MVMCTL" up --flake "$flake" --name attached --attach >"$tmp/attach" 2>&1 &
+attached=$!
+check '--attach shows the logs' eventually 30 grep -q 'ticker: tick' "$tmp/attach"
+kill -INT "$attached"
+status=0
+wait "$attached" || status=$?
+is 'Ctrl-C ends it' "$status" 0
+check 'and its VM' test -z "$(vm_processes)$(ls "$MVM_HOME/vms")"
+
+# A console or a service that never stops talking fills no disk.
+run mvm up --flake "$flake" --name loud
+mvm exec loud -- sh -c 'yes "a long line of a service that talks much too much" | head -c 4000000 >/dev/kmsg' >/dev/null 2>&1 || :
+mvm exec loud -- sh -c 'yes "a long line on the console, again and again" | head -c 3000000 >/dev/console' >/dev/null 2>&1 || :
+size=$(du -sk "$MVM_HOME/vms/loud" | cut -f1)
+check "logs are bounded ($size KiB)" test "$size" -le 4500
+check 'the VM still answers' mvm exec loud -- true
+mvm down loud >/dev/null
+
+# Thirty boots in a row while everything else is busy: none hangs.
+example hello "$tmp/hello"
+mvm build --flake "$tmp/hello" >/dev/null 2>&1
+busy=
+for cpu in $(seq "$(nproc)"); do
+    timeout 600 sh -c 'while :; do :; done' &
+    busy="$busy $!"
+done
+booted=0
+for boot in $(seq 30); do
+    [ "$(mvm exec --flake "$tmp/hello" --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
+done
+# shellcheck disable=SC2086 # a list of process ids
+kill $busy
+is 'thirty guests boot on a busy machine' "$booted" 30
+[ "$booted" = 30 ] || sed 's/^/# /' "$tmp/boots" | tail -n 40
+finish

@@ -1,0 +1,155 @@
+#!/bin/sh
+# What the host may lack or get in the way: programs, room on the disk, rights; and interrupts in each phase.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/e2e.sh"
+
+no_vm() { [ -z "$(vm_processes)$(supervisors)" ]; }
+no_mmdebstrap() { [ -z "$(pgrep -f "mmdebstrap.*$tmp")" ]; }
+# A PATH that has everything but some programs.
+path_without() {
+    mkdir -p "$tmp/path.$1"
+    for dir in /usr/sbin /usr/bin /sbin /bin; do
+        find "$dir" -maxdepth 1 ! -type d ! -name "$1" -exec ln -sf -t "$tmp/path.$1" {} +
+    done
+    echo "$tmp/path.$1"
+}
+flake=$tmp/hello
+example hello "$flake"
+
+# Programs that are not there.
+run env PATH="$(path_without 'mmdebstrap')" MVM_HOME="$tmp/none" MVM_CACHE_DIR="$tmp/none-cache" "$MVMCTL" build --flake "$flake"
+is 'without mmdebstrap there is no builder: phase builder-bootstrap' "$status" 10
+has 'it says what to install' "$err" 'hint: .*mmdebstrap'
+mvm build --flake "$flake" >/dev/null 2>&1
+run env PATH="$(path_without 'qemu-system-*')" "$MVMCTL" up --flake "$flake" --name lost
+is 'without QEMU nothing boots: phase runtime-backend' "$status" 14
+has 'it says what to install, too' "$err" 'hint: .*qemu-system'
+check 'nothing is left of it' test ! -e "$MVM_HOME/vms/lost"
+run env PATH="$(path_without 'qemu-system-*')" "$MVMCTL" build --flake "$flake" --force
+is 'without QEMU nothing is built: phase builder-bootstrap' "$status" 10
+
+# A disk that is full. The small file system is mounted in a namespace of its own.
+space="unshare --mount --propagation private"
+[ "$(id -u)" = 0 ] || space="unshare --user --map-root-user --mount --propagation private"
+if $space true 2>/dev/null; then
+    # shellcheck disable=SC2016 # expanded inside the namespace
+    run $space sh -c 'mount -t tmpfs -o size=20m none "$MVM_CACHE_DIR/artifacts" && exec "$@"' sh "$MVMCTL" build --flake "$flake" --force
+    is 'a full cache: phase artifact-extraction' "$status" 13
+    has 'says so' "$err" 'No space left on device'
+    has 'and what to do' "$err" 'hint: .*room'
+    check 'no VM is left' no_vm
+    run mvm build --flake "$flake" --force
+    is 'with room it works again' "$status" 0
+
+    sed -i "s/a microVM/a microVM with a full disk ($$)/" "$flake/flake.nix"
+    # shellcheck disable=SC2016
+    run $space sh -c 'mount -t tmpfs -o size=60m none "$MVM_CACHE_DIR/builder-vm" && exec timeout 120 "$@"' sh "$MVMCTL" build --flake "$flake"
+    check 'a host disk that fills up under the builder ends the build' test "$status" -ge 10 -a "$status" -le 13
+    has 'and is named' "$err" "the builder's disk cannot be written|disk is full"
+has 'with what to do' "$err" 'hint: .*disk'
+    check 'no VM is left of that' no_vm
+
+    # The builder's own disk: the one it finds is small.
+    # shellcheck disable=SC2016
+    run $space sh -c 'mount -t tmpfs -o size=300m none "$MVM_CACHE_DIR/builder-vm" &&
+        truncate -s 80M "$MVM_CACHE_DIR/builder-vm/nix-store-$(uname -m).img" &&
+        mkfs.ext4 -qF "$MVM_CACHE_DIR/builder-vm/nix-store-$(uname -m).img" && exec timeout 120 "$@"' sh "$MVMCTL" build --flake "$flake"
+    check 'a full builder ends the build' test "$status" -ge 11 -a "$status" -le 12
+    has 'and it is said where' "$err" "the builder's disk is full"
+else
+    skip 'a full disk' 'no mount namespaces here'
+fi
+run mvm build --flake "$flake"
+is 'afterwards everything is as before' "$status" 0
+
+# Rights.
+mkdir "$tmp/theirs"
+if [ "$(id -u)" = 0 ]; then
+    chown nobody "$tmp/theirs"
+    run env MVM_HOME="$tmp/theirs" "$MVMCTL" ls
+    check 'a home that belongs to somebody else is refused' test "$status" != 0
+    # An ordinary user, from nothing.
+    chmod 711 "$tmp"
+    mkdir "$tmp/user"
+    cp -r "$flake" "$tmp/user/hello"
+    chown -R nobody "$tmp/user"
+    if setpriv --reuid=nobody --regid=nogroup --clear-groups test -r "$MVM_RELEASE/mvmctl"; then
+        as_user() {
+            setpriv --reuid=nobody --regid=nogroup --clear-groups env -i PATH="$PATH" HOME="$tmp/user" "$MVM_RELEASE/mvmctl" "$@"
+        }
+        run as_user run --flake "$tmp/user/hello" --name theirs
+        is 'an ordinary user builds and boots from nothing' "$status" 0
+        [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+        has 'and gets the answer' "$(as_user exec theirs -- hello)" 'Hello from theirs'
+        as_user down --all >/dev/null
+    else
+        skip 'an ordinary user builds and boots' 'this checkout is not readable by others'
+    fi
+else
+    skip 'a home that belongs to somebody else' 'needs root to make one'
+fi
+
+# Ctrl-C in each phase: the first two from nothing, so that there is something to interrupt.
+interrupted() {
+    phase=$1
+    shift
+    "$@" >/dev/null 2>"$tmp/phase.err" &
+    pid=$!
+    eventually 60 grep -q "^mvmctl: $phase" "$tmp/phase.err"
+    sleep 0.2
+    kill -INT "$pid"
+    status=0
+    wait "$pid" || status=$?
+    is "Ctrl-C in phase $phase ends the command" "$status" 130
+    [ "$status" = 130 ] || sed 's/^/# /' "$tmp/phase.err"
+    check "no VM is left after phase $phase" no_vm
+}
+interrupted stage0-packages env MVM_HOME="$tmp/h0" MVM_CACHE_DIR="$tmp/c0" "$MVMCTL" build --flake "$flake"
+check 'nor a fetching process' eventually 5 no_mmdebstrap
+is 'nor half of the packages' "$(find "$tmp/c0/stage0" -mindepth 1 -maxdepth 1 ! -name '*lock*' | wc -l)" 0
+# Killed there, the next build begins anew at once.
+MVM_HOME=$tmp/h0 MVM_CACHE_DIR=$tmp/c0 "$MVMCTL" build --flake "$flake" >/dev/null 2>"$tmp/phase.err" &
+pid=$!
+eventually 60 grep -q '^mvmctl: stage0-packages' "$tmp/phase.err"
+sleep 1.5
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+run env MVM_HOME="$tmp/h0" MVM_CACHE_DIR="$tmp/c0" "$MVMCTL" build --flake "$flake"
+is 'after a kill while packages are fetched the next build is right' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+check 'and no fetching process is left' eventually 30 no_mmdebstrap
+is 'nor half of the packages' "$(find "$tmp/c0/stage0" -mindepth 1 -maxdepth 1 -name '.*' ! -name '*lock*' | wc -l)" 0
+mkdir -p "$tmp/c1" && cp -r "$MVM_CACHE_DIR/stage0" "$tmp/c1/stage0"
+interrupted stage0-image env MVM_HOME="$tmp/h1" MVM_CACHE_DIR="$tmp/c1" "$MVMCTL" build --flake "$flake"
+is 'nor half of an image' "$(find "$tmp/h1/dev/builds" -mindepth 1 -maxdepth 1 -name '.stage*' | wc -l)" 0
+for phase in builder-start eval build; do
+    interrupted "$phase" "$MVMCTL" build --flake "$flake" --force
+done
+is 'nor staged artifacts' "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*' | wc -l)" 0
+interrupted boot "$MVMCTL" up --flake "$flake" --name stopped
+check 'nor a folder of the VM' test ! -e "$MVM_HOME/vms/stopped"
+run mvm run --flake "$flake" --name after
+is 'and the next run is right' "$status" 0
+
+# A reference that Nix fetches: a tarball from this host's loopback.
+mkdir "$tmp/web"
+sed 's/a microVM.*on Linux/a tarball on Linux/' "$flake/flake.nix" >"$tmp/web/flake.nix"
+(cd "$tmp" && tar -czf web.tar.gz web)
+port_file=$tmp/port
+python3 - "$tmp" "$port_file" <<'P' >/dev/null 2>&1 &
+import functools, http.server, os, sys
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1]))
+open(sys.argv[2] + ".new", "w").write(str(server.server_address[1]))
+os.rename(sys.argv[2] + ".new", sys.argv[2])
+server.serve_forever()
+P
+server=$!
+eventually 10 test -s "$port_file"
+run mvm run --flake "tarball+http://10.0.2.2:$(cat "$port_file")/web.tar.gz" --name fetched
+is 'a remote reference is built' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+has 'and answers' "$(mvm exec fetched -- hello)" 'a tarball on Linux'
+run mvm up --flake "tarball+http://10.0.2.2:$(cat "$port_file")/web.tar.gz" --name fetched2
+is 'up finds what was built from it' "$status" 0
+kill "$server"
+finish
