@@ -20,6 +20,7 @@ struct plan {
     struct flake_ref ref;
     struct flake_tree tree;
     bool has_tree;
+    struct flake_inputs inputs;
     char system[64];
     char attr[512];
     char fingerprint[SHA256_HEX_SIZE];
@@ -29,6 +30,7 @@ static void plan_done(struct plan *plan)
 {
     if (plan->has_tree)
         flake_tree_done(&plan->tree);
+    flake_inputs_done(&plan->inputs);
     flake_ref_done(&plan->ref);
 }
 
@@ -64,6 +66,8 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
     if (r == 0 && plan->ref.root) {
         r = flake_tree_load(&plan->tree, &plan->ref, h, err);
         plan->has_tree = r == 0;
+        if (r == 0)
+            r = flake_inputs_load(&plan->inputs, &plan->ref, h, err);
     }
     char builder[SHA256_HEX_SIZE];
     if (r == 0)
@@ -80,6 +84,10 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
     if (plan->has_tree) {
         fingerprint_add_string(&f, "subdir", plan->ref.subdir);
         flake_tree_fingerprint(&plan->tree, &f);
+        for (size_t i = 0; i < plan->inputs.n; i++) {
+            fingerprint_add_string(&f, "input", plan->inputs.v[i].path);
+            flake_tree_fingerprint(&plan->inputs.v[i].tree, &f);
+        }
     } else {
         fingerprint_add_string(&f, "remote", plan->ref.remote);
     }
@@ -173,6 +181,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     const struct job_opts jo = {
         .ref = &plan->ref,
         .tree = plan->has_tree ? &plan->tree : NULL,
+        .inputs = &plan->inputs,
         .attr = plan->attr,
         .system = plan->system,
         .write_lock = o->write_lock,

@@ -56,7 +56,23 @@ int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home
 void flake_tree_done(struct flake_tree *t);
 /* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
-/* Sends the tree (folders implied) and MSG_END. A file that changed since it was listed is -ESTALE. */
-int flake_tree_send(const struct flake_tree *t, struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
+/* Sends the tree (folders implied) below the folder `into`. A file that changed since it was listed is -ESTALE. */
+int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs in turn). */
+struct flake_inputs {
+    struct flake_input {
+        char *path;            /* absolute */
+        struct flake_tree tree;
+    } *v;
+    size_t n;
+};
+
+#define CLEAN_FLAKE_INPUTS CLEANUP(flake_inputs_done)
+#define FLAKE_MAX_INPUTS   64
+
+/* Lists them with their trees. A path that is no folder is left to Nix to complain about. */
+int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+void flake_inputs_done(struct flake_inputs *in);
 /* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces. */
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;

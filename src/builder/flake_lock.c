@@ -14,6 +14,17 @@ static bool is_provided(json_object *node)
     return strcmp(type, "indirect") == 0 && (strcmp(id, "mvm") == 0 || strcmp(id, "mvm-tools") == 0);
 }
 
+/* The absolute path of a node that is a local folder; NULL for others. */
+static const char *local_path(json_object *node)
+{
+    json_object *o = NULL;
+    const char *type, *path;
+    if (json_get_object(node, "original", &o, NULL) < 0 || json_get_string(o, "type", &type, NULL) < 0 ||
+        json_get_string(o, "path", &path, NULL) < 0)
+        return NULL;
+    return strcmp(type, "path") == 0 && path[0] == '/' ? path : NULL;
+}
+
 /* Takes the inputs that name a removed node out of the others. */
 static void drop_references(json_object *nodes, json_object *gone)
 {
@@ -48,7 +59,7 @@ int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error 
     CLEAN_JSON json_object *gone = json_object_new_object();
     json_object_object_foreach(nodes, key, node)
     {
-        if (is_provided(node))
+        if (is_provided(node) || local_path(node))
             json_add_bool(gone, key, true);
     }
     json_object_object_foreach(gone, dead, unused)
@@ -60,4 +71,21 @@ int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error 
     const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
     int r = buf_printf(out, "%s\n", text);
     return r < 0 ? mvm_error_errno(err, r, "flake.lock") : 0;
+}
+
+int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const char *path), void *data)
+{
+    CLEAN_JSON json_object *o = NULL;
+    json_object *nodes = NULL;
+    int r = 0;
+    if (json_parse(p, n, &o, NULL) < 0 || json_get_object(o, "nodes", &nodes, NULL) < 0)
+        return 0;
+    json_object_object_foreach(nodes, key, node)
+    {
+        (void)key;
+        const char *path = is_provided(node) ? NULL : local_path(node);
+        if (path && r == 0)
+            r = found(data, path);
+    }
+    return r;
 }

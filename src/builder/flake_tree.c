@@ -255,8 +255,20 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f)
 
 /* ---- Sending ---- */
 
+/* Where a tree goes: the sender, and the folder that its paths are put below. */
+struct target {
+    struct tree_sender *s;
+    const char *into;
+};
+
+/* The caller frees. */
+static char *target_path(const struct target *to, const char *path)
+{
+    return path_join(to->into, path, NULL);
+}
+
 /* Sends the folders of path that the one before it did not have. */
-static int send_parents(struct tree_sender *s, const char *before, const char *path, struct mvm_error *err)
+static int send_parents(const struct target *to, const char *before, const char *path, struct mvm_error *err)
 {
     size_t same = 0;
     for (size_t i = 0; before[i] && before[i] == path[i]; i++)
@@ -264,50 +276,69 @@ static int send_parents(struct tree_sender *s, const char *before, const char *p
             same = i + 1;
     for (const char *slash = strchr(path + same, '/'); slash; slash = strchr(slash + 1, '/')) {
         CLEAN_FREE char *dir = strndup(path, (size_t)(slash - path));
-        int r = dir ? tree_send_dir(s, dir, 0755, err) : -ENOMEM;
+        CLEAN_FREE char *full = dir ? target_path(to, dir) : NULL;
+        int r = full ? tree_send_dir(to->s, full, 0755, err) : -ENOMEM;
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-static int send_lock(const struct flake_tree *t, const struct flake_file *f, struct tree_sender *s, struct mvm_error *err)
+static int send_lock(const struct flake_tree *t, const struct flake_file *f, const char *path, struct tree_sender *s,
+                     struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(MAX_LOCK);
     CLEAN_BUF struct buf stripped = BUF_INIT(2 * MAX_LOCK);
     int r = path_read_file(t->root_fd, f->path, &text, err);
     if (r == 0)
         r = flake_lock_strip(buf_cstr(&text), text.len, &stripped, err);
-    return r < 0 ? r : tree_send_memory(s, f->path, 0644, buf_cstr(&stripped), stripped.len, err);
+    return r < 0 ? r : tree_send_memory(s, path, 0644, buf_cstr(&stripped), stripped.len, err);
 }
 
-static int send_file(const struct flake_tree *t, const struct flake_file *f, struct tree_sender *s, struct mvm_error *err)
+static int send_file(const struct flake_tree *t, const struct flake_file *f, const struct target *to, struct mvm_error *err)
 {
+    CLEAN_FREE char *path = target_path(to, f->path);
+    if (!path)
+        return mvm_error_errno(err, -ENOMEM, "flake");
     if (f->kind == ENTRY_SYMLINK)
-        return tree_send_symlink(s, f->path, f->target, err);
+        return tree_send_symlink(to->s, path, f->target, err);
     if (strcmp(f->path, t->lock_path) == 0)
-        return send_lock(t, f, s, err);
+        return send_lock(t, f, path, to->s, err);
     CLEAN_FD int fd = path_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return mvm_error_errno(err, fd < 0 ? fd : -errno, "cannot read %s in the flake's tree", f->path);
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->size)
         return mvm_error_set(err, -ESTALE, "%s changed while the flake was being staged", f->path);
-    return tree_send_file(s, f->path, fd, err);
+    return tree_send_file(to->s, path, fd, err);
 }
 
-int flake_tree_send(const struct flake_tree *t, struct tree_sender *s, struct mvm_error *err)
+int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s, struct mvm_error *err)
 {
+    const struct target to = {.s = s, .into = into};
     const char *before = "";
-    for (size_t i = 0; i < t->n_files; i++) {
-        int r = send_parents(s, before, t->files[i].path, err);
+    int r = tree_send_dir(s, into, 0755, err);
+    for (size_t i = 0; r == 0 && i < t->n_files; i++) {
+        r = send_parents(&to, before, t->files[i].path, err);
         if (r == 0)
-            r = send_file(t, &t->files[i], s, err);
-        if (r < 0)
-            return r;
+            r = send_file(t, &t->files[i], &to, err);
         before = t->files[i].path;
     }
-    return tree_send_end(s, err);
+    return r;
+}
+
+static int add_line(void *data, const char *path)
+{
+    return buf_printf(data, "%s\n", path);
+}
+
+/* Do both name the same local folders? Their nodes are not compared otherwise. */
+static bool same_folders(const struct buf *old, const void *p, size_t n)
+{
+    CLEAN_BUF struct buf a = BUF_INIT(1u << 20);
+    CLEAN_BUF struct buf b = BUF_INIT(1u << 20);
+    return flake_lock_paths(buf_cstr(old), old->len, add_line, &a) == 0 && flake_lock_paths(p, n, add_line, &b) == 0 &&
+           strcmp(buf_cstr(&a), buf_cstr(&b)) == 0;
 }
 
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err)
@@ -323,8 +354,8 @@ int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct 
         int r = flake_lock_strip(buf_cstr(&old), old.len, &old_stripped, err);
         if (r == 0)
             r = flake_lock_strip(p, n, &new_stripped, err);
-        /* Only the builder's own nodes moved: no change to the user's flake. */
-        if (r == 0 && old_stripped.len == new_stripped.len &&
+        /* Only the builder's own nodes moved, or the content of local folders: no change to the user's flake. */
+        if (r == 0 && same_folders(&old, p, n) && old_stripped.len == new_stripped.len &&
             memcmp(buf_cstr(&old_stripped), buf_cstr(&new_stripped), old_stripped.len) == 0)
             return 0;
     }

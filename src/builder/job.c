@@ -89,7 +89,14 @@ static int send_tree(struct job *j, struct mvm_error *err)
     }
     progress_detail(j->p, "%zu files, %.1f MB", j->o->tree->n_files, (double)j->o->tree->bytes / 1e6);
     struct tree_sender s = {.emit = emit, .data = j, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
-    int r = flake_tree_send(j->o->tree, &s, err);
+    int r = flake_tree_send(j->o->tree, BUILD_SOURCE, &s, err);
+    for (size_t i = 0; r == 0 && i < j->o->inputs->n; i++) {
+        char into[32];
+        snprintf(into, sizeof(into), BUILD_INPUT "%zu", i);
+        r = flake_tree_send(&j->o->inputs->v[i].tree, into, &s, err);
+    }
+    if (r == 0)
+        r = tree_send_end(&s, err);
     tree_sender_done(&s);
     if (r == 0)
         client_close(j->client, j->stream);
@@ -100,6 +107,9 @@ static int open_job(struct job *j, struct mvm_error *err)
 {
     CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
     const struct flake_ref *f = j->o->ref;
+    char *inputs[FLAKE_MAX_INPUTS];
+    for (size_t i = 0; i < j->o->inputs->n; i++)
+        inputs[i] = j->o->inputs->v[i].path;
     /* Encoding borrows: the struct's pointers are not changed. */
     struct msg_build b = {
         .remote = f->remote,
@@ -108,6 +118,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .system = (char *)(uintptr_t)j->o->system,
         .write_lock = j->o->write_lock,
         .offline = j->o->offline,
+        .inputs = {.v = inputs, .n = j->o->inputs->n},
     };
     int r = msg_build_encode(&m, &b);
     if (r < 0)

@@ -11,6 +11,7 @@
 struct job_opts {
     const struct flake_ref *ref;
     const struct flake_tree *tree; /* NULL for a remote reference */
+    const struct flake_inputs *inputs;
     const char *attr, *system;
     bool write_lock, offline;
     int stage_fd; /* artifacts are written here */

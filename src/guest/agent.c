@@ -372,7 +372,8 @@ static void on_worker_output(struct worker *w)
 {
     while (w->stream && mux_can_send(agent.mux, w->stream)) {
         ssize_t n = recv(w->sock, agent.chunk, FRAME_MAX_PAYLOAD + 1, MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
+        /* A reset is told once, before what the worker sent: it ended without reading all that it got. */
+        if (n < 0 && (errno == EINTR || errno == ECONNRESET))
             continue;
         if (n < 0 && errno == EAGAIN)
             break;

@@ -18,9 +18,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -228,7 +230,7 @@ static void receive_tree(struct job *j)
     struct mvm_error err = MVM_ERROR_INIT;
     struct tree_receiver t;
     CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
-    CLEAN_FD int dir = path_open_dir(AT_FDCWD, j->source, &err);
+    CLEAN_FD int dir = path_open_dir(AT_FDCWD, j->work, &err);
     if (dir < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
@@ -247,12 +249,46 @@ static void receive_tree(struct job *j)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
 }
 
+/* The last folder of path exists afterwards, and is empty: what the builder itself has is not hidden by what a flake names. */
+static int make_place(const char *path)
+{
+    char part[4096];
+    if (path[0] != '/' || !path_is_safe_relative(path + 1) || strlen(path) >= sizeof(part))
+        return -EINVAL;
+    for (const char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
+        snprintf(part, sizeof(part), "%.*s", slash ? (int)(slash - path) : (int)strlen(path), path);
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return -errno;
+        if (!slash)
+            break;
+    }
+    return rmdir(path) == 0 && mkdir(path, 0755) == 0 ? 0 : -errno;
+}
+
+/* Local folders appear where the flake says they are, for this job alone. */
+static void place_inputs(struct job *j)
+{
+    const struct msg_strings *in = &j->m->inputs;
+    if (in->n && (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "no mount namespace: %s", strerror(errno));
+    for (size_t i = 0; i < in->n; i++) {
+        char from[100];
+        snprintf(from, sizeof(from), "%s/" BUILD_INPUT "%zu", j->work, i);
+        int r = make_place(in->v[i]);
+        if (r == 0 && mount(from, in->v[i], NULL, MS_BIND, NULL) < 0)
+            r = -errno;
+        if (r < 0)
+            fail(j, MVM_PHASE_NIX_EVAL, 1, "the input %.300s cannot be had in the builder: %s", in->v[i], strerror(-r));
+    }
+}
+
 static void prepare_source(struct job *j)
 {
     const char *subdir = j->m->subdir ? j->m->subdir : "";
     if (*subdir && !path_is_safe_relative(subdir))
         fail(j, MVM_PHASE_NIX_EVAL, 1, "the flake's folder lies outside of its tree");
     receive_tree(j);
+    place_inputs(j);
     snprintf(j->ref, sizeof(j->ref), "path:%s%s%s", j->source, *subdir ? "?dir=" : "", subdir);
     snprintf(j->lock, sizeof(j->lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
     j->before.max = MAX_LOCK;
@@ -417,7 +453,7 @@ void build_serve(int sock, const struct msg_build *m)
     j->sock = sock;
     j->m = m;
     snprintf(j->work, sizeof(j->work), BUILD_WORK "/%d", getpid());
-    snprintf(j->source, sizeof(j->source), BUILD_WORK "/%d/src", getpid());
+    snprintf(j->source, sizeof(j->source), BUILD_WORK "/%d/" BUILD_SOURCE, getpid());
     if (!m->attr || !*m->attr || m->attr[0] == '-')
         fail(j, MVM_PHASE_NIX_EVAL, 1, "no attribute to build");
     uint64_t start = clock_now();

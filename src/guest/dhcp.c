@@ -14,7 +14,8 @@
 #define OPTIONS_AT    240
 #define MAX_MESSAGE   1472
 #define RESEND_MS     250 /* doubled with each try */
-#define COOKIE        "\x63\x82\x53\x63"
+
+static const uint8_t cookie[4] = {0x63, 0x82, 0x53, 0x63}; /* RFC 1497 */
 
 enum { DISCOVER = 1, OFFER = 2, REQUEST = 3, ACK = 5, NAK = 6 };
 enum {
@@ -58,7 +59,7 @@ int dhcp_parse(const uint8_t *p, size_t n, const uint8_t mac[6], uint32_t transa
     *ret = (struct dhcp_lease){.prefix = 24, .seconds = 3600};
     *ret_type = 0;
     if (n < OPTIONS_AT || p[0] != 2 || memcmp(p + 4, &transaction, 4) != 0 || memcmp(p + 28, mac, 6) != 0 ||
-        memcmp(p + FIXED_SIZE, COOKIE, 4) != 0)
+        memcmp(p + FIXED_SIZE, cookie, 4) != 0)
         return -EBADMSG;
     memcpy(&ret->address, p + 16, 4);
     for (size_t i = OPTIONS_AT; i < n && p[i] != OPTION_END;) {
@@ -86,7 +87,7 @@ static size_t make_message(uint8_t out[static 300], uint8_t type, const uint8_t 
     memcpy(out + 4, &transaction, 4);
     out[10] = 0x80; /* answer by broadcast: the card has no address yet */
     memcpy(out + 28, mac, 6);
-    memcpy(out + FIXED_SIZE, COOKIE, 4);
+    memcpy(out + FIXED_SIZE, cookie, sizeof(cookie));
     uint8_t *o = out + OPTIONS_AT;
     *o++ = OPTION_TYPE;
     *o++ = 1;

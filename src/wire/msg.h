@@ -216,11 +216,14 @@ int msg_entry_encode(struct buf *b, const struct msg_entry *m) MVM_MUST_CHECK;
 int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 /*
- * MSG_BUILD opens a job. The client then sends the flake's tree on the same stream (MSG_ENTRY, CHAN_TREE, MSG_END)
- * unless remote is set. The guest answers with MSG_PHASE and CHAN_LOG records (Nix's internal-json lines, whole), then
+ * MSG_BUILD opens a job. The client then sends a tree on the same stream (MSG_ENTRY, CHAN_TREE, MSG_END) unless remote is set: the flake
+ * below BUILD_SOURCE, and each of `inputs` below BUILD_INPUT and its index. The guest answers with MSG_PHASE and CHAN_LOG records (Nix's internal-json lines, whole), then
  * the artifact set as a tree (MSG_ENTRY "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json", and
  * "flake.lock" where Nix changed it), MSG_END, and last MSG_RESULT. A failed job sends MSG_RESULT alone.
  */
+#define BUILD_SOURCE "src"
+#define BUILD_INPUT  "in"
+
 struct msg_build {
     char *remote;           /* a flake reference for Nix; NULL: the staged tree */
     char *subdir;           /* the flake's folder within the staged tree, "" for its root */
@@ -229,6 +232,7 @@ struct msg_build {
     bool write_lock;        /* false: --no-write-lock-file */
     bool offline;
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
+    struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;

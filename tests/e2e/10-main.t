@@ -70,7 +70,7 @@ is 'a signal reaches the program' "$(tail -n 1 "$tmp/sig.out")/$status" caught/5
 script='stty size; tty; exec sh -c "exit 4"'
 status=0
 script -qec "stty rows 33 cols 101; '$MVMCTL' exec -t web -- sh -c '$script'" /dev/null >"$tmp/tty.out" 2>&1 </dev/null || status=$?
-has 'a terminal has the size of ours' "$(tr -d '\r' <"$tmp/tty.out")" '^33 101$'
+has 'a terminal has the size of ours' "$(tr -d '\r' <"$tmp/tty.out")" '(^|[^0-9])33 101$'
 has 'and is one' "$(tr -d '\r' <"$tmp/tty.out")" '^/dev/pts/'
 is 'with the exit status' "$status" 4
 timeout 5 "$MVMCTL" exec web -- sh -c 'sleep 1000 & echo started' >"$tmp/bg.out"
@@ -118,6 +118,24 @@ run mvm build --flake "$flake" --json
 is 'a changed flake is built' "$(json '.cached|tostring')" false
 check 'to another image' test "$(json .image)" != "$image"
 is 'the lock file did not churn' "$(cat "$flake/flake.lock")" "$lock_before"
+
+# A local folder as an input is part of the build, and of what decides whether to build.
+mkdir "$tmp/dep"
+echo 'a dependency' >"$tmp/dep/words"
+sed -i "s|inputs.mvm.url = \"mvm\";|&\n  inputs.dep = { url = \"path:$tmp/dep\"; flake = false; };|; s|{ self, mvm }|{ self, mvm, dep }|; s|on Linux|with \${builtins.readFile \"\${dep}/words\"} on Linux|" "$flake/flake.nix"
+run mvm build --flake "$flake" --json
+is 'a flake with a local folder as input is built' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+has 'the lock file names it' "$(cat "$flake/flake.lock")" "$tmp/dep"
+has 'its content arrives' "$(mvm exec --flake "$flake" -- hello)" 'with a dependency'
+lock_before=$(cat "$flake/flake.lock")
+run mvm build --flake "$flake" --json
+is 'unchanged, it is cached' "$(json '.cached|tostring')" true
+echo 'a CHANGED dependency' >"$tmp/dep/words"
+run mvm build --flake "$flake" --json
+is 'changed, it is built' "$(json '.cached|tostring')/$status" false/0
+has 'with the new content' "$(mvm exec --flake "$flake" -- hello)" 'with a CHANGED dependency'
+is 'the lock file did not churn for it' "$(cat "$flake/flake.lock")" "$lock_before"
 
 # A damaged artifact is noticed, dropped and built again.
 rootfs=$(json .rootfs)

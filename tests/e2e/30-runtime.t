@@ -66,12 +66,12 @@ mvm down loud >/dev/null
 example hello "$tmp/hello"
 mvm build --flake "$tmp/hello" >/dev/null 2>&1
 busy=
-for cpu in $(seq "$(nproc)"); do
+for _ in $(seq "$(nproc)"); do
     timeout 600 sh -c 'while :; do :; done' &
     busy="$busy $!"
 done
 booted=0
-for boot in $(seq 30); do
+for _ in $(seq 30); do
     [ "$(mvm exec --flake "$tmp/hello" --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
 done
 # shellcheck disable=SC2086 # a list of process ids

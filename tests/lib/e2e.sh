@@ -28,7 +28,7 @@ vm_processes() { pgrep -f "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" |
 # Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed.
 supervisors() {
     for pid in $(pgrep -x mvm-supervisor); do
-        tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
+        cat "/proc/$pid/environ" 2>/dev/null | tr '\0' '\n' | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
     done
     :
 }

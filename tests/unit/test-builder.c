@@ -183,6 +183,12 @@ static void test_git(void)
 
 /* ---- flake.lock ---- */
 
+static int remember(void *data, const char *path)
+{
+    snprintf((char *)data + strlen(data), 64 - strlen(data), "%s ", path);
+    return 0;
+}
+
 static void test_lock(void)
 {
     static const char text[] =
@@ -194,6 +200,12 @@ static void test_lock(void)
     struct mvm_error e = MVM_ERROR_INIT;
     ok(flake_lock_strip(text, strlen(text), &out, &e) == 0 && !strstr(buf_cstr(&out), "mvm"), "the builder's own nodes are taken out");
     ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""), "others stay");
+    static const char local[] = "{\"nodes\":{\"a\":{\"original\":{\"type\":\"path\",\"path\":\"/x/y\"}},"
+                                "\"b\":{\"original\":{\"type\":\"path\",\"path\":\"./z\"}},\"root\":{\"inputs\":{\"a\":\"a\",\"b\":\"b\"}}}}";
+    char found[64] = "";
+    ok(flake_lock_paths(local, strlen(local), remember, found) == 0 && strcmp(found, "/x/y ") == 0, "local folders outside of the tree are found");
+    ok(flake_lock_strip(local, strlen(local), &out, &e) == 0 && !strstr(buf_cstr(&out), "/x/y") && strstr(buf_cstr(&out), "./z"),
+       "and left out: they have their present content");
     ok(flake_lock_strip("not json", 8, &out, &e) == 0 && strcmp(buf_cstr(&out), "not json") == 0, "what is no lock file is left to Nix");
 }
 

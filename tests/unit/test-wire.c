@@ -147,6 +147,7 @@ static const struct msg_build build_sample = {
     .system = word_c,
     .write_lock = true,
     .options = {argv_sample, 3},
+    .inputs = {argv_sample, 2},
 };
 static const struct msg_result result_sample = {
     .exit_code = 1,
@@ -191,7 +192,8 @@ static int build_decode(const void *p, size_t n, bool *ret_same)
     int r = msg_build_decode(&m, p, n);
     *ret_same = r == 0 && same_text(m.remote, s->remote) && same_text(m.subdir, s->subdir) &&
                 same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock &&
-                !m.offline && same_list(&m.options, &s->options);
+                !m.offline && same_list(&m.options, &s->options) &&
+                same_list(&m.inputs, &s->inputs);
     msg_build_done(&m);
     return r;
 }
@@ -243,14 +245,14 @@ static const struct message messages[] = {
     MESSAGE(seed, "type 19: 1:64"),
     MESSAGE(exec, "type 32: 1:2 1:0 1:4 2:3 3:4 4:4 5:8 6:8 7:8"),
     MESSAGE(transfer, "type 34: 1:4 2:8"),
-    MESSAGE(build, "type 35: 2:0 3:2 4:3 5:8 7:2 7:0 7:4"),
+    MESSAGE(build, "type 35: 2:0 3:2 4:3 5:8 7:2 7:0 7:4 8:2 8:0"),
     MESSAGE(flood, "type 36: 1:8"),
     MESSAGE(signal, "type 48: 1:8"),
     MESSAGE(winsize, "type 49: 1:8 2:8"),
     MESSAGE(exit, "type 50: 1:8 2:9"),
     MESSAGE(entry, "type 51: 1:8 2:3 3:8 4:8 5:4"),
     MESSAGE(phase, "type 53: 1:4"),
-    MESSAGE(result, "type 54: 2:8 3:9 4:2 5:16 6:12 7:2 8:3 9:8 10:8 11:8 12:8"),
+    MESSAGE(result, "type 54: 2:8 3:9 4:2 5:16 6:12 7:2 8:8 9:8 10:8 11:8"),
     MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8"),
 };
 
