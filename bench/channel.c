@@ -1,6 +1,6 @@
 /*
- * Throughput of the channel to a running VM's agent: `bench-channel NAME out|in BYTES` prints nanoseconds from the request to the last byte.
- * "out" lets the guest send; "in" sends to it, until the guest has taken all and said so.
+ * Throughput of the channel to a running VM's agent: `bench-channel NAME out|in BYTES` prints nanoseconds from the
+ * request to the last byte. "out" lets the guest send; "in" sends to it, until the guest has taken all and said so.
  */
 #include "base/clock.h"
 #include "machine/client.h"

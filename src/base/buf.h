@@ -18,8 +18,11 @@ struct buf {
     size_t max;
 };
 
-#define BUF_INIT(limit) {.max = (limit)}
-#define CLEAN_BUF       CLEANUP(buf_done)
+#define BUF_INIT(limit)                                                                                                \
+    {                                                                                                                  \
+        .max = (limit)                                                                                                 \
+    }
+#define CLEAN_BUF CLEANUP(buf_done)
 
 void buf_done(struct buf *b);
 void buf_clear(struct buf *b);

@@ -33,7 +33,10 @@ struct mvm_error {
     char detail[4096];    /* several lines shown below the error (a log's tail); may be empty */
 };
 
-#define MVM_ERROR_INIT {0}
+#define MVM_ERROR_INIT                                                                                                 \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
 
 /* "nix-eval" and so on; the empty string for MVM_PHASE_NONE. Never NULL. */
 const char *mvm_phase_name(enum mvm_phase phase);

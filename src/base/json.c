@@ -22,8 +22,7 @@ int json_parse(const void *text, size_t len, json_object **ret, struct mvm_error
     if (why != json_tokener_success) {
         json_object_put(o);
         return mvm_error_set(err, -EINVAL, "invalid JSON at byte %zu: %s", end,
-                             why == json_tokener_continue ? "text ends early"
-                                                          : json_tokener_error_desc(why));
+                             why == json_tokener_continue ? "text ends early" : json_tokener_error_desc(why));
     }
     const char *s = text;
     while (end < len && isspace((unsigned char)s[end]))
@@ -46,11 +45,9 @@ int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct
     return r < 0 ? mvm_error_wrap(err, "%s", name) : 0;
 }
 
-int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync,
-              struct mvm_error *err)
+int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync, struct mvm_error *err)
 {
-    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
-                                                             JSON_C_TO_STRING_SPACED |
+    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
                                                              JSON_C_TO_STRING_NOSLASHESCAPE);
     CLEAN_BUF struct buf b = BUF_INIT((size_t)16 << 20);
     int r = buf_printf(&b, "%s\n", text);
@@ -59,8 +56,7 @@ int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool syn
     return path_write_file(dirfd, name, b.data, b.len, mode, sync, err);
 }
 
-static int get(json_object *o, const char *key, json_type type, json_object **ret,
-               struct mvm_error *err)
+static int get(json_object *o, const char *key, json_type type, json_object **ret, struct mvm_error *err)
 {
     json_object *v = NULL;
     if (!json_object_object_get_ex(o, key, &v))

@@ -21,22 +21,18 @@ static inline void json_putp(json_object **o)
 int json_parse(const void *text, size_t len, json_object **ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The same from a file below dirfd of at most max bytes. */
-int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Writes o and a newline as one step (path_write_file). */
 int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync,
               struct mvm_error *err) MVM_MUST_CHECK;
 
-/* A required field of that type; the string belongs to the object. -ENOENT where absent, -EINVAL where of another type. */
-int json_get_string(json_object *o, const char *key, const char **ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
-int json_get_int(json_object *o, const char *key, int64_t *ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
-int json_get_object(json_object *o, const char *key, json_object **ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
-int json_get_array(json_object *o, const char *key, json_object **ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+/* A required field of that type; the string belongs to the object. -ENOENT where absent, -EINVAL where of another type.
+ */
+int json_get_string(json_object *o, const char *key, const char **ret, struct mvm_error *err) MVM_MUST_CHECK;
+int json_get_int(json_object *o, const char *key, int64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
+int json_get_object(json_object *o, const char *key, json_object **ret, struct mvm_error *err) MVM_MUST_CHECK;
+int json_get_array(json_object *o, const char *key, json_object **ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Adding fields; memory running short ends the process, as it would in any printing code. A NULL string adds null. */
 void json_add_string(json_object *o, const char *key, const char *value);

@@ -49,8 +49,7 @@ bool path_is_safe_relative(const char *path)
     for (const char *s = path; s;) {
         const char *slash = strchr(s, '/');
         size_t len = slash ? (size_t)(slash - s) : strlen(s);
-        if (len == 0 || len > 255 || (len == 1 && s[0] == '.') ||
-            (len == 2 && s[0] == '.' && s[1] == '.'))
+        if (len == 0 || len > 255 || (len == 1 && s[0] == '.') || (len == 2 && s[0] == '.' && s[1] == '.'))
             return false;
         s = slash ? slash + 1 : NULL;
     }
@@ -129,8 +128,7 @@ int path_read_file(int dirfd, const char *name, struct buf *out, struct mvm_erro
             char extra;
             if (read(fd, &extra, 1) == 0)
                 return 0;
-            return mvm_error_set(err, -EMSGSIZE, "cannot read %s: larger than %zu bytes", name,
-                                 out->max);
+            return mvm_error_set(err, -EMSGSIZE, "cannot read %s: larger than %zu bytes", name, out->max);
         }
         ssize_t n = buf_read(out, fd, MIN_OF(out->max - out->len, (size_t)1 << 16));
         if (n == 0)
@@ -147,8 +145,8 @@ static void temp_name(const char *name, char out[static 300])
     snprintf(out, 300, ".%.200s.%d.%u.tmp", name, getpid(), counter++);
 }
 
-int path_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
-                    bool sync, struct mvm_error *err)
+int path_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool sync,
+                    struct mvm_error *err)
 {
     char tmp[300];
     temp_name(name, tmp);

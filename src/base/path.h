@@ -31,16 +31,14 @@ int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode) MVM_M
 int path_make_parents(int dirfd, const char *path, mode_t mode) MVM_MUST_CHECK;
 
 /* Reads a whole regular file of at most out->max bytes. -EMSGSIZE where it is larger. */
-int path_read_file(int dirfd, const char *name, struct buf *out, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int path_read_file(int dirfd, const char *name, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Replaces name with the content as one step: temporary file, fsync where sync, rename. */
-int path_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
-                    bool sync, struct mvm_error *err) MVM_MUST_CHECK;
+int path_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool sync,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Points the symlink name at target as one step. */
-int path_replace_symlink(int dirfd, const char *target, const char *name, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int path_replace_symlink(int dirfd, const char *target, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Removes a file or a whole tree (read-only folders too), following no symlink; one that is absent is no error. */
 int path_remove_tree(int dirfd, const char *name) MVM_MUST_CHECK;

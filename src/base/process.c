@@ -157,8 +157,8 @@ static int append_tail(struct buf *b, const char *p, size_t n)
     return buf_append(b, p, n);
 }
 
-int process_capture(const struct process_opts *opts, struct buf *out, struct buf *errors,
-                    uint64_t deadline, struct mvm_error *err)
+int process_capture(const struct process_opts *opts, struct buf *out, struct buf *errors, uint64_t deadline,
+                    struct mvm_error *err)
 {
     int fds[2][2] = {{-1, -1}, {-1, -1}};
     if (pipe2(fds[0], O_CLOEXEC) < 0)

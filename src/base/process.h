@@ -18,7 +18,10 @@ struct process {
     int status;  /* as from waitpid(2) */
 };
 
-#define PROCESS_INIT  {.pidfd = -1}
+#define PROCESS_INIT                                                                                                   \
+    {                                                                                                                  \
+        .pidfd = -1                                                                                                    \
+    }
 #define CLEAN_PROCESS CLEANUP(process_done)
 
 struct process_opts {
@@ -30,13 +33,12 @@ struct process_opts {
     int stderr_fd;           /* -1: /dev/null */
     const int *keep_fds;     /* further descriptors the child gets under the same numbers */
     size_t n_keep_fds;
-    bool new_session;        /* setsid(2): own session, no controlling terminal */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL: dies when the calling thread does */
+    bool new_session;     /* setsid(2): own session, no controlling terminal */
+    bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: dies when the calling thread does */
 };
 
 /* Starts a program. Where exec fails, returns its -errno here (no child is left). ret must be PROCESS_INIT. */
-int process_start(const struct process_opts *opts, struct process *ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int process_start(const struct process_opts *opts, struct process *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Waits until the process has ended or the deadline (clock.h) has passed: 0 with p->status set, -ETIMEDOUT. */
 int process_wait(struct process *p, uint64_t deadline) MVM_MUST_CHECK;
@@ -52,8 +54,8 @@ int process_exit_code(int status);
 
 /* Runs a program to its end with its output in out (NULL: not wanted) and its error output's tail in errors (NULL:
  * /dev/null). Returns the exit code (>= 0) or -errno; out larger than its maximum gives -EMSGSIZE. */
-int process_capture(const struct process_opts *opts, struct buf *out, struct buf *errors,
-                    uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
+int process_capture(const struct process_opts *opts, struct buf *out, struct buf *errors, uint64_t deadline,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The full path of a program found in PATH, or NULL. The caller frees. */
 char *process_find(const char *name);

@@ -34,11 +34,11 @@ void progress_phase(struct progress *p, const char *name)
         p->ops->update(p->data, name, "");
 }
 
-#define FORMAT(line, fmt)                                                                          \
-    char line[2048];                                                                               \
-    va_list ap;                                                                                    \
-    va_start(ap, fmt);                                                                             \
-    vsnprintf(line, sizeof(line), fmt, ap);                                                        \
+#define FORMAT(line, fmt)                                                                                              \
+    char line[2048];                                                                                                   \
+    va_list ap;                                                                                                        \
+    va_start(ap, fmt);                                                                                                 \
+    vsnprintf(line, sizeof(line), fmt, ap);                                                                            \
     va_end(ap)
 
 void progress_detail(struct progress *p, const char *fmt, ...)

@@ -30,7 +30,10 @@ struct progress {
     uint64_t started;
 };
 
-#define PROGRESS_INIT(ops_, data_) {.ops = (ops_), .data = (data_), .current = -1}
+#define PROGRESS_INIT(ops_, data_)                                                                                     \
+    {                                                                                                                  \
+        .ops = (ops_), .data = (data_), .current = -1                                                                  \
+    }
 
 /* Enters a phase (ends the one before). name: lower case with dashes; it is the key in --json timings. */
 void progress_phase(struct progress *p, const char *name);

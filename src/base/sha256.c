@@ -25,8 +25,7 @@ void sha256_update(struct sha256 *s, const void *p, size_t n)
 void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE])
 {
     unsigned len = 0;
-    if (EVP_DigestFinal_ex(s->ctx, out, &len) != 1 || len != SHA256_SIZE ||
-        EVP_DigestInit_ex(s->ctx, NULL, NULL) != 1)
+    if (EVP_DigestFinal_ex(s->ctx, out, &len) != 1 || len != SHA256_SIZE || EVP_DigestInit_ex(s->ctx, NULL, NULL) != 1)
         abort();
 }
 

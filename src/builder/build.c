@@ -41,7 +41,8 @@ static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_e
     uname(&u);
     snprintf(plan->system, sizeof(plan->system), "%s", o->system ? o->system : "");
     if (!o->system)
-        snprintf(plan->system, sizeof(plan->system), "%.32s-linux", strcmp(u.machine, "arm64") == 0 ? "aarch64" : u.machine);
+        snprintf(plan->system, sizeof(plan->system), "%.32s-linux",
+                 strcmp(u.machine, "arm64") == 0 ? "aarch64" : u.machine);
     const char *name = o->attr ? o->attr : o->profile ? o->profile : plan->ref.attr ? plan->ref.attr : "default";
     int n;
     if (strchr(name, '.') && name != o->profile)
@@ -59,7 +60,8 @@ static int plan_load_ref(struct plan *plan, const struct build_opts *o, struct m
     return r < 0 ? r : plan_attr(plan, o, err);
 }
 
-/* Every input: the tree (and local inputs of the lock file), attribute, system, the builder with our library, options. */
+/* Every input: the tree (and local inputs of the lock file), attribute, system, the builder with our library, options.
+ */
 static int plan_load(struct plan *plan, const struct build_opts *o, struct home *h, struct mvm_error *err)
 {
     int r = plan_load_ref(plan, o, err);
@@ -102,7 +104,8 @@ static bool is_pinned(const struct flake_ref *f)
 }
 
 /* 0 with the image open, -ENOENT where it has to be built. */
-static int find_cached(struct plan *plan, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+static int find_cached(struct plan *plan, struct home *h, struct progress *p, struct build_result *ret,
+                       struct mvm_error *err)
 {
     struct build_record rec;
     bool damaged = false;
@@ -201,7 +204,8 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     return r;
 }
 
-int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret,
+              struct mvm_error *err)
 {
     CLEANUP(plan_done) struct plan plan = {0};
     progress_phase(p, "judge");

@@ -1,6 +1,6 @@
 /*
- * A build from the user's side: judge the cache, else start a builder session, run the job, bring the artifacts into the
- * cache and write the record.
+ * A build from the user's side: judge the cache, else start a builder session, run the job, bring the artifacts into
+ * the cache and write the record.
  */
 #pragma once
 
@@ -12,11 +12,11 @@
 #include <stdbool.h>
 
 struct build_opts {
-    const char *ref;       /* --flake */
-    const char *profile;   /* NULL: "default" */
-    const char *attr;      /* whole attribute path; NULL: packages.<system>.<profile> */
-    const char *system;    /* NULL: this host's, as Linux ("x86_64-linux") */
-    bool force;            /* build even where the cache has it */
+    const char *ref;     /* --flake */
+    const char *profile; /* NULL: "default" */
+    const char *attr;    /* whole attribute path; NULL: packages.<system>.<profile> */
+    const char *system;  /* NULL: this host's, as Linux ("x86_64-linux") */
+    bool force;          /* build even where the cache has it */
     bool write_lock;
     bool offline;
     uint64_t builder_memory_mib; /* 0: default */
@@ -28,17 +28,21 @@ struct build_result {
     struct artifact_image image; /* open and verified */
     char store_path[512];
     char attr[512];
-    char *ref;                   /* owned */
+    char *ref; /* owned */
 };
 
-#define BUILD_RESULT_INIT  {.image = ARTIFACT_IMAGE_INIT}
+#define BUILD_RESULT_INIT                                                                                              \
+    {                                                                                                                  \
+        .image = ARTIFACT_IMAGE_INIT                                                                                   \
+    }
 #define CLEAN_BUILD_RESULT CLEANUP(build_result_done)
 
 /* Builds, or finds the unchanged result. SIGINT and SIGTERM (base/interrupt.h)
  * cancel with -EINTR, leaving nothing behind. */
 int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret,
               struct mvm_error *err) MVM_MUST_CHECK;
-/* The image last built from a reference: for `up --flake`. -ENOENT with a hint naming `mvmctl build` and `mvmctl run`. */
-int build_find_last(const struct build_opts *o, struct home *h, struct artifact_image *ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+/* The image last built from a reference: for `up --flake`. -ENOENT with a hint naming `mvmctl build` and `mvmctl run`.
+ */
+int build_find_last(const struct build_opts *o, struct home *h, struct artifact_image *ret,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 void build_result_done(struct build_result *r);

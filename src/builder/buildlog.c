@@ -103,8 +103,8 @@ static void short_name(const char *text, char *out, size_t size)
 
 static void show(struct buildlog *l)
 {
-    progress_detail(l->progress, "%u of %u built%s%s", l->done, MAX_OF(l->expected, l->done), l->n_building ? ", building " : "",
-                    l->n_building ? l->building[l->n_building - 1].name : "");
+    progress_detail(l->progress, "%u of %u built%s%s", l->done, MAX_OF(l->expected, l->done),
+                    l->n_building ? ", building " : "", l->n_building ? l->building[l->n_building - 1].name : "");
 }
 
 static void on_start(struct buildlog *l, json_object *o, int64_t id, int64_t type)

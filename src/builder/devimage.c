@@ -79,11 +79,30 @@ static int write_initrd(int dirfd, const char *modules_dir, const struct install
 static bool is_useless(const char *path, void *data)
 {
     static const char *const prefixes[] = {
-        "boot", "var", "etc/systemd", "etc/init.d", "packages.txt",
-        "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/perl", "usr/share/perl5",
-        "usr/share/lintian", "usr/share/bash-completion", "usr/share/fish", "usr/share/zsh", "usr/share/gitweb",
-        "usr/share/systemd", "usr/share/initramfs-tools", "usr/lib/modules", "usr/lib/systemd", "usr/lib/udev",
-        "usr/lib/initramfs-tools", "usr/lib/klibc", "usr/lib/kernel",
+        "boot",
+        "var",
+        "etc/systemd",
+        "etc/init.d",
+        "packages.txt",
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+        "usr/share/info",
+        "usr/share/perl",
+        "usr/share/perl5",
+        "usr/share/lintian",
+        "usr/share/bash-completion",
+        "usr/share/fish",
+        "usr/share/zsh",
+        "usr/share/gitweb",
+        "usr/share/systemd",
+        "usr/share/initramfs-tools",
+        "usr/lib/modules",
+        "usr/lib/systemd",
+        "usr/lib/udev",
+        "usr/lib/initramfs-tools",
+        "usr/lib/klibc",
+        "usr/lib/kernel",
     };
     for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
         if (strcmp(path, prefixes[i]) == 0)
@@ -135,7 +154,8 @@ static int add_etc(struct fstree *t, struct mvm_error *err)
          "sandbox = true\n"
          "build-users-group =\n"
          "warn-dirty = false\n"
-         "flake-registry =\n" /* the global one is fetched on each evaluation; add_registry() has the names people use */
+         "flake-registry =\n" /* the global one is fetched on each evaluation; add_registry() has the names people use
+                               */
          "log-lines = 25\n"
          "connect-timeout = 5\n"
          "download-attempts = 3\n"
@@ -144,11 +164,15 @@ static int add_etc(struct fstree *t, struct mvm_error *err)
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
         r = add_text(t, files[i].path, files[i].text, err);
-    static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp", "root", "nix", "var", "var/tmp", "mnt", "work"};
+    static const char *const dirs[] = {"dev", "proc", "sys",     "run", "tmp", "root",
+                                       "nix", "var",  "var/tmp", "mnt", "work"};
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
         r = fstree_add_dir(t, dirs[i], strcmp(dirs[i], "root") == 0 ? 0700 : 0755, err);
-    static const char *const links[][2] = {{"bin", "usr/bin"}, {"sbin", "usr/sbin"}, {"lib", "usr/lib"},
-                                           {"lib64", "usr/lib64"}, {"usr/bin/sh", "busybox"}};
+    static const char *const links[][2] = {{"bin", "usr/bin"},
+                                           {"sbin", "usr/sbin"},
+                                           {"lib", "usr/lib"},
+                                           {"lib64", "usr/lib64"},
+                                           {"usr/bin/sh", "busybox"}};
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(links); i++)
         r = fstree_add_symlink(t, links[i][0], links[i][1], err);
     return r;
@@ -186,7 +210,8 @@ static bool is_not_library(const char *path, void *data)
            (dot && strcmp(dot, ".lock") == 0);
 }
 
-static int registry_entry(struct buf *b, const struct fstree *t, const char *id, const char *path, struct mvm_error *err)
+static int registry_entry(struct buf *b, const struct fstree *t, const char *id, const char *path,
+                          struct mvm_error *err)
 {
     char hash[NAR_HASH_SIZE];
     int r = nar_hash(fstree_find(t, path), hash, err);
@@ -221,7 +246,8 @@ static int add_registry(struct fstree *t, struct mvm_error *err)
     return r < 0 ? r : fstree_add_memory(t, "etc/nix/registry.json", 0644, b.data, b.len, err);
 }
 
-static int write_rootfs(int dirfd, const char *dir_path, const char *packages, const struct install *i, struct mvm_error *err)
+static int write_rootfs(int dirfd, const char *dir_path, const char *packages, const struct install *i,
+                        struct mvm_error *err)
 {
     CLEANUP(fstree_done) struct fstree t;
     int r = fstree_init(&t);
@@ -253,7 +279,8 @@ static int write_rootfs(int dirfd, const char *dir_path, const char *packages, c
     return ext4_write(out, &t, &opts, err);
 }
 
-int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct install *i, struct mvm_error *err)
+int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct install *i,
+                   struct mvm_error *err)
 {
     CLEAN_FREE char *kernel = NULL;
     CLEAN_FREE char *modules_dir = NULL;
@@ -265,6 +292,7 @@ int devimage_write(int dirfd, const char *dir_path, const char *packages, const 
     if (r == 0)
         r = write_rootfs(dirfd, dir_path, packages, i, err);
     if (r == 0)
-        r = path_write_file(dirfd, artifact_name(ARTIFACT_CMDLINE), CMDLINE_BUILDER, strlen(CMDLINE_BUILDER), 0644, false, err);
+        r = path_write_file(dirfd, artifact_name(ARTIFACT_CMDLINE), CMDLINE_BUILDER, strlen(CMDLINE_BUILDER), 0644,
+                            false, err);
     return r;
 }

@@ -5,5 +5,5 @@
 #include "builder/install.h"
 
 /* Writes vmlinux, initrd, rootfs.ext4 and cmdline.txt into the folder (open and by its absolute path). */
-int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct install *i, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct install *i,
+                   struct mvm_error *err) MVM_MUST_CHECK;

@@ -13,8 +13,8 @@
 static bool is_remote(const char *ref)
 {
     static const char *const schemes[] = {
-        "github:", "gitlab:", "sourcehut:", "git+http", "git+https:", "git+ssh:", "http:", "https:", "hg+", "tarball+",
-        "file+http", "flake:", "indirect:", "mercurial+",
+        "github:", "gitlab:", "sourcehut:", "git+http",  "git+https:", "git+ssh:",  "http:",
+        "https:",  "hg+",     "tarball+",   "file+http", "flake:",     "indirect:", "mercurial+",
     };
     for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
         if (strncmp(ref, schemes[i], strlen(schemes[i])) == 0)
@@ -66,7 +66,8 @@ static int resolve_local(struct flake_ref *f, const char *path, struct mvm_error
     CLEAN_FREE char *file = path_join(f->text, "flake.nix", NULL);
     if (!file || stat(file, &st) < 0 || !S_ISREG(st.st_mode)) {
         mvm_error_set(err, -ENOENT, "there is no flake.nix in %s", f->text);
-        mvm_error_hint(err, "name the flake's folder with --flake; examples/hello in mvm's sources is one to start from");
+        mvm_error_hint(err,
+                       "name the flake's folder with --flake; examples/hello in mvm's sources is one to start from");
         return -ENOENT;
     }
     f->root = find_work_tree(f->text);

@@ -1,10 +1,12 @@
 /*
- * Flake references and the files that belong to a flake: what is staged into the builder, and what the fingerprint covers.
+ * Flake references and the files that belong to a flake: what is staged into the builder, and what the fingerprint
+ * covers.
  *
- * REF is a local folder (".", "./dir", "/abs", "path:DIR", "git+file:DIR"), the same with "#attr", or a remote reference that is
- * passed to Nix ("github:...", "git+https:...", "https:...", registry names of the form "name" or "name/branch" that are no folder).
- * Like Nix: in a git work tree the flake is the work tree's tracked files with their present content (the flake's folder may be
- * below the top: subdir), elsewhere the folder. A flake folder that git does not track is an error that says `git add`.
+ * REF is a local folder (".", "./dir", "/abs", "path:DIR", "git+file:DIR"), the same with "#attr", or a remote
+ * reference that is passed to Nix ("github:...", "git+https:...", "https:...", registry names of the form "name" or
+ * "name/branch" that are no folder). Like Nix: in a git work tree the flake is the work tree's tracked files with their
+ * present content (the flake's folder may be below the top: subdir), elsewhere the folder. A flake folder that git does
+ * not track is an error that says `git add`.
  */
 #pragma once
 
@@ -17,12 +19,12 @@
 #include <stdbool.h>
 
 struct flake_ref {
-    char *text;    /* for messages and records: absolute path of the flake's folder, or the remote reference */
-    char *root;    /* absolute path of the tree to stage; NULL: remote */
-    char *subdir;  /* the flake's folder within root, "" for root itself */
-    char *remote;  /* reference for Nix; NULL: local */
-    char *attr;    /* what came behind '#', or NULL */
-    bool git;      /* root is a git work tree */
+    char *text;   /* for messages and records: absolute path of the flake's folder, or the remote reference */
+    char *root;   /* absolute path of the tree to stage; NULL: remote */
+    char *subdir; /* the flake's folder within root, "" for root itself */
+    char *remote; /* reference for Nix; NULL: local */
+    char *attr;   /* what came behind '#', or NULL */
+    bool git;     /* root is a git work tree */
 };
 
 #define CLEAN_FLAKE_REF CLEANUP(flake_ref_done)
@@ -32,11 +34,11 @@ int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err
 void flake_ref_done(struct flake_ref *f);
 
 struct flake_file {
-    char *path;        /* relative to root */
-    uint64_t kind;     /* enum entry_kind */
+    char *path;    /* relative to root */
+    uint64_t kind; /* enum entry_kind */
     bool executable;
     uint64_t size;
-    char *target;      /* symlinks */
+    char *target;                 /* symlinks */
     char digest[SHA256_HEX_SIZE]; /* files: of the content */
 };
 
@@ -45,26 +47,29 @@ struct flake_tree {
     struct flake_file *files; /* sorted by path */
     size_t n_files;
     uint64_t bytes;
-    char *lock_path;   /* the flake's flake.lock, relative to root, there or not */
+    char *lock_path; /* the flake's flake.lock, relative to root, there or not */
 };
 
 #define CLEAN_FLAKE_TREE CLEANUP(flake_tree_done)
 
-/* Lists the tree of a local reference, with digests through a stat index. Errors (phase nix-eval): an unreadable file, a
- * socket, fifo or device in the tree, too many files (200,000), too large (4 GiB). */
-int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+/* Lists the tree of a local reference, with digests through a stat index. Errors (phase nix-eval): an unreadable file,
+ * a socket, fifo or device in the tree, too many files (200,000), too large (4 GiB). */
+int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home *h,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 void flake_tree_done(struct flake_tree *t);
 /* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
 /* Sends the tree (folders implied) below the folder `into`. A file that changed since it was listed is -ESTALE. */
-int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
+int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs in turn). */
+/* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs
+ * in turn). */
 struct flake_inputs {
     struct flake_input {
-        char *path;            /* absolute */
+        char *path; /* absolute */
         struct flake_tree tree;
-    } *v;
+    } * v;
     size_t n;
 };
 
@@ -72,7 +77,8 @@ struct flake_inputs {
 #define FLAKE_MAX_INPUTS   64
 
 /* Lists them with their trees. A path that is no folder is left to Nix to complain about. */
-int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h,
+                      struct mvm_error *err) MVM_MUST_CHECK;
 void flake_inputs_done(struct flake_inputs *in);
 /* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces. */
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;

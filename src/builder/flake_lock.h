@@ -1,15 +1,17 @@
 /*
- * flake.lock on its way to the builder and back. Local folders (`path:/...` inputs) have their present content in every build, like the flake
- * itself: their nodes are left out as well. Nodes that the builder itself provides (registry names "mvm" and "mvm-tools") are pinned to a
- * path inside it; a newer builder has another. They are taken out of what is staged and fingerprinted, so that Nix locks them
- * again to what is there.
+ * flake.lock on its way to the builder and back. Local folders (`path:/...` inputs) have their present content in every
+ * build, like the flake itself: their nodes are left out as well. Nodes that the builder itself provides (registry
+ * names "mvm" and "mvm-tools") are pinned to a path inside it; a newer builder has another. They are taken out of what
+ * is staged and fingerprinted, so that Nix locks them again to what is there.
  */
 #pragma once
 
 #include "base/buf.h"
 #include "base/error.h"
 
-/* Calls found for the absolute path of each local folder that the lock file names. A text that is no lock file names none. */
+/* Calls found for the absolute path of each local folder that the lock file names. A text that is no lock file names
+ * none. */
 int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const char *path), void *data) MVM_MUST_CHECK;
-/* The lock file without the builder's nodes and those of local folders, in out. A text that is no lock file is copied as it is: Nix will say what is wrong. */
+/* The lock file without the builder's nodes and those of local folders, in out. A text that is no lock file is copied
+ * as it is: Nix will say what is wrong. */
 int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;

@@ -14,12 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FILES      200000
-#define MAX_BYTES      (4ull << 30)
-#define MAX_LOCK       (4u << 20)
-#define MAX_DEPTH      64
-#define GIT_DEADLINE   60000
-#define LOCK_NAME      "flake.lock"
+#define MAX_FILES    200000
+#define MAX_BYTES    (4ull << 30)
+#define MAX_LOCK     (4u << 20)
+#define MAX_DEPTH    64
+#define GIT_DEADLINE 60000
+#define LOCK_NAME    "flake.lock"
 
 struct lister {
     struct flake_tree *t;
@@ -84,7 +84,9 @@ static int fill_file(struct lister *l, struct flake_file *f, const struct stat *
         return f->target ? 0 : mvm_error_errno(l->err, -ENOMEM, "flake");
     }
     return mvm_error_set(l->err, -EINVAL, "%s in the flake's tree is a %s: neither file, folder nor symlink", f->path,
-                         S_ISSOCK(st->st_mode) ? "socket" : S_ISFIFO(st->st_mode) ? "fifo" : "device");
+                         S_ISSOCK(st->st_mode)   ? "socket"
+                         : S_ISFIFO(st->st_mode) ? "fifo"
+                                                 : "device");
 }
 
 static int add_path(struct lister *l, const char *path, const struct stat *st)
@@ -295,7 +297,8 @@ static int send_lock(const struct flake_tree *t, const struct flake_file *f, con
     return r < 0 ? r : tree_send_memory(s, path, 0644, buf_cstr(&stripped), stripped.len, err);
 }
 
-static int send_file(const struct flake_tree *t, const struct flake_file *f, const struct target *to, struct mvm_error *err)
+static int send_file(const struct flake_tree *t, const struct flake_file *f, const struct target *to,
+                     struct mvm_error *err)
 {
     CLEAN_FREE char *path = target_path(to, f->path);
     if (!path)

@@ -12,12 +12,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define LOCK_NAME       "flake.lock"
-#define MAX_LOCK        (4u << 20)
-#define MAX_ARTIFACTS   (16ull << 30) /* bytes of content */
-#define MAX_FILE        (256ull << 30) /* a root file system's size, holes included */
-#define FULL_BELOW      (16ull << 20) /* bytes left on the host */
-#define DIGEST_ZEROS    (256u * 1024)
+#define LOCK_NAME     "flake.lock"
+#define MAX_LOCK      (4u << 20)
+#define MAX_ARTIFACTS (16ull << 30)  /* bytes of content */
+#define MAX_FILE      (256ull << 30) /* a root file system's size, holes included */
+#define FULL_BELOW    (16ull << 20)  /* bytes left on the host */
+#define DIGEST_ZEROS  (256u * 1024)
 
 /* The receiving side: artifacts are digested while they arrive. */
 struct job {
@@ -132,12 +132,13 @@ static int open_job(struct job *j, struct mvm_error *err)
 static void name_available(const struct msg_result *m, const char *system, struct mvm_error *err)
 {
     json_tokener *tok = json_tokener_new_ex(4);
-    json_object *list = tok ? json_tokener_parse_ex(tok, m->available, (int)MIN_OF(strlen(m->available), 65536ul)) : NULL;
+    json_object *list =
+        tok ? json_tokener_parse_ex(tok, m->available, (int)MIN_OF(strlen(m->available), 65536ul)) : NULL;
     CLEAN_BUF struct buf names = BUF_INIT(400);
     if (list && json_object_is_type(list, json_type_array)) {
         for (size_t i = 0; i < json_object_array_length(list); i++)
-            if (buf_printf(&names, "%s%s", i ? ", " : "",
-                           json_object_get_string(json_object_array_get_idx(list, i))) < 0)
+            if (buf_printf(&names, "%s%s", i ? ", " : "", json_object_get_string(json_object_array_get_idx(list, i))) <
+                0)
                 break;
         mvm_error_hint(err, "packages.%s has: %s", system, names.len ? buf_cstr(&names) : "nothing");
     }
@@ -167,7 +168,8 @@ static int job_failed(struct job *j, struct mvm_error *err)
     err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
     if (strstr(m->problem, "disk")) {
         hint_room(j, err);
-        mvm_error_hint(err, "MVM_CACHE_DIR/builder-vm/nix-store-*.img is the builder's disk; without it the next build begins with an empty one");
+        mvm_error_hint(err, "MVM_CACHE_DIR/builder-vm/nix-store-*.img is the builder's disk; without it the next build "
+                            "begins with an empty one");
     }
     if (m->available)
         name_available(m, j->o->system, err);
@@ -285,7 +287,8 @@ static int run(struct job *j, struct mvm_error *err)
     return take_lock(j, err);
 }
 
-int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret, struct mvm_error *err)
+int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
+            struct mvm_error *err)
 {
     static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
     struct job j = {.o = o, .p = p, .ret = ret, .client = s->client};

@@ -22,10 +22,10 @@ struct job_result {
     struct manifest manifest; /* sizes and digests of what is in the stage */
     char store_path[512];
     uint64_t eval_ns, build_ns;
-    struct buf lock;          /* flake.lock where Nix changed it; empty otherwise */
+    struct buf lock; /* flake.lock where Nix changed it; empty otherwise */
 };
 
 /* Errors carry the phase of the step that failed. An interrupt resets the job in the guest: -EINTR. */
-int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
+            struct mvm_error *err) MVM_MUST_CHECK;
 void job_result_done(struct job_result *r);

@@ -1,5 +1,5 @@
-/* The hash of a Nix archive (NAR) of a tree, as Nix writes it in lock files: "sha256-" and base64. Format: Nix manual, "Nix
- * Archive (NAR) format". */
+/* The hash of a Nix archive (NAR) of a tree, as Nix writes it in lock files: "sha256-" and base64. Format: Nix manual,
+ * "Nix Archive (NAR) format". */
 #pragma once
 
 #include "image/fstree.h"

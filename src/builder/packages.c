@@ -85,15 +85,16 @@ static char *pick_repository(const char *targets, const char *codename)
 
 static int find_repository(char **ret, struct mvm_error *err)
 {
-    static const char *const argv[] = {"apt-get", "indextargets", "--format", "$(CODENAME)|$(COMPONENT)|$(REPO_URI)",
-                                       "Created-By: Packages", NULL};
+    static const char *const argv[] = {
+        "apt-get", "indextargets", "--format", "$(CODENAME)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages", NULL};
     const struct process_opts o = {.argv = argv, .stdin_fd = -1};
     CLEAN_BUF struct buf out = BUF_INIT(1u << 20);
     char codename[64];
     host_codename(codename, sizeof(codename));
     int code = process_capture(&o, &out, NULL, clock_deadline(APT_WAIT_MS), err);
     if (code < 0) {
-        mvm_error_hint(err, "stage 0 needs a Debian host with apt; elsewhere put a dev image into MVM_HOME/dev/current");
+        mvm_error_hint(err,
+                       "stage 0 needs a Debian host with apt; elsewhere put a dev image into MVM_HOME/dev/current");
         return code;
     }
     *ret = pick_repository(buf_cstr(&out), codename);
@@ -175,17 +176,31 @@ static int run_mmdebstrap(const char *repository, const char *target, struct pro
     snprintf(arch, sizeof(arch), "--architectures=%s", packages_arch());
     snprintf(source, sizeof(source), "deb %s%.1000s " PACKAGES_SUITE " main",
              access(KEYRING, R_OK) == 0 ? "[signed-by=" KEYRING "] " : "", repository);
-    /* chrootless, because extracting needs no chroot and no privilege; the hook keeps the archives' names and versions. */
-    const char *const argv[] = {"mmdebstrap", "--variant=extract", "--mode=chrootless", "--format=directory", include, arch,
+    /* chrootless, because extracting needs no chroot and no privilege; the hook keeps the archives' names and versions.
+     */
+    const char *const argv[] = {"mmdebstrap",
+                                "--variant=extract",
+                                "--mode=chrootless",
+                                "--format=directory",
+                                include,
+                                arch,
                                 "--extract-hook=ls \"$1/var/cache/apt/archives\" > \"$1/" PACKAGE_FILE "\"",
-                                PACKAGES_SUITE, target, source, NULL};
+                                PACKAGES_SUITE,
+                                target,
+                                source,
+                                NULL};
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return mvm_error_errno(err, -errno, "mmdebstrap");
     CLEAN_FD int read_end = fds[0];
     CLEAN_FD int write_end = fds[1];
-    const struct process_opts o = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = write_end, .stderr_fd = write_end,
-                                   .new_session = true, .die_with_parent = true};
+    const struct process_opts o = {.argv = argv,
+                                   .cwd = "/",
+                                   .stdin_fd = -1,
+                                   .stdout_fd = write_end,
+                                   .stderr_fd = write_end,
+                                   .new_session = true,
+                                   .die_with_parent = true};
     CLEAN_PROCESS struct process child = PROCESS_INIT;
     int r = process_start(&o, &child, err);
     if (r < 0) {

@@ -1,6 +1,6 @@
 /*
- * The distribution's packages that a builder is made of, extracted into a folder of the cache by mmdebstrap. Mirror, proxy and keys are the
- * host's own apt configuration; apt checks the signatures.
+ * The distribution's packages that a builder is made of, extracted into a folder of the cache by mmdebstrap. Mirror,
+ * proxy and keys are the host's own apt configuration; apt checks the signatures.
  */
 #pragma once
 
@@ -11,10 +11,10 @@
 
 /* What is taken from where: covered by the dev image's id. */
 #define PACKAGES_SUITE "trixie"
-const char *packages_arch(void); /* Debian's name: "amd64" */
+const char *packages_arch(void);          /* Debian's name: "amd64" */
 extern const char *const packages_list[]; /* NULL-terminated; the kernel is packages_kernel() */
 const char *packages_kernel(void);
 
-/* The folder with the extracted packages (absolute, the caller frees) and its file list `packages.txt` (archive names with versions):
- * from the cache, or fetched now. Errors: phase builder-bootstrap. */
+/* The folder with the extracted packages (absolute, the caller frees) and its file list `packages.txt` (archive names
+ * with versions): from the cache, or fetched now. Errors: phase builder-bootstrap. */
 int packages_ensure(struct home *h, struct progress *p, char **ret_path, struct mvm_error *err) MVM_MUST_CHECK;

@@ -1,6 +1,6 @@
 /*
- * A builder session: a builder VM that runs, and a connection to it. Kept apart from the job (job.h), so that a session can
- * serve many jobs.
+ * A builder session: a builder VM that runs, and a connection to it. Kept apart from the job (job.h), so that a session
+ * can serve many jobs.
  */
 #pragma once
 
@@ -15,12 +15,15 @@
 struct session {
     struct home *home;
     char name[MACHINE_MAX_NAME + 1];
-    int tether;             /* the VM ends when this is closed */
+    int tether; /* the VM ends when this is closed */
     struct client *client;
     struct lock store_lock; /* the store's disk has one writer */
 };
 
-#define SESSION_INIT  {.tether = -1, .store_lock = LOCK_INIT}
+#define SESSION_INIT                                                                                                   \
+    {                                                                                                                  \
+        .tether = -1, .store_lock = LOCK_INIT                                                                          \
+    }
 #define CLEAN_SESSION CLEANUP(session_done)
 
 struct session_opts {
@@ -29,8 +32,8 @@ struct session_opts {
 };
 
 /* Starts a builder from the dev image (assembling it first where needed) with the persistent store disk
- * (MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, made on first use). Waits where another mvmctl builds, saying for whom.
- * Errors: phase builder-bootstrap. */
+ * (MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, made on first use). Waits where another mvmctl builds, saying for
+ * whom. Errors: phase builder-bootstrap. */
 int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
                   struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -14,13 +14,17 @@ struct artifact_stage {
     int lock_fd;   /* private: says that the stage is alive */
 };
 
-#define ARTIFACT_STAGE_INIT {.fd = -1, .lock_fd = -1}
+#define ARTIFACT_STAGE_INIT                                                                                            \
+    {                                                                                                                  \
+        .fd = -1, .lock_fd = -1                                                                                        \
+    }
 #define CLEAN_ARTIFACT_STAGE CLEANUP(artifact_stage_done)
 
 /* Makes a staging folder; sweeps those that dead processes left. */
 int artifact_stage_open(struct artifact_stage *s, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Validates the image in the stage (image_validate), writes manifest.json from m, makes files 0444 and the folder 0555,
- * syncs and promotes it. Where the same digest exists already and is whole, that one is kept. digest receives its name. */
+ * syncs and promotes it. Where the same digest exists already and is whole, that one is kept. digest receives its name.
+ */
 int artifact_stage_commit(struct artifact_stage *s, struct home *h, const struct manifest *m,
                           char digest[static SHA256_HEX_SIZE], struct mvm_error *err) MVM_MUST_CHECK;
 /* Removes what was not committed. */
@@ -28,21 +32,25 @@ void artifact_stage_done(struct artifact_stage *s);
 
 struct artifact_image {
     int dirfd;
-    char *path;                     /* absolute, owned */
+    char *path; /* absolute, owned */
     char digest[SHA256_HEX_SIZE];
     struct manifest manifest;
     struct image_metadata metadata; /* zero where the image has no image.json */
 };
 
-#define ARTIFACT_IMAGE_INIT {.dirfd = -1}
+#define ARTIFACT_IMAGE_INIT                                                                                            \
+    {                                                                                                                  \
+        .dirfd = -1                                                                                                    \
+    }
 #define CLEAN_ARTIFACT_IMAGE CLEANUP(artifact_image_done)
 
-/* Opens an image and verifies every artifact against the manifest, by the stat index or by reading. A damaged image is removed
- * and -EBADMSG returned with a message naming the file (not its digest); -ENOENT where there is none. */
-int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest, struct mvm_error *err)
-    MVM_MUST_CHECK;
+/* Opens an image and verifies every artifact against the manifest, by the stat index or by reading. A damaged image is
+ * removed and -EBADMSG returned with a message naming the file (not its digest); -ENOENT where there is none. */
+int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest,
+                        struct mvm_error *err) MVM_MUST_CHECK;
 void artifact_image_done(struct artifact_image *img);
 
-/* Finds the only image whose digest starts with prefix (at least 6 hex digits): -ENOENT, or -EEXIST where several do. */
-int artifact_find(struct home *h, const char *prefix, char digest[static SHA256_HEX_SIZE], struct mvm_error *err)
-    MVM_MUST_CHECK;
+/* Finds the only image whose digest starts with prefix (at least 6 hex digits): -ENOENT, or -EEXIST where several do.
+ */
+int artifact_find(struct home *h, const char *prefix, char digest[static SHA256_HEX_SIZE],
+                  struct mvm_error *err) MVM_MUST_CHECK;

@@ -1,4 +1,5 @@
-/* A fingerprint: SHA-256 over labelled, length-prefixed fields, so that no two different lists of inputs give one text. */
+/* A fingerprint: SHA-256 over labelled, length-prefixed fields, so that no two different lists of inputs give one text.
+ */
 #pragma once
 
 #include "base/sha256.h"

@@ -7,13 +7,16 @@
 #include "base/error.h"
 
 struct home {
-    int state_fd;   /* MVM_HOME */
-    int cache_fd;   /* MVM_CACHE_DIR */
-    char *state;    /* absolute paths, owned */
+    int state_fd; /* MVM_HOME */
+    int cache_fd; /* MVM_CACHE_DIR */
+    char *state;  /* absolute paths, owned */
     char *cache;
 };
 
-#define HOME_INIT  {.state_fd = -1, .cache_fd = -1}
+#define HOME_INIT                                                                                                      \
+    {                                                                                                                  \
+        .state_fd = -1, .cache_fd = -1                                                                                 \
+    }
 #define CLEAN_HOME CLEANUP(home_done)
 
 /* Opens both, making them if missing. -EPERM where one belongs to somebody else. */

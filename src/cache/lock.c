@@ -26,8 +26,8 @@ static void on_alarm(int sig)
 }
 
 /*
- * flock(2) waits in the kernel, fairly and without polling, but knows no deadline: a timer's signal interrupts it. The timer repeats, so that
- * a signal that comes just before flock does not leave it without one.
+ * flock(2) waits in the kernel, fairly and without polling, but knows no deadline: a timer's signal interrupts it. The
+ * timer repeats, so that a signal that comes just before flock does not leave it without one.
  */
 static int wait_until(int fd, uint64_t deadline)
 {

@@ -13,7 +13,10 @@ struct lock {
     int fd;
 };
 
-#define LOCK_INIT  {.fd = -1}
+#define LOCK_INIT                                                                                                      \
+    {                                                                                                                  \
+        .fd = -1                                                                                                       \
+    }
 #define CLEAN_LOCK CLEANUP(lock_done)
 
 struct lock_wait {
@@ -23,8 +26,8 @@ struct lock_wait {
     uint64_t deadline; /* clock.h; 0: wait for ever */
 };
 
-/* Takes the lock on the file name below dirfd and writes "pid N: what" into it. wait NULL: -EAGAIN at once where somebody
- * has it, the error naming the holder; else waits, -ETIMEDOUT. A signal ends the wait with -EINTR. */
+/* Takes the lock on the file name below dirfd and writes "pid N: what" into it. wait NULL: -EAGAIN at once where
+ * somebody has it, the error naming the holder; else waits, -ETIMEDOUT. A signal ends the wait with -EINTR. */
 int lock_take(struct lock *l, int dirfd, const char *name, const char *what, const struct lock_wait *wait,
               struct mvm_error *err) MVM_MUST_CHECK;
 /* 1 where some process holds it, 0 where none does or the file is absent, -errno. */

@@ -54,8 +54,7 @@ static int load(int dirfd, const char *name, struct build_record *ret, struct mv
         get_text(o, "image", ret->image, sizeof(ret->image), err) < 0 ||
         get_text(o, "store_path", ret->store_path, sizeof(ret->store_path), err) < 0 ||
         get_text(o, "ref", ret->ref, sizeof(ret->ref), err) < 0 ||
-        get_text(o, "attr", ret->attr, sizeof(ret->attr), err) < 0 ||
-        json_get_int(o, "built_at", &built_at, err) < 0)
+        get_text(o, "attr", ret->attr, sizeof(ret->attr), err) < 0 || json_get_int(o, "built_at", &built_at, err) < 0)
         return -EINVAL;
     ret->built_at = (uint64_t)built_at;
     return 0;
@@ -130,7 +129,8 @@ void build_record_remove(struct home *h, const char *fingerprint)
         unlinkat(dir, name, 0);
 }
 
-int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret, struct mvm_error *err)
+int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret,
+                      struct mvm_error *err)
 {
     *ret = (struct build_record){0};
     CLEAN_FD int refs = path_open_dir(h->cache_fd, REF_FOLDER, err);

@@ -15,9 +15,9 @@ struct build_record {
     char fingerprint[SHA256_HEX_SIZE];
     char image[SHA256_HEX_SIZE];
     char store_path[512];
-    char ref[4096];     /* the flake, absolute or remote, without attribute */
+    char ref[4096]; /* the flake, absolute or remote, without attribute */
     char attr[512];
-    uint64_t built_at;  /* CLOCK_REALTIME ns */
+    uint64_t built_at; /* CLOCK_REALTIME ns */
 };
 
 /* -ENOENT where there is none; a damaged one is removed, with *ret_damaged set, and -ENOENT returned. */
@@ -28,5 +28,5 @@ int build_record_save(struct home *h, const struct build_record *r, struct mvm_e
 /* Drops a record (its image is gone or damaged). */
 void build_record_remove(struct home *h, const char *fingerprint);
 /* The last record of a reference and attribute. */
-int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret,
+                      struct mvm_error *err) MVM_MUST_CHECK;

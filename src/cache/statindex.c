@@ -1,8 +1,8 @@
 /*
- * The index is one flat file: a header, then fixed-size records sorted by the hash of their path, so that loading is one read and
- * looking up a binary search. A record is entered only where the file's ctime is older than the moment before it was read by
- * more than the clock's granularity: the kernel stamps files with a coarse clock (a tick, at most 10 ms), so that a later change within
- * that time could leave the same ctime.
+ * The index is one flat file: a header, then fixed-size records sorted by the hash of their path, so that loading is
+ * one read and looking up a binary search. A record is entered only where the file's ctime is older than the moment
+ * before it was read by more than the clock's granularity: the kernel stamps files with a coarse clock (a tick, at most
+ * 10 ms), so that a later change within that time could leave the same ctime.
  */
 #include "cache/statindex.h"
 #include "base/buf.h"
@@ -16,18 +16,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAGIC      "mvmstat1"
-#define RACY_NS    (20 * NSEC_PER_MSEC)
-#define MAX_BYTES  (64u << 20)
-#define FOLDER     "stat-index"
+#define MAGIC     "mvmstat1"
+#define RACY_NS   (20 * NSEC_PER_MSEC)
+#define MAX_BYTES (64u << 20)
+#define FOLDER    "stat-index"
 
 struct record {
-    uint64_t path;              /* first 8 bytes of the path's SHA-256 */
+    uint64_t path; /* first 8 bytes of the path's SHA-256 */
     uint64_t dev, ino, size, mode;
-    uint64_t mtime, ctime;      /* ns */
+    uint64_t mtime, ctime; /* ns */
     uint8_t digest[SHA256_SIZE];
 };
-
 
 struct statindex {
     int cache_fd;

@@ -1,11 +1,12 @@
 /*
  * Digests of files that were read once, so that unchanged files are not read again. An entry holds only while device,
- * inode, size, mode, mtime and ctime are what they were; ctime cannot be set by a program, so that touching, replacing or
- * rewriting a file moves it. A file changed in the last moments before it was read is not entered (its timestamps could
- * stay the same through another change: git's "racy" problem). It protects against accidents and ordinary programs, not
- * against somebody who writes to the disk below the file system.
+ * inode, size, mode, mtime and ctime are what they were; ctime cannot be set by a program, so that touching, replacing
+ * or rewriting a file moves it. A file changed in the last moments before it was read is not entered (its timestamps
+ * could stay the same through another change: git's "racy" problem). It protects against accidents and ordinary
+ * programs, not against somebody who writes to the disk below the file system.
  *
- * One index file per tree, in MVM_CACHE_DIR/stat-index/, loaded whole, written by rename; a damaged one is an empty one.
+ * One index file per tree, in MVM_CACHE_DIR/stat-index/, loaded whole, written by rename; a damaged one is an empty
+ * one.
  */
 #pragma once
 
@@ -17,7 +18,8 @@
 
 struct statindex;
 
-/* key: what the index is for (a tree's absolute path); hashed into the file's name. Never fails but for memory (NULL). */
+/* key: what the index is for (a tree's absolute path); hashed into the file's name. Never fails but for memory (NULL).
+ */
 struct statindex *statindex_load(int cache_fd, const char *key);
 /* The digest of the file at path (the name in this index) with that stat, if known. */
 bool statindex_get(struct statindex *s, const char *path, const struct stat *st, char out[static SHA256_HEX_SIZE]);

@@ -74,7 +74,8 @@ static void build_tables(const struct command *c, struct option *longs, char *sh
     unsigned n = 0;
     for (; c->options[n]; n++) {
         const struct option_spec *o = c->options[n];
-        longs[n] = (struct option){.name = o->name, .has_arg = o->argument ? required_argument : no_argument, .val = 256 + (int)n};
+        longs[n] = (struct option){
+            .name = o->name, .has_arg = o->argument ? required_argument : no_argument, .val = 256 + (int)n};
         if (o->letter) {
             *s++ = o->letter;
             if (o->argument)
@@ -181,7 +182,8 @@ int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err)
     static const struct {
         const char *suffix;
         double mib;
-    } units[] = {{"", 1}, {"M", 1}, {"MiB", 1}, {"MB", 1}, {"G", 1024}, {"GiB", 1024}, {"GB", 1024}, {"T", 1 << 20}, {"TiB", 1 << 20}};
+    } units[] = {{"", 1},       {"M", 1},     {"MiB", 1},     {"MB", 1},       {"G", 1024},
+                 {"GiB", 1024}, {"GB", 1024}, {"T", 1 << 20}, {"TiB", 1 << 20}};
     char *end;
     errno = 0;
     double v = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;

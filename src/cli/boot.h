@@ -10,5 +10,5 @@ int build_with_progress(const struct args *a, struct home *h, struct progress *p
                         struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Boots the image as the options say. name NULL: --name, or a free one made from the image's. */
-int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient, struct progress *p,
-               struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
+               struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;

@@ -18,17 +18,17 @@ struct option_spec {
     char letter;          /* 0: none */
     const char *argument; /* NULL: a flag */
     const char *help;
-    const char *values;   /* allowed words separated by '|', NULL: any; for completion */
+    const char *values; /* allowed words separated by '|', NULL: any; for completion */
 };
 
 struct command {
     const char *name;
-    const char *synopsis; /* behind the name */
-    const char *summary;  /* one line */
-    const char *text;     /* paragraphs separated by blank lines */
+    const char *synopsis;                     /* behind the name */
+    const char *summary;                      /* one line */
+    const char *text;                         /* paragraphs separated by blank lines */
     const struct option_spec *const *options; /* NULL-terminated */
-    const char *json;     /* the fields of --json, one "name: meaning" a line; NULL where there is no --json */
-    bool names_vms;       /* completion offers VM names */
+    const char *json; /* the fields of --json, one "name: meaning" a line; NULL where there is no --json */
+    bool names_vms;   /* completion offers VM names */
     int (*run)(struct args *a);
 };
 
@@ -51,7 +51,7 @@ enum {
 
 /* ---- Arguments (args.c) ---- */
 
-#define MAX_OPTIONS 32 /* that a command has */
+#define MAX_OPTIONS 32  /* that a command has */
 #define MAX_GIVEN   256 /* that somebody gives */
 
 struct args {
@@ -61,15 +61,17 @@ struct args {
         const char *value; /* "" for a flag */
     } given[MAX_GIVEN];    /* in the order they came */
     unsigned n_given;
-    char **words;                    /* positional, up to "--" */
+    char **words; /* positional, up to "--" */
     int n_words;
-    char **rest;                     /* behind "--", NULL where there was none */
+    char **rest; /* behind "--", NULL where there was none */
     int n_rest;
 };
 
-/* Parses what follows the command's name. On a usage error prints it and returns EXIT_USAGE; 0 otherwise. -1: help was shown. */
+/* Parses what follows the command's name. On a usage error prints it and returns EXIT_USAGE; 0 otherwise. -1: help was
+ * shown. */
 int args_parse(struct args *a, const struct command *c, int argc, char **argv);
-/* The argument of an option (the last one given), NULL where it was not given. The option must be in the command's table. */
+/* The argument of an option (the last one given), NULL where it was not given. The option must be in the command's
+ * table. */
 const char *arg_value(const struct args *a, const char *option);
 /* All arguments of an option that may be given several times, at most max of them: how many. */
 size_t arg_list(const struct args *a, const char *option, char **out, size_t max);

@@ -27,7 +27,8 @@ struct build_opts build_opts_from(const struct args *a)
     };
 }
 
-int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret, struct mvm_error *err)
+int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret,
+                        struct mvm_error *err)
 {
     struct build_opts o = build_opts_from(a);
     return build_run(&o, h, p, ret, err);
@@ -40,15 +41,18 @@ int cmd_build(struct args *a)
     CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     if (a->n_words || a->rest)
-        return ui_usage("name the flake with --flake", "build: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
+        return ui_usage("name the flake with --flake", "build: unexpected argument '%.60s'",
+                        a->n_words ? a->words[0] : "--");
     interrupt_install();
     if (home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
         return ui_fail(&err);
     ui_clear();
     if (!ui.json) {
-        printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image", b.image.path);
+        printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image",
+               b.image.path);
         if (b.cached)
-            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", arg_value(a, "flake") ? arg_value(a, "flake") : ".");
+            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n",
+                    arg_value(a, "flake") ? arg_value(a, "flake") : ".");
         return 0;
     }
     json_object *o = json_object_new_object();

@@ -22,7 +22,8 @@ struct report {
     bool failed;
 };
 
-static void tell(struct report *r, const char *name, enum state s, const char *hint, const char *fmt, ...) MVM_PRINTF(5, 6);
+static void tell(struct report *r, const char *name, enum state s, const char *hint, const char *fmt, ...)
+    MVM_PRINTF(5, 6);
 static void tell(struct report *r, const char *name, enum state s, const char *hint, const char *fmt, ...)
 {
     static const char *const names[] = {"ok", "warn", "fail"};
@@ -66,10 +67,10 @@ static void check_accel(struct report *r, struct home *h)
         tell(r, "acceleration", FAIL, err.hint, "%s", err.msg);
         return;
     }
-    tell(r, "acceleration", strcmp(a.name, "kvm") == 0 ? OK : WARN, "VMs run in software emulation: slower, and otherwise the same",
-         "%s: %s", a.name, a.reason);
-    tell(r, "clock", a.tsc_khz ? OK : WARN, "guests calibrate their clocks themselves", "time stamp counter at %.0f MHz",
-         (double)a.tsc_khz / 1000);
+    tell(r, "acceleration", strcmp(a.name, "kvm") == 0 ? OK : WARN,
+         "VMs run in software emulation: slower, and otherwise the same", "%s: %s", a.name, a.reason);
+    tell(r, "clock", a.tsc_khz ? OK : WARN, "guests calibrate their clocks themselves",
+         "time stamp counter at %.0f MHz", (double)a.tsc_khz / 1000);
     CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0 || strcmp(a.name, "kvm") != 0)
         return;
@@ -92,8 +93,11 @@ static void check_programs(struct report *r)
     };
     for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
         CLEAN_FREE char *path = process_find(programs[i].name);
-        tell(r, programs[i].name, path ? OK : i == 2 ? WARN : FAIL, programs[i].hint, path ? "installed" : "not installed; it %s",
-             programs[i].why);
+        tell(r, programs[i].name,
+             path     ? OK
+             : i == 2 ? WARN
+                      : FAIL,
+             programs[i].hint, path ? "installed" : "not installed; it %s", programs[i].why);
     }
 }
 

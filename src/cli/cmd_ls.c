@@ -1,5 +1,5 @@
-#include "cli/cli.h"
 #include "base/clock.h"
+#include "cli/cli.h"
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -48,8 +48,8 @@ static void print_table(const struct machine_info *list, size_t n)
         char age[32], backend[48];
         print_age(m->started_at, age);
         snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);
-        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %s%s%s\n", m->name, m->state, m->image[0] ? m->image : m->role, backend,
-               (unsigned long long)m->memory_mib, m->vcpus, age, m->ended[0] ? "; " : "", m->ended);
+        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %s%s%s\n", m->name, m->state, m->image[0] ? m->image : m->role,
+               backend, (unsigned long long)m->memory_mib, m->vcpus, age, m->ended[0] ? "; " : "", m->ended);
     }
 }
 

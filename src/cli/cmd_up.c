@@ -15,7 +15,8 @@
 #define DEFAULT_TIMEOUT_MS 60000
 #define STOP_GRACE_MS      10000
 
-static int machine_options(const struct args *a, const struct artifact_image *img, struct machine_config *c, struct mvm_error *err)
+static int machine_options(const struct args *a, const struct artifact_image *img, struct machine_config *c,
+                           struct mvm_error *err)
 {
     const char *memory = arg_value(a, "memory"), *cpus = arg_value(a, "cpus"), *timeout = arg_value(a, "timeout");
     c->memory_mib = img->metadata.memory_mib ? img->metadata.memory_mib : DEFAULT_MEMORY_MIB;
@@ -30,8 +31,8 @@ static int machine_options(const struct args *a, const struct artifact_image *im
     return r;
 }
 
-int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient, struct progress *p,
-               struct machine_info *info, struct mvm_error *err)
+int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
+               struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
     char free_name[MACHINE_MAX_NAME + 1];
     const char *base = img->metadata.name[0] ? img->metadata.name : "vm";
@@ -121,8 +122,8 @@ static int attach(struct home *h, const char *name, struct mvm_error *err)
     return r < 0 ? ui_fail(err) : 0;
 }
 
-static int finish(const struct args *a, struct home *h, const struct artifact_image *img, const struct build_result *built,
-                  struct progress *p, struct mvm_error *err)
+static int finish(const struct args *a, struct home *h, const struct artifact_image *img,
+                  const struct build_result *built, struct progress *p, struct mvm_error *err)
 {
     struct machine_info info;
     struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
@@ -142,7 +143,8 @@ static int open_named_image(struct home *h, const char *word, struct artifact_im
         int r = artifact_find(h, word, digest, err);
         if (r < 0) {
             mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-            mvm_error_hint(err, "mvmctl build prints an image's digest; a folder with vmlinux and rootfs.ext4 works too");
+            mvm_error_hint(err,
+                           "mvmctl build prints an image's digest; a folder with vmlinux and rootfs.ext4 works too");
             return r;
         }
         return artifact_image_open(img, h, digest, err);
@@ -185,7 +187,8 @@ int cmd_run(struct args *a)
     CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     if (a->n_words || a->rest)
-        return ui_usage("name the flake with --flake", "run: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
+        return ui_usage("name the flake with --flake", "run: unexpected argument '%.60s'",
+                        a->n_words ? a->words[0] : "--");
     interrupt_install();
     if (check_early(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
         return ui_fail(&err);

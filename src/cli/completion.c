@@ -25,7 +25,8 @@ static void print_bash(void)
            "  COMPREPLY=()\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W \"");
     for (size_t i = 0; i < n_commands; i++)
         printf("%s%s", i ? " " : "", commands[i].name);
-    printf("\" -- \"$cur\"))\n    return\n  fi\n  case $prev in\n    --flake) COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n");
+    printf("\" -- \"$cur\"))\n    return\n  fi\n  case $prev in\n    --flake) COMPREPLY=($(compgen -d -- \"$cur\")); "
+           "return ;;\n");
     const char *done = "";
     for (size_t i = 0; i < n_commands; i++) {
         for (const struct option_spec *const *o = commands[i].options; *o; o++) {
@@ -84,7 +85,8 @@ static void print_zsh(void)
         put_description(commands[i].summary);
         printf("'");
     }
-    printf(" )\n    _describe command cmds\n    return\n  fi\n  local cmd=$words[2]\n  shift words; (( CURRENT-- ))\n  case $cmd in\n");
+    printf(" )\n    _describe command cmds\n    return\n  fi\n  local cmd=$words[2]\n  shift words; (( CURRENT-- ))\n  "
+           "case $cmd in\n");
     for (size_t i = 0; i < n_commands; i++)
         zsh_case(&commands[i]);
     printf("  esac\n}\n[ \"$funcstack[1]\" = _mvmctl ] && _mvmctl \"$@\" || compdef _mvmctl mvmctl\n");
@@ -99,7 +101,8 @@ static void print_fish(void)
         put_description(c->summary);
         printf("'\n");
         for (const struct option_spec *const *o = c->options; *o; o++) {
-            printf("complete -c mvmctl -n '__fish_seen_subcommand_from %s' -l %s%s -d '", c->name, (*o)->name, (*o)->argument ? " -x" : "");
+            printf("complete -c mvmctl -n '__fish_seen_subcommand_from %s' -l %s%s -d '", c->name, (*o)->name,
+                   (*o)->argument ? " -x" : "");
             put_description((*o)->help);
             printf("'");
             if ((*o)->values) {
@@ -112,7 +115,8 @@ static void print_fish(void)
             printf("\n");
         }
         if (c->names_vms)
-            printf("complete -c mvmctl -n '__fish_seen_subcommand_from %s' -a '(mvmctl ls --names 2>/dev/null)'\n", c->name);
+            printf("complete -c mvmctl -n '__fish_seen_subcommand_from %s' -a '(mvmctl ls --names 2>/dev/null)'\n",
+                   c->name);
     }
 }
 
@@ -128,5 +132,6 @@ int cmd_completion(struct args *a)
             return 0;
         }
     }
-    return ui_usage("mvmctl completion bash, zsh or fish", "completion: %s", a->n_words ? "no such shell" : "no shell named");
+    return ui_usage("mvmctl completion bash, zsh or fish", "completion: %s",
+                    a->n_words ? "no such shell" : "no shell named");
 }

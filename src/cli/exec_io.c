@@ -1,7 +1,7 @@
 /*
- * A program in a VM as if it ran here: one loop between this process's descriptors and the stream. Standard input is read only while the
- * stream takes records; output is written as it comes, blocking, because the reader's pace is ours. Signals are forwarded; with a
- * terminal the keys are, raw, and its settings come back on every way out.
+ * A program in a VM as if it ran here: one loop between this process's descriptors and the stream. Standard input is
+ * read only while the stream takes records; output is written as it comes, blocking, because the reader's pace is ours.
+ * Signals are forwarded; with a terminal the keys are, raw, and its settings come back on every way out.
  */
 #include "base/fd.h"
 #include "base/process.h"

@@ -90,52 +90,59 @@ static void put_command(const struct command *c)
 
 static const struct {
     const char *tag, *text;
-} environment[] = {
-    {"MVM_HOME", "folder of VMs and dev images (default: ~/.mvm)"},
-    {"MVM_CACHE_DIR", "folder of built images and the builder's store (default: $XDG_CACHE_HOME/mvm, or ~/.cache/mvm)"},
-    {"MVM_ACCEL", "kvm or tcg: takes this acceleration, or fails, instead of choosing"},
-    {"NO_COLOR", "no colors, even on a terminal"},
+} environment[] =
+    {
+        {"MVM_HOME", "folder of VMs and dev images (default: ~/.mvm)"},
+        {"MVM_CACHE_DIR",
+         "folder of built images and the builder's store (default: $XDG_CACHE_HOME/mvm, or ~/.cache/mvm)"},
+        {"MVM_ACCEL", "kvm or tcg: takes this acceleration, or fails, instead of choosing"},
+        {"NO_COLOR", "no colors, even on a terminal"},
 },
-    files[] = {
-        {"~/.mvm/dev/current/", "the dev image that builders boot"},
-        {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
-        {"~/.cache/mvm/artifacts/DIGEST/", "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
-        {"~/.cache/mvm/builds/", "which inputs gave which images"},
-        {"~/.cache/mvm/builder-vm/", "the builder's store disk, sparse"},
-        {"~/.cache/mvm/stage0/", "the distribution's packages that builders are made of"},
+  files[] =
+      {
+          {"~/.mvm/dev/current/", "the dev image that builders boot"},
+          {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
+          {"~/.cache/mvm/artifacts/DIGEST/",
+           "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
+          {"~/.cache/mvm/builds/", "which inputs gave which images"},
+          {"~/.cache/mvm/builder-vm/", "the builder's store disk, sparse"},
+          {"~/.cache/mvm/stage0/", "the distribution's packages that builders are made of"},
 },
-    statuses[] = {
-        {"0", "all went well"},
-        {"1", "a failure that belongs to no phase"},
-        {"2", "the command line is wrong (usage)"},
-        {"3", "folders or settings are wrong (config)"},
-        {"10", "the builder cannot be made or started (builder-bootstrap)"},
-        {"11", "the flake cannot be read or evaluated, or lacks the attribute (nix-eval)"},
-        {"12", "a derivation fails to build (nix-build)"},
-        {"13", "the output is no image, or does not come back whole (artifact-extraction)"},
-        {"14", "the VM does not boot, or is not there (runtime-backend)"},
-        {"125", "exec: mvm itself failed; otherwise exec exits as the program does"},
-        {"130", "interrupted"},
+  statuses[] = {
+      {"0", "all went well"},
+      {"1", "a failure that belongs to no phase"},
+      {"2", "the command line is wrong (usage)"},
+      {"3", "folders or settings are wrong (config)"},
+      {"10", "the builder cannot be made or started (builder-bootstrap)"},
+      {"11", "the flake cannot be read or evaluated, or lacks the attribute (nix-eval)"},
+      {"12", "a derivation fails to build (nix-build)"},
+      {"13", "the output is no image, or does not come back whole (artifact-extraction)"},
+      {"14", "the VM does not boot, or is not there (runtime-backend)"},
+      {"125", "exec: mvm itself failed; otherwise exec exits as the program does"},
+      {"130", "interrupted"},
 };
 
-#define PUT_LIST(title, list)                                                                                         \
-    do {                                                                                                              \
-        printf(".Sh " title "\n.Bl -tag -width 10n\n");                                                               \
-        for (size_t i_ = 0; i_ < ARRAY_SIZE(list); i_++) {                                                            \
-            printf(".It %s\n", list[i_].tag);                                                                         \
-            put_text(list[i_].text);                                                                                  \
-        }                                                                                                             \
-        printf(".El\n");                                                                                              \
+#define PUT_LIST(title, list)                                                                                          \
+    do {                                                                                                               \
+        printf(".Sh " title "\n.Bl -tag -width 10n\n");                                                                \
+        for (size_t i_ = 0; i_ < ARRAY_SIZE(list); i_++) {                                                             \
+            printf(".It %s\n", list[i_].tag);                                                                          \
+            put_text(list[i_].text);                                                                                   \
+        }                                                                                                              \
+        printf(".El\n");                                                                                               \
     } while (0)
 
 int print_man_page(void)
 {
-    printf(".Dd November 23, 2026\n.Dt MVMCTL 1\n.Os\n.Sh NAME\n.Nm mvmctl\n.Nd build microVM images from Nix flakes and boot them\n"
+    printf(".Dd November 23, 2026\n.Dt MVMCTL 1\n.Os\n.Sh NAME\n.Nm mvmctl\n.Nd build microVM images from Nix flakes "
+           "and boot them\n"
            ".Sh SYNOPSIS\n.Nm mvmctl\n.Ar command\n.Op Ar option ...\n.Sh DESCRIPTION\n");
-    put_text("mvmctl builds a microVM image from a Nix flake inside a builder VM, keeps kernel and root file system in a cache on the "
+    put_text("mvmctl builds a microVM image from a Nix flake inside a builder VM, keeps kernel and root file system in "
+             "a cache on the "
              "host, and boots them with a microVM backend. The host needs no Nix.\n\n"
              "Results are printed on standard output, progress and messages on standard error. An error is one line, "
-             "mvmctl: [phase] what: why, lines of detail behind a bar, and a line with a hint. With --json, standard output has one object "
+             "mvmctl: [phase] what: why, lines of detail behind a bar, and a line with a hint. With --json, standard "
+             "output has one object "
              "and nothing else; on failure it has status (error), phase, error, hint, detail and exit_status.");
     printf(".Sh COMMANDS\n");
     for (size_t i = 0; i < n_commands; i++)
@@ -143,7 +150,8 @@ int print_man_page(void)
     PUT_LIST("ENVIRONMENT", environment);
     PUT_LIST("FILES", files);
     PUT_LIST("EXIT STATUS", statuses);
-    printf(".Sh EXAMPLES\n.Bd -literal -offset indent\nmvmctl build \\-\\-flake .\nmvmctl up \\-\\-flake . \\-\\-name web \\-\\-memory 512M\n"
+    printf(".Sh EXAMPLES\n.Bd -literal -offset indent\nmvmctl build \\-\\-flake .\nmvmctl up \\-\\-flake . \\-\\-name "
+           "web \\-\\-memory 512M\n"
            "mvmctl exec web \\-\\- hello\nmvmctl exec \\-t web \\-\\- sh\nmvmctl down web\n.Ed\n");
     return 0;
 }

@@ -8,7 +8,8 @@
 OPTION(o_flake, "flake", 0, "REF", "the flake: a folder, a folder with #NAME, or a reference that Nix fetches", NULL);
 OPTION(o_profile, "profile", 0, "NAME", "build packages.<system>.NAME (default: default)", NULL);
 OPTION(o_attr, "attr", 0, "ATTR", "build this attribute: a package's name, or a whole path with dots", NULL);
-OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this machine's)", "x86_64-linux|aarch64-linux");
+OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this machine's)",
+       "x86_64-linux|aarch64-linux");
 OPTION(o_force, "force", 0, NULL, "build even where the cache has the result", NULL);
 OPTION(o_no_lock, "no-write-lock-file", 0, NULL, "leave the flake's flake.lock as it is", NULL);
 OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
@@ -32,68 +33,84 @@ OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_json, &o_verbose);
-OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout, &o_json,
-        &o_verbose);
+OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout,
+        &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_name, &o_cpus, &o_memory,
         &o_hypervisor, &o_attach, &o_timeout, &o_json, &o_verbose);
-OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory, &o_hypervisor,
-        &o_timeout, &o_verbose);
+OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
+        &o_hypervisor, &o_timeout, &o_verbose);
 OPTIONS(ls_options, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
 OPTIONS(json_options, &o_json);
 static const struct option_spec *const no_options[] = {NULL};
 
-#define UP_JSON                                                                                                       \
-    "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                             \
+#define UP_JSON                                                                                                        \
+    "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
     "accel: kvm or tcg (software emulation)\naccel_reason: why that one\nmode: cold (booted)\n"                        \
-    "ready_ms: from the start of this command's boot to the configured agent\n"                                       \
+    "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke), ready_ms, guest_ready_ms (guest's own clock)\n" \
     "address: the guest's network address\n"
 
 const struct command commands[] = {
     {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
-     "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the host's cache. Where "
+     "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the "
+     "host's cache. Where "
      "nothing that goes into the image has changed, the cached one is taken and no VM starts.\n\n"
-     "The first build on a machine assembles the builder from the distribution's signed packages. The flake's flake.lock is written "
+     "The first build on a machine assembles the builder from the distribution's signed packages. The flake's "
+     "flake.lock is written "
      "where Nix created or changed it.",
      build_options,
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
-     "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command line, or null\n"
+     "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "
+     "line, or null\n"
      "store_path: the output in the builder's store\nattr: the attribute that was built\n"
      "timings: milliseconds spent in each phase, and total\n",
      false, cmd_build},
     {"up", "[--flake REF | IMAGE] [OPTION]...", "boot an image that has been built",
-     "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or a folder with "
-     "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run does that.",
+     "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
+     "a folder with "
+     "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run "
+     "does that.",
      up_options, UP_JSON, false, cmd_up},
-    {"run", "[--flake REF] [OPTION]...", "build if needed, then boot", "Does what build and up do, one after the other.", run_options,
+    {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
+     "Does what build and up do, one after the other.", run_options,
      UP_JSON "cached: true where nothing had to be built\n", false, cmd_run},
     {"exec", "NAME | --flake REF [OPTION]... -- COMMAND [ARGUMENT]...", "run a program in a VM",
-     "Runs the program in a running VM, with standard input, output and error, signals and window size carried through, and exits with its "
+     "Runs the program in a running VM, with standard input, output and error, signals and window size carried "
+     "through, and exits with its "
      "exit status (128 + N where signal N ended it, 127 where there is no such program).\n\n"
-     "With --flake, a VM is booted from the image last built from that flake for this one program and removed afterwards.",
+     "With --flake, a VM is booted from the image last built from that flake for this one program and removed "
+     "afterwards.",
      exec_options, NULL, true, cmd_exec},
-    {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.", ls_options,
-     "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at (seconds since 1970), "
+    {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
+     ls_options,
+     "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at "
+     "(seconds since 1970), "
      "supervisor_pid, address, ended (how it ended, where it is stopped)\n",
      false, cmd_ls},
     {"logs", "NAME [-f]", "show a VM's console and agent log",
-     "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that has stopped, too.",
+     "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that "
+     "has stopped, too.",
      logs_options, NULL, true, cmd_logs},
     {"down", "NAME... | --all [OPTION]...", "stop VMs",
-     "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon as the VM is gone. The "
+     "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon as the VM is "
+     "gone. The "
      "VM's folder with its logs is removed.",
-     down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n", true, cmd_down},
+     down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n",
+     true, cmd_down},
     {"doctor", "[OPTION]...", "check what this machine can do",
-     "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something needed is.", json_options,
-     "status: ok or error\nchecks: a list of objects with name, state (ok, warn, fail), detail, hint\n", false, cmd_doctor},
+     "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something "
+     "needed is.",
+     json_options, "status: ok or error\nchecks: a list of objects with name, state (ok, warn, fail), detail, hint\n",
+     false, cmd_doctor},
     {"version", "[OPTION]...", "show the version", "Prints the program's version.", json_options,
      "version: the program's version\nprotocol: version of the agent protocol\n", false, cmd_version},
     {"completion", "bash | zsh | fish", "print a completion script",
-     "Prints a script that completes commands, options and VM names in that shell: source <(mvmctl completion bash).", no_options, NULL,
-     false, cmd_completion},
-    {"help", "[COMMAND]", "show help", "Shows the commands, or one command's options.", no_options, NULL, false, cmd_help},
+     "Prints a script that completes commands, options and VM names in that shell: source <(mvmctl completion bash).",
+     no_options, NULL, false, cmd_completion},
+    {"help", "[COMMAND]", "show help", "Shows the commands, or one command's options.", no_options, NULL, false,
+     cmd_help},
 };
 const size_t n_commands = ARRAY_SIZE(commands);
 

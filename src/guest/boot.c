@@ -105,8 +105,8 @@ void boot_late_mounts(void)
     try_mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
     try_mount("cgroup2", CGROUP, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     static const char *const links[][2] = {
-        {"/proc/self/fd", "/dev/fd"},      {"fd/0", "/dev/stdin"},     {"fd/1", "/dev/stdout"},
-        {"fd/2", "/dev/stderr"},           {"pts/ptmx", "/dev/ptmx"},
+        {"/proc/self/fd", "/dev/fd"}, {"fd/0", "/dev/stdin"},    {"fd/1", "/dev/stdout"},
+        {"fd/2", "/dev/stderr"},      {"pts/ptmx", "/dev/ptmx"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
         if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST)
@@ -203,7 +203,8 @@ static int mount_root(const char *device, struct mvm_error *err)
         return mvm_error_errno(err, -errno, "cannot mount the writable layer");
     mkdir(LAYER "/upper", 0755);
     mkdir(LAYER "/work", 0755);
-    if (mount("overlay", NEW_ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work") < 0)
+    if (mount("overlay", NEW_ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work") <
+        0)
         return mvm_error_errno(err, -errno, "cannot mount the overlay root");
     return 0;
 }
@@ -213,7 +214,8 @@ static void free_initrd(void)
 {
     CLEAN_FD int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct statfs sf;
-    if (root < 0 || fstatfs(root, &sf) < 0 || (sf.f_type != 0x858458f6 /* ramfs */ && sf.f_type != 0x01021994 /* tmpfs */))
+    if (root < 0 || fstatfs(root, &sf) < 0 ||
+        (sf.f_type != 0x858458f6 /* ramfs */ && sf.f_type != 0x01021994 /* tmpfs */))
         return;
     (void)!path_remove_tree(root, "modules");
     unlinkat(root, "init", 0);

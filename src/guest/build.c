@@ -1,10 +1,12 @@
 /*
- * Serving MSG_BUILD: evaluation, build and extraction as separate steps, so that the step that fails names the failure's phase.
+ * Serving MSG_BUILD: evaluation, build and extraction as separate steps, so that the step that fails names the
+ * failure's phase.
  *
- * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and writes the derivation,
- * `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as they are, like evaluation's (this side knows no JSON). The output's
- * artifacts, and a flake.lock that Nix changed, go back as a tree. The whole job runs in a cgroup; the agent kills that when the
- * stream is reset, so nothing here watches for cancellation.
+ * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and
+ * writes the derivation, `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as
+ * they are, like evaluation's (this side knows no JSON). The output's artifacts, and a flake.lock that Nix changed, go
+ * back as a tree. The whole job runs in a cgroup; the agent kills that when the stream is reset, so nothing here
+ * watches for cancellation.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -38,9 +40,9 @@ struct job {
     const struct msg_build *m;
     char work[64], source[80], ref[9000];
     struct msg_result result;
-    struct buf tail;    /* newest lines of the running step's log */
-    struct buf before;  /* flake.lock as it came */
-    char lock[4400];    /* its path */
+    struct buf tail;   /* newest lines of the running step's log */
+    struct buf before; /* flake.lock as it came */
+    char lock[4400];   /* its path */
 };
 
 /* ---- Answering ---- */
@@ -249,7 +251,8 @@ static void receive_tree(struct job *j)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
 }
 
-/* The last folder of path exists afterwards, and is empty: what the builder itself has is not hidden by what a flake names. */
+/* The last folder of path exists afterwards, and is empty: what the builder itself has is not hidden by what a flake
+ * names. */
 static int make_place(const char *path)
 {
     char part[4096];
@@ -391,7 +394,9 @@ static void say_missing(struct job *j, const char *missing)
         closedir(d);
     buf_clear(&j->tail);
     fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "the build's output has no %s (it has: %s)", missing,
-         found[0] ? found : d ? "nothing" : "it is a file, no folder");
+         found[0] ? found
+         : d      ? "nothing"
+                  : "it is a file, no folder");
 }
 
 /* Opens an artifact; symlinks may lead to the store only. */
@@ -426,7 +431,8 @@ static void extract(struct job *j)
     static const struct {
         const char *name;
         bool required;
-    } artifacts[] = {{"vmlinux", true}, {"rootfs.ext4", true}, {"initrd", false}, {"cmdline.txt", false}, {"image.json", false}};
+    } artifacts[] = {
+        {"vmlinux", true}, {"rootfs.ext4", true}, {"initrd", false}, {"cmdline.txt", false}, {"image.json", false}};
     struct tree_sender s = {.emit = emit, .data = &j->sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
     struct mvm_error err = MVM_ERROR_INIT;
     uint64_t start = clock_now();

@@ -1,5 +1,5 @@
-#include "guest/guest.h"
 #include "base/path.h"
+#include "guest/guest.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -16,7 +16,10 @@
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* A value with %XX decoded; NULL with *r set. */

@@ -8,12 +8,12 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#define SERVER_PORT   67
-#define CLIENT_PORT   68
-#define FIXED_SIZE    236 /* before the cookie */
-#define OPTIONS_AT    240
-#define MAX_MESSAGE   1472
-#define RESEND_MS     250 /* doubled with each try */
+#define SERVER_PORT 67
+#define CLIENT_PORT 68
+#define FIXED_SIZE  236 /* before the cookie */
+#define OPTIONS_AT  240
+#define MAX_MESSAGE 1472
+#define RESEND_MS   250 /* doubled with each try */
 
 static const uint8_t cookie[4] = {0x63, 0x82, 0x53, 0x63}; /* RFC 1497 */
 
@@ -129,7 +129,8 @@ static int open_socket(const char *card)
 static int converse(int fd, uint8_t type, uint8_t answer, const uint8_t mac[6], const struct dhcp_lease *wanted,
                     uint64_t deadline, struct dhcp_lease *ret)
 {
-    const struct sockaddr_in all = {.sin_family = AF_INET, .sin_port = htons(SERVER_PORT), .sin_addr.s_addr = INADDR_BROADCAST};
+    const struct sockaddr_in all = {
+        .sin_family = AF_INET, .sin_port = htons(SERVER_PORT), .sin_addr.s_addr = INADDR_BROADCAST};
     uint8_t out[300], in[MAX_MESSAGE];
     uint32_t transaction;
     if (getrandom(&transaction, sizeof(transaction), 0) != (ssize_t)sizeof(transaction))

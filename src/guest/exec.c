@@ -1,8 +1,8 @@
 /*
  * Serving MSG_EXEC: a program with its input, output, terminal, signals and exit status.
  *
- * One loop moves bytes. Nothing in it blocks: a packet that a slow program does not read waits here while output goes on, and output that the
- * host does not take waits here while signals still arrive.
+ * One loop moves bytes. Nothing in it blocks: a packet that a slow program does not read waits here while output goes
+ * on, and output that the host does not take waits here while signals still arrive.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -23,21 +23,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* After the program's end its output is read until it falls silent for this long: a process that it left in the background may
- * keep the pipe open for ever. */
+/* After the program's end its output is read until it falls silent for this long: a process that it left in the
+ * background may keep the pipe open for ever. */
 #define LINGER_MS 50
 
 struct session {
     int sock;
     pid_t pid;
     int pidfd;
-    int in, out, err;     /* our ends; the terminal is `in` and `out` in one */
+    int in, out, err; /* our ends; the terminal is `in` and `out` in one */
     bool terminal;
-    struct buf input;     /* what the program has not taken yet */
+    struct buf input; /* what the program has not taken yet */
     bool input_ended;
-    bool host_closed;     /* the stream's half close: nothing more comes */
+    bool host_closed; /* the stream's half close: nothing more comes */
     uint8_t output[1 + FRAME_MAX_PAYLOAD / 2];
-    size_t output_len;    /* a packet that the socket did not take; 0 for none */
+    size_t output_len; /* a packet that the socket did not take; 0 for none */
     bool ended;
     int status;
 };

@@ -11,7 +11,8 @@
 
 /* ---- boot.c: from the kernel's first process to a usable root ---- */
 
-/* Role of /init in an initrd: loads modules, mounts the root, switches to it and executes mvm.init. Returns only on failure. */
+/* Role of /init in an initrd: loads modules, mounts the root, switches to it and executes mvm.init. Returns only on
+ * failure. */
 int boot_initrd(struct mvm_error *err);
 /* The mounts that the agent's channel needs; then all the others. */
 int boot_early_mounts(void);
@@ -30,8 +31,8 @@ void boot_log(const char *fmt, ...) MVM_PRINTF(1, 2);
 
 /* ---- net.c ---- */
 
-/* Loopback up; the first other network card gets the host's address, or with `dhcp` one from a DHCP server (which a child of this process
- * then renews). Afterwards m says what is in use. A problem in words, "" for none. */
+/* Loopback up; the first other network card gets the host's address, or with `dhcp` one from a DHCP server (which a
+ * child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size);
 
 /* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */
@@ -64,7 +65,8 @@ struct user {
     char home[256];
 };
 
-/* A user by name or number, from the texts of /etc/passwd and /etc/group. A number that is not listed is that uid with gid the same. */
+/* A user by name or number, from the texts of /etc/passwd and /etc/group. A number that is not listed is that uid with
+ * gid the same. */
 int user_find(struct user *u, const char *who, const char *passwd, const char *group);
 /* The same from the files. */
 int user_load(struct user *u, const char *who);
@@ -77,7 +79,7 @@ struct spawn {
     char *const *argv;
     const struct msg_strings *env[2]; /* later ones win; NULL: none */
     const struct user *user;
-    const char *cwd; /* NULL: home */
+    const char *cwd;  /* NULL: home */
     int in, out, err; /* descriptors */
     bool terminal;    /* `in` is the terminal to control */
 };
@@ -103,6 +105,23 @@ void push_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn)
 void pull_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn));
 void flood_serve(int sock, const struct msg_flood *m) __attribute__((noreturn));
 void build_serve(int sock, const struct msg_build *m) __attribute__((noreturn));
+
+/* ---- workers.c: the agent's side of the workers ---- */
+
+struct mux;
+/* For a new connection: the multiplexer to serve, and the loop's epoll set. */
+void workers_init(struct mux *mux, int epoll, const struct guest_conf *conf, bool builder);
+/* The multiplexer's events (wire/mux.h), once the guest is configured. */
+int workers_open(uint32_t stream, const void *p, size_t n);
+int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n);
+void workers_closed(void *data, uint32_t stream);
+void workers_reset(void *data, uint32_t stream, const char *reason);
+void workers_writable(void *data, uint32_t stream);
+/* An event of the epoll set with that pointer; a child that ended; room was made; the connection is lost. */
+void workers_event(void *ptr, uint32_t events);
+void workers_reaped(pid_t pid);
+void workers_watch(void);
+void workers_end_all(void);
 
 /* ---- agent.c ---- */
 

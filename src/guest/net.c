@@ -68,7 +68,9 @@ static int link_up(int fd, unsigned index)
 static int add_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
 {
     struct request q = {
-        .h = {.nlmsg_type = RTM_NEWADDR, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
+        .h = {.nlmsg_type = RTM_NEWADDR,
+              .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
+              .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
         .address = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = index},
     };
     put_attribute(&q, IFA_LOCAL, &a, sizeof(a));
@@ -89,8 +91,13 @@ static int del_address(int fd, unsigned index, struct in_addr a, unsigned char p
 static int add_default_route(int fd, unsigned index, struct in_addr gateway)
 {
     struct request q = {
-        .h = {.nlmsg_type = RTM_NEWROUTE, .nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
-        .route = {.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_type = RTN_UNICAST},
+        .h = {.nlmsg_type = RTM_NEWROUTE,
+              .nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)),
+              .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
+        .route = {.rtm_family = AF_INET,
+                  .rtm_table = RT_TABLE_MAIN,
+                  .rtm_protocol = RTPROT_BOOT,
+                  .rtm_type = RTN_UNICAST},
     };
     uint32_t oif = index;
     put_attribute(&q, RTA_GATEWAY, &gateway, sizeof(gateway));

@@ -1,6 +1,6 @@
 /*
- * The image's services: started after MSG_CONFIGURE, their output in /run/mvm/log/NAME.log (capped) and, line by line, in the agent's log;
- * started again as guest.conf says, with a growing pause after failures.
+ * The image's services: started after MSG_CONFIGURE, their output in /run/mvm/log/NAME.log (capped) and, line by line,
+ * in the agent's log; started again as guest.conf says, with a growing pause after failures.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -26,8 +26,8 @@
 struct service {
     const struct service_conf *conf;
     pid_t pid;
-    int out;         /* its output's pipe */
-    int timer;       /* fires when it is to start again */
+    int out;   /* its output's pipe */
+    int timer; /* fires when it is to start again */
     int log;
     uint64_t log_size, started;
     unsigned pause_ms;
@@ -172,7 +172,8 @@ void services_start(const struct guest_conf *conf, const struct service_ops *o, 
     n_services = conf->n_services;
     for (size_t i = 0; i < n_services; i++) {
         struct service *s = &services[i];
-        *s = (struct service){.conf = &conf->services[i], .out = -1, .log = -1, .pause_ms = FIRST_PAUSE, .line = BUF_INIT(MAX_LINE)};
+        *s = (struct service){
+            .conf = &conf->services[i], .out = -1, .log = -1, .pause_ms = FIRST_PAUSE, .line = BUF_INIT(MAX_LINE)};
         s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
         if (s->timer >= 0)
             watch(s->timer, &s->tag_timer);

@@ -1,7 +1,7 @@
 /*
- * This is a worker: it serves one stream, in a process of its own, so that pid 1 stays a small relay which no request can block, exhaust or
- * crash. Packets on its socket are a channel byte and a record's payload; the agent passes them on under flow control. The worker ends
- * when the stream does; the agent ends the worker when the stream is reset.
+ * This is a worker: it serves one stream, in a process of its own, so that pid 1 stays a small relay which no request
+ * can block, exhaust or crash. Packets on its socket are a channel byte and a record's payload; the agent passes them
+ * on under flow control. The worker ends when the stream does; the agent ends the worker when the stream is reset.
  */
 #include "guest/guest.h"
 #include "wire/frame.h"
@@ -77,7 +77,8 @@ static int emit(void *data, uint8_t channel, const void *p, size_t n)
 void push_serve(int sock, const struct msg_transfer *m)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    static const struct tree_limits limits = {.max_bytes = UINT64_MAX / 2, .max_size = UINT64_MAX / 2, .max_entries = 10000000};
+    static const struct tree_limits limits = {
+        .max_bytes = UINT64_MAX / 2, .max_size = UINT64_MAX / 2, .max_entries = 10000000};
     struct tree_receiver t;
     struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
     int dir = m->path ? open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;

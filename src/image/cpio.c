@@ -68,16 +68,14 @@ static int align(struct writer *w)
     return put(w, zeros, (4 - w->at % 4) % 4);
 }
 
-static int put_header(struct writer *w, const char *path, const struct fsnode *n, unsigned mode,
-                      uint64_t size)
+static int put_header(struct writer *w, const char *path, const struct fsnode *n, unsigned mode, uint64_t size)
 {
     char head[111];
     unsigned links = n && n->kind == FSNODE_DIR ? 2 : 1;
     /* magic, ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor,
      * namesize, check */
-    snprintf(head, sizeof(head), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
-             n ? ++w->ino : 0, mode, 0, 0, links, 0, (unsigned)size, 0, 0, n ? n->major : 0,
-             n ? n->minor : 0, (unsigned)strlen(path) + 1, 0);
+    snprintf(head, sizeof(head), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", n ? ++w->ino : 0, mode,
+             0, 0, links, 0, (unsigned)size, 0, 0, n ? n->major : 0, n ? n->minor : 0, (unsigned)strlen(path) + 1, 0);
     int r = put(w, head, sizeof(head) - 1);
     if (r == 0)
         r = put(w, path, strlen(path) + 1);
@@ -120,8 +118,7 @@ static int put_node(struct writer *w, const struct fsnode *n, const char *path)
 
 /* path holds the folder's own path, len bytes; a folder comes before what is in it, as the kernel
  * needs it. */
-static int put_children(struct writer *w, const struct fsnode *dir, char path[static MAX_PATH + 1],
-                        size_t len)
+static int put_children(struct writer *w, const struct fsnode *dir, char path[static MAX_PATH + 1], size_t len)
 {
     for (size_t i = 0; i < dir->n_children; i++) {
         const struct fsnode *n = dir->children[i];

@@ -85,12 +85,11 @@ static void fill_param(struct ext2_super_block *p, uint64_t blocks, uint64_t ino
         .s_inode_size = 256,
         .s_log_groups_per_flex = 4,
         .s_feature_compat = EXT2_FEATURE_COMPAT_DIR_INDEX | EXT2_FEATURE_COMPAT_EXT_ATTR,
-        .s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
-                              EXT4_FEATURE_INCOMPAT_FLEX_BG,
-        .s_feature_ro_compat =
-            EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
-            EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
-            EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_METADATA_CSUM,
+        .s_feature_incompat =
+            EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS | EXT4_FEATURE_INCOMPAT_FLEX_BG,
+        .s_feature_ro_compat = EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
+                               EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
+                               EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_METADATA_CSUM,
     };
 }
 
@@ -160,16 +159,14 @@ static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
 {
     uint64_t blocks = w->opts->size / EXT4_BLOCK;
     if (blocks > MAX_BLOCKS || blocks < SMALLEST_BLOCKS)
-        return mvm_error_set(w->err, -EINVAL, "no file system can have %llu bytes",
-                             (unsigned long long)w->opts->size);
+        return mvm_error_set(w->err, -EINVAL, "no file system can have %llu bytes", (unsigned long long)w->opts->size);
     inodes = MAX_OF(inodes, w->opts->size / BYTES_PER_INODE);
     int r = open_fs(w, blocks, MIN_OF(inodes, (uint64_t)UINT32_MAX));
     if (r < 0)
         return r;
     uint64_t have = ext2fs_free_blocks_count(w->fs->super);
     if (have < needed)
-        return mvm_error_set(w->err, -ENOSPC,
-                             "content needs %llu MiB, the file system has %llu MiB",
+        return mvm_error_set(w->err, -ENOSPC, "content needs %llu MiB, the file system has %llu MiB",
                              (unsigned long long)(needed * EXT4_BLOCK >> 20) + 1,
                              (unsigned long long)(have * EXT4_BLOCK >> 20));
     return 0;
@@ -212,8 +209,7 @@ static int flush_chunk(struct writer *w)
  * how many fit. */
 static int chunk_room(struct writer *w, blk64_t at, uint64_t *count, uint8_t **ret)
 {
-    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK ||
-        w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
+    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK || w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
         int r = flush_chunk(w);
         if (r < 0)
             return r;
@@ -229,12 +225,10 @@ static int chunk_room(struct writer *w, blk64_t at, uint64_t *count, uint8_t **r
 static int take_run(struct writer *w, uint64_t want, blk64_t *ret, uint64_t *got)
 {
     blk64_t last = ext2fs_blocks_count(w->fs->super) - 1, start, end;
-    if (w->next > last ||
-        ext2fs_find_first_zero_block_bitmap2(w->fs->block_map, w->next, last, &start))
+    if (w->next > last || ext2fs_find_first_zero_block_bitmap2(w->fs->block_map, w->next, last, &start))
         return fail(w, EXT2_ET_BLOCK_ALLOC_FAIL, "file system is full");
     uint64_t n = MIN_OF(want, last + 1 - start);
-    if (n > 1 &&
-        ext2fs_find_first_set_block_bitmap2(w->fs->block_map, start, start + n - 1, &end) == 0)
+    if (n > 1 && ext2fs_find_first_set_block_bitmap2(w->fs->block_map, start, start + n - 1, &end) == 0)
         n = end - start;
     ext2fs_block_alloc_stats_range(w->fs, start, (blk_t)n, 1);
     w->next = start + n;
@@ -270,14 +264,12 @@ static int write_run(struct writer *w, struct content *c, blk64_t at, uint64_t n
 }
 
 /* Up to four extents lie in the inode itself (kernel: Documentation/filesystems/ext4/ifork.rst). */
-static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list,
-                           size_t n)
+static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list, size_t n)
 {
     struct {
         struct ext3_extent_header head;
         struct ext3_extent extents[INLINE_EXTENTS];
-    } root = {
-        .head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
+    } root = {.head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
     _Static_assert(sizeof(root) == sizeof(inode->i_block), "the extent tree's root fills i_block");
     for (size_t i = 0; i < n; i++)
         root.extents[i] = (struct ext3_extent){
@@ -334,8 +326,7 @@ static int write_content(struct writer *w, struct content *c, struct ext2_inode_
                 return fail(w, ENOMEM, "ext4");
             list = more;
         }
-        list[count++] =
-            (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
+        list[count++] = (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
         done += got;
     }
     inode->i_flags |= EXT4_EXTENTS_FL;
@@ -371,8 +362,7 @@ static int read_dir(struct content *c, uint8_t *p, uint64_t n_blocks)
     for (uint64_t i = 0; i < n_blocks; i++, p += EXT4_BLOCK) {
         ext4_layout_dir_block(c->w->layout, c->entry, &c->child, p);
         ext2fs_initialize_dirent_tail(fs, EXT2_DIRENT_TAIL(p, EXT4_BLOCK));
-        errcode_t e =
-            ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
+        errcode_t e = ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
         if (e)
             return fail(c->w, e, "cannot make a folder");
     }
@@ -478,8 +468,8 @@ static int write_journal(struct writer *w)
     };
     /* "Lazy" leaves the journal's blocks unwritten: they are holes of the file, zero as they should
      * be. */
-    errcode_t e = ext2fs_add_journal_inode3(w->fs, &params, w->next,
-                                            EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK);
+    errcode_t e =
+        ext2fs_add_journal_inode3(w->fs, &params, w->next, EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK);
     return e ? fail(w, e, "cannot make the journal") : 0;
 }
 
@@ -496,12 +486,10 @@ static int finish(struct writer *w)
     return 0;
 }
 
-int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts,
-               struct mvm_error *err)
+int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, struct mvm_error *err)
 {
     if (opts->label && strlen(opts->label) > 16)
-        return mvm_error_set(err, -EINVAL, "file system label '%s' is longer than 16 bytes",
-                             opts->label);
+        return mvm_error_set(err, -EINVAL, "file system label '%s' is longer than 16 bytes", opts->label);
     CLEANUP(ext4_layout_done) struct ext4_layout layout = {0};
     int r = ext4_layout_init(&layout, tree, err);
     if (r < 0)

@@ -10,19 +10,19 @@
 #include <stdint.h>
 
 struct ext4_opts {
-    uint64_t size;        /* bytes of the file; 0: as small as fits plus `spare` */
-    uint64_t spare;       /* free bytes beyond the content */
+    uint64_t size;  /* bytes of the file; 0: as small as fits plus `spare` */
+    uint64_t spare; /* free bytes beyond the content */
     uint8_t uuid[16];
-    const char *label;    /* at most 16 bytes; NULL: none */
-    bool journal;         /* a writable disk wants one; a read-only root does not */
-    uint64_t time;        /* seconds for every timestamp */
+    const char *label; /* at most 16 bytes; NULL: none */
+    bool journal;      /* a writable disk wants one; a read-only root does not */
+    uint64_t time;     /* seconds for every timestamp */
 };
 
 /* Writes a file system with the tree's content (NULL: an empty one) into the empty regular file fd, sparse. */
 int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Opens the image file read only and looks a path up (symlinks followed within it). 1: a regular file or folder is there,
- * 0: not, -errno: no ext4. */
+/* Opens the image file read only and looks a path up (symlinks followed within it). 1: a regular file or folder is
+ * there, 0: not, -errno: no ext4. */
 int ext4_has(const char *image, const char *path, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Copies a regular file of the image out. */

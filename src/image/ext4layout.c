@@ -4,8 +4,7 @@
 #include <ext2fs/ext2_fs.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-               "structures are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structures are written as they lie in memory");
 
 #define DIR_ROOM     (EXT4_BLOCK - 12) /* the checksum has the form of an empty entry of 12 bytes */
 #define MAX_LINKS    65000             /* kernel: fs/ext4/ext4.h, EXT4_LINK_MAX */
@@ -177,8 +176,7 @@ static uint8_t file_type(enum fsnode_kind kind)
     return types[kind];
 }
 
-void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next,
-                           uint8_t *block)
+void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next, uint8_t *block)
 {
     size_t at = 0, all = dir->node->n_children + 2;
     struct ext2_dir_entry_2 *last = NULL;

@@ -33,12 +33,10 @@ struct ext4_layout {
 };
 
 /* tree NULL: an empty root folder. */
-int ext4_layout_init(struct ext4_layout *l, const struct fstree *tree,
-                     struct mvm_error *err) MVM_MUST_CHECK;
+int ext4_layout_init(struct ext4_layout *l, const struct fstree *tree, struct mvm_error *err) MVM_MUST_CHECK;
 void ext4_layout_done(struct ext4_layout *l);
 
 /* Fills one block (EXT4_BLOCK bytes; NULL: only counts) of a folder but for the 12 bytes of
  * checksum at its end. *next tells where to go on, 0 at first; it is the folder's number of
  * children + 2 behind the last block. */
-void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next,
-                           uint8_t *block);
+void ext4_layout_dir_block(const struct ext4_layout *l, const struct ext4_entry *dir, size_t *next, uint8_t *block);

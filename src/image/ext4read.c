@@ -39,8 +39,8 @@ static int open_fs(const char *image, ext2_filsys *ret, struct mvm_error *err)
 }
 
 /* 0 and an inode, or -ENOENT and so on. */
-static int look_up(ext2_filsys fs, const char *image, const char *path, ext2_ino_t *ino,
-                   struct ext2_inode *inode, struct mvm_error *err)
+static int look_up(ext2_filsys fs, const char *image, const char *path, ext2_ino_t *ino, struct ext2_inode *inode,
+                   struct mvm_error *err)
 {
     errcode_t e = ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, ino);
     /* A component that is a file, and a symlink that leads nowhere, are the same as nothing there.

@@ -158,8 +158,8 @@ static int make_parent(struct fstree *t, const char *path, struct fsnode **ret, 
         }
         dir = dir->children[i];
         if (dir->kind != FSNODE_DIR)
-            return mvm_error_set(err, -ENOTDIR, "in image: %.*s is no folder, cannot add %s",
-                                 (int)(slash - path), path, path);
+            return mvm_error_set(err, -ENOTDIR, "in image: %.*s is no folder, cannot add %s", (int)(slash - path), path,
+                                 path);
     }
     *ret = dir;
     *last = s;
@@ -167,8 +167,8 @@ static int make_parent(struct fstree *t, const char *path, struct fsnode **ret, 
 }
 
 /* Makes a node for path, not yet in the tree, and finds the folder it belongs to. */
-static int prepare(struct fstree *t, const char *path, enum fsnode_kind kind, mode_t mode,
-                   struct fsnode **dir, struct fsnode **ret, struct mvm_error *err)
+static int prepare(struct fstree *t, const char *path, enum fsnode_kind kind, mode_t mode, struct fsnode **dir,
+                   struct fsnode **ret, struct mvm_error *err)
 {
     const char *name = "";
     int r = make_parent(t, path, dir, &name, err);
@@ -185,8 +185,7 @@ static int finish(struct fstree *t, struct fsnode *dir, struct fsnode *n, struct
 }
 
 /* The folder at path, made where it is missing, with that mode. */
-static int make_dir(struct fstree *t, const char *path, mode_t mode, struct fsnode **ret,
-                    struct mvm_error *err)
+static int make_dir(struct fstree *t, const char *path, mode_t mode, struct fsnode **ret, struct mvm_error *err)
 {
     if (*skip_slashes(path) == '\0') {
         t->root->mode = mode & 07777;
@@ -207,8 +206,7 @@ int fstree_add_dir(struct fstree *t, const char *path, mode_t mode, struct mvm_e
     return make_dir(t, path, mode, &n, err);
 }
 
-int fstree_add_memory(struct fstree *t, const char *path, mode_t mode, const void *p, size_t n,
-                      struct mvm_error *err)
+int fstree_add_memory(struct fstree *t, const char *path, mode_t mode, const void *p, size_t n, struct mvm_error *err)
 {
     struct fsnode *dir = NULL;
     CLEAN_NODE struct fsnode *node = NULL;
@@ -224,8 +222,7 @@ int fstree_add_memory(struct fstree *t, const char *path, mode_t mode, const voi
     return finish(t, dir, TAKE_PTR(node), err);
 }
 
-int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char *source,
-                    struct mvm_error *err)
+int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char *source, struct mvm_error *err)
 {
     struct stat st;
     if (stat(source, &st) < 0)
@@ -244,8 +241,7 @@ int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char 
     return finish(t, dir, TAKE_PTR(node), err);
 }
 
-int fstree_add_symlink(struct fstree *t, const char *path, const char *target,
-                       struct mvm_error *err)
+int fstree_add_symlink(struct fstree *t, const char *path, const char *target, struct mvm_error *err)
 {
     size_t len = strlen(target);
     if (len == 0 || len > MAX_TARGET)
@@ -308,8 +304,7 @@ static uint64_t link_id(const struct stat *st)
     return x ? x : 1;
 }
 
-static int walk_symlink(struct walk *w, int dirfd, const char *name, struct fsnode *n,
-                        const char *rel)
+static int walk_symlink(struct walk *w, int dirfd, const char *name, struct fsnode *n, const char *rel)
 {
     char target[MAX_TARGET + 1];
     ssize_t len = readlinkat(dirfd, name, target, sizeof(target));
@@ -321,15 +316,12 @@ static int walk_symlink(struct walk *w, int dirfd, const char *name, struct fsno
     return n->target ? 0 : mvm_error_errno(w->err, -ENOMEM, "image tree");
 }
 
-static int walk_entry(struct walk *w, int dirfd, const char *name, const char *rel,
-                      struct fsnode *to, unsigned depth)
+static int walk_entry(struct walk *w, int dirfd, const char *name, const char *rel, struct fsnode *to, unsigned depth)
 {
     struct stat st;
     if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return mvm_error_errno(w->err, -errno, "cannot read %s/%s", w->source, rel);
-    enum fsnode_kind kind = S_ISDIR(st.st_mode)   ? FSNODE_DIR
-                            : S_ISLNK(st.st_mode) ? FSNODE_SYMLINK
-                                                  : FSNODE_FILE;
+    enum fsnode_kind kind = S_ISDIR(st.st_mode) ? FSNODE_DIR : S_ISLNK(st.st_mode) ? FSNODE_SYMLINK : FSNODE_FILE;
     if (kind == FSNODE_FILE && !S_ISREG(st.st_mode))
         return 0;
     CLEAN_NODE struct fsnode *n = node_new(name, strlen(name), kind, st.st_mode);
@@ -377,8 +369,7 @@ static int walk_dir(struct walk *w, int fd, const char *rel, struct fsnode *to, 
     int r = 0;
     for (int i = 0; i < n; i++) {
         if (r == 0) {
-            CLEAN_FREE char *path =
-                *rel ? path_join(rel, list[i]->d_name, NULL) : strdup(list[i]->d_name);
+            CLEAN_FREE char *path = *rel ? path_join(rel, list[i]->d_name, NULL) : strdup(list[i]->d_name);
             if (!path)
                 r = mvm_error_errno(w->err, -ENAMETOOLONG, "%s/%s", w->source, rel);
             else if (!w->exclude || !w->exclude(path, w->data))
@@ -391,8 +382,7 @@ static int walk_dir(struct walk *w, int fd, const char *rel, struct fsnode *to, 
 }
 
 int fstree_add_tree(struct fstree *t, const char *path, const char *source,
-                    bool (*exclude)(const char *path, void *data), void *data,
-                    struct mvm_error *err)
+                    bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err)
 {
     CLEAN_FD int fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct stat st;

@@ -14,15 +14,15 @@
 enum fsnode_kind { FSNODE_DIR, FSNODE_FILE, FSNODE_SYMLINK, FSNODE_CHAR };
 
 struct fsnode {
-    char *name;              /* owned */
+    char *name; /* owned */
     enum fsnode_kind kind;
-    mode_t mode;             /* permission bits, setuid bits included */
-    uint64_t size;           /* files: bytes */
-    char *source;            /* files: path on this machine, or NULL */
-    uint8_t *memory;         /* files without source: content, owned */
-    char *target;            /* symlinks */
-    unsigned major, minor;   /* character devices */
-    uint64_t hardlink_id;    /* nonzero: files with the same id are one inode */
+    mode_t mode;              /* permission bits, setuid bits included */
+    uint64_t size;            /* files: bytes */
+    char *source;             /* files: path on this machine, or NULL */
+    uint8_t *memory;          /* files without source: content, owned */
+    char *target;             /* symlinks */
+    unsigned major, minor;    /* character devices */
+    uint64_t hardlink_id;     /* nonzero: files with the same id are one inode */
     struct fsnode **children; /* sorted by name (bytes) */
     size_t n_children;
 };
@@ -38,24 +38,23 @@ void fstree_done(struct fstree *t);
 #define CLEAN_FSTREE CLEANUP(fstree_done)
 
 /* Adding replaces what is there, except that a folder added over a folder keeps its children (and takes the new mode).
- * Missing parents are made with mode 0755. Symlinks in the tree are not followed: adding below one is -ENOTDIR. paths are
- * relative to the root; leading slashes are ignored and "" or "/" is the root itself, which only a folder can replace. */
+ * Missing parents are made with mode 0755. Symlinks in the tree are not followed: adding below one is -ENOTDIR. paths
+ * are relative to the root; leading slashes are ignored and "" or "/" is the root itself, which only a folder can
+ * replace. */
 int fstree_add_dir(struct fstree *t, const char *path, mode_t mode, struct mvm_error *err) MVM_MUST_CHECK;
 int fstree_add_memory(struct fstree *t, const char *path, mode_t mode, const void *p, size_t n,
                       struct mvm_error *err) MVM_MUST_CHECK;
-int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char *source, struct mvm_error *err)
-    MVM_MUST_CHECK;
-int fstree_add_symlink(struct fstree *t, const char *path, const char *target, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char *source,
+                    struct mvm_error *err) MVM_MUST_CHECK;
+int fstree_add_symlink(struct fstree *t, const char *path, const char *target, struct mvm_error *err) MVM_MUST_CHECK;
 int fstree_add_char(struct fstree *t, const char *path, mode_t mode, unsigned major, unsigned minor,
                     struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Adds what is below the folder `source` at path, which becomes a folder with source's mode. exclude (NULL: nothing) is
- * asked with the path relative to source; what it answers true for is left out with all below it. Sockets, block devices
- * and fifos are left out, character devices too. */
+ * asked with the path relative to source; what it answers true for is left out with all below it. Sockets, block
+ * devices and fifos are left out, character devices too. */
 int fstree_add_tree(struct fstree *t, const char *path, const char *source,
-                    bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err)
-    MVM_MUST_CHECK;
+                    bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The node at path, or NULL. */
 struct fsnode *fstree_find(const struct fstree *t, const char *path);
@@ -66,12 +65,14 @@ struct fsnode_reader {
     int fd; /* -1 for memory */
     uint64_t at;
 };
-#define FSNODE_READER_INIT  {.fd = -1}
+#define FSNODE_READER_INIT                                                                                             \
+    {                                                                                                                  \
+        .fd = -1                                                                                                       \
+    }
 #define CLEAN_FSNODE_READER CLEANUP(fsnode_reader_close)
 
 /* Fails with -ESTALE where the source is no longer a file of the size that was added. */
-int fsnode_reader_open(struct fsnode_reader *r, const struct fsnode *node, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int fsnode_reader_open(struct fsnode_reader *r, const struct fsnode *node, struct mvm_error *err) MVM_MUST_CHECK;
 /* The next n bytes, all of them. */
 int fsnode_reader_read(struct fsnode_reader *r, void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;
 void fsnode_reader_close(struct fsnode_reader *r);

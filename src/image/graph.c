@@ -4,9 +4,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define HASH_LENGTH   32
-#define MAX_BASE_NAME (HASH_LENGTH + 1 + 211) /* Nix: src/libstore/path.hh, StorePath::MaxPathLen  \
-                                               */
+#define HASH_LENGTH 32
+#define MAX_BASE_NAME                                                                                                  \
+    (HASH_LENGTH + 1 + 211) /* Nix: src/libstore/path.hh, StorePath::MaxPathLen                                        \
+                             */
 #define MAX_REFERENCES 100000
 
 struct parser {
@@ -46,14 +47,12 @@ static int bad(struct parser *p, const char *what)
 
 static bool is_store_path(const char *s)
 {
-    static const char allowed[] =
-        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?=";
+    static const char allowed[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?=";
     if (strncmp(s, STORE_PREFIX, sizeof(STORE_PREFIX) - 1) != 0)
         return false;
     s += sizeof(STORE_PREFIX) - 1;
     size_t n = strlen(s);
-    return n > HASH_LENGTH + 1 && n <= MAX_BASE_NAME && s[HASH_LENGTH] == '-' && s[0] != '.' &&
-           strspn(s, allowed) == n;
+    return n > HASH_LENGTH + 1 && n <= MAX_BASE_NAME && s[HASH_LENGTH] == '-' && s[0] != '.' && strspn(s, allowed) == n;
 }
 
 /* Room is doubled whenever the count reaches a power of two. */
@@ -126,8 +125,7 @@ static int check_closed(const struct parser *p)
 {
     for (size_t i = 0; i < p->n_references; i++)
         if (!bsearch(&p->references[i], p->g->paths, p->g->n, sizeof(*p->g->paths), by_text))
-            return mvm_error_set(p->err, -EINVAL,
-                                 "references graph: %s is referred to but not listed",
+            return mvm_error_set(p->err, -EINVAL, "references graph: %s is referred to but not listed",
                                  p->references[i]);
     return 0;
 }

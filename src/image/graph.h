@@ -22,6 +22,5 @@ struct graph {
 /* Parses text of len bytes, which is copied. Paths are absolute and plain: STORE_PREFIX, hash, '-',
  * name. A reference to what is not listed is an error: the closure would not be whole. -EINVAL with
  * the line's number. */
-int graph_parse(struct graph *g, const void *text, size_t len,
-                struct mvm_error *err) MVM_MUST_CHECK;
+int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
 void graph_done(struct graph *g);

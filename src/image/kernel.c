@@ -86,9 +86,8 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
         elf = &out;
     }
     if (!is_elf(elf->data, elf->len))
-        return mvm_error_set(
-            err, -EINVAL,
-            "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
+        return mvm_error_set(err, -EINVAL,
+                             "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
     r = fd_write_all(out_fd, elf->data, elf->len);
     return r < 0 ? mvm_error_errno(err, r, "cannot write the kernel") : 0;
 }
@@ -97,8 +96,7 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
  * guest. */
 static bool check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_error *err)
 {
-    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
-        h->e_machine != EM_X86_64) {
+    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != EM_X86_64) {
         mvm_error_set(err, -EINVAL, "it is an ELF file, but not for x86-64");
         return false;
     }
@@ -108,8 +106,8 @@ static bool check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_err
     }
     for (unsigned i = 0; i < h->e_phnum; i++) {
         Elf64_Phdr p;
-        if (h->e_phoff > size || fd_pread_all(fd, &p, sizeof(p), h->e_phoff + i * sizeof(p)) < 0 ||
-            p.p_offset > size || p.p_filesz > size - p.p_offset) {
+        if (h->e_phoff > size || fd_pread_all(fd, &p, sizeof(p), h->e_phoff + i * sizeof(p)) < 0 || p.p_offset > size ||
+            p.p_filesz > size - p.p_offset) {
             mvm_error_set(err, -EINVAL, "it ends early");
             return false;
         }

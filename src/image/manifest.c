@@ -25,9 +25,8 @@
 #define INCOMPAT_64BIT 0x80
 
 static const char *const names[] = {
-    [ARTIFACT_VMLINUX] = "vmlinux",     [ARTIFACT_ROOTFS] = "rootfs.ext4",
-    [ARTIFACT_INITRD] = "initrd",       [ARTIFACT_CMDLINE] = "cmdline.txt",
-    [ARTIFACT_METADATA] = "image.json",
+    [ARTIFACT_VMLINUX] = "vmlinux",     [ARTIFACT_ROOTFS] = "rootfs.ext4",  [ARTIFACT_INITRD] = "initrd",
+    [ARTIFACT_CMDLINE] = "cmdline.txt", [ARTIFACT_METADATA] = "image.json",
 };
 _Static_assert(ARRAY_SIZE(names) == ARTIFACT_COUNT, "every artifact has a name");
 
@@ -44,8 +43,7 @@ int artifact_parse(const char *name)
     return -1;
 }
 
-static int load_artifact(struct artifact_info *info, json_object *artifacts, const char *name,
-                         struct mvm_error *err)
+static int load_artifact(struct artifact_info *info, json_object *artifacts, const char *name, struct mvm_error *err)
 {
     json_object *o;
     const char *sha;
@@ -57,8 +55,7 @@ static int load_artifact(struct artifact_info *info, json_object *artifacts, con
         r = json_get_string(o, "sha256", &sha, err);
     if (r < 0)
         return mvm_error_wrap(err, "%s", name);
-    if (size < 0 || strlen(sha) != SHA256_HEX_SIZE - 1 ||
-        strspn(sha, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
+    if (size < 0 || strlen(sha) != SHA256_HEX_SIZE - 1 || strspn(sha, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
         return mvm_error_set(err, -EINVAL, "size or digest of %s is none", name);
     info->present = true;
     info->size = (uint64_t)size;
@@ -132,8 +129,8 @@ int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
         char line[160];
         if (!m->artifacts[a].present)
             continue;
-        int n = snprintf(line, sizeof(line), "%s %llu %s\n", names[a],
-                         (unsigned long long)m->artifacts[a].size, m->artifacts[a].sha256);
+        int n = snprintf(line, sizeof(line), "%s %llu %s\n", names[a], (unsigned long long)m->artifacts[a].size,
+                         m->artifacts[a].sha256);
         sha256_update(&s, line, (size_t)n);
     }
     uint8_t digest[SHA256_SIZE];
@@ -143,8 +140,7 @@ int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
 }
 
 /* 0 where it is absent or null. */
-static int optional_number(json_object *o, const char *key, int64_t max, uint64_t *ret,
-                           struct mvm_error *err)
+static int optional_number(json_object *o, const char *key, int64_t max, uint64_t *ret, struct mvm_error *err)
 {
     json_object *v = NULL;
     int64_t n = 0;
@@ -159,8 +155,7 @@ static int optional_number(json_object *o, const char *key, int64_t max, uint64_
     return 0;
 }
 
-static int plain_string(json_object *o, const char *key, char *out, size_t size,
-                        struct mvm_error *err)
+static int plain_string(json_object *o, const char *key, char *out, size_t size, struct mvm_error *err)
 {
     const char *s = NULL;
     int r = json_get_string(o, key, &s, err);
@@ -219,8 +214,7 @@ static int check_rootfs(int fd, struct mvm_error *err)
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read rootfs.ext4");
     if ((uint64_t)st.st_size < blocks << (10 + log_block))
-        return mvm_error_set(err, -EINVAL,
-                             "rootfs.ext4 has %lld bytes where its file system has %llu",
+        return mvm_error_set(err, -EINVAL, "rootfs.ext4 has %lld bytes where its file system has %llu",
                              (long long)st.st_size, (unsigned long long)blocks << (10 + log_block));
     return 0;
 }
@@ -237,9 +231,7 @@ static int check_cmdline(int dirfd, struct mvm_error *err)
     for (size_t i = 0; i < n; i++)
         if (b.data[i] < 0x20 || b.data[i] > 0x7e)
             return mvm_error_set(err, -EINVAL, "cmdline.txt is not one line of printable text");
-    return n <= MAX_CMDLINE
-               ? 0
-               : mvm_error_set(err, -EINVAL, "cmdline.txt is longer than %u bytes", MAX_CMDLINE);
+    return n <= MAX_CMDLINE ? 0 : mvm_error_set(err, -EINVAL, "cmdline.txt is longer than %u bytes", MAX_CMDLINE);
 }
 
 /* A regular file of the image: a descriptor or -errno. O_NONBLOCK: opening a fifo must not wait. */
@@ -286,9 +278,7 @@ int image_validate(int dirfd, struct mvm_error *err)
     int r = validate(dirfd, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_ARTIFACT_EXTRACTION);
-        mvm_error_hint(
-            err,
-            "an image has vmlinux, rootfs.ext4 and optionally initrd, cmdline.txt, image.json");
+        mvm_error_hint(err, "an image has vmlinux, rootfs.ext4 and optionally initrd, cmdline.txt, image.json");
     }
     return r;
 }

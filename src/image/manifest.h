@@ -16,7 +16,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum artifact { ARTIFACT_VMLINUX, ARTIFACT_ROOTFS, ARTIFACT_INITRD, ARTIFACT_CMDLINE, ARTIFACT_METADATA, ARTIFACT_COUNT };
+enum artifact {
+    ARTIFACT_VMLINUX,
+    ARTIFACT_ROOTFS,
+    ARTIFACT_INITRD,
+    ARTIFACT_CMDLINE,
+    ARTIFACT_METADATA,
+    ARTIFACT_COUNT
+};
 
 /* "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json". */
 const char *artifact_name(enum artifact a);
@@ -44,8 +51,8 @@ struct image_metadata {
     char name[64];
     char system[32];
     uint64_t agent_protocol;
-    uint64_t memory_mib;   /* 0: no wish */
-    uint64_t vcpus;        /* 0: no wish */
+    uint64_t memory_mib; /* 0: no wish */
+    uint64_t vcpus;      /* 0: no wish */
 };
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -107,13 +107,11 @@ static const char *module_depends(const struct buf *m)
         return NULL;
     memcpy(&h, m->data, sizeof(h));
     if (memcmp(h.e_ident, ELFMAG, SELFMAG) != 0 || h.e_ident[EI_CLASS] != ELFCLASS64 ||
-        h.e_ident[EI_DATA] != ELFDATA2LSB || h.e_type != ET_REL ||
-        h.e_shentsize != sizeof(Elf64_Shdr) || h.e_shoff % _Alignof(Elf64_Shdr) ||
-        h.e_shoff > m->len || h.e_shnum > (m->len - h.e_shoff) / sizeof(Elf64_Shdr) ||
-        h.e_shstrndx >= h.e_shnum)
+        h.e_ident[EI_DATA] != ELFDATA2LSB || h.e_type != ET_REL || h.e_shentsize != sizeof(Elf64_Shdr) ||
+        h.e_shoff % _Alignof(Elf64_Shdr) || h.e_shoff > m->len ||
+        h.e_shnum > (m->len - h.e_shoff) / sizeof(Elf64_Shdr) || h.e_shstrndx >= h.e_shnum)
         return NULL;
-    const Elf64_Shdr *sections = (const void *)(m->data + h.e_shoff),
-                     *names = sections + h.e_shstrndx;
+    const Elf64_Shdr *sections = (const void *)(m->data + h.e_shoff), *names = sections + h.e_shstrndx;
     const char *text, *p;
     if (!section_bytes(m, names, &text))
         return NULL;
@@ -197,8 +195,7 @@ static int pick(struct picker *p, const char *name, unsigned depth)
     return add_module(p, n, depth);
 }
 
-int kernel_add_modules(struct fstree *initrd, const char *modules_dir, const char *const *names,
-                       struct mvm_error *err)
+int kernel_add_modules(struct fstree *initrd, const char *modules_dir, const char *const *names, struct mvm_error *err)
 {
     CLEANUP(picker_done)
     struct picker p = {.initrd = initrd, .builtin = BUF_INIT(MAX_BUILTIN), .err = err};

@@ -22,9 +22,7 @@ struct field {
 
 static int hex_digit(char c)
 {
-    return isdigit((unsigned char)c)    ? c - '0'
-           : isxdigit((unsigned char)c) ? (c | 0x20) - 'a' + 10
-                                        : -1;
+    return isdigit((unsigned char)c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 0x20) - 'a' + 10 : -1;
 }
 
 /* Decodes %XX in place. */
@@ -63,8 +61,7 @@ static int parse_number(const struct field *f, uint64_t max, uint64_t *ret, stru
     else
         n = UINT64_MAX;
     if (n > max)
-        return mvm_error_set(err, -EINVAL, "'%s' is no number up to %llu", f->s,
-                             (unsigned long long)max);
+        return mvm_error_set(err, -EINVAL, "'%s' is no number up to %llu", f->s, (unsigned long long)max);
     *ret = n;
     return 0;
 }
@@ -92,8 +89,7 @@ static int do_file(struct spec *s, const struct field *f, struct mvm_error *err)
     if (r < 0)
         return r;
     CLEAN_FREE char *source = locate(s, f[2].s);
-    return source ? fstree_add_file(&s->tree, f[1].s, mode, source, err)
-                  : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+    return source ? fstree_add_file(&s->tree, f[1].s, mode, source, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
 }
 
 static int do_text(struct spec *s, const struct field *f, struct mvm_error *err)
@@ -169,8 +165,8 @@ static int do_bin(struct spec *s, const struct field *f, struct mvm_error *err)
             continue;
         CLEAN_FREE char *name = path_join(f[0].s, e->d_name, NULL);
         CLEAN_FREE char *target = path_join(bin, e->d_name, NULL);
-        int r = name && target ? fstree_add_symlink(&s->tree, name, target, err)
-                               : mvm_error_errno(err, -ENOMEM, "%s", bin);
+        int r =
+            name && target ? fstree_add_symlink(&s->tree, name, target, err) : mvm_error_errno(err, -ENOMEM, "%s", bin);
         if (r < 0)
             return r;
     }

@@ -18,8 +18,7 @@ static int unpack_zstd(const uint8_t *p, size_t n, struct buf *out)
     size_t left = 1;
     while (r == 0 && left) {
         r = buf_reserve(out, MIN_OF((size_t)STEP, out->max - out->len));
-        ZSTD_outBuffer o = {out->data + out->len,
-                            r == 0 ? MIN_OF((size_t)STEP, out->max - out->len) : 0, 0};
+        ZSTD_outBuffer o = {out->data + out->len, r == 0 ? MIN_OF((size_t)STEP, out->max - out->len) : 0, 0};
         if (r == 0 && o.size == 0)
             r = -EMSGSIZE;
         if (r < 0)
@@ -60,8 +59,7 @@ static int unpack_xz(const uint8_t *p, size_t n, struct buf *out)
 
 static int unpack_gzip(const uint8_t *p, size_t n, struct buf *out)
 {
-    z_stream s = {.next_in = (uint8_t *)(uintptr_t)p,
-                  .avail_in = (unsigned)MIN_OF(n, (size_t)UINT32_MAX)};
+    z_stream s = {.next_in = (uint8_t *)(uintptr_t)p, .avail_in = (unsigned)MIN_OF(n, (size_t)UINT32_MAX)};
     if (inflateInit2(&s, 15 + 16) != Z_OK)
         return -ENOMEM;
     int r = 0, e = Z_OK;

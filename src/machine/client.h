@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "cache/home.h"
-#include "wire/mux.h"
 #include "wire/msg.h"
+#include "wire/mux.h"
 
 #include <poll.h>
 #include <stdbool.h>
@@ -32,19 +32,22 @@ int client_connect(struct home *h, const char *name, struct client **ret, struct
 void client_free(struct client *c);
 
 /* Opens a stream with a request message. */
-int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream, struct mvm_error *err) MVM_MUST_CHECK;
-/* Queues a record; where the queue is full, moves bytes until there is room. -EPIPE where the stream or connection is gone (events
- * that came meanwhile are kept: read them to learn why), -EINTR when interrupt_pending() (base/interrupt.h). */
+int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream,
+                struct mvm_error *err) MVM_MUST_CHECK;
+/* Queues a record; where the queue is full, moves bytes until there is room. -EPIPE where the stream or connection is
+ * gone (events that came meanwhile are kept: read them to learn why), -EINTR when interrupt_pending()
+ * (base/interrupt.h). */
 int client_send(struct client *c, uint32_t stream, uint8_t channel, const void *p, size_t n) MVM_MUST_CHECK;
 /* True if client_send would not wait. */
 bool client_can_send(struct client *c, uint32_t stream);
 void client_close(struct client *c, uint32_t stream);
 void client_reset(struct client *c, uint32_t stream, const char *reason);
 
-/* Waits for bytes to move: an event is there (1); a stream may take records again, or one of the caller's descriptors is ready (0; revents
- * filled: look again); the deadline (clock.h) has passed (-ETIMEDOUT), a signal came (-EINTR), or the connection ended (-EPIPE). extra may be NULL. */
-int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t deadline, struct mvm_error *err)
-    MVM_MUST_CHECK;
+/* Waits for bytes to move: an event is there (1); a stream may take records again, or one of the caller's descriptors
+ * is ready (0; revents filled: look again); the deadline (clock.h) has passed (-ETIMEDOUT), a signal came (-EINTR), or
+ * the connection ended (-EPIPE). extra may be NULL. */
+int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t deadline,
+                struct mvm_error *err) MVM_MUST_CHECK;
 /* The next event: true. Call client_event_done when finished with it (this lets the peer send more). */
 bool client_next(struct client *c, struct client_event *ret);
 void client_event_done(struct client *c);

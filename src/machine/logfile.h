@@ -14,7 +14,10 @@ struct logfile {
     uint64_t size;
 };
 
-#define LOGFILE_INIT(dirfd_, name_, cap_) {.dirfd = (dirfd_), .name = (name_), .cap = (cap_), .fd = -1}
+#define LOGFILE_INIT(dirfd_, name_, cap_)                                                                              \
+    {                                                                                                                  \
+        .dirfd = (dirfd_), .name = (name_), .cap = (cap_), .fd = -1                                                    \
+    }
 
 /* Appends; losing log lines for want of disk space is no error. */
 void logfile_write(struct logfile *l, const void *p, size_t n);

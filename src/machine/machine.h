@@ -9,7 +9,8 @@
  *   vmm.log       the VMM's own error output
  *   last.json     how it ended, where it ended by itself
  *
- * A folder whose lock nobody holds belongs to a VM that stopped or crashed; `down` removes it, `up` with the same name replaces it.
+ * A folder whose lock nobody holds belongs to a VM that stopped or crashed; `down` removes it, `up` with the same name
+ * replaces it.
  */
 #pragma once
 
@@ -25,41 +26,42 @@
 #define MACHINE_MAX_NAME 63
 
 struct machine_config {
-    const char *name;       /* machine_check_name() */
-    const char *role;       /* "runtime" or "builder" */
-    const char *image;      /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
+    const char *name;         /* machine_check_name() */
+    const char *role;         /* "runtime" or "builder" */
+    const char *image;        /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
     const char *image_digest; /* "" for a builder */
-    const char *hypervisor; /* NULL: default */
-    const char *store_disk; /* builder: absolute path of the /nix disk */
-    const char *hostname;   /* NULL: name */
+    const char *hypervisor;   /* NULL: default */
+    const char *store_disk;   /* builder: absolute path of the /nix disk */
+    const char *hostname;     /* NULL: name */
     uint64_t memory_mib;
     unsigned vcpus;
-    uint64_t timeout_ms;    /* to ready */
-    bool transient;         /* removed with its folder when its starter's connection or the VM ends */
+    uint64_t timeout_ms; /* to ready */
+    bool transient;      /* removed with its folder when its starter's connection or the VM ends */
 };
 
 struct machine_info {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char state[16];          /* "starting", "ready", "stopping", "stopped", "failed" */
+    char state[16]; /* "starting", "ready", "stopping", "stopped", "failed" */
     char image[65];
     char backend[32];
     struct vmm_accel accel;
     uint64_t memory_mib;
     unsigned vcpus;
-    uint64_t started_at;     /* CLOCK_REALTIME ns */
-    pid_t supervisor;        /* 0 where not running */
+    uint64_t started_at;      /* CLOCK_REALTIME ns */
+    pid_t supervisor;         /* 0 where not running */
     struct msg_status status; /* of a running one */
-    char ended[256];         /* of a stopped one, "" if unknown */
-    int tether;              /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */
+    char ended[256];          /* of a stopped one, "" if unknown */
+    int tether; /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */
 };
 
 /* -EINVAL with phase usage: empty, longer than MACHINE_MAX_NAME, or other than [A-Za-z0-9][A-Za-z0-9._-]*. */
 int machine_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Starts a VM and waits until its agent is ready and configured. -EEXIST where one of that name runs. Failures to get ready (phase
- * runtime-backend) name the backend log, the kernel command line and the console's last lines in err->detail, and leave nothing
- * running; the folder stays for `logs` unless transient. info receives the facts, timings in info->status. */
+/* Starts a VM and waits until its agent is ready and configured. -EEXIST where one of that name runs. Failures to get
+ * ready (phase runtime-backend) name the backend log, the kernel command line and the console's last lines in
+ * err->detail, and leave nothing running; the folder stays for `logs` unless transient. info receives the facts,
+ * timings in info->status. */
 int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
                   struct mvm_error *err) MVM_MUST_CHECK;
 
@@ -67,17 +69,17 @@ int machine_start(struct home *h, const struct machine_config *c, struct progres
 int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
 int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Stops a VM (guest asked, then VMM, then killed) and removes its folder. -ENOENT where there is none. grace_ms bounds the guest's part.
- * Returns as soon as it is gone. */
+/* Stops a VM (guest asked, then VMM, then killed) and removes its folder. -ENOENT where there is none. grace_ms bounds
+ * the guest's part. Returns as soon as it is gone. */
 int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* A free name made from base: base, base-2, base-3, ... (not reserved: starting still decides). */
-int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_MAX_NAME + 1], struct mvm_error *err)
-    MVM_MUST_CHECK;
+int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_MAX_NAME + 1],
+                      struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Opens MVM_HOME/vms/<name>: a descriptor, -ENOENT. For logs. */
 int machine_open_dir(struct home *h, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* The supervisor's main function: mvmctl re-executed as `mvmctl --supervise ARG...`; argv holds what follows `--supervise`, as
- * start.c passes it. Returns the process's exit status. */
+/* The supervisor's main function: mvmctl re-executed as `mvmctl --supervise ARG...`; argv holds what follows
+ * `--supervise`, as start.c passes it. Returns the process's exit status. */
 int machine_supervise(int argc, char **argv);

@@ -21,8 +21,8 @@ struct router_client {
     unsigned n_routes;
 };
 
-/* Routes hang in a small hash table by the guest's number; a client's number is looked for along its own list in the same table,
- * which is short: one `exec` has one stream. */
+/* Routes hang in a small hash table by the guest's number; a client's number is looked for along its own list in the
+ * same table, which is short: one `exec` has one stream. */
 #define BUCKETS 64
 
 struct router {
@@ -113,7 +113,8 @@ static void send_guest(struct router *r, uint8_t type, uint32_t stream, const vo
         r->ops->to_guest(r->data, r->frame.data, r->frame.len);
 }
 
-static void send_client(struct router *r, struct router_client *c, uint8_t type, uint32_t stream, const void *p, uint32_t n)
+static void send_client(struct router *r, struct router_client *c, uint8_t type, uint32_t stream, const void *p,
+                        uint32_t n)
 {
     buf_clear(&r->frame);
     if (frame_append(&r->frame, type, stream, 0, p, n) == 0)
@@ -183,7 +184,8 @@ static void renumber(uint8_t *frame, uint32_t stream)
         frame[4 + i] = (uint8_t)(stream >> (8 * i));
 }
 
-/* Books what a frame does to the stream's state. `window` is the sender's, `other` the receiver's. NULL, or what is wrong. */
+/* Books what a frame does to the stream's state. `window` is the sender's, `other` the receiver's. NULL, or what is
+ * wrong. */
 static const char *account(const struct frame *f, int64_t *window, int64_t *other, bool *closed)
 {
     switch (f->type) {
@@ -288,7 +290,8 @@ ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const cha
     return (ssize_t)used;
 }
 
-static const char *open_route(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes, size_t n)
+static const char *open_route(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes,
+                              size_t n)
 {
     if ((f->stream & 1) == 0 || f->stream <= c->last_opened)
         return "stream number out of order";
@@ -320,7 +323,8 @@ static const char *open_route(struct router *r, struct router_client *c, const s
     return NULL;
 }
 
-static const char *client_frame(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes, size_t n)
+static const char *client_frame(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes,
+                                size_t n)
 {
     if (f->stream == 0)
         return f->type == FRAME_BYE ? "goodbye" : "clients have no messages on stream 0";

@@ -1,11 +1,12 @@
 /*
  * The supervisor's switchboard: forwards streams between clients of the control socket and the agent in the guest.
  *
- * Theory of operation. Clients and agent speak the same frames. A client's OPEN gets a stream number of the guest's connection, never
- * used twice; from then on frames of the stream are passed on with the other side's number in their header, WINDOW frames included, so
- * that flow control is end to end and the router holds no more than the two windows allow. It counts both windows itself: a side that sends
- * beyond what was allowed is cut off here, so that one client cannot break the guest's connection for the others. When a client
- * goes away its streams are reset in the guest; when the guest's connection breaks, in the clients.
+ * Theory of operation. Clients and agent speak the same frames. A client's OPEN gets a stream number of the guest's
+ * connection, never used twice; from then on frames of the stream are passed on with the other side's number in their
+ * header, WINDOW frames included, so that flow control is end to end and the router holds no more than the two windows
+ * allow. It counts both windows itself: a side that sends beyond what was allowed is cut off here, so that one client
+ * cannot break the guest's connection for the others. When a client goes away its streams are reset in the guest; when
+ * the guest's connection breaks, in the clients.
  *
  * The router does no I/O: it hands whole frames to the owner's functions.
  */
@@ -20,7 +21,8 @@ struct router;
 struct router_client;
 
 struct router_ops {
-    /* Sends bytes (whole frames) to the guest, or to a client. Takes them whatever happens; errors surface elsewhere. */
+    /* Sends bytes (whole frames) to the guest, or to a client. Takes them whatever happens; errors surface elsewhere.
+     */
     void (*to_guest)(void *data, const void *p, size_t n);
     void (*to_client)(void *data, void *client, const void *p, size_t n);
     /* A message on stream 0 from the guest. Nonzero cuts the guest off. */
@@ -39,7 +41,7 @@ void router_set_guest(struct router *r, bool up, const char *why);
 struct router_client *router_add_client(struct router *r, void *handle);
 void router_remove_client(struct router *r, struct router_client *c);
 
-/* Frames that came. `data` is changed in place. Returns how many bytes were used (whole frames), or -EPROTO with *ret_why: the owner cuts that
- * side off. */
+/* Frames that came. `data` is changed in place. Returns how many bytes were used (whole frames), or -EPROTO with
+ * *ret_why: the owner cuts that side off. */
 ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const char **ret_why);
 ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *data, size_t len, const char **ret_why);

@@ -14,8 +14,14 @@ static const struct field {
     const char *key;
     size_t offset, size; /* size 0: a uint64_t */
 } fields[] = {
-#define TEXT(key, member) {key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member)}
-#define NUMBER(key, member) {key, offsetof(struct runfile, member), 0}
+#define TEXT(key, member)                                                                                              \
+    {                                                                                                                  \
+        key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member)                                   \
+    }
+#define NUMBER(key, member)                                                                                            \
+    {                                                                                                                  \
+        key, offsetof(struct runfile, member), 0                                                                       \
+    }
     TEXT("name", name),
     TEXT("role", role),
     TEXT("image", image),

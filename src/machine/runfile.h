@@ -6,7 +6,7 @@
 struct runfile {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char image[65];       /* digest, "" for a builder */
+    char image[65]; /* digest, "" for a builder */
     char backend[32];
     char hostname[65];
     char image_path[4096];
@@ -15,8 +15,8 @@ struct runfile {
     uint64_t memory_mib;
     uint64_t vcpus;
     uint64_t timeout_ms;
-    uint64_t started_at;   /* CLOCK_REALTIME ns */
-    uint64_t start_mono;   /* CLOCK_MONOTONIC ns: where timings count from */
+    uint64_t started_at; /* CLOCK_REALTIME ns */
+    uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
     bool transient;
 };
 

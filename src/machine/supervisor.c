@@ -1,18 +1,19 @@
 /*
- * This is the supervisor: one process for each VM. It exists because somebody must own the VMM, the channel to the guest, the console's
- * log and the control socket for as long as the VM runs, while commands come and go. It is started by machine_start (start.c) with
- * three descriptors: the VM's folder, the folder's lock (held until this process ends: the truth about "running"), and a socket to the
- * starter, on which it sends one MSG_STATUS when the VM is ready or has failed. The starter's end closing before that, or at any time for a
- * transient VM, ends the VM.
+ * This is the supervisor: one process for each VM. It exists because somebody must own the VMM, the channel to the
+ * guest, the console's log and the control socket for as long as the VM runs, while commands come and go. It is started
+ * by machine_start (start.c) with three descriptors: the VM's folder, the folder's lock (held until this process ends:
+ * the truth about "running"), and a socket to the starter, on which it sends one MSG_STATUS when the VM is ready or has
+ * failed. The starter's end closing before that, or at any time for a transient VM, ends the VM.
  *
- * Its life: start the VMM -> hello from the agent -> configure it -> ready -> stopping (guest asked, then VMM, then killed) -> gone.
- * One libuv loop, nothing blocks, nothing is polled.
+ * Its life: start the VMM -> hello from the agent -> configure it -> ready -> stopping (guest asked, then VMM, then
+ * killed) -> gone. One libuv loop, nothing blocks, nothing is polled.
  */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
-#include "image/manifest.h"
+#include "machine/conn.h"
+#include "machine/launch.h"
 #include "machine/logfile.h"
 #include "machine/router.h"
 #include "machine/runfile.h"
@@ -34,26 +35,11 @@
 
 #define CONSOLE_CAP      (1u << 20)
 #define AGENT_CAP        (1u << 20)
-#define READ_CHUNK       (256u * 1024)
 #define QUIT_GRACE_MS    1000
 #define DEFAULT_GRACE_MS 5000
 #define MAX_CLIENTS      64
 
 enum state { STARTING, READY, STOPPING };
-
-/* A connection that carries frames: the guest's channel or a client. Bytes that are no whole frame yet wait in `in`. */
-struct conn {
-    union {
-        uv_pipe_t pipe;
-        uv_handle_t handle;
-        uv_stream_t stream;
-    };
-    struct supervisor *s;
-    struct buf in;
-    struct router_client *client; /* NULL: the guest */
-    bool closing;
-    struct conn *next;
-};
 
 struct supervisor {
     uv_loop_t loop;
@@ -73,60 +59,12 @@ struct supervisor {
     bool starter_gone;
 
     struct conn *guest;
-    struct conn *clients;
     unsigned n_clients;
     struct router *router;
-    uint8_t *chunk;
-
     struct logfile console_log, agent_log;
 };
 
 static void begin_stop(struct supervisor *s, uint64_t grace_ms);
-
-/* ---- Sending ---- */
-
-struct write_request {
-    uv_write_t req;
-    struct conn *conn;
-    uint8_t data[];
-};
-
-static void on_written(uv_write_t *req, int status)
-{
-    free(req);
-}
-
-/* Writes what the socket takes at once; the rest is copied and follows when there is room. The router's windows bound it. */
-static void conn_send(struct conn *c, const void *p, size_t n)
-{
-    if (!c || c->closing)
-        return;
-    if (uv_stream_get_write_queue_size(&c->stream) == 0) {
-        uv_buf_t b = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
-        int w = uv_try_write(&c->stream, &b, 1);
-        if (w > 0) {
-            p = (const uint8_t *)p + w;
-            n -= (size_t)w;
-        }
-        if (n == 0)
-            return;
-    }
-    struct write_request *w = malloc(sizeof(*w) + n);
-    if (!w)
-        return; /* the peer notices a hole in the frames and is cut off */
-    memcpy(w->data, p, n);
-    w->conn = c;
-    uv_buf_t b = uv_buf_init((char *)w->data, (unsigned)n);
-    if (uv_write(&w->req, &c->stream, &b, 1, on_written) < 0)
-        free(w);
-}
-
-static void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
-{
-    CLEAN_BUF struct buf f = BUF_INIT(FRAME_MAX_SIZE);
-    if (n <= FRAME_MAX_PAYLOAD && frame_append(&f, type, stream, channel, p, (uint32_t)n) == 0)
-        conn_send(c, f.data, f.len);
-}
 
 /* ---- Telling the starter ---- */
 
@@ -304,130 +242,57 @@ static const struct router_ops router_ops = {
 
 /* ---- Connections ---- */
 
-static void on_conn_closed(uv_handle_t *h)
+static ssize_t on_frames(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
 {
-    struct conn *c = h->data;
-    buf_done(&c->in);
-    free(c);
+    struct supervisor *s = c->owner;
+    return c->client ? router_from_client(s->router, c->client, p, n, ret_why)
+                     : router_from_guest(s->router, p, n, ret_why);
 }
 
-static void conn_close(struct conn *c)
+static void on_cut_off(struct conn *c, const char *why)
 {
-    if (c->closing)
-        return;
-    c->closing = true;
-    struct supervisor *s = c->s;
+    struct supervisor *s = c->owner;
+    logfile_printf(&s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
+    if (!c->client)
+        fail(s, "the guest's agent broke the protocol: %s", why);
+}
+
+static void on_gone(struct conn *c)
+{
+    struct supervisor *s = c->owner;
     if (c == s->guest) {
         s->guest = NULL;
         router_set_guest(s->router, false, "the vm is gone");
-    } else {
-        for (struct conn **p = &s->clients; *p; p = &(*p)->next) {
-            if (*p == c) {
-                *p = c->next;
-                break;
-            }
-        }
-        s->n_clients--;
-        router_remove_client(s->router, c->client);
-    }
-    uv_close(&c->handle, on_conn_closed);
-}
-
-static ssize_t route(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
-{
-    return c->client ? router_from_client(c->s->router, c->client, p, n, ret_why)
-                     : router_from_guest(c->s->router, p, n, ret_why);
-}
-
-/* The bytes of one read: whole frames are routed where they lie, what remains waits in c->in. */
-static int conn_input(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
-{
-    if (c->in.len == 0) {
-        ssize_t used = route(c, p, n, ret_why);
-        if (used < 0)
-            return (int)used;
-        p += used;
-        n -= (size_t)used;
-    }
-    if (n == 0)
-        return 0;
-    int r = buf_append(&c->in, p, n);
-    if (r < 0) {
-        *ret_why = "out of memory";
-        return r;
-    }
-    ssize_t used = route(c, c->in.data, c->in.len, ret_why);
-    if (used < 0)
-        return (int)used;
-    buf_drop(&c->in, (size_t)used);
-    return 0;
-}
-
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
-{
-    struct conn *c = h->data;
-    *b = uv_buf_init((char *)c->s->chunk, READ_CHUNK);
-}
-
-static void on_conn_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
-{
-    struct conn *c = st->data;
-    if (n == 0)
         return;
-    const char *why = NULL;
-    if (n > 0 && conn_input(c, (uint8_t *)b->base, (size_t)n, &why) == 0)
-        return;
-    if (why) {
-        if (strcmp(why, "goodbye") != 0) {
-            logfile_printf(&c->s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
-            conn_send_frame(c, FRAME_BYE, 0, 0, why, strlen(why));
-        }
-        if (!c->client)
-            fail(c->s, "the guest's agent broke the protocol: %s", why);
     }
-    conn_close(c);
+    s->n_clients--;
+    router_remove_client(s->router, c->client);
 }
 
-static struct conn *conn_new(struct supervisor *s)
-{
-    struct conn *c = calloc(1, sizeof(*c));
-    if (!c)
-        return NULL;
-    c->s = s;
-    c->in.max = READ_CHUNK + FRAME_MAX_SIZE;
-    if (uv_pipe_init(&s->loop, &c->pipe, 0) < 0) {
-        free(c);
-        return NULL;
-    }
-    c->pipe.data = c;
-    return c;
-}
+static const struct conn_ops conn_ops = {.frames = on_frames, .cut_off = on_cut_off, .gone = on_gone};
 
 static void on_client(uv_stream_t *listener, int status)
 {
     struct supervisor *s = listener->data;
-    struct conn *c = status == 0 ? conn_new(s) : NULL;
+    struct conn *c = status == 0 ? conn_new(&s->loop, &conn_ops, s) : NULL;
     if (!c)
         return;
-    if (uv_accept(listener, &c->stream) < 0 || s->n_clients >= MAX_CLIENTS ||
-        !(c->client = router_add_client(s->router, c)) || uv_read_start(&c->stream, on_alloc, on_conn_read) < 0) {
-        if (c->client)
-            router_remove_client(s->router, c->client);
-        c->closing = true;
-        uv_close(&c->handle, on_conn_closed);
+    if (uv_accept(listener, &c->stream) < 0 || s->n_clients == MAX_CLIENTS ||
+        !(c->client = router_add_client(s->router, c))) {
+        conn_discard(c);
         return;
     }
-    c->next = s->clients;
-    s->clients = c;
     s->n_clients++;
+    if (conn_start(c) < 0)
+        conn_close(c);
 }
 
 /* ---- Console, control, starter ---- */
 
 static void on_small_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
 {
-    struct supervisor *s = h->data;
-    *b = uv_buf_init((char *)s->chunk, 4096);
+    static char chunk[4096]; /* used up before the next read */
+    *b = uv_buf_init(chunk, sizeof(chunk));
 }
 
 static void on_console(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
@@ -551,17 +416,6 @@ static void on_signal(uv_signal_t *h, int sig)
 
 /* ---- Start ---- */
 
-/* The host's and the VMM's end of one connection. */
-static int make_pair(int *ret_ours, int *ret_theirs)
-{
-    int fds[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        return -errno;
-    *ret_ours = fds[0];
-    *ret_theirs = fds[1];
-    return 0;
-}
-
 static int open_pipe(struct supervisor *s, uv_pipe_t *p, int fd, uv_read_cb on_read)
 {
     int r = uv_pipe_init(&s->loop, p, 0);
@@ -594,55 +448,6 @@ static int listen_clients(struct supervisor *s)
     return r;
 }
 
-/* What the image and the role want on the kernel's command line. */
-static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out, struct mvm_error *err)
-{
-    int r = 0;
-    if (faccessat(image_fd, artifact_name(ARTIFACT_CMDLINE), F_OK, 0) == 0)
-        r = path_read_file(image_fd, artifact_name(ARTIFACT_CMDLINE), out, err);
-    else
-        r = buf_str(out, "mvm.root=vda mvm.init=/sbin/mvm-init");
-    for (size_t i = 0; i < out->len; i++)
-        if (out->data[i] < 0x20)
-            out->data[i] = ' ';
-    return r;
-}
-
-static int start_vmm(struct supervisor *s, int channel_fd, int console_fd, int control_fd, struct mvm_error *err)
-{
-    const struct runfile *run = &s->run;
-    CLEAN_FD int image = open(run->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (image < 0)
-        return mvm_error_errno(err, -errno, "cannot open the image");
-    CLEAN_FD int log = openat(s->dirfd, VMDIR_VMM, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log < 0)
-        return mvm_error_errno(err, -errno, "cannot write " VMDIR_VMM);
-    CLEAN_BUF struct buf cmdline = BUF_INIT(4096);
-    int r = load_cmdline(run, image, &cmdline, err);
-    CLEAN_FREE char *kernel = path_join(run->image_path, artifact_name(ARTIFACT_VMLINUX), NULL);
-    CLEAN_FREE char *initrd = path_join(run->image_path, artifact_name(ARTIFACT_INITRD), NULL);
-    CLEAN_FREE char *rootfs = path_join(run->image_path, artifact_name(ARTIFACT_ROOTFS), NULL);
-    if (r < 0 || !kernel || !initrd || !rootfs)
-        return r < 0 ? r : mvm_error_errno(err, -ENOMEM, "image");
-    struct vmm_config c = {
-        .name = run->name,
-        .kernel = kernel,
-        .initrd = access(initrd, F_OK) == 0 ? initrd : NULL,
-        .cmdline = buf_cstr(&cmdline),
-        .disks = {{.path = rootfs, .read_only = true}, {.path = run->store_disk, .discard = true}},
-        .n_disks = run->store_disk[0] ? 2 : 1,
-        .memory_mib = run->memory_mib,
-        .vcpus = (unsigned)run->vcpus,
-        .net = VMM_NET_USER,
-        .accel = run->accel,
-        .channel_fd = channel_fd,
-        .console_fd = console_fd,
-        .control_fd = control_fd,
-        .log_fd = log,
-    };
-    return s->backend->start(&c, &s->vmm, err);
-}
-
 static int watch_vmm(struct supervisor *s)
 {
     int r = uv_poll_init(&s->loop, &s->vmm_exit, s->vmm.pidfd);
@@ -653,35 +458,24 @@ static int watch_vmm(struct supervisor *s)
 /* The VMM is started before anything else is set up: everything else happens while it loads. */
 static int supervisor_start(struct supervisor *s, int starter_fd, struct mvm_error *err)
 {
-    CLEAN_FD int channel = -1;
-    CLEAN_FD int console = -1;
-    CLEAN_FD int control = -1;
-    CLEAN_FD int channel_vmm = -1;
-    CLEAN_FD int console_vmm = -1;
-    CLEAN_FD int control_vmm = -1;
-    int r = make_pair(&channel, &channel_vmm);
+    CLEAN_LAUNCHED struct launched vmm = LAUNCHED_INIT;
+    int r = vmm_find(s->run.backend, &s->backend, err);
     if (r == 0)
-        r = make_pair(&console, &console_vmm);
-    if (r == 0)
-        r = make_pair(&control, &control_vmm);
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot make sockets");
-    r = vmm_find(s->run.backend, &s->backend, err);
-    if (r == 0)
-        r = start_vmm(s, channel_vmm, console_vmm, control_vmm, err);
+        r = launch(s->backend, &s->run, s->dirfd, &vmm, err);
     if (r < 0)
         return r;
+    s->vmm = vmm.process;
     s->status.spawn_ns = since_start(s);
     s->status.vmm_pid = (uint64_t)s->vmm.pid;
-    s->control_fd = control;
-    s->guest = conn_new(s);
-    r = s->guest ? uv_pipe_open(&s->guest->pipe, TAKE_FD(channel)) : -ENOMEM;
+    s->control_fd = vmm.control_fd;
+    s->guest = conn_new(&s->loop, &conn_ops, s);
+    r = s->guest ? uv_pipe_open(&s->guest->pipe, TAKE_FD(vmm.channel_fd)) : -ENOMEM;
     if (r == 0)
-        r = uv_read_start(&s->guest->stream, on_alloc, on_conn_read);
+        r = conn_start(s->guest);
     if (r == 0)
-        r = open_pipe(s, &s->console, TAKE_FD(console), on_console);
+        r = open_pipe(s, &s->console, TAKE_FD(vmm.console_fd), on_console);
     if (r == 0)
-        r = open_pipe(s, &s->control, TAKE_FD(control), on_control);
+        r = open_pipe(s, &s->control, TAKE_FD(vmm.control_fd), on_control);
     if (r == 0)
         r = open_pipe(s, &s->starter, starter_fd, on_starter);
     if (r == 0)
@@ -698,9 +492,8 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
     s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
     set_state(s, STARTING, "starting");
-    s->chunk = malloc(READ_CHUNK);
     s->router = router_new(&router_ops, s);
-    if (!s->chunk || !s->router || uv_loop_init(&s->loop) < 0)
+    if (!s->router || uv_loop_init(&s->loop) < 0)
         return -ENOMEM;
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;

@@ -1,10 +1,11 @@
 /*
  * Is KVM worth believing?
  *
- * A device file that answers every capability check proves nothing: where the host is itself a guest, KVM may emulate each
- * instruction (190 ns each, seen on such a machine), and ordinary kernels then die or spin. So a guest of a few instructions is
- * run: 32-bit code counting down in a loop and halting. Hardware needs tens of microseconds for it; a timer ends it after 50 ms. Only
- * a time near hardware speed counts. KVM interface: kernel, Documentation/virt/kvm/api.rst.
+ * A device file that answers every capability check proves nothing: where the host is itself a guest, KVM may emulate
+ * each instruction (190 ns each, seen on such a machine), and ordinary kernels then die or spin. So a guest of a few
+ * instructions is run: 32-bit code counting down in a loop and halting. Hardware needs tens of microseconds for it; a
+ * timer ends it after 50 ms. Only a time near hardware speed counts. KVM interface: kernel,
+ * Documentation/virt/kvm/api.rst.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -57,8 +58,8 @@ static struct tsc_sample tsc_sample(void)
     return best;
 }
 
-/* Measured against the monotonic clock over 20 ms: good to some parts in 100,000, which is what a guest kernel's own calibration
- * reaches. */
+/* Measured against the monotonic clock over 20 ms: good to some parts in 100,000, which is what a guest kernel's own
+ * calibration reaches. */
 static uint64_t measure_tsc_khz(void)
 {
     struct tsc_sample a = tsc_sample();
@@ -90,9 +91,9 @@ static int setup_vcpu(int vcpu)
     struct kvm_sregs sregs;
     if (ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
         return -errno;
-    /* Flat 32-bit protected mode: what kernels start in, and what hardware without "unrestricted guest" runs natively. */
-    struct kvm_segment flat = {
-        .limit = 0xffffffff, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1, .selector = 16};
+    /* Flat 32-bit protected mode: what kernels start in, and what hardware without "unrestricted guest" runs natively.
+     */
+    struct kvm_segment flat = {.limit = 0xffffffff, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1, .selector = 16};
     struct kvm_segment code = flat;
     code.type = 11;
     code.selector = 8;
@@ -149,8 +150,7 @@ static int run_probe_guest(int kvm, uint64_t *ret_ns)
     struct kvm_run *run = MAP_FAILED;
     int size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
     int r = 0;
-    if (size <= 0 || ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 ||
-        (vcpu = ioctl(vm, KVM_CREATE_VCPU, 0)) < 0 ||
+    if (size <= 0 || ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 || (vcpu = ioctl(vm, KVM_CREATE_VCPU, 0)) < 0 ||
         (run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0)) == MAP_FAILED)
         r = -errno;
     if (r == 0)

@@ -1,7 +1,7 @@
 /*
- * QEMU's microvm machine: direct kernel boot (PVH), virtio-mmio devices that the kernel finds through ACPI, every host end a
- * descriptor that was connected before QEMU started, so that nothing listens and nobody waits for a socket file to appear.
- * Manual: qemu-system(1); docs/system/i386/microvm.rst.
+ * QEMU's microvm machine: direct kernel boot (PVH), virtio-mmio devices that the kernel finds through ACPI, every host
+ * end a descriptor that was connected before QEMU started, so that nothing listens and nobody waits for a socket file
+ * to appear. Manual: qemu-system(1); docs/system/i386/microvm.rst.
  */
 #include "base/buf.h"
 #include "base/fd.h"
@@ -71,8 +71,7 @@ static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
     }
     add(a, "-blockdev");
     add(a, "driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.filename=%s%s", i,
-        d->read_only ? "on" : "off", d->discard ? "unmap" : "ignore", path,
-        d->read_only ? ",file.locking=off" : "");
+        d->read_only ? "on" : "off", d->discard ? "unmap" : "ignore", path, d->read_only ? ",file.locking=off" : "");
     /* A full host disk is an error in the guest; QEMU would otherwise stop the VM and wait for somebody. */
     add(a, "-device");
     add(a, "virtio-blk-device,drive=disk%u,serial=disk%u,werror=report,rerror=report", i, i);
@@ -95,7 +94,8 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add(a, "-accel");
     add(a, "%s", kvm ? "kvm" : c->vcpus > 1 ? "tcg,thread=multi" : "tcg");
-    /* TCG runs `rep movsb` byte by byte; without these flags kernel and C library copy by words, three times as fast. */
+    /* TCG runs `rep movsb` byte by byte; without these flags kernel and C library copy by words, three times as fast.
+     */
     add(a, "-cpu");
     add(a, "%s", kvm ? "host" : "max,erms=off,fsrm=off");
     add(a, "-smp");
@@ -106,8 +106,8 @@ static void add_machine(struct args *a, const struct vmm_config *c)
 
 /*
  * What the machine itself needs on the kernel's command line.
- * tsc_early_khz: TCG's TSC ticks at the host's rate; told so, the kernel does not calibrate against the PIT, which on a busy host
- * fails and then hangs in a delay loop. reboot=t with -no-reboot: a reboot ends QEMU on every kernel.
+ * tsc_early_khz: TCG's TSC ticks at the host's rate; told so, the kernel does not calibrate against the PIT, which on a
+ * busy host fails and then hangs in a delay loop. reboot=t with -no-reboot: a reboot ends QEMU on every kernel.
  */
 static void add_kernel(struct args *a, const struct vmm_config *c)
 {
@@ -121,8 +121,8 @@ static void add_kernel(struct args *a, const struct vmm_config *c)
         add(a, "%s", c->initrd);
     }
     add(a, "-append");
-    add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s %s",
-        tsc, c->cmdline);
+    add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s %s", tsc,
+        c->cmdline);
 }
 
 static void add_channels(struct args *a, const struct vmm_config *c)

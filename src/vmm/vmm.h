@@ -12,9 +12,10 @@
 
 /* What executes the guest's instructions, and why it was chosen. */
 struct vmm_accel {
-    char name[8];      /* "kvm", "tcg" */
-    char reason[160];  /* one clause: "kvm ran 4,000 guest instructions in 0.1 ms", "kvm takes 190 ns an instruction here" */
-    uint64_t tsc_khz;  /* the host's TSC frequency for the guest's kernel; 0 where unknown */
+    char name[8];     /* "kvm", "tcg" */
+    char reason[160]; /* one clause: "kvm ran 4,000 guest instructions in 0.1 ms", "kvm takes 190 ns an instruction
+                         here" */
+    uint64_t tsc_khz; /* the host's TSC frequency for the guest's kernel; 0 where unknown */
 };
 
 struct vmm_disk {
@@ -31,9 +32,9 @@ enum vmm_net {
 };
 
 struct vmm_config {
-    const char *name;   /* of the VM: for messages and the process's title */
-    const char *kernel; /* uncompressed ELF with a PVH note */
-    const char *initrd; /* NULL: none */
+    const char *name;    /* of the VM: for messages and the process's title */
+    const char *kernel;  /* uncompressed ELF with a PVH note */
+    const char *initrd;  /* NULL: none */
     const char *cmdline; /* what the image and the role want; the backend adds console, clock and reboot settings */
     struct vmm_disk disks[VMM_MAX_DISKS]; /* vda, vdb, ... */
     unsigned n_disks;
@@ -41,10 +42,10 @@ struct vmm_config {
     unsigned vcpus;
     enum vmm_net net;
     struct vmm_accel accel;
-    int channel_fd;  /* connected stream socket: the guest's mvm.agent port */
-    int console_fd;  /* connected stream socket: the console's output */
-    int control_fd;  /* connected stream socket: the backend's own control protocol */
-    int log_fd;      /* the VMM's stderr */
+    int channel_fd; /* connected stream socket: the guest's mvm.agent port */
+    int console_fd; /* connected stream socket: the console's output */
+    int control_fd; /* connected stream socket: the backend's own control protocol */
+    int log_fd;     /* the VMM's stderr */
 };
 
 struct vmm_ops {
@@ -57,16 +58,18 @@ struct vmm_ops {
     int (*quit)(int control_fd);
 };
 
-/* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide knows
- * and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is missing. */
+/* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide
+ * knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is
+ * missing. */
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err) MVM_MUST_CHECK;
 extern const struct vmm_ops vmm_qemu;
 /* All backends, NULL-terminated: for `doctor`. */
 extern const struct vmm_ops *const vmm_all[];
 
 /*
- * Chooses the accelerator: KVM only after it has run a small guest at hardware speed. The verdict is kept in `state_fd`/run/accel.json
- * for this boot of this kernel (boot id, kvm device's numbers), because running the probe takes up to its timer's 50 ms.
- * force NULL, "kvm" or "tcg" (MVM_ACCEL): "kvm" fails where the probe does not believe it.
+ * Chooses the accelerator: KVM only after it has run a small guest at hardware speed. The verdict is kept in
+ * `state_fd`/run/accel.json for this boot of this kernel (boot id, kvm device's numbers), because running the probe
+ * takes up to its timer's 50 ms. force NULL, "kvm" or "tcg" (MVM_ACCEL): "kvm" fails where the probe does not believe
+ * it.
  */
 int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, struct mvm_error *err) MVM_MUST_CHECK;

@@ -13,8 +13,7 @@ static uint32_t get_u32(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel,
-                 const void *payload, uint32_t len)
+int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel, const void *payload, uint32_t len)
 {
     if (len > FRAME_MAX_PAYLOAD)
         return -EMSGSIZE;

@@ -52,12 +52,11 @@ struct frame {
 };
 
 /* Appends a frame's bytes to out. len <= FRAME_MAX_PAYLOAD. 0 or -errno of buf. */
-int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel,
-                 const void *payload, uint32_t len) MVM_MUST_CHECK;
+int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel, const void *payload,
+                 uint32_t len) MVM_MUST_CHECK;
 
 /*
  * Takes one frame from the front of (data, len). Returns the number of bytes it takes with *ret borrowed from data,
  * 0 where more bytes are needed, -EPROTO with *ret_why (a static string) for bytes that are no frame.
  */
-ssize_t frame_parse(const uint8_t *data, size_t len, struct frame *ret, const char **ret_why)
-    MVM_MUST_CHECK;
+ssize_t frame_parse(const uint8_t *data, size_t len, struct frame *ret, const char **ret_why) MVM_MUST_CHECK;

@@ -26,8 +26,7 @@ int msg_put_bytes(struct buf *b, uint8_t field, const void *p, size_t n)
     int r = buf_reserve(b, 5 + n);
     if (r < 0)
         return r;
-    const uint8_t head[5] = {field, (uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16),
-                             (uint8_t)(n >> 24)};
+    const uint8_t head[5] = {field, (uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16), (uint8_t)(n >> 24)};
     r = buf_append(b, head, sizeof(head));
     return r < 0 ? r : buf_append(b, p, n);
 }
@@ -67,8 +66,7 @@ bool msg_next(struct msg_reader *r)
         r->error = -EPROTO;
         return false;
     }
-    uint32_t n = (uint32_t)r->at[1] | (uint32_t)r->at[2] << 8 | (uint32_t)r->at[3] << 16 |
-                 (uint32_t)r->at[4] << 24;
+    uint32_t n = (uint32_t)r->at[1] | (uint32_t)r->at[2] << 8 | (uint32_t)r->at[3] << 16 | (uint32_t)r->at[4] << 24;
     if (n > left - 5) {
         r->error = -EPROTO;
         return false;
@@ -157,33 +155,32 @@ struct field {
     size_t len_offset; /* BYTES: of the size_t that holds the length */
 };
 
-#define F_U64(n, s, m)                                                                             \
-    {                                                                                              \
-        n, U64, offsetof(struct s, m), 0, 0                                                        \
+#define F_U64(n, s, m)                                                                                                 \
+    {                                                                                                                  \
+        n, U64, offsetof(struct s, m), 0, 0                                                                            \
     }
-#define F_BOOL(n, s, m)                                                                            \
-    {                                                                                              \
-        n, BOOL, offsetof(struct s, m), 0, 0                                                       \
+#define F_BOOL(n, s, m)                                                                                                \
+    {                                                                                                                  \
+        n, BOOL, offsetof(struct s, m), 0, 0                                                                           \
     }
-#define F_TEXT(n, s, m)                                                                            \
-    {                                                                                              \
-        n, TEXT, offsetof(struct s, m), sizeof(((struct s *)0)->m), 0                              \
+#define F_TEXT(n, s, m)                                                                                                \
+    {                                                                                                                  \
+        n, TEXT, offsetof(struct s, m), sizeof(((struct s *)0)->m), 0                                                  \
     }
-#define F_ALLOC(n, s, m)                                                                           \
-    {                                                                                              \
-        n, ALLOC, offsetof(struct s, m), 0, 0                                                      \
+#define F_ALLOC(n, s, m)                                                                                               \
+    {                                                                                                                  \
+        n, ALLOC, offsetof(struct s, m), 0, 0                                                                          \
     }
-#define F_LIST(n, s, m)                                                                            \
-    {                                                                                              \
-        n, LIST, offsetof(struct s, m), 0, 0                                                       \
+#define F_LIST(n, s, m)                                                                                                \
+    {                                                                                                                  \
+        n, LIST, offsetof(struct s, m), 0, 0                                                                           \
     }
-#define F_BYTES(n, s, m, l)                                                                        \
-    {                                                                                              \
-        n, BYTES, offsetof(struct s, m), sizeof(((struct s *)0)->m), offsetof(struct s, l)         \
+#define F_BYTES(n, s, m, l)                                                                                            \
+    {                                                                                                                  \
+        n, BYTES, offsetof(struct s, m), sizeof(((struct s *)0)->m), offsetof(struct s, l)                             \
     }
 
-static int encode_field(struct buf *b, const struct field *f, const uint8_t *at,
-                        const uint8_t *base)
+static int encode_field(struct buf *b, const struct field *f, const uint8_t *at, const uint8_t *base)
 {
     const struct msg_strings *list;
     const char *text;
@@ -219,8 +216,7 @@ static int encode_field(struct buf *b, const struct field *f, const uint8_t *at,
     }
 }
 
-static int encode(struct buf *b, uint8_t type, const struct field *fields, size_t n_fields,
-                  const void *m)
+static int encode(struct buf *b, uint8_t type, const struct field *fields, size_t n_fields, const void *m)
 {
     int r = msg_begin(b, type);
     for (size_t i = 0; r == 0 && i < n_fields; i++)
@@ -272,8 +268,7 @@ static void decode_field(struct msg_reader *r, const struct field *f, uint8_t *a
     }
 }
 
-static int decode(void *m, uint8_t type, const struct field *fields, size_t n_fields, const void *p,
-                  size_t n)
+static int decode(void *m, uint8_t type, const struct field *fields, size_t n_fields, const void *p, size_t n)
 {
     struct msg_reader r;
     int e = msg_open(&r, p, n);
@@ -301,78 +296,70 @@ static void done(void *m, const struct field *fields, size_t n_fields)
     }
 }
 
-#define MESSAGE(name, TYPE, ...)                                                                   \
-    static const struct field name##_fields[] = {__VA_ARGS__};                                     \
-    int msg_##name##_encode(struct buf *b, const struct msg_##name *m)                             \
-    {                                                                                              \
-        return encode(b, TYPE, name##_fields, ARRAY_SIZE(name##_fields), m);                       \
-    }                                                                                              \
-    int msg_##name##_decode(struct msg_##name *m, const void *p, size_t n)                         \
-    {                                                                                              \
-        return decode(m, TYPE, name##_fields, ARRAY_SIZE(name##_fields), p, n);                    \
+#define MESSAGE(name, TYPE, ...)                                                                                       \
+    static const struct field name##_fields[] = {__VA_ARGS__};                                                         \
+    int msg_##name##_encode(struct buf *b, const struct msg_##name *m)                                                 \
+    {                                                                                                                  \
+        return encode(b, TYPE, name##_fields, ARRAY_SIZE(name##_fields), m);                                           \
+    }                                                                                                                  \
+    int msg_##name##_decode(struct msg_##name *m, const void *p, size_t n)                                             \
+    {                                                                                                                  \
+        return decode(m, TYPE, name##_fields, ARRAY_SIZE(name##_fields), p, n);                                        \
     }
 
 /* Messages whose decoded struct owns memory: a failed decode frees what it had. */
-#define MESSAGE_OWNING(name, TYPE, ...)                                                            \
-    static const struct field name##_fields[] = {__VA_ARGS__};                                     \
-    int msg_##name##_encode(struct buf *b, const struct msg_##name *m)                             \
-    {                                                                                              \
-        return encode(b, TYPE, name##_fields, ARRAY_SIZE(name##_fields), m);                       \
-    }                                                                                              \
-    int msg_##name##_decode(struct msg_##name *m, const void *p, size_t n)                         \
-    {                                                                                              \
-        int r = decode(m, TYPE, name##_fields, ARRAY_SIZE(name##_fields), p, n);                   \
-        if (r < 0)                                                                                 \
-            done(m, name##_fields, ARRAY_SIZE(name##_fields));                                     \
-        return r;                                                                                  \
-    }                                                                                              \
-    void msg_##name##_done(struct msg_##name *m)                                                   \
-    {                                                                                              \
-        done(m, name##_fields, ARRAY_SIZE(name##_fields));                                         \
+#define MESSAGE_OWNING(name, TYPE, ...)                                                                                \
+    static const struct field name##_fields[] = {__VA_ARGS__};                                                         \
+    int msg_##name##_encode(struct buf *b, const struct msg_##name *m)                                                 \
+    {                                                                                                                  \
+        return encode(b, TYPE, name##_fields, ARRAY_SIZE(name##_fields), m);                                           \
+    }                                                                                                                  \
+    int msg_##name##_decode(struct msg_##name *m, const void *p, size_t n)                                             \
+    {                                                                                                                  \
+        int r = decode(m, TYPE, name##_fields, ARRAY_SIZE(name##_fields), p, n);                                       \
+        if (r < 0)                                                                                                     \
+            done(m, name##_fields, ARRAY_SIZE(name##_fields));                                                         \
+        return r;                                                                                                      \
+    }                                                                                                                  \
+    void msg_##name##_done(struct msg_##name *m)                                                                       \
+    {                                                                                                                  \
+        done(m, name##_fields, ARRAY_SIZE(name##_fields));                                                             \
     }
 
-MESSAGE(hello, MSG_HELLO, F_U64(1, msg_hello, protocol), F_TEXT(2, msg_hello, role),
-        F_TEXT(3, msg_hello, kernel), F_U64(4, msg_hello, boot_ns), F_U64(5, msg_hello, ready_ns))
+MESSAGE(hello, MSG_HELLO, F_U64(1, msg_hello, protocol), F_TEXT(2, msg_hello, role), F_TEXT(3, msg_hello, kernel),
+        F_U64(4, msg_hello, boot_ns), F_U64(5, msg_hello, ready_ns))
 MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
-MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state),
-        F_U64(3, msg_service, code))
-MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname),
-        F_U64(2, msg_configure, wall_ns), F_BYTES(3, msg_configure, seed, seed_len),
-        F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
+MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state), F_U64(3, msg_service, code))
+MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
+        F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
         F_TEXT(6, msg_configure, dns))
-MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem),
-        F_TEXT(2, msg_configured, address))
+MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
 MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
-MESSAGE_OWNING(exec, MSG_EXEC, F_LIST(1, msg_exec, argv), F_LIST(2, msg_exec, env),
-               F_ALLOC(3, msg_exec, cwd), F_ALLOC(4, msg_exec, user), F_BOOL(5, msg_exec, terminal),
-               F_U64(6, msg_exec, rows), F_U64(7, msg_exec, cols))
+MESSAGE_OWNING(exec, MSG_EXEC, F_LIST(1, msg_exec, argv), F_LIST(2, msg_exec, env), F_ALLOC(3, msg_exec, cwd),
+               F_ALLOC(4, msg_exec, user), F_BOOL(5, msg_exec, terminal), F_U64(6, msg_exec, rows),
+               F_U64(7, msg_exec, cols))
 MESSAGE(signal, MSG_SIGNAL, F_U64(1, msg_signal, number))
 MESSAGE(winsize, MSG_WINSIZE, F_U64(1, msg_winsize, rows), F_U64(2, msg_winsize, cols))
 MESSAGE(exit, MSG_EXIT, F_U64(1, msg_exit, code), F_TEXT(2, msg_exit, problem))
 MESSAGE(flood, MSG_FLOOD, F_U64(1, msg_flood, send))
-MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
-        F_U64(3, msg_entry, mode), F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target))
+MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path), F_U64(3, msg_entry, mode),
+        F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target))
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
-               F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system),
-               F_BOOL(5, msg_build, write_lock), F_BOOL(6, msg_build, offline),
-               F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs))
+               F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
+               F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
-               F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem),
-               F_TEXT(5, msg_result, drv_path), F_TEXT(6, msg_result, store_path),
-               F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
-               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns),
-               F_U64(11, msg_result, extract_ns))
+               F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),
+               F_TEXT(6, msg_result, store_path), F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
+               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
-        F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns),
-        F_U64(8, msg_status, hello_ns), F_U64(9, msg_status, guest_boot_ns),
-        F_U64(10, msg_status, guest_ready_ns), F_TEXT(11, msg_status, address))
+        F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns), F_U64(8, msg_status, hello_ns),
+        F_U64(9, msg_status, guest_boot_ns), F_U64(10, msg_status, guest_ready_ns), F_TEXT(11, msg_status, address))
 
 /* Push and pull share a struct. */
-static const struct field transfer_fields[] = {F_ALLOC(1, msg_transfer, path),
-                                               F_BOOL(2, msg_transfer, follow)};
+static const struct field transfer_fields[] = {F_ALLOC(1, msg_transfer, path), F_BOOL(2, msg_transfer, follow)};
 
 int msg_transfer_encode(struct buf *b, uint8_t type, const struct msg_transfer *m)
 {

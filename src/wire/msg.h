@@ -28,11 +28,11 @@ enum msg_type {
     MSG_SEED = 19,      /* feed the random generator */
 
     /* First message of a stream (FRAME_OPEN). */
-    MSG_EXEC = 32,  /* run a program */
-    MSG_PUSH = 33,  /* receive a tree (tree.h) below a folder of the guest */
-    MSG_PULL = 34,  /* send a file or a tree */
-    MSG_BUILD = 35, /* evaluate and build a flake (builder role only) */
-    MSG_FLOOD = 36, /* send or swallow bytes: the throughput bench */
+    MSG_EXEC = 32,   /* run a program */
+    MSG_PUSH = 33,   /* receive a tree (tree.h) below a folder of the guest */
+    MSG_PULL = 34,   /* send a file or a tree */
+    MSG_BUILD = 35,  /* evaluate and build a flake (builder role only) */
+    MSG_FLOOD = 36,  /* send or swallow bytes: the throughput bench */
     MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
 
@@ -95,11 +95,11 @@ struct msg_strings {
 void msg_strings_done(struct msg_strings *s);
 
 struct msg_hello {
-    uint64_t protocol;   /* MVM_PROTOCOL_VERSION */
-    char role[16];       /* "runtime" or "builder" */
-    char kernel[80];     /* uname release */
-    uint64_t boot_ns;    /* guest's CLOCK_BOOTTIME when init started */
-    uint64_t ready_ns;   /* ... when it could serve */
+    uint64_t protocol; /* MVM_PROTOCOL_VERSION */
+    char role[16];     /* "runtime" or "builder" */
+    char kernel[80];   /* uname release */
+    uint64_t boot_ns;  /* guest's CLOCK_BOOTTIME when init started */
+    uint64_t ready_ns; /* ... when it could serve */
 };
 int msg_hello_encode(struct buf *b, const struct msg_hello *m) MVM_MUST_CHECK;
 int msg_hello_decode(struct msg_hello *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -112,18 +112,18 @@ int msg_log_decode(struct msg_log *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 struct msg_service {
     char name[64];
-    char state[16];  /* "started", "exited", "failed" */
-    uint64_t code;   /* exit status as a shell reports it */
+    char state[16]; /* "started", "exited", "failed" */
+    uint64_t code;  /* exit status as a shell reports it */
 };
 int msg_service_encode(struct buf *b, const struct msg_service *m) MVM_MUST_CHECK;
 int msg_service_decode(struct msg_service *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 struct msg_configure {
     char hostname[65];
-    uint64_t wall_ns;     /* CLOCK_REALTIME; 0: leave */
-    uint8_t seed[64];     /* for the random generator */
+    uint64_t wall_ns; /* CLOCK_REALTIME; 0: leave */
+    uint8_t seed[64]; /* for the random generator */
     size_t seed_len;
-    char address[44];     /* "10.0.2.15/24", "dhcp", or "" for no network */
+    char address[44]; /* "10.0.2.15/24", or "" for no network */
     char gateway[40];
     char dns[40];
 };
@@ -191,8 +191,7 @@ struct msg_transfer {
     bool follow;
 };
 int msg_transfer_encode(struct buf *b, uint8_t type, const struct msg_transfer *m) MVM_MUST_CHECK;
-int msg_transfer_decode(struct msg_transfer *m, uint8_t type, const void *p, size_t n)
-    MVM_MUST_CHECK;
+int msg_transfer_decode(struct msg_transfer *m, uint8_t type, const void *p, size_t n) MVM_MUST_CHECK;
 void msg_transfer_done(struct msg_transfer *m);
 
 /* MSG_FLOOD: the guest sends `send` bytes of CHAN_OUT and swallows what comes until CLOSE, then MSG_EXIT. */
@@ -206,30 +205,31 @@ enum entry_kind { ENTRY_FILE = 1, ENTRY_DIR = 2, ENTRY_SYMLINK = 3 };
 #define ENTRY_MAX_PATH 4096
 
 struct msg_entry {
-    uint64_t kind;                   /* enum entry_kind */
-    char path[ENTRY_MAX_PATH];       /* relative, path_is_safe_relative() */
-    uint64_t mode;                   /* permission bits */
-    uint64_t size;                   /* files: bytes, holes included */
-    char target[ENTRY_MAX_PATH];     /* symlinks */
+    uint64_t kind;               /* enum entry_kind */
+    char path[ENTRY_MAX_PATH];   /* relative, path_is_safe_relative() */
+    uint64_t mode;               /* permission bits */
+    uint64_t size;               /* files: bytes, holes included */
+    char target[ENTRY_MAX_PATH]; /* symlinks */
 };
 int msg_entry_encode(struct buf *b, const struct msg_entry *m) MVM_MUST_CHECK;
 int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 /*
- * MSG_BUILD opens a job. The client then sends a tree on the same stream (MSG_ENTRY, CHAN_TREE, MSG_END) unless remote is set: the flake
- * below BUILD_SOURCE, and each of `inputs` below BUILD_INPUT and its index. The guest answers with MSG_PHASE and CHAN_LOG records (Nix's internal-json lines, whole), then
- * the artifact set as a tree (MSG_ENTRY "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json", and
- * "flake.lock" where Nix changed it), MSG_END, and last MSG_RESULT. A failed job sends MSG_RESULT alone.
+ * MSG_BUILD opens a job. The client then sends a tree on the same stream (MSG_ENTRY, CHAN_TREE, MSG_END) unless remote
+ * is set: the flake below BUILD_SOURCE, and each of `inputs` below BUILD_INPUT and its index. The guest answers with
+ * MSG_PHASE and CHAN_LOG records (Nix's internal-json lines, whole), then the artifact set as a tree (MSG_ENTRY
+ * "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json", and "flake.lock" where Nix changed it), MSG_END, and
+ * last MSG_RESULT. A failed job sends MSG_RESULT alone.
  */
 #define BUILD_SOURCE "src"
 #define BUILD_INPUT  "in"
 
 struct msg_build {
-    char *remote;           /* a flake reference for Nix; NULL: the staged tree */
-    char *subdir;           /* the flake's folder within the staged tree, "" for its root */
-    char *attr;             /* "packages.x86_64-linux.default" */
+    char *remote; /* a flake reference for Nix; NULL: the staged tree */
+    char *subdir; /* the flake's folder within the staged tree, "" for its root */
+    char *attr;   /* "packages.x86_64-linux.default" */
     char *system;
-    bool write_lock;        /* false: --no-write-lock-file */
+    bool write_lock; /* false: --no-write-lock-file */
     bool offline;
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
@@ -247,12 +247,12 @@ int msg_phase_decode(struct msg_phase *m, const void *p, size_t n) MVM_MUST_CHEC
 
 struct msg_result {
     bool ok;
-    uint64_t exit_code;      /* of the step that failed */
-    char phase[32];          /* mvm_phase_name() of the failure, "" on success */
-    char problem[1024];      /* in words */
+    uint64_t exit_code; /* of the step that failed */
+    char phase[32];     /* mvm_phase_name() of the failure, "" on success */
+    char problem[1024]; /* in words */
     char drv_path[512];
     char store_path[512];
-    char *available;         /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
+    char *available; /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
     uint64_t eval_ns, build_ns, stage_ns, extract_ns;
 };
 int msg_result_encode(struct buf *b, const struct msg_result *m) MVM_MUST_CHECK;
@@ -266,9 +266,9 @@ struct msg_status {
     char hint[512];
     char detail[4096];
     uint64_t vmm_pid;
-    uint64_t ready_ns;  /* from the supervisor's start to the configured agent */
-    uint64_t spawn_ns;  /* ... to the VMM's exec */
-    uint64_t hello_ns;  /* ... to the hello frame */
+    uint64_t ready_ns; /* from the supervisor's start to the configured agent */
+    uint64_t spawn_ns; /* ... to the VMM's exec */
+    uint64_t hello_ns; /* ... to the hello frame */
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
 };

@@ -38,10 +38,9 @@ struct mux {
     bool owes_bye;      /* it was this side that ended it, and has not said so yet */
 };
 
-#define OUT_BATCH   (4 * FRAME_MAX_SIZE)
-#define CONTROL_MAX (4u << 20)
-#define WINDOW_RETURN                                                                              \
-    (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
+#define OUT_BATCH     (4 * FRAME_MAX_SIZE)
+#define CONTROL_MAX   (4u << 20)
+#define WINDOW_RETURN (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
 
 static size_t queue_len(const struct queue *q)
 {
@@ -61,8 +60,7 @@ static void queue_take(struct queue *q, size_t n)
 }
 
 /* One frame at the end; what was taken from the front makes room where there is none else. */
-static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel,
-                       const void *p, size_t n)
+static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     if (n > FRAME_MAX_PAYLOAD)
         return -EMSGSIZE;
@@ -274,8 +272,8 @@ static void give_windows_back(struct mux *m)
     for (struct stream *s = m->streams; s && m->out.len < OUT_BATCH; s = s->next) {
         if (s->unacked < WINDOW_RETURN || s->remote_closed)
             continue;
-        const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8),
-                                  (uint8_t)(s->unacked >> 16), (uint8_t)(s->unacked >> 24)};
+        const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8), (uint8_t)(s->unacked >> 16),
+                                  (uint8_t)(s->unacked >> 24)};
         if (frame_append(&m->out, FRAME_WINDOW, s->number, 0, bytes, sizeof(bytes)) < 0)
             return;
         s->recv_window += s->unacked;
@@ -289,8 +287,7 @@ static bool serve(struct mux *m, struct stream *s)
     struct frame f;
     const char *why;
     if (queue_len(&s->records) == 0) {
-        if (!s->local_closed || s->close_sent ||
-            frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
+        if (!s->local_closed || s->close_sent || frame_append(&m->out, FRAME_CLOSE, s->number, 0, NULL, 0) < 0)
             return false;
         s->close_sent = true;
         return true;
@@ -365,8 +362,7 @@ size_t mux_output(struct mux *m, const uint8_t **ret)
         }
         if (m->owes_bye && !queue_len(&m->control) && m->out.len < OUT_BATCH) {
             m->owes_bye = false;
-            (void)!frame_append(&m->out, FRAME_BYE, 0, 0, m->problem,
-                                (uint32_t)strnlen(m->problem, 1024));
+            (void)!frame_append(&m->out, FRAME_BYE, 0, 0, m->problem, (uint32_t)strnlen(m->problem, 1024));
         }
     }
     *ret = m->out.data ? m->out.data + m->out_head : NULL;
@@ -406,8 +402,7 @@ static int on_open(struct mux *m, const struct frame *f)
 
 static int on_record(struct mux *m, const struct frame *f)
 {
-    int r =
-        m->events.record ? m->events.record(m->data, f->stream, f->channel, f->payload, f->len) : 0;
+    int r = m->events.record ? m->events.record(m->data, f->stream, f->channel, f->payload, f->len) : 0;
     if (r == 0)
         return 0;
     if (r != -ENOMEM)
@@ -434,8 +429,7 @@ static int on_stream_frame(struct mux *m, const struct frame *f)
 {
     struct stream *s = find(m, f->stream);
     if (!s) {
-        bool known =
-            is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
+        bool known = is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
         return known ? 0 : broken(m, "frame for a stream that was never opened");
     }
     switch (f->type) {
@@ -447,8 +441,8 @@ static int on_stream_frame(struct mux *m, const struct frame *f)
             return broken(m, "more data than the window allows");
         return on_record(m, f);
     case FRAME_WINDOW:
-        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 |
-                          (uint32_t)f->payload[2] << 16 | (uint32_t)f->payload[3] << 24;
+        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 | (uint32_t)f->payload[2] << 16 |
+                          (uint32_t)f->payload[3] << 24;
         return s->send_window > UINT32_MAX ? broken(m, "window too large") : 0;
     case FRAME_CLOSE:
         if (s->remote_closed)
@@ -515,8 +509,7 @@ int mux_input(struct mux *m, const void *data, size_t n)
     while (m->in.len && n) {
         size_t want = FRAME_HEADER_SIZE;
         if (m->in.len >= FRAME_HEADER_SIZE)
-            want +=
-                (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
+            want += (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
         size_t take = MIN_OF(want > m->in.len ? want - m->in.len : 0, n);
         int r = buf_append(&m->in, p, take);
         if (r < 0)

@@ -7,13 +7,13 @@
  * send. It starts at MUX_WINDOW and grows with FRAME_WINDOW as the receiving side consumes (mux_consumed). A slow
  * reader therefore fills its own window and nobody else's. mux_send puts a record into the stream's queue, bounded by
  * MUX_QUEUE; mux_output serves the streams that have a window in turn, one frame each, so no stream starves another.
- * Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays behind its own stream's data.
- * Frames for a stream that this side has reset or closed may still be on their way: DATA, WINDOW, CLOSE and RESET for a number that
- * was once opened and is unknown now are ignored; for one that never was they are an error.
- * A peer that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what
- * mux_output still has (a BYE with the reason) and closes. What mux_input and mux_output need is allocated by mux_new, so
- * that short memory costs a stream (mux_send, mux_open, a `record` that fails). The one thing that cannot be left out is
- * a RESET: where it cannot be queued the connection ends, rather than the two sides disagreeing on what is open. A peer
+ * Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays behind its own stream's
+ * data. Frames for a stream that this side has reset or closed may still be on their way: DATA, WINDOW, CLOSE and RESET
+ * for a number that was once opened and is unknown now are ignored; for one that never was they are an error. A peer
+ * that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what mux_output
+ * still has (a BYE with the reason) and closes. What mux_input and mux_output need is allocated by mux_new, so that
+ * short memory costs a stream (mux_send, mux_open, a `record` that fails). The one thing that cannot be left out is a
+ * RESET: where it cannot be queued the connection ends, rather than the two sides disagreeing on what is open. A peer
  * that makes this side answer and never reads ends there too.
  */
 #pragma once
@@ -31,7 +31,8 @@ struct mux;
 struct mux_events {
     /* A message on stream 0. Return -EPROTO to cut the peer off. */
     int (*msg)(void *data, const void *p, size_t n);
-    /* The peer opens a stream; payload is its request. Return 0 to accept, -errno to have it reset. NULL: refuse all. */
+    /* The peer opens a stream; payload is its request. Return 0 to accept, -errno to have it reset. NULL: refuse all.
+     */
     int (*open)(void *data, uint32_t stream, const void *p, size_t n);
     /* A record came. The owner calls mux_consumed(n) when it has dealt with it, now or later. -ENOMEM resets the stream
      * (`reset` follows), any other error cuts the peer off. */
@@ -54,8 +55,8 @@ int mux_input(struct mux *m, const void *p, size_t n) MVM_MUST_CHECK;
 /* Why the connection has ended, in the peer's words where it was the peer that ended it; "" while it has not. */
 const char *mux_problem(const struct mux *m);
 
-/* Bytes to send: *ret is borrowed until the next call on m; the count, 0 where there is nothing to send now. Then mux_sent
- * says how many of them went out. */
+/* Bytes to send: *ret is borrowed until the next call on m; the count, 0 where there is nothing to send now. Then
+ * mux_sent says how many of them went out. */
 size_t mux_output(struct mux *m, const uint8_t **ret);
 void mux_sent(struct mux *m, size_t n);
 

@@ -46,8 +46,8 @@ uint64_t tree_checksum(const void *data, size_t n)
 
 /* ---- Sending ---- */
 
-static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode,
-                      uint64_t size, const char *target, struct mvm_error *err)
+static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
+                      const char *target, struct mvm_error *err)
 {
     CLEAN_FREE struct msg_entry *m = calloc(1, sizeof(*m));
     if (!m)
@@ -103,8 +103,8 @@ static int send_chunk(struct tree_sender *s, uint8_t *record, size_t n, uint64_t
     return n > start ? send_bytes(s, record + start, n - start, offset + start) : 0;
 }
 
-static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t at, uint64_t end,
-                      uint8_t *record, struct mvm_error *err)
+static int send_range(struct tree_sender *s, const char *path, int fd, uint64_t at, uint64_t end, uint8_t *record,
+                      struct mvm_error *err)
 {
     while (at < end) {
         size_t n = (size_t)MIN_OF((uint64_t)TREE_MAX_CHUNK, end - at);
@@ -128,8 +128,7 @@ static int check_size(const char *path, int fd, off_t size, struct mvm_error *er
     struct stat st;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read %s", path);
-    return st.st_size == size ? 0
-                              : mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
+    return st.st_size == size ? 0 : mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
 }
 
 int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err)
@@ -181,8 +180,7 @@ int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct m
     return send_entry(s, ENTRY_DIR, path, mode, 0, "", err);
 }
 
-int tree_send_symlink(struct tree_sender *s, const char *path, const char *target,
-                      struct mvm_error *err)
+int tree_send_symlink(struct tree_sender *s, const char *path, const char *target, struct mvm_error *err)
 {
     return send_entry(s, ENTRY_SYMLINK, path, 0777, 0, target, err);
 }
@@ -254,8 +252,7 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
 static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
 {
     if (e->size > t->limits.max_size || e->size > INT64_MAX)
-        return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path,
-                             (unsigned long long)e->size);
+        return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path, (unsigned long long)e->size);
     int fd = path_open_beneath(t->dirfd, e->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return mvm_error_errno(err, fd, "cannot make %s", e->path);
@@ -310,8 +307,7 @@ static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm
     if (r < 0)
         return mvm_error_errno(err, r, "entry of a tree");
     if (++t->entries > t->limits.max_entries)
-        return mvm_error_set(err, -EFBIG, "more than %llu files",
-                             (unsigned long long)t->limits.max_entries);
+        return mvm_error_set(err, -EFBIG, "more than %llu files", (unsigned long long)t->limits.max_entries);
     if (!path_is_safe_relative(e->path))
         return mvm_error_set(err, -EPROTO, "path '%.100s' leaves the tree", e->path);
     switch (e->kind) {
@@ -337,8 +333,7 @@ static int on_chunk(struct tree_receiver *t, const uint8_t *p, size_t n, struct 
     if (offset < t->at || offset > t->size || n > t->size - offset)
         return mvm_error_set(err, -EPROTO, "%s: data out of order", path);
     if (n > t->limits.max_bytes - MIN_OF(t->bytes, t->limits.max_bytes))
-        return mvm_error_set(err, -EFBIG, "more than %llu bytes",
-                             (unsigned long long)t->limits.max_bytes);
+        return mvm_error_set(err, -EFBIG, "more than %llu bytes", (unsigned long long)t->limits.max_bytes);
     if (tree_checksum(p, n) != sum)
         return mvm_error_set(err, -EBADMSG, "%s: damaged on its way", path);
     int r = fd_pwrite_all(t->fd, p, n, offset);
@@ -351,8 +346,7 @@ static int on_chunk(struct tree_receiver *t, const uint8_t *p, size_t n, struct 
     return 0;
 }
 
-static int take_record(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
-                       struct mvm_error *err)
+static int take_record(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
 {
     if (t->failed || t->complete)
         return mvm_error_set(err, -EPROTO, "data behind the end of the tree");
@@ -368,8 +362,7 @@ static int take_record(struct tree_receiver *t, uint8_t channel, const void *p, 
     return e;
 }
 
-int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
-                 struct mvm_error *err)
+int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
 {
     int r = take_record(t, channel, p, n, err);
     if (r < 0) {

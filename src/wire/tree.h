@@ -35,18 +35,17 @@ struct tree_sender {
 int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const void *p, size_t n,
                      struct mvm_error *err) MVM_MUST_CHECK;
-int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err)
-    MVM_MUST_CHECK;
-int tree_send_symlink(struct tree_sender *s, const char *path, const char *target, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err) MVM_MUST_CHECK;
+int tree_send_symlink(struct tree_sender *s, const char *path, const char *target,
+                      struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_end(struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 void tree_sender_done(struct tree_sender *s);
 
 /* ---- Receiving ---- */
 
 struct tree_limits {
-    uint64_t max_bytes;  /* of file content, holes excluded */
-    uint64_t max_size;   /* of one file, holes included */
+    uint64_t max_bytes; /* of file content, holes excluded */
+    uint64_t max_size;  /* of one file, holes included */
     uint64_t max_entries;
 };
 
@@ -72,6 +71,6 @@ void tree_receiver_init(struct tree_receiver *t, int dirfd, const struct tree_li
  * -EBADMSG for a wrong checksum, -EFBIG beyond the limits, other errors from the file system (-EEXIST: nothing is
  * replaced; only a folder may be there already). After an error the file it hit is removed and every further record is
  * -EPROTO. Files get their mode's permission bits (0777), folders too, with the owner's always set. */
-int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n, struct mvm_error *err)
-    MVM_MUST_CHECK;
+int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
+                 struct mvm_error *err) MVM_MUST_CHECK;
 void tree_receiver_done(struct tree_receiver *t);

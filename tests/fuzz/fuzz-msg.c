@@ -12,17 +12,17 @@ typedef int (*again_fn)(const void *p, size_t n, struct buf *out);
 
 #define CHECK(r) MUST((r) == 0 || (r) == -EPROTO || (r) == -ENOMEM)
 
-#define AGAIN(name, done)                                                                          \
-    static int again_##name(const void *p, size_t n, struct buf *out)                              \
-    {                                                                                              \
-        struct msg_##name m;                                                                       \
-        memset(&m, 0, sizeof(m));                                                                  \
-        int r = msg_##name##_decode(&m, p, n);                                                     \
-        CHECK(r);                                                                                  \
-        if (r == 0)                                                                                \
-            MUST(msg_##name##_encode(out, &m) == 0);                                               \
-        done;                                                                                      \
-        return r;                                                                                  \
+#define AGAIN(name, done)                                                                                              \
+    static int again_##name(const void *p, size_t n, struct buf *out)                                                  \
+    {                                                                                                                  \
+        struct msg_##name m;                                                                                           \
+        memset(&m, 0, sizeof(m));                                                                                      \
+        int r = msg_##name##_decode(&m, p, n);                                                                         \
+        CHECK(r);                                                                                                      \
+        if (r == 0)                                                                                                    \
+            MUST(msg_##name##_encode(out, &m) == 0);                                                                   \
+        done;                                                                                                          \
+        return r;                                                                                                      \
     }
 
 AGAIN(hello, )

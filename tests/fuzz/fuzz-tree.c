@@ -84,9 +84,8 @@ static int give(struct tree_receiver *t, uint8_t channel, const void *p, size_t 
 }
 
 /* Names that meet each other, and the ones that ought not to be taken. */
-static const char *const names[] = {"a",   "b",    "a/b",       "a/b/c",  "b/x",    "../canary/x",
-                                    "..",  "/x",   "./a",       "a//b",   "a/../b", "",
-                                    "a/x", "../x", "../canary", "a/b/c/d"};
+static const char *const names[] = {"a",   "b",    "a/b",    "a/b/c", "b/x", "../canary/x", "..",        "/x",
+                                    "./a", "a//b", "a/../b", "",      "a/x", "../x",        "../canary", "a/b/c/d"};
 
 static void give_entry(struct tree_receiver *t, struct input *in)
 {
@@ -151,8 +150,7 @@ static void act(struct tree_receiver *t, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct tree_limits limits = {
-        .max_bytes = MAX_SIZE, .max_size = MAX_SIZE, .max_entries = 20};
+    static const struct tree_limits limits = {.max_bytes = MAX_SIZE, .max_size = MAX_SIZE, .max_entries = 20};
     if (outside < 0)
         prepare();
     MUST(mkdirat(outside, "root", 0700) == 0);

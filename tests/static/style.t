@@ -18,6 +18,9 @@ for host in $hosts; do
 done
 check 'no package registry is named by its host' test -z "$found"
 
+# shellcheck disable=SC2046 # paths without spaces
+check 'clang-format is content' clang-format --dry-run -Werror $(ls src/*/*.[ch] tests/*/*.[ch] bench/*.c)
+
 # clang-tidy reads .clang-tidy; the guest's and the host's sources alike.
 if command -v clang-tidy >/dev/null; then
     # shellcheck disable=SC2046 # paths without spaces

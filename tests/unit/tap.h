@@ -7,8 +7,8 @@
 
 static unsigned tap_count, tap_failed;
 
-__attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, const char *file, int line,
-                                                                 const char *fmt, ...)
+__attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, const char *file, int line, const char *fmt,
+                                                                 ...)
 {
     va_list ap;
     tap_count++;

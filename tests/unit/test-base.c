@@ -32,7 +32,8 @@ static void test_error(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
     ok(mvm_error_errno(&e, -ENOENT, "cannot open '%s'", "a\nb") == -ENOENT, "an error gives its code");
-    ok(strcmp(e.msg, "cannot open 'a b': No such file or directory") == 0 || !strchr(e.msg, '\n'), "a message is one line");
+    ok(strcmp(e.msg, "cannot open 'a b': No such file or directory") == 0 || !strchr(e.msg, '\n'),
+       "a message is one line");
     mvm_error_phase(&e, MVM_PHASE_NIX_EVAL);
     mvm_error_phase(&e, MVM_PHASE_CONFIG);
     ok(e.phase == MVM_PHASE_NIX_EVAL, "the deepest phase stays");
@@ -78,14 +79,17 @@ static void test_files(void)
     ok(symlinkat("/etc", folder, "out") == 0 && path_open_beneath(folder, "out/passwd", O_RDONLY, 0) < 0,
        "a symlink out of the tree is not followed");
     ok(path_make_parents(folder, "out/x/y", 0755) < 0, "nor are folders made behind it");
-    ok(symlinkat("f", folder, "in") == 0 && path_read_file(folder, "in", &b, &e) < 0, "nor one inside, where a file is meant");
+    ok(symlinkat("f", folder, "in") == 0 && path_read_file(folder, "in", &b, &e) < 0,
+       "nor one inside, where a file is meant");
     ok(mkdirat(folder, "ro", 0700) == 0 && mkdirat(folder, "ro/sub", 0700) == 0 &&
-           (f = openat(folder, "ro/sub/f", O_CREAT | O_WRONLY | O_CLOEXEC, 0400)) >= 0 && fchmodat(folder, "ro/sub", 0500, 0) == 0 &&
-           symlinkat("/etc", folder, "ro/etc") == 0,
+           (f = openat(folder, "ro/sub/f", O_CREAT | O_WRONLY | O_CLOEXEC, 0400)) >= 0 &&
+           fchmodat(folder, "ro/sub", 0500, 0) == 0 && symlinkat("/etc", folder, "ro/etc") == 0,
        "(a read-only tree)");
     ok(path_remove_tree(folder, "ro") == 0 && fstatat(folder, "ro", &st, 0) < 0, "a read-only tree is removed");
-    ok(access("/etc/passwd", F_OK) == 0 && path_remove_tree(folder, "ro") == 0, "but nothing behind its symlinks; absent is fine");
-    ok(path_replace_symlink(folder, "b", "link", &e) == 0 && path_replace_symlink(folder, "c", "link", &e) == 0, "a symlink is replaced");
+    ok(access("/etc/passwd", F_OK) == 0 && path_remove_tree(folder, "ro") == 0,
+       "but nothing behind its symlinks; absent is fine");
+    ok(path_replace_symlink(folder, "b", "link", &e) == 0 && path_replace_symlink(folder, "c", "link", &e) == 0,
+       "a symlink is replaced");
 }
 
 static void test_copy(void)
@@ -94,7 +98,8 @@ static void test_copy(void)
     CLEAN_FD int to = openat(folder, "copy", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     char b[4] = "";
     struct stat st = {0};
-    ok(fd_pwrite_all(from, "head", 4, 0) == 0 && fd_pwrite_all(from, "tail", 4, 64 << 20) == 0 && fd_copy_file(from, to) == 0,
+    ok(fd_pwrite_all(from, "head", 4, 0) == 0 && fd_pwrite_all(from, "tail", 4, 64 << 20) == 0 &&
+           fd_copy_file(from, to) == 0,
        "a sparse file is copied");
     ok(fstat(to, &st) == 0 && st.st_size == (64 << 20) + 4 && st.st_blocks < 8192, "and stays sparse");
     ok(fd_pread_all(to, b, 4, 64 << 20) == 0 && memcmp(b, "tail", 4) == 0, "with its content");
@@ -109,11 +114,13 @@ static void test_json(void)
     int64_t i;
     char deep[200];
     ok(json_parse("{\"a\":\"x\",\"n\":5} ", 16, &o, &e) == 0, "JSON is parsed");
-    ok(json_get_string(o, "a", &s, &e) == 0 && strcmp(s, "x") == 0 && json_get_int(o, "n", &i, &e) == 0 && i == 5, "and read");
+    ok(json_get_string(o, "a", &s, &e) == 0 && strcmp(s, "x") == 0 && json_get_int(o, "n", &i, &e) == 0 && i == 5,
+       "and read");
     ok(json_get_string(o, "n", &s, &e) == -EINVAL && strstr(e.msg, "n"), "another type is told, with the field");
     ok(json_get_string(o, "zz", &s, &e) == -ENOENT, "so is an absent field");
     json_object *bad = NULL;
-    ok(json_parse("{\"a\":1} x", 9, &bad, &e) < 0 && json_parse("[1]", 3, &bad, &e) < 0 && json_parse("{", 1, &bad, &e) < 0,
+    ok(json_parse("{\"a\":1} x", 9, &bad, &e) < 0 && json_parse("[1]", 3, &bad, &e) < 0 &&
+           json_parse("{", 1, &bad, &e) < 0,
        "garbage behind it, no object, half an object: refused");
     memset(deep, '[', sizeof(deep));
     memcpy(deep, "{\"a\":", 5);

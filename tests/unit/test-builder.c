@@ -22,7 +22,9 @@ static char *folder_path;
 /* A file of the test tree, its folders made. */
 static void put(const char *name, const char *text, mode_t mode)
 {
-    CLEAN_FD int fd = path_make_parents(folder, name, 0755) < 0 ? -1 : openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CLEAN_FD int fd = path_make_parents(folder, name, 0755) < 0
+                          ? -1
+                          : openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 || fchmod(fd, mode) < 0)
         abort();
 }
@@ -54,12 +56,15 @@ static void test_refs(void)
     put("plain/flake.nix", "{ }", 0644);
     if (chdir(folder_path) < 0)
         abort();
-    ok(parses("plain", NULL, NULL) && parses("./plain#web", NULL, "web") && parses("path:plain", NULL, NULL), "folders");
+    ok(parses("plain", NULL, NULL) && parses("./plain#web", NULL, "web") && parses("path:plain", NULL, NULL),
+       "folders");
     ok(parses("github:a/b", "github:a/b", NULL) && parses("github:a/b?rev=1#x", "github:a/b?rev=1", "x") &&
-           parses("git+https://h/r", "git+https://h/r", NULL) && parses("nixpkgs/unstable#hello", "nixpkgs/unstable", "hello"),
+           parses("git+https://h/r", "git+https://h/r", NULL) &&
+           parses("nixpkgs/unstable#hello", "nixpkgs/unstable", "hello"),
        "what Nix fetches");
     ok(flake_ref_parse(&f, "-x", &e) == -EINVAL, "no option in disguise");
-    ok(flake_ref_parse(&f, "./nothing", &e) == -ENOENT && e.phase == MVM_PHASE_NIX_EVAL && e.hint[0], "a folder that is not there");
+    ok(flake_ref_parse(&f, "./nothing", &e) == -ENOENT && e.phase == MVM_PHASE_NIX_EVAL && e.hint[0],
+       "a folder that is not there");
     ok(flake_ref_parse(&f, ".", &e) == -ENOENT && strstr(e.msg, "no flake.nix"), "a folder without flake.nix");
 }
 
@@ -104,7 +109,8 @@ static void test_folder(void)
         abort();
     struct flake_tree t;
     ok(load(&t, "tree", &e) == 0 && t.n_files == 5, "a folder's files are listed");
-    ok(find(&t, "sub/tool") && find(&t, "sub/tool")->executable && !find(&t, "flake.nix")->executable, "exec bits are seen");
+    ok(find(&t, "sub/tool") && find(&t, "sub/tool")->executable && !find(&t, "flake.nix")->executable,
+       "exec bits are seen");
     ok(find(&t, "out") && find(&t, "out")->kind == ENTRY_SYMLINK && strcmp(find(&t, "out")->target, "/etc/passwd") == 0,
        "a symlink stays one");
     flake_tree_done(&t);
@@ -143,7 +149,8 @@ static void test_refused(void)
        "a socket in the tree is refused by name");
     unlinkat(folder, "odd/sock", 0);
     e = (struct mvm_error)MVM_ERROR_INIT;
-    ok(mkfifoat(folder, "odd/pipe", 0600) == 0 && load(&t, "odd", &e) == -EINVAL && strstr(e.msg, "fifo"), "so is a fifo, without waiting for a writer");
+    ok(mkfifoat(folder, "odd/pipe", 0600) == 0 && load(&t, "odd", &e) == -EINVAL && strstr(e.msg, "fifo"),
+       "so is a fifo, without waiting for a writer");
     unlinkat(folder, "odd/pipe", 0);
     put("odd/secret", "x", 0000);
     e = (struct mvm_error)MVM_ERROR_INIT;
@@ -173,11 +180,13 @@ static void test_git(void)
         abort();
     put("repo/tracked", "changed", 0644);
     unlinkat(folder, "repo/deleted", 0);
-    ok(load(&t, "repo", &e) == 0 && find(&t, "tracked") && find(&t, "tracked")->size == 7, "tracked files have their present content");
+    ok(load(&t, "repo", &e) == 0 && find(&t, "tracked") && find(&t, "tracked")->size == 7,
+       "tracked files have their present content");
     ok(!find(&t, "untracked") && !find(&t, "deleted") && !find(&t, ".git/HEAD"), "others are not there");
     flake_tree_done(&t);
     struct flake_ref f;
-    ok(flake_ref_parse(&f, "repo/sub", &e) == 0 && strcmp(f.subdir, "sub") == 0 && f.git, "a flake below the top is a subfolder of the tree");
+    ok(flake_ref_parse(&f, "repo/sub", &e) == 0 && strcmp(f.subdir, "sub") == 0 && f.git,
+       "a flake below the top is a subfolder of the tree");
     flake_ref_done(&f);
 }
 
@@ -198,15 +207,21 @@ static void test_lock(void)
         "\"nixpkgs\":{\"original\":{\"type\":\"indirect\",\"id\":\"nixpkgs\"}}},\"root\":\"root\",\"version\":7}";
     CLEAN_BUF struct buf out = BUF_INIT(1 << 16);
     struct mvm_error e = MVM_ERROR_INIT;
-    ok(flake_lock_strip(text, strlen(text), &out, &e) == 0 && !strstr(buf_cstr(&out), "mvm"), "the builder's own nodes are taken out");
-    ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""), "others stay");
-    static const char local[] = "{\"nodes\":{\"a\":{\"original\":{\"type\":\"path\",\"path\":\"/x/y\"}},"
-                                "\"b\":{\"original\":{\"type\":\"path\",\"path\":\"./z\"}},\"root\":{\"inputs\":{\"a\":\"a\",\"b\":\"b\"}}}}";
+    ok(flake_lock_strip(text, strlen(text), &out, &e) == 0 && !strstr(buf_cstr(&out), "mvm"),
+       "the builder's own nodes are taken out");
+    ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""),
+       "others stay");
+    static const char local[] =
+        "{\"nodes\":{\"a\":{\"original\":{\"type\":\"path\",\"path\":\"/x/y\"}},"
+        "\"b\":{\"original\":{\"type\":\"path\",\"path\":\"./z\"}},\"root\":{\"inputs\":{\"a\":\"a\",\"b\":\"b\"}}}}";
     char found[64] = "";
-    ok(flake_lock_paths(local, strlen(local), remember, found) == 0 && strcmp(found, "/x/y ") == 0, "local folders outside of the tree are found");
-    ok(flake_lock_strip(local, strlen(local), &out, &e) == 0 && !strstr(buf_cstr(&out), "/x/y") && strstr(buf_cstr(&out), "./z"),
+    ok(flake_lock_paths(local, strlen(local), remember, found) == 0 && strcmp(found, "/x/y ") == 0,
+       "local folders outside of the tree are found");
+    ok(flake_lock_strip(local, strlen(local), &out, &e) == 0 && !strstr(buf_cstr(&out), "/x/y") &&
+           strstr(buf_cstr(&out), "./z"),
        "and left out: they have their present content");
-    ok(flake_lock_strip("not json", 8, &out, &e) == 0 && strcmp(buf_cstr(&out), "not json") == 0, "what is no lock file is left to Nix");
+    ok(flake_lock_strip("not json", 8, &out, &e) == 0 && strcmp(buf_cstr(&out), "not json") == 0,
+       "what is no lock file is left to Nix");
 }
 
 /* ---- Logs ---- */
@@ -221,20 +236,26 @@ static void test_log(void)
     CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
     CLEAN_BUF struct buf file = BUF_INIT(1 << 16);
     struct mvm_error e = MVM_ERROR_INIT;
-    ok(buildlog_open(&l, &home, "0123456789abcdef0123", NULL, &e) == 0 && strstr(l.path, "/logs/0123456789abcdef.log"), "a log has a file");
+    ok(buildlog_open(&l, &home, "0123456789abcdef0123", NULL, &e) == 0 && strstr(l.path, "/logs/0123456789abcdef.log"),
+       "a log has a file");
     feed(&l, "evaluating\n");
     buildlog_step(&l);
-    feed(&l, "@nix {\"action\":\"start\",\"id\":5,\"type\":105,\"text\":\"building '/nix/store/0123456789abcdef0123456789abcdef-web.drv'\"}\n"
-             "@nix {\"action\":\"result\",\"id\":5,\"type\":101,\"fields\":[\"\\u001b[31mred\\u001b[0m words\"]}\n"
-             "@nix {\"action\":\"msg\",\"level\":0,\"msg\":\"error: builder failed;\\nlast 1 log lines:\\n> red words\"}\n"
-             "@nix {\"action\":\"msg\",\"level\":5,\"msg\":\"chatter\"}\n@nix {broken\n");
-    ok(strcmp(buf_cstr(&l.tail), "building web\nweb> red words\nerror: builder failed\n") == 0, "Nix's events become text");
-    ok(path_read_file(AT_FDCWD, l.path, &file, &e) == 0 && strncmp(buf_cstr(&file), "evaluating\nbuilding web\n", 24) == 0,
+    feed(&l,
+         "@nix {\"action\":\"start\",\"id\":5,\"type\":105,\"text\":\"building "
+         "'/nix/store/0123456789abcdef0123456789abcdef-web.drv'\"}\n"
+         "@nix {\"action\":\"result\",\"id\":5,\"type\":101,\"fields\":[\"\\u001b[31mred\\u001b[0m words\"]}\n"
+         "@nix {\"action\":\"msg\",\"level\":0,\"msg\":\"error: builder failed;\\nlast 1 log lines:\\n> red words\"}\n"
+         "@nix {\"action\":\"msg\",\"level\":5,\"msg\":\"chatter\"}\n@nix {broken\n");
+    ok(strcmp(buf_cstr(&l.tail), "building web\nweb> red words\nerror: builder failed\n") == 0,
+       "Nix's events become text");
+    ok(path_read_file(AT_FDCWD, l.path, &file, &e) == 0 &&
+           strncmp(buf_cstr(&file), "evaluating\nbuilding web\n", 24) == 0,
        "the file has all steps");
     for (int i = 0; i < 1000; i++)
         feed(&l, "a line of a log that is much longer than an error may be\n");
     feed(&l, "the last one\n");
-    ok(l.tail.len <= l.tail.max && strncmp(buf_cstr(&l.tail), "a line", 6) == 0 && strstr(buf_cstr(&l.tail), "the last one"),
+    ok(l.tail.len <= l.tail.max && strncmp(buf_cstr(&l.tail), "a line", 6) == 0 &&
+           strstr(buf_cstr(&l.tail), "the last one"),
        "of a long log the last whole lines are kept");
     for (int i = 0; i < BUILDLOG_KEEP + 5; i++) {
         struct buildlog more = BUILDLOG_INIT;

@@ -72,7 +72,8 @@ static void test_lock(void)
     ok(lock_take(&l, folder, "lock", "me", NULL, &e) == -EAGAIN && strstr(e.msg, "testing"), "its holder is named");
     char holder_text[100] = "";
     struct lock_wait wait = {.waiting = said, .data = holder_text, .deadline = clock_deadline(50)};
-    ok(lock_take(&l, folder, "lock", "me", &wait, &e) == -ETIMEDOUT && strstr(holder_text, "testing"), "waiting has a deadline and says for whom");
+    ok(lock_take(&l, folder, "lock", "me", &wait, &e) == -ETIMEDOUT && strstr(holder_text, "testing"),
+       "waiting has a deadline and says for whom");
     kill(holder, SIGKILL);
     waitpid(holder, NULL, 0);
     ok(lock_take(&l, folder, "lock", "me", NULL, &e) == 0, "a killed holder's lock is free");
@@ -101,7 +102,8 @@ static bool knows(struct statindex *s, const char *name, const char *digest)
 static void test_statindex(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    if (path_write_file(folder, "f", "one", 3, 0644, false, &e) < 0 || path_write_file(folder, "g", "one", 3, 0644, false, &e) < 0)
+    if (path_write_file(folder, "f", "one", 3, 0644, false, &e) < 0 ||
+        path_write_file(folder, "g", "one", 3, 0644, false, &e) < 0)
         abort();
     struct statindex *s = statindex_load(home.cache_fd, "tree");
     ok(!knows(s, "f", DIGEST_A), "an empty index knows nothing");
@@ -124,7 +126,8 @@ static void test_statindex(void)
     CLEAN_FD int fd = openat(folder, "f", O_WRONLY | O_CLOEXEC);
     ok(fd_pwrite_all(fd, "two", 3, 0) == 0 && futimens(fd, times) == 0 && !knows(s, "f", DIGEST_A),
        "a file rewritten in place, with size and mtime put back, is not known");
-    ok(path_write_file(folder, "g", "two", 3, 0644, false, &e) == 0 && !knows(s, "g", DIGEST_B), "nor is one that was replaced");
+    ok(path_write_file(folder, "g", "two", 3, 0644, false, &e) == 0 && !knows(s, "g", DIGEST_B),
+       "nor is one that was replaced");
     ok(fchmodat(folder, "g", 0755, 0) == 0, "(a mode changes)");
     enter(s, "g", DIGEST_B);
     ok(fchmodat(folder, "g", 0644, 0) == 0 && !knows(s, "g", DIGEST_B), "nor one whose mode changed");
@@ -141,7 +144,8 @@ static void test_statindex(void)
 
 static struct build_record sample(const char *fingerprint, const char *image)
 {
-    struct build_record r = {.built_at = 5, .ref = "/home/x/flake", .attr = "packages.x86_64-linux.default", .store_path = "/nix/store/x"};
+    struct build_record r = {
+        .built_at = 5, .ref = "/home/x/flake", .attr = "packages.x86_64-linux.default", .store_path = "/nix/store/x"};
     memcpy(r.fingerprint, fingerprint, SHA256_HEX_SIZE);
     memcpy(r.image, image, SHA256_HEX_SIZE);
     return r;
@@ -156,7 +160,8 @@ static void test_records(void)
     ok(build_record_save(&home, &r, &e) == 0 && build_record_load(&home, DIGEST_A, &got, &damaged, &e) == 0 &&
            strcmp(got.image, DIGEST_B) == 0 && strcmp(got.ref, r.ref) == 0,
        "a record is kept");
-    ok(build_record_last(&home, r.ref, r.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0, "and found by reference");
+    ok(build_record_last(&home, r.ref, r.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0,
+       "and found by reference");
     ok(build_record_last(&home, r.ref, "packages.x86_64-linux.other", &got, &e) == -ENOENT, "for its attribute only");
     CLEAN_FD int dir = openat(home.cache_fd, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     static const char *const broken[] = {"", "{", "{}", "{\"schema_version\":1,\"image\":\"../../x\"}"};
@@ -190,7 +195,8 @@ static void test_stages(void)
     ok(faccessat(store, name, F_OK, 0) == 0, "what a dead process staged lies there");
     struct artifact_stage live = ARTIFACT_STAGE_INIT, s = ARTIFACT_STAGE_INIT;
     ok(artifact_stage_open(&live, &home, &e) == 0 && faccessat(store, name, F_OK, 0) < 0, "until the next one sweeps");
-    ok(artifact_stage_open(&s, &home, &e) == 0 && faccessat(store, live.name, F_OK, 0) == 0, "which leaves a living one alone");
+    ok(artifact_stage_open(&s, &home, &e) == 0 && faccessat(store, live.name, F_OK, 0) == 0,
+       "which leaves a living one alone");
     static const struct manifest empty;
     char digest[SHA256_HEX_SIZE];
     ok(artifact_stage_commit(&s, &home, &empty, digest, &e) < 0, "an empty stage is no image");
@@ -198,7 +204,8 @@ static void test_stages(void)
     artifact_stage_done(&live);
     ok(faccessat(store, live.name, F_OK, 0) < 0, "what is not committed is removed");
     struct artifact_image img = ARTIFACT_IMAGE_INIT;
-    ok(artifact_image_open(&img, &home, DIGEST_A, &e) == -ENOENT && artifact_image_open(&img, &home, "../../etc", &e) == -EINVAL,
+    ok(artifact_image_open(&img, &home, DIGEST_A, &e) == -ENOENT &&
+           artifact_image_open(&img, &home, "../../etc", &e) == -EINVAL,
        "an image is asked for by its digest");
     close(done[0]);
     close(done[1]);

@@ -10,7 +10,8 @@ static void memory(const char *text, uint64_t want)
     struct mvm_error e = MVM_ERROR_INIT;
     uint64_t mib = 0;
     int r = parse_memory(text, &mib, &e);
-    ok(want ? r == 0 && mib == want : r == -EINVAL && e.phase == MVM_PHASE_USAGE && e.hint[0], "memory '%s'%s", text, want ? "" : " is refused");
+    ok(want ? r == 0 && mib == want : r == -EINVAL && e.phase == MVM_PHASE_USAGE && e.hint[0], "memory '%s'%s", text,
+       want ? "" : " is refused");
 }
 
 static void test_values(void)
@@ -19,17 +20,18 @@ static void test_values(void)
     memory("512", 512);
     memory("0.5G", 512);
     memory("64m", 64);
-    static const char *const bad[] = {"", "0", "abc", "1T", "63M", "-5M", "1e3", "0x100", "5 M", "1GG", "nan", "99999999999999999999999G"};
+    static const char *const bad[] = {"",    "0",     "abc", "1T",  "63M", "-5M",
+                                      "1e3", "0x100", "5 M", "1GG", "nan", "99999999999999999999999G"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         memory(bad[i], 0);
     struct mvm_error e = MVM_ERROR_INIT;
     unsigned cpus;
     uint64_t ms;
-    ok(parse_cpus("4", &cpus, &e) == 0 && cpus == 4 && parse_cpus("0", &cpus, &e) < 0 && parse_cpus("65", &cpus, &e) < 0 &&
-           parse_cpus("2x", &cpus, &e) < 0 && parse_cpus("-1", &cpus, &e) < 0,
+    ok(parse_cpus("4", &cpus, &e) == 0 && cpus == 4 && parse_cpus("0", &cpus, &e) < 0 &&
+           parse_cpus("65", &cpus, &e) < 0 && parse_cpus("2x", &cpus, &e) < 0 && parse_cpus("-1", &cpus, &e) < 0,
        "processors");
-    ok(parse_timeout("2.5", &ms, &e) == 0 && ms == 2500 && parse_timeout("0", &ms, &e) < 0 && parse_timeout("nan", &ms, &e) < 0 &&
-           parse_timeout("1e9", &ms, &e) < 0,
+    ok(parse_timeout("2.5", &ms, &e) == 0 && ms == 2500 && parse_timeout("0", &ms, &e) < 0 &&
+           parse_timeout("nan", &ms, &e) < 0 && parse_timeout("1e9", &ms, &e) < 0,
        "timeouts");
 }
 
@@ -49,10 +51,12 @@ static void test_args(void)
         argv[i] = words[i];
     struct args a;
     char *list[4];
-    ok(args_parse(&a, command_find("exec"), 10, argv) == 0, "options, words and what belongs to the program are told apart");
+    ok(args_parse(&a, command_find("exec"), 10, argv) == 0,
+       "options, words and what belongs to the program are told apart");
     ok(a.n_words == 1 && strcmp(a.words[0], "web") == 0, "the word");
     ok(a.n_rest == 3 && strcmp(a.rest[2], "--help") == 0, "behind -- nothing is ours");
-    ok(arg_list(&a, "env", list, 4) == 2 && strcmp(list[0], "A=1") == 0 && strcmp(list[1], "B=2") == 0, "an option given twice");
+    ok(arg_list(&a, "env", list, 4) == 2 && strcmp(list[0], "A=1") == 0 && strcmp(list[1], "B=2") == 0,
+       "an option given twice");
     ok(arg_list(&a, "env", list, 1) == 1, "as many as there is room for");
     ok(strcmp(arg_value(&a, "env"), "B=2") == 0 && arg_flag(&a, "terminal") && !arg_value(&a, "cwd"), "single values");
 }
@@ -70,7 +74,8 @@ static void test_table(void)
             if (c->options[n]->letter)
                 letters &= seen[(unsigned char)c->options[n]->letter]++ == 0;
         }
-        ok(n <= MAX_OPTIONS && letters && c->run && *c->summary && *c->text && json == (c->json != NULL), "%s is complete", c->name);
+        ok(n <= MAX_OPTIONS && letters && c->run && *c->summary && *c->text && json == (c->json != NULL),
+           "%s is complete", c->name);
     }
 }
 

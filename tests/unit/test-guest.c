@@ -28,18 +28,21 @@ static void test_conf(void)
     struct mvm_error e = MVM_ERROR_INIT;
     struct guest_conf c;
     ok(conf(&c,
-            "# made by mkGuest\nhostname web\nnetwork dhcp\nenv A=b c\n\nservice one\narg /bin/sh\narg echo%0Ahi %25\nuser nobody\n"
+            "# made by mkGuest\nhostname web\nnetwork dhcp\nenv A=b c\n\nservice one\narg /bin/sh\narg echo%0Ahi "
+            "%25\nuser nobody\n"
             "cwd /tmp\nrestart always\nenv X=1\nservice two\narg true\n",
             &e) == 0,
        "guest.conf is understood");
-    ok(strcmp(c.hostname, "web") == 0 && c.dhcp && c.env.n == 1 && strcmp(c.env.v[0], "A=b c") == 0, "what holds for all");
+    ok(strcmp(c.hostname, "web") == 0 && c.dhcp && c.env.n == 1 && strcmp(c.env.v[0], "A=b c") == 0,
+       "what holds for all");
     ok(c.n_services == 2 && c.services[0].argv.n == 2 && strcmp(c.services[0].argv.v[1], "echo\nhi %") == 0 &&
-           c.services[0].restart == RESTART_ALWAYS && strcmp(c.services[0].user, "nobody") == 0 && c.services[0].env.n == 1 &&
-           c.services[1].restart == RESTART_NO,
+           c.services[0].restart == RESTART_ALWAYS && strcmp(c.services[0].user, "nobody") == 0 &&
+           c.services[0].env.n == 1 && c.services[1].restart == RESTART_NO,
        "and for each service");
     conf_done(&c);
-    static const char *const bad[] = {"hostname", "what ever", "arg lost", "service a/b", "env A", "hostname a%0", "hostname a%00b",
-                                      "service a\nrestart maybe", "network maybe"};
+    static const char *const bad[] = {"hostname",     "what ever",    "arg lost",       "service a/b",
+                                      "env A",        "hostname a%0", "hostname a%00b", "service a\nrestart maybe",
+                                      "network maybe"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         ok(conf(&c, bad[i], &e) == -EINVAL && strstr(e.msg, strchr(bad[i], '\n') ? "guest.conf:2" : "guest.conf:1"),
            "'%s' is refused with its line", strchr(bad[i], '\n') ? strchr(bad[i], '\n') + 1 : bad[i]);
@@ -50,7 +53,8 @@ static void test_users(void)
     static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:100:Ann:/home/ann:/bin/sh\n";
     static const char group[] = "root:x:0:\nvideo:x:44:bob,ann\naudio:x:29:joann\n";
     struct user u;
-    ok(user_find(&u, "ann", passwd, group) == 0 && u.uid == 1000 && u.gid == 100 && strcmp(u.home, "/home/ann") == 0, "a user by name");
+    ok(user_find(&u, "ann", passwd, group) == 0 && u.uid == 1000 && u.gid == 100 && strcmp(u.home, "/home/ann") == 0,
+       "a user by name");
     bool video = false, audio = false;
     for (int i = 0; i < u.n_groups; i++) {
         video |= u.groups[i] == 44;
@@ -71,7 +75,8 @@ static void test_params(void)
     char v[8];
     ok(boot_param(cmdline, "mvm.root", v, sizeof(v)) && strcmp(v, "vda") == 0, "a parameter of the command line");
     ok(boot_param(cmdline, "mvm.flag", v, sizeof(v)) && !*v, "one without a value");
-    ok(!boot_param(cmdline, "mvm", v, sizeof(v)) && !boot_param(cmdline, "root", v, sizeof(v)), "not one that is called alike");
+    ok(!boot_param(cmdline, "mvm", v, sizeof(v)) && !boot_param(cmdline, "root", v, sizeof(v)),
+       "not one that is called alike");
     ok(!boot_param("a=123456789", "a", v, sizeof(v)), "a value that is too long");
 }
 
@@ -94,8 +99,8 @@ static size_t message(uint8_t *out, const uint8_t *request, const char *address,
 
 static void test_dhcp_parse(void)
 {
-    static const uint8_t options[] = {0,  53, 1, 5, 1, 4, 255, 255, 240, 0, 3,   4,  10, 1, 0, 1, 6, 8, 10, 1,
-                                      0,  2,  9, 9, 9, 9, 51, 4, 0, 0, 1, 0, 54, 4, 10, 1, 0, 3, 255};
+    static const uint8_t options[] = {0, 53, 1, 5, 1, 4, 255, 255, 240, 0, 3, 4, 10, 1, 0,  1, 6, 8, 10, 1,
+                                      0, 2,  9, 9, 9, 9, 51,  4,   0,   0, 1, 0, 54, 4, 10, 1, 0, 3, 255};
     uint8_t request[240] = {0}, m[400], type;
     const uint32_t transaction = 77;
     struct dhcp_lease l;
@@ -123,8 +128,10 @@ static void test_dhcp_parse(void)
 static void serve(int fd)
 {
     for (int seen = 0;; seen++) {
-        uint8_t in[1500], out[400], options[] = {53, 1, 2, 54, 4, 127, 0, 0, 1, 51, 4, 0, 0, 0, 60, 1, 4, 255, 0, 0, 0, 255};
-        const struct sockaddr_in all = {.sin_family = AF_INET, .sin_port = htons(68), .sin_addr.s_addr = INADDR_BROADCAST};
+        uint8_t in[1500], out[400],
+            options[] = {53, 1, 2, 54, 4, 127, 0, 0, 1, 51, 4, 0, 0, 0, 60, 1, 4, 255, 0, 0, 0, 255};
+        const struct sockaddr_in all = {
+            .sin_family = AF_INET, .sin_port = htons(68), .sin_addr.s_addr = INADDR_BROADCAST};
         if (recv(fd, in, sizeof(in), 0) < 250 || seen == 0)
             continue;
         uint8_t type = in[242];
@@ -154,17 +161,19 @@ static void test_dhcp_conversation(void)
     CLEAN_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     const int on = 1;
     const struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(67)};
-    if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) < 0 || setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)) < 0 ||
+    if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)) < 0 ||
         bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
         abort();
     pid_t server = fork();
     if (server == 0)
         serve(fd);
-    ok(dhcp_request("lo", mac, NULL, clock_deadline(10000), &l) == 0 && l.address.s_addr == inet_addr("10.9.8.7") && l.prefix == 8 &&
-           l.seconds == 60,
+    ok(dhcp_request("lo", mac, NULL, clock_deadline(10000), &l) == 0 && l.address.s_addr == inet_addr("10.9.8.7") &&
+           l.prefix == 8 && l.seconds == 60,
        "a lease is obtained, though a packet is lost");
     struct dhcp_lease next = {0};
-    ok(dhcp_request("lo", mac, &l, clock_deadline(10000), &next) == 0 && next.address.s_addr == l.address.s_addr, "and renewed");
+    ok(dhcp_request("lo", mac, &l, clock_deadline(10000), &next) == 0 && next.address.s_addr == l.address.s_addr,
+       "and renewed");
     l.address.s_addr = inet_addr("10.1.1.1");
     ok(dhcp_request("lo", mac, &l, clock_deadline(10000), &next) == -EACCES, "an address that is gone is refused");
     kill(server, SIGKILL);

@@ -47,8 +47,8 @@ static bool same_files(const char *a, const char *b)
 {
     CLEAN_BUF struct buf x = BUF_INIT(64u << 20);
     CLEAN_BUF struct buf y = BUF_INIT(64u << 20);
-    return path_read_file(here, a, &x, NULL) == 0 && path_read_file(here, b, &y, NULL) == 0 &&
-           x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
+    return path_read_file(here, a, &x, NULL) == 0 && path_read_file(here, b, &y, NULL) == 0 && x.len == y.len &&
+           memcmp(x.data, y.data, x.len) == 0;
 }
 
 static bool says(const struct mvm_error *err, const char *what)
@@ -79,20 +79,16 @@ static void test_tree(void)
     r |= fstree_add_memory(&t, "b-", 0644, "", 0, &err);
     ok(r == 0 && t.n_nodes == 6 && t.total_bytes == 3, "nodes and bytes are counted");
     const struct fsnode *root = t.root;
-    ok(root->n_children == 3 && !strcmp(root->children[0]->name, "a") &&
-           !strcmp(root->children[1]->name, "b") && !strcmp(root->children[2]->name, "b-"),
+    ok(root->n_children == 3 && !strcmp(root->children[0]->name, "a") && !strcmp(root->children[1]->name, "b") &&
+           !strcmp(root->children[2]->name, "b-"),
        "children are sorted by bytes");
     const struct fsnode *b = fstree_find(&t, "/b");
-    ok(b && b->mode == 0755 && !strcmp(b->children[0]->name, "one"),
-       "missing parents have mode 0755");
-    ok(fstree_add_dir(&t, "b", 01777, &err) == 0 && fstree_find(&t, "b") == b && b->mode == 01777 &&
-           b->n_children == 2,
+    ok(b && b->mode == 0755 && !strcmp(b->children[0]->name, "one"), "missing parents have mode 0755");
+    ok(fstree_add_dir(&t, "b", 01777, &err) == 0 && fstree_find(&t, "b") == b && b->mode == 01777 && b->n_children == 2,
        "a folder over a folder keeps its children");
-    ok(fstree_add_memory(&t, "b/two", 0644, "xyz", 3, &err) == 0 && t.total_bytes == 4 &&
-           t.n_nodes == 6,
+    ok(fstree_add_memory(&t, "b/two", 0644, "xyz", 3, &err) == 0 && t.total_bytes == 4 && t.n_nodes == 6,
        "a file over a file replaces it");
-    ok(fstree_add_memory(&t, "a/x", 0644, "", 0, &err) == -ENOTDIR,
-       "nothing is added below a symlink");
+    ok(fstree_add_memory(&t, "a/x", 0644, "", 0, &err) == -ENOTDIR, "nothing is added below a symlink");
     ok(fstree_add_memory(&t, "b/../x", 0644, "", 0, &err) == -EINVAL, "'..' is refused");
     ok(fstree_add_memory(&t, "/", 0644, "", 0, &err) == -EISDIR, "the root stays a folder");
     ok(fstree_add_memory(&t, "b", 0644, "f", 1, &err) == 0 && t.n_nodes == 4 && t.total_bytes == 1,
@@ -121,17 +117,12 @@ static void test_tree_from_folder(void)
     CLEAN_FSTREE struct fstree t = {0};
     int r = fstree_init(&t);
     r |= fstree_add_tree(&t, "opt/x", "src", not_skipped, NULL, &err);
-    const struct fsnode *tool = fstree_find(&t, "opt/x/sub/tool"),
-                        *again = fstree_find(&t, "opt/x/again");
-    ok(r == 0 && tool && tool->mode == 04755 && tool->size == 2,
-       "a folder is taken in, setuid bits kept");
-    ok(again && again->hardlink_id && tool && again->hardlink_id == tool->hardlink_id,
-       "hard links are known as such");
-    ok(!fstree_find(&t, "opt/x/sub/skip") && !fstree_find(&t, "opt/x/fifo"),
-       "what is excluded and fifos are left out");
+    const struct fsnode *tool = fstree_find(&t, "opt/x/sub/tool"), *again = fstree_find(&t, "opt/x/again");
+    ok(r == 0 && tool && tool->mode == 04755 && tool->size == 2, "a folder is taken in, setuid bits kept");
+    ok(again && again->hardlink_id && tool && again->hardlink_id == tool->hardlink_id, "hard links are known as such");
+    ok(!fstree_find(&t, "opt/x/sub/skip") && !fstree_find(&t, "opt/x/fifo"), "what is excluded and fifos are left out");
     const struct fsnode *l = fstree_find(&t, "opt/x/link"), *sub = fstree_find(&t, "opt/x/sub");
-    ok(l && !strcmp(l->target, "sub/tool") && sub && sub->mode == 0750,
-       "symlinks and modes are kept");
+    ok(l && !strcmp(l->target, "sub/tool") && sub && sub->mode == 0750, "symlinks and modes are kept");
     put_file("src/sub/tool", "#! longer", 9);
     CLEAN_FD int fd = fresh("stale.ext4");
     const struct ext4_opts o = {.time = 1};
@@ -143,8 +134,7 @@ static void test_tree_from_folder(void)
 
 /* ---- ext4 ---- */
 
-static const struct ext4_opts fs_opts = {
-    .uuid = {1, 2, 3, 4}, .label = "sixteen-bytes-ok", .time = 1700000000};
+static const struct ext4_opts fs_opts = {.uuid = {1, 2, 3, 4}, .label = "sixteen-bytes-ok", .time = 1700000000};
 
 static void add_sample(struct fstree *t, unsigned order)
 {
@@ -209,19 +199,16 @@ static void test_ext4_content(void)
     CLEAN_BUF struct buf b = BUF_INIT(2u << 20);
     {
         CLEAN_FD int out = fresh("out");
-        ok(ext4_extract("a.ext4", "/etc/alias", out, &err) == 0,
-           "a file is read back through a symlink");
+        ok(ext4_extract("a.ext4", "/etc/alias", out, &err) == 0, "a file is read back through a symlink");
     }
-    ok(path_read_file(here, "out", &b, NULL) == 0 && b.len == 1000000 && b.data[0] == 'b' &&
-           b.data[999999] == '$',
+    ok(path_read_file(here, "out", &b, NULL) == 0 && b.len == 1000000 && b.data[0] == 'b' && b.data[999999] == '$',
        "with its content");
     ok(ext4_has("a.ext4", "/many/a-rather-long-name-for-a-file-2999", &err) == 1 &&
            ext4_has("a.ext4", "many", &err) == 1,
        "files of a large folder are found");
     ok(ext4_has("a.ext4", "/long", &err) == 1, "a long symlink leads where it should");
     ok(ext4_has("a.ext4", "/nowhere", &err) == 0 && ext4_has("a.ext4", "/big/x", &err) == 0 &&
-           ext4_has("a.ext4", "/etc/broken", &err) == 0 &&
-           ext4_has("a.ext4", "/dev/console", &err) == 0,
+           ext4_has("a.ext4", "/etc/broken", &err) == 0 && ext4_has("a.ext4", "/dev/console", &err) == 0,
        "what is absent, leads nowhere or is a device is not");
     CLEAN_FD int out = fresh("out");
     ok(ext4_extract("a.ext4", "/nowhere", out, &err) == -ENOENT &&
@@ -254,15 +241,13 @@ static void test_ext4(void)
         CLEAN_FD int fd = fresh("disk.ext4");
         struct stat st = {0};
         const struct ext4_opts disk = {.size = (uint64_t)64 << 30, .journal = true, .time = 1};
-        ok(ext4_write(fd, NULL, &disk, &err) == 0 && fstat(fd, &st) == 0 &&
-               st.st_size == (off_t)64 << 30 && st.st_blocks < 8192,
+        ok(ext4_write(fd, NULL, &disk, &err) == 0 && fstat(fd, &st) == 0 && st.st_size == (off_t)64 << 30 &&
+               st.st_blocks < 8192,
            "an empty disk of 64 GiB takes less than 4 MiB (%lld KiB)", (long long)st.st_blocks / 2);
     }
     check_clean("disk.ext4");
-    CLEAN_FD int fd = open("a.ext4", O_RDONLY | O_CLOEXEC),
-                 junk = open("junk", O_RDONLY | O_CLOEXEC);
-    ok(ext4_check_magic(fd) == 1 && ext4_check_magic(junk) == 0,
-       "the magic tells ext4 from a short file");
+    CLEAN_FD int fd = open("a.ext4", O_RDONLY | O_CLOEXEC), junk = open("junk", O_RDONLY | O_CLOEXEC);
+    ok(ext4_check_magic(fd) == 1 && ext4_check_magic(junk) == 0, "the magic tells ext4 from a short file");
 }
 
 /* Runs of free blocks end at the super block's copies, extents at 128 MiB: the largest file needs
@@ -304,8 +289,7 @@ static void test_hard_links(void)
     const char *argv[] = {"/sbin/debugfs", "-R", "stat /second", "links.ext4", NULL};
     const struct process_opts o = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
     if (access(argv[0], X_OK) == 0)
-        ok(process_capture(&o, &out, NULL, clock_deadline(60000), NULL) == 0 &&
-               strstr(buf_cstr(&out), "Links: 2"),
+        ok(process_capture(&o, &out, NULL, clock_deadline(60000), NULL) == 0 && strstr(buf_cstr(&out), "Links: 2"),
            "they share an inode");
 }
 
@@ -321,28 +305,22 @@ static void test_cpio(void)
     r |= fstree_add_memory(&t, "init", 0755, "hello", 5, &err);
     CLEAN_FD int fd = fresh("initrd");
     ok(r == 0 && cpio_write(fd, &t, &err) == 0, "an archive is written");
-#define HEAD(ino, mode, links, size, major, minor, name)                                           \
-    "070701" ino mode "00000000"                                                                   \
-    "00000000" links "00000000" size "00000000"                                                    \
+#define HEAD(ino, mode, links, size, major, minor, name)                                                               \
+    "070701" ino mode "00000000"                                                                                       \
+    "00000000" links "00000000" size "00000000"                                                                        \
     "00000000" major minor name "00000000"
 #define ZERO "00000000"
 #define ONE  "00000001"
-    static const char want[] =
-        HEAD(ONE, "00002180", ONE, ZERO, "00000005", ONE, "00000002") "c\0" HEAD(
-            "00000002", "000041ED", "00000002", ZERO, ZERO, ZERO,
-            "00000002") "d\0" HEAD("00000003", "0000A1FF", ONE, "00000004", ZERO, ZERO,
-                                   "00000004") "d/l\0\0\0"
-                                               "init" HEAD(
-                                                   "00000004", "000081ED", ONE, "00000005", ZERO,
-                                                   ZERO,
-                                                   "00000005") "init\0\0"
-                                                               "hello\0\0\0" HEAD(
-                                                                   ZERO, ZERO, ONE, ZERO, ZERO,
-                                                                   ZERO,
-                                                                   "0000000B") "TRAILER!!!\0\0\0";
+    static const char want[] = HEAD(ONE, "00002180", ONE, ZERO, "00000005", ONE, "00000002") "c\0" HEAD(
+        "00000002", "000041ED", "00000002", ZERO, ZERO, ZERO,
+        "00000002") "d\0" HEAD("00000003", "0000A1FF", ONE, "00000004", ZERO, ZERO,
+                               "00000004") "d/l\0\0\0"
+                                           "init" HEAD("00000004", "000081ED", ONE, "00000005", ZERO, ZERO,
+                                                       "00000005") "init\0\0"
+                                                                   "hello\0\0\0" HEAD(ZERO, ZERO, ONE, ZERO, ZERO, ZERO,
+                                                                                      "0000000B") "TRAILER!!!\0\0\0";
     CLEAN_BUF struct buf b = BUF_INIT(4096);
-    ok(path_read_file(here, "initrd", &b, NULL) == 0 && b.len == sizeof(want) &&
-           memcmp(b.data, want, b.len) == 0,
+    ok(path_read_file(here, "initrd", &b, NULL) == 0 && b.len == sizeof(want) && memcmp(b.data, want, b.len) == 0,
        "byte for byte (%zu, %zu)", b.len, sizeof(want));
 }
 
@@ -379,8 +357,7 @@ static void put_u32(uint8_t *p, uint32_t v)
 }
 
 /* Writes a bzImage whose header claims that offset and length (0: the true ones). */
-static void make_bzimage(const char *name, const void *payload, size_t n, uint32_t offset,
-                         uint32_t length)
+static void make_bzimage(const char *name, const void *payload, size_t n, uint32_t offset, uint32_t length)
 {
     CLEAN_FREE uint8_t *p = calloc(1, 1024 + 64 + n);
     if (!p)
@@ -412,30 +389,24 @@ static void test_kernel(void)
     size_t n = packed ? ZSTD_compress(packed, room - 4, elf, KERNEL_SIZE, 3) : 0;
     /* the kernel's build appends the size */
     make_bzimage("bzImage", packed, n + 4, 0, 0);
-    ok(extract("bzImage", "k", &err) == 0 && same_files("k", "vmlinux"),
-       "a zstd payload is taken out");
+    ok(extract("bzImage", "k", &err) == 0 && same_files("k", "vmlinux"), "a zstd payload is taken out");
     make_bzimage("plain", elf, KERNEL_SIZE, 0, 0);
-    ok(extract("plain", "k", &err) == 0 && same_files("k", "vmlinux"),
-       "so is one that is not compressed");
+    ok(extract("plain", "k", &err) == 0 && same_files("k", "vmlinux"), "so is one that is not compressed");
     ok(extract("vmlinux", "k", &err) == 0 && same_files("k", "vmlinux"), "an ELF is copied");
     make_bzimage("bad", packed, n + 4, 0x7fffffff, 0);
-    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "outside"),
-       "an offset beyond the file is refused");
+    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "outside"), "an offset beyond the file is refused");
     make_bzimage("bad", packed, n + 4, 0xffffffff, 0xffffffff);
-    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "outside"),
-       "offset and length do not wrap round");
+    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "outside"), "offset and length do not wrap round");
     make_bzimage("bad", packed, n + 4, 0, (uint32_t)n + 5);
     ok(extract("bad", "k", &err) == -EINVAL, "one byte too many is refused");
     make_bzimage("bad", packed, n + 4, 0, (uint32_t)n / 2);
     ok(extract("bad", "k", &err) < 0, "half a payload is refused");
     make_bzimage("bad", "BZh91AY&SY", 10, 0, 0);
-    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "no ELF"),
-       "an unknown compression is refused");
+    ok(extract("bad", "k", &err) == -EINVAL && says(&err, "no ELF"), "an unknown compression is refused");
     put_file("bad", "short", 5);
     ok(extract("bad", "k", &err) == -EINVAL, "a short file is refused");
     put_file("cut", elf, KERNEL_SIZE - 1);
-    CLEAN_FD int fd = open("vmlinux", O_RDONLY | O_CLOEXEC),
-                 cut = open("cut", O_RDONLY | O_CLOEXEC),
+    CLEAN_FD int fd = open("vmlinux", O_RDONLY | O_CLOEXEC), cut = open("cut", O_RDONLY | O_CLOEXEC),
                  bz = open("bzImage", O_RDONLY | O_CLOEXEC);
     ok(kernel_check(fd, &err) == 1, "the ELF is a kernel");
     ok(kernel_check(cut, &err) == 0 && says(&err, "ends early"), "cut off it is none");
@@ -501,18 +472,15 @@ static void test_modules(void)
     must(mkdir("mods", 0755));
     must(mkdir("mods/kernel", 0755));
     must(mkdir("mods/kernel/net", 0755));
-    put_module("mods/kernel/net/top-most.ko",
-               INFO("license=GPL\0depends=low,middle\0name=top_most"));
+    put_module("mods/kernel/net/top-most.ko", INFO("license=GPL\0depends=low,middle\0name=top_most"));
     put_module("mods/kernel/net/middle.ko", INFO("depends=low"));
     put_module("mods/kernel/low.ko", INFO("depends="));
     put_module("mods/kernel/lower.ko", INFO("depends="));
     put_file("mods/modules.builtin", "kernel/fs/ext-4.ko\n", 19);
-    ok(pick((const char *const[]){"top_most", "low", "ext_4", NULL}, order, sizeof(order), &err) ==
-               0 &&
+    ok(pick((const char *const[]){"top_most", "low", "ext_4", NULL}, order, sizeof(order), &err) == 0 &&
            !strcmp(order, "00-low.ko 01-middle.ko 02-top-most.ko "),
        "dependencies come first, each once: %s", order);
-    ok(pick((const char *const[]){"absent", NULL}, order, sizeof(order), &err) == -ENOENT &&
-           says(&err, "absent"),
+    ok(pick((const char *const[]){"absent", NULL}, order, sizeof(order), &err) == -ENOENT && says(&err, "absent"),
        "a module that is absent and not built in is an error");
     put_module("mods/kernel/a.ko", INFO("depends=b"));
     put_module("mods/kernel/b.ko", INFO("depends=a"));
@@ -527,19 +495,16 @@ static void test_modules(void)
         uint64_t value;
         const char *what;
     } damage[] = {
-        {40, 1u << 20, "sections beyond the file"},
-        {40, UINT64_MAX - 7, "sections that wrap round"},
-        {64 + 128 + 24, UINT64_MAX, ".modinfo beyond"},
-        {64 + 128 + 32, UINT64_MAX, ".modinfo too long"},
-        {64 + 64 + 24, 1 << 20, "names beyond"},
-        {64 + 64 + 32, UINT64_MAX, "names too long"},
+        {40, 1u << 20, "sections beyond the file"},     {40, UINT64_MAX - 7, "sections that wrap round"},
+        {64 + 128 + 24, UINT64_MAX, ".modinfo beyond"}, {64 + 128 + 32, UINT64_MAX, ".modinfo too long"},
+        {64 + 64 + 24, 1 << 20, "names beyond"},        {64 + 64 + 32, UINT64_MAX, "names too long"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(damage); i++) {
         n = make_module(p, INFO("depends="));
         memcpy(p + damage[i].at, &damage[i].value, 8);
         put_file("mods/kernel/hostile.ko", p, n);
-        ok(pick((const char *const[]){"hostile", NULL}, order, sizeof(order), &err) == -EINVAL,
-           "%s: refused", damage[i].what);
+        ok(pick((const char *const[]){"hostile", NULL}, order, sizeof(order), &err) == -EINVAL, "%s: refused",
+           damage[i].what);
     }
     char packed[2048];
     n = make_module(p, INFO("depends=lower"));
@@ -549,8 +514,7 @@ static void test_modules(void)
            !strcmp(order, "00-lower.ko 01-packed.ko "),
        "a compressed module: %s", order);
     put_file("mods/kernel/packed.ko.zst", packed, n / 2);
-    ok(pick((const char *const[]){"packed", NULL}, order, sizeof(order), &err) < 0,
-       "half of one is refused");
+    ok(pick((const char *const[]){"packed", NULL}, order, sizeof(order), &err) < 0, "half of one is refused");
 }
 
 /* ---- manifests and images ---- */
@@ -567,27 +531,19 @@ static void test_manifest(void)
         {"nothing", "", "manifest.json"},
         {"another schema", "{\"schema_version\":2,\"artifacts\":{" BOTH "}}", "schema version 2"},
         {"no artifacts", "{\"schema_version\":1}", "artifacts"},
-        {"a missing kernel",
-         "{\"schema_version\":1,\"artifacts\":{\"rootfs.ext4\":" ENTRY("2") "}}", "missing"},
-        {"an unknown name",
-         "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"../x\":" ENTRY("2") "}}", "unknown"},
-        {"a negative size",
-         "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":" ENTRY("-1") "}}", "initrd"},
-        {"a size in text",
-         "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":" ENTRY("\"1\"") "}}", "size"},
-        {"a short digest",
-         "{\"schema_version\":1,\"artifacts\":{" BOTH
-         ",\"initrd\":{\"size\":1,\"sha256\":\"00\"}}}",
+        {"a missing kernel", "{\"schema_version\":1,\"artifacts\":{\"rootfs.ext4\":" ENTRY("2") "}}", "missing"},
+        {"an unknown name", "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"../x\":" ENTRY("2") "}}", "unknown"},
+        {"a negative size", "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":" ENTRY("-1") "}}", "initrd"},
+        {"a size in text", "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":" ENTRY("\"1\"") "}}", "size"},
+        {"a short digest", "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":{\"size\":1,\"sha256\":\"00\"}}}",
          "initrd"},
-        {"an artifact that is null",
-         "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":null}}", "initrd"},
+        {"an artifact that is null", "{\"schema_version\":1,\"artifacts\":{" BOTH ",\"initrd\":null}}", "initrd"},
     };
     struct manifest m = {0}, back;
     struct mvm_error err = MVM_ERROR_INIT;
     for (size_t i = 0; i < ARRAY_SIZE(damage); i++) {
         put_file("manifest.json", damage[i].text, strlen(damage[i].text));
-        ok(manifest_load(&m, here, &err) < 0 && says(&err, damage[i].error), "%s: refused",
-           damage[i].what);
+        ok(manifest_load(&m, here, &err) < 0 && says(&err, damage[i].error), "%s: refused", damage[i].what);
     }
     for (int a = 0; a <= ARTIFACT_ROOTFS; a++) {
         m.artifacts[a] = (struct artifact_info){.present = true, .size = (uint64_t)a + 1};
@@ -595,18 +551,16 @@ static void test_manifest(void)
     }
     unlink("manifest.json");
     char one[SHA256_HEX_SIZE], two[SHA256_HEX_SIZE];
-    ok(manifest_save(&m, here, &err) == 0 && manifest_load(&back, here, &err) == 0 &&
-           manifest_digest(&m, one) == 0 && manifest_digest(&back, two) == 0 && !strcmp(one, two),
+    ok(manifest_save(&m, here, &err) == 0 && manifest_load(&back, here, &err) == 0 && manifest_digest(&m, one) == 0 &&
+           manifest_digest(&back, two) == 0 && !strcmp(one, two),
        "what is saved is loaded");
-    ok(artifact_parse("rootfs.ext4") == ARTIFACT_ROOTFS && artifact_parse("rootfs") == -1,
-       "names are exact");
+    ok(artifact_parse("rootfs.ext4") == ARTIFACT_ROOTFS && artifact_parse("rootfs") == -1, "names are exact");
 }
 
 static bool invalid(int dir, const char *what)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    return image_validate(dir, &err) < 0 && err.phase == MVM_PHASE_ARTIFACT_EXTRACTION &&
-           says(&err, what);
+    return image_validate(dir, &err) < 0 && err.phase == MVM_PHASE_ARTIFACT_EXTRACTION && says(&err, what);
 }
 
 static void test_image(void)
@@ -649,12 +603,11 @@ static void test_image(void)
         put_file("image/image.json", bad[i], strlen(bad[i]));
         ok(invalid(dir, "image.json"), "image.json is checked: %s", bad[i]);
     }
-    static const char good[] =
-        "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"agent_protocol\":1,\"vcpus\":2}";
+    static const char good[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"agent_protocol\":1,\"vcpus\":2}";
     put_file("image/image.json", good, sizeof(good) - 1);
     struct image_metadata m;
-    ok(image_validate(dir, &err) == 0 && image_metadata_load(&m, dir, &err) == 0 && m.vcpus == 2 &&
-           m.memory_mib == 0 && !strcmp(m.name, "web"),
+    ok(image_validate(dir, &err) == 0 && image_metadata_load(&m, dir, &err) == 0 && m.vcpus == 2 && m.memory_mib == 0 &&
+           !strcmp(m.name, "web"),
        "and read");
     unlink("image/initrd");
     must(symlink("vmlinux", "image/initrd"));
@@ -687,24 +640,20 @@ static void test_mkrootfs(void)
     put_file("store/" HASH_A "/bin/prog", "#!", 2);
     must(chmod("store/" HASH_A "/bin/prog", 0555));
     put_file("store/" HASH_B, "file", 4);
-    static const char graph[] =
-        "/nix/store/" HASH_A "\n\n2\n/nix/store/" HASH_B "\n/nix/store/" HASH_A
-        "\n/nix/store/" HASH_B "\n/nix/store/" HASH_A "\n0\n"
-        "/nix/store/" HASH_A "\n\n0\n";
+    static const char graph[] = "/nix/store/" HASH_A "\n\n2\n/nix/store/" HASH_B "\n/nix/store/" HASH_A
+                                "\n/nix/store/" HASH_B "\n/nix/store/" HASH_A "\n0\n"
+                                "/nix/store/" HASH_A "\n\n0\n";
     put_file("graph", graph, sizeof(graph) - 1);
-    static const char spec[] =
-        "# a comment\n\nlabel root\nspare 1000000\nuuid-from web\ntime 5\n"
-        "dir 1777 /tmp\ntext 0644 /etc/mvm/guest.conf hostname web%0Aenv A=b c%25%00\n"
-        "text 600 /etc/empty \nlink /init /bin/prog\nstore graph\ntree /opt%20x src\n"
-        "bin /bin /nix/store/" HASH_A "\nbin /bin /nix/store/" HASH_B "\n"
-        "file 4755 /bin/su store/" HASH_B;
+    static const char spec[] = "# a comment\n\nlabel root\nspare 1000000\nuuid-from web\ntime 5\n"
+                               "dir 1777 /tmp\ntext 0644 /etc/mvm/guest.conf hostname web%0Aenv A=b c%25%00\n"
+                               "text 600 /etc/empty \nlink /init /bin/prog\nstore graph\ntree /opt%20x src\n"
+                               "bin /bin /nix/store/" HASH_A "\nbin /bin /nix/store/" HASH_B "\n"
+                               "file 4755 /bin/su store/" HASH_B;
     ok(mkrootfs(spec, "root.ext4", &e) == 0, "an image is made (%s)", buf_cstr(&e));
     check_clean("root.ext4");
     ok(ext4_has("root.ext4", "/nix/store/" HASH_A "/bin/prog", &err) == 1 &&
-           ext4_has("root.ext4", "/nix/store/" HASH_B, &err) == 1 &&
-           ext4_has("root.ext4", "/init", &err) == 1 &&
-           ext4_has("root.ext4", "/opt x/sub/tool", &err) == 1 &&
-           ext4_has("root.ext4", "/bin/su", &err) == 1,
+           ext4_has("root.ext4", "/nix/store/" HASH_B, &err) == 1 && ext4_has("root.ext4", "/init", &err) == 1 &&
+           ext4_has("root.ext4", "/opt x/sub/tool", &err) == 1 && ext4_has("root.ext4", "/bin/su", &err) == 1,
        "the closure is in it, and programs are reached through symlinks");
     CLEAN_BUF struct buf text = BUF_INIT(4096);
     {
@@ -715,8 +664,7 @@ static void test_mkrootfs(void)
     ok(path_read_file(here, "out", &text, &err) == 0 && text.len == sizeof(want) - 1 &&
            memcmp(text.data, want, text.len) == 0,
        "escapes are decoded");
-    ok(mkrootfs(spec, "again.ext4", &e) == 0 && same_files("root.ext4", "again.ext4"),
-       "twice is the same");
+    ok(mkrootfs(spec, "again.ext4", &e) == 0 && same_files("root.ext4", "again.ext4"), "twice is the same");
     static const struct {
         const char *spec, *error;
     } bad[] = {
@@ -737,14 +685,12 @@ static void test_mkrootfs(void)
         {"store badgraph", "badgraph: references graph, line 3"},
         {"store open", "not listed"},
     };
-    put_file("badgraph", "/nix/store/" HASH_A "\n\nmany\n",
-             strlen("/nix/store/" HASH_A "\n\nmany\n"));
+    put_file("badgraph", "/nix/store/" HASH_A "\n\nmany\n", strlen("/nix/store/" HASH_A "\n\nmany\n"));
     put_file("open", "/nix/store/" HASH_A "\n\n1\n/nix/store/" HASH_B "\n",
              strlen("/nix/store/" HASH_A "\n\n1\n/nix/store/" HASH_B "\n"));
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         ok(mkrootfs(bad[i].spec, "no.ext4", &e) == 1 && strstr(buf_cstr(&e), bad[i].error) &&
-               strchr(buf_cstr(&e), '\n') == (char *)e.data + e.len - 1 &&
-               access("no.ext4", F_OK) < 0,
+               strchr(buf_cstr(&e), '\n') == (char *)e.data + e.len - 1 && access("no.ext4", F_OK) < 0,
            "refused: %s", bad[i].error);
 }
 
@@ -771,8 +717,7 @@ static bool find_tool(void)
 int main(void)
 {
     char dir[] = "/tmp/mvm-test-image-XXXXXX";
-    if (!mkdtemp(dir) || chdir(dir) < 0 ||
-        (here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+    if (!mkdtemp(dir) || chdir(dir) < 0 || (here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
     umask(022);
     test_tree();

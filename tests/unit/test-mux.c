@@ -157,8 +157,7 @@ static void mux_life(void)
     CLEAN_PAIR struct pair p;
     pair_init(&p);
     CLEAN_BUF struct buf msg = BUF_INIT(64);
-    ok(buf_str(&msg, "hello") == 0 && mux_send_msg(p.a.m, &msg) == 0 && settle(&p, 1000) == 0 &&
-           p.b.msgs == 1,
+    ok(buf_str(&msg, "hello") == 0 && mux_send_msg(p.a.m, &msg) == 0 && settle(&p, 1000) == 0 && p.b.msgs == 1,
        "a message reaches the other side");
     uint32_t one = open_stream(&p.a), two = open_stream(&p.b);
     uint64_t sent = 0, back = 0;
@@ -176,8 +175,7 @@ static void mux_life(void)
     ok(settle(&p, 5) == 0 && p.a.closed == 1 && !mux_has(p.a.m, one) && !mux_has(p.b.m, one),
        "closed by both it is forgotten");
     ok(open_stream(&p.a) == 3, "and its number is not used again");
-    ok(mux_send(p.b.m, two, CHAN_OUT, "", 0) == 0 && settle(&p, 99) == 0 && !p.a.got[2],
-       "a record of nothing is none");
+    ok(mux_send(p.b.m, two, CHAN_OUT, "", 0) == 0 && settle(&p, 99) == 0 && !p.a.got[2], "a record of nothing is none");
     ok(mux_send(p.b.m, two, CHAN_COUNT, "x", 1) == -EINVAL, "an unknown channel is not sent");
     ok(mux_send(p.b.m, two, 0, "", FRAME_MAX_PAYLOAD + 1) == -EMSGSIZE, "nor too long a record");
     ok(!p.a.damaged && !p.b.damaged, "nothing was damaged");
@@ -198,8 +196,7 @@ static void mux_many(size_t piece)
     ok(good && mux_open(p.a.m, &request) == -EMFILE, "%d streams open, and no more", STREAMS);
     for (int round = 0; round < 20 && good; round++) {
         for (int i = 0; i < STREAMS; i++)
-            good &= send_some(&p.a, stream[i], &sent[i],
-                              (size_t)(1 + (i * 37 + round * 101) % 900)) == 0;
+            good &= send_some(&p.a, stream[i], &sent[i], (size_t)(1 + (i * 37 + round * 101) % 900)) == 0;
         if (round % 3 == 0)
             good &= settle(&p, piece) == 0;
     }
@@ -208,8 +205,7 @@ static void mux_many(size_t piece)
     good &= settle(&p, piece) == 0;
     for (int i = 0; i < STREAMS; i++)
         good &= p.b.got[stream[i]] == sent[i];
-    ok(good && !p.b.damaged && p.b.closed == STREAMS, "all records arrive whole, in pieces of %zu",
-       piece);
+    ok(good && !p.b.damaged && p.b.closed == STREAMS, "all records arrive whole, in pieces of %zu", piece);
 }
 
 static void mux_slow_reader(void)
@@ -232,8 +228,7 @@ static void mux_slow_reader(void)
     p.b.hold = false;
     for (int i = 0; i < 200; i++)
         good &= send_some(&p.a, fast, &fast_sent, 60000) == 0 && settle(&p, 1 << 16) == 0;
-    ok(good && p.b.got[fast] == fast_sent && fast_sent > 8 * MUX_WINDOW,
-       "another stream is not stopped by it");
+    ok(good && p.b.got[fast] == fast_sent && fast_sent > 8 * MUX_WINDOW, "another stream is not stopped by it");
     mux_consumed(p.b.m, slow, p.b.held[slow]);
     ok(settle(&p, 1 << 16) == 0 && p.b.got[slow] == slow_sent, "read on, the rest comes");
     ok(p.a.writable > 0 && mux_can_send(p.a.m, slow), "and the sender is told that there is room");
@@ -275,13 +270,10 @@ static void mux_resets(void)
     bool good = settle(&p, 100) == 0;
     good &= send_some(&p.a, one, &sent, 100) == 0 && send_some(&p.b, one, &back, 100) == 0;
     mux_reset(p.a.m, one, "enough");
-    ok(good && !mux_has(p.a.m, one) && send_some(&p.a, one, &sent, 1) == -EPIPE,
-       "a reset is at once");
-    ok(settle(&p, 100) == 0 && p.b.resets == 1 && strcmp(p.b.reason, "enough") == 0 &&
-           !p.b.got[one],
+    ok(good && !mux_has(p.a.m, one) && send_some(&p.a, one, &sent, 1) == -EPIPE, "a reset is at once");
+    ok(settle(&p, 100) == 0 && p.b.resets == 1 && strcmp(p.b.reason, "enough") == 0 && !p.b.got[one],
        "the other side learns the reason; what was queued is dropped");
-    ok(!mux_has(p.b.m, one) && p.a.got[one] == 0 && p.a.resets == 0,
-       "frames on their way are ignored");
+    ok(!mux_has(p.b.m, one) && p.a.got[one] == 0 && p.a.resets == 0, "frames on their way are ignored");
 
     p.b.open_error = -EACCES;
     uint32_t two = open_stream(&p.a);
@@ -296,21 +288,16 @@ static void mux_resets(void)
     p.b.record_error = 0;
     ok(good && p.b.resets == 2 && p.a.resets == 2 && !mux_has(p.a.m, three),
        "a record that finds no memory costs its stream");
-    ok(send_some(&p.a, four, &back, 10) == 0 && settle(&p, 100) == 0 && p.b.got[four] == 10,
-       "and no other");
+    ok(send_some(&p.a, four, &back, 10) == 0 && settle(&p, 100) == 0 && p.b.got[four] == 10, "and no other");
     p.b.record_error = -EINVAL;
-    ok(send_some(&p.a, four, &back, 10) == 0 && settle(&p, 100) == -EPROTO,
-       "any other error ends it all");
-    ok(carry(&p.b, &p.a, 100) == -EPROTO &&
-           strstr(mux_problem(p.a.m), "record that cannot be understood"),
+    ok(send_some(&p.a, four, &back, 10) == 0 && settle(&p, 100) == -EPROTO, "any other error ends it all");
+    ok(carry(&p.b, &p.a, 100) == -EPROTO && strstr(mux_problem(p.a.m), "record that cannot be understood"),
        "the other side is told: %s", mux_problem(p.a.m));
-    ok(mux_send(p.a.m, four, 0, "x", 1) == -EPIPE && open_stream(&p.a) == 0 &&
-           !mux_can_send(p.a.m, four),
+    ok(mux_send(p.a.m, four, 0, "x", 1) == -EPIPE && open_stream(&p.a) == 0 && !mux_can_send(p.a.m, four),
        "nothing is sent after the end");
     mux_reset(p.b.m, four, "late");
     const uint8_t *out;
-    ok(mux_output(p.a.m, &out) == 0 && mux_output(p.b.m, &out) == 0,
-       "a bye is not answered, and nothing follows it");
+    ok(mux_output(p.a.m, &out) == 0 && mux_output(p.b.m, &out) == 0, "a bye is not answered, and nothing follows it");
 }
 
 /* What a peer must not do: frames made by hand, and the words they are refused with. NULL: they are
@@ -332,9 +319,7 @@ static const struct script scripts[] = {
     {"data for a stream never opened", "never opened", {{FRAME_DATA, 5, 1}}},
     {"a window for our stream never opened", "never opened", {{FRAME_WINDOW, 2, 4}}},
     {"a close of a stream never opened", "never opened", {{FRAME_OPEN, 1, 1}, {FRAME_CLOSE, 3, 0}}},
-    {"data after close",
-     "after close",
-     {{FRAME_OPEN, 1, 1}, {FRAME_CLOSE, 1, 0}, {FRAME_DATA, 1, 1}}},
+    {"data after close", "after close", {{FRAME_OPEN, 1, 1}, {FRAME_CLOSE, 1, 0}, {FRAME_DATA, 1, 1}}},
     {"two closes", "closed twice", {{FRAME_OPEN, 1, 1}, {FRAME_CLOSE, 1, 0}, {FRAME_CLOSE, 1, 0}}},
     {"a window that overflows", "too large", {{FRAME_OPEN, 1, 1}, {FRAME_WINDOW, 1, 4}}},
     {"a frame that is none", "unknown type", {{9, 1, 1}}},
@@ -342,11 +327,7 @@ static const struct script scripts[] = {
     {"a bye", "the peer ended the connection: bad", {{FRAME_BYE, 0, 3}}},
     {"frames for a stream reset by the peer itself",
      NULL,
-     {{FRAME_OPEN, 1, 1},
-      {FRAME_RESET, 1, 3},
-      {FRAME_DATA, 1, 9},
-      {FRAME_WINDOW, 1, 4},
-      {FRAME_RESET, 1, 0}}},
+     {{FRAME_OPEN, 1, 1}, {FRAME_RESET, 1, 3}, {FRAME_DATA, 1, 9}, {FRAME_WINDOW, 1, 4}, {FRAME_RESET, 1, 0}}},
 };
 
 static void mux_strictness(const struct script *s)
@@ -357,11 +338,10 @@ static void mux_strictness(const struct script *s)
     int r = 0;
     for (size_t i = 0; i < ARRAY_SIZE(s->f) && s->f[i].type; i++)
         r |= frame_append(&b, s->f[i].type, s->f[i].stream, 0,
-                          s->f[i].type == FRAME_WINDOW ? "\xff\xff\xff\xff" : "badbadbad",
-                          s->f[i].len);
+                          s->f[i].type == FRAME_WINDOW ? "\xff\xff\xff\xff" : "badbadbad", s->f[i].len);
     int whole = mux_input(p.b.m, b.data, b.len);
-    bool fine = s->problem ? whole == -EPROTO && strstr(mux_problem(p.b.m), s->problem)
-                           : whole == 0 && !*mux_problem(p.b.m);
+    bool fine =
+        s->problem ? whole == -EPROTO && strstr(mux_problem(p.b.m), s->problem) : whole == 0 && !*mux_problem(p.b.m);
     ok(r == 0 && fine, "%s is %s", s->what, s->problem ? "refused" : "fine");
     /* The same byte by byte. */
     CLEAN_PAIR struct pair q;
@@ -388,18 +368,16 @@ static void mux_window_violation(void)
         if (r == 0)
             r = mux_input(p.b.m, b.data, b.len);
     }
-    ok(r == -EPROTO && taken == MUX_WINDOW / sizeof(payload),
-       "a peer that ignores the window is cut off");
+    ok(r == -EPROTO && taken == MUX_WINDOW / sizeof(payload), "a peer that ignores the window is cut off");
     const uint8_t *out;
     const char *why = "";
     struct frame f = {0};
     size_t n = mux_output(p.b.m, &out);
     ssize_t len = frame_parse(out, n, &f, &why);
-    ok(len == (ssize_t)n && f.type == FRAME_BYE && f.len > 10, "with a bye that says why: %.*s",
-       (int)f.len, (const char *)f.payload);
+    ok(len == (ssize_t)n && f.type == FRAME_BYE && f.len > 10, "with a bye that says why: %.*s", (int)f.len,
+       (const char *)f.payload);
     mux_sent(p.b.m, n);
-    ok(mux_output(p.b.m, &out) == 0 && mux_input(p.b.m, "x", 1) == -EPROTO,
-       "once; then there is silence");
+    ok(mux_output(p.b.m, &out) == 0 && mux_input(p.b.m, "x", 1) == -EPROTO, "once; then there is silence");
 }
 
 /* A peer that makes us answer and never reads: it pays, not our memory. */
@@ -416,8 +394,7 @@ static void mux_answer_flood(void)
         if (r == 0)
             r = mux_input(p.b.m, b.data, b.len);
     }
-    ok(r == -EPROTO && strstr(mux_problem(p.b.m), "does not read"),
-       "unread answers end the connection");
+    ok(r == -EPROTO && strstr(mux_problem(p.b.m), "does not read"), "unread answers end the connection");
     const uint8_t *out;
     struct frame f = {0};
     const char *why;
@@ -427,11 +404,9 @@ static void mux_answer_flood(void)
         if (buf_append(&rest, out, n) < 0)
             r = -ENOMEM;
     size_t at = 0;
-    for (ssize_t len;
-         at < rest.len && (len = frame_parse(rest.data + at, rest.len - at, &f, &why)) > 0;)
+    for (ssize_t len; at < rest.len && (len = frame_parse(rest.data + at, rest.len - at, &f, &why)) > 0;)
         at += (size_t)len;
-    ok(total > 1 << 20 && at == rest.len && f.type == FRAME_BYE,
-       "what was queued goes out whole, the bye last");
+    ok(total > 1 << 20 && at == rest.len && f.type == FRAME_BYE, "what was queued goes out whole, the bye last");
 }
 
 /* One allocation fails at each place in turn, then all from there on: streams may be lost, never

@@ -79,8 +79,8 @@ static bool same_files(int dir_a, const char *a, int dir_b, const char *b)
 {
     CLEAN_BUF struct buf x = BUF_INIT(64u << 20);
     CLEAN_BUF struct buf y = BUF_INIT(64u << 20);
-    return path_read_file(dir_a, a, &x, NULL) == 0 && path_read_file(dir_b, b, &y, NULL) == 0 &&
-           x.len == y.len && (x.len == 0 || memcmp(x.data, y.data, x.len) == 0);
+    return path_read_file(dir_a, a, &x, NULL) == 0 && path_read_file(dir_b, b, &y, NULL) == 0 && x.len == y.len &&
+           (x.len == 0 || memcmp(x.data, y.data, x.len) == 0);
 }
 
 static mode_t mode_of(int dir, const char *name)
@@ -98,9 +98,8 @@ static int make_sparse(int dir)
     fill(block, sizeof(block), 5);
     memset(block + 8192, 0, 16384);
     memset(block + 65536, 0, 4096);
-    if (fd < 0 || fd_pwrite_all(fd, block, sizeof(block), 0) < 0 ||
-        fd_pwrite_all(fd, block, 5000, 3u << 20) < 0 || fd_pwrite_all(fd, block, 1, 5u << 20) < 0 ||
-        ftruncate(fd, (8 << 20) + 77) < 0)
+    if (fd < 0 || fd_pwrite_all(fd, block, sizeof(block), 0) < 0 || fd_pwrite_all(fd, block, 5000, 3u << 20) < 0 ||
+        fd_pwrite_all(fd, block, 1, 5u << 20) < 0 || ftruncate(fd, (8 << 20) + 77) < 0)
         return -1;
     return fd;
 }
@@ -153,13 +152,11 @@ static void tree_round_trip(void)
     ok(same_files(in, "sparse", out, "d/e/sparse"), "the content is the same");
     struct stat st = {0};
     bool there = fstatat(out, "d/e/sparse", &st, 0) == 0;
-    ok(there && st.st_blocks * 512 < 400000 && st.st_size == (8 << 20) + 77,
-       "holes stay holes (%lld KiB of %lld)", (long long)st.st_blocks / 2,
-       (long long)st.st_size / 1024);
-    ok(rx.bytes < 200000 - 16384 - 4096 + 5000 + 3 * 4096,
-       "blocks of zeros do not travel (%llu bytes)", (unsigned long long)rx.bytes);
-    ok(w.files == 3 && w.size == (8 << 20) + 77 + 2 && w.bytes + w.holes == w.size &&
-           w.bytes == rx.bytes,
+    ok(there && st.st_blocks * 512 < 400000 && st.st_size == (8 << 20) + 77, "holes stay holes (%lld KiB of %lld)",
+       (long long)st.st_blocks / 2, (long long)st.st_size / 1024);
+    ok(rx.bytes < 200000 - 16384 - 4096 + 5000 + 3 * 4096, "blocks of zeros do not travel (%llu bytes)",
+       (unsigned long long)rx.bytes);
+    ok(w.files == 3 && w.size == (8 << 20) + 77 + 2 && w.bytes + w.holes == w.size && w.bytes == rx.bytes,
        "the watcher saw every byte and every hole");
     ok(mode_of(out, "d/e/sparse") == (S_IFREG | 0640), "modes come along, whatever the umask");
     ok(mode_of(out, "d/tool") == (S_IFREG | 0755), "but no set-user-ID bit");
@@ -167,8 +164,7 @@ static void tree_round_trip(void)
            mode_of(out, "d/e") == (S_IFDIR | 0755),
        "folders stay usable by their owner");
     char target[64] = "";
-    ok(readlinkat(out, "d/link", target, sizeof(target)) > 0 &&
-           strcmp(target, "../../../etc/passwd") == 0,
+    ok(readlinkat(out, "d/link", target, sizeof(target)) > 0 && strcmp(target, "../../../etc/passwd") == 0,
        "a symlink is made as it is");
     ok(tree_receive(&rx, CHAN_MSG, t.r[0].bytes.data, t.r[0].bytes.len, &err) == -EPROTO,
        "nothing comes behind the end");
@@ -178,8 +174,7 @@ static void tree_round_trip(void)
 }
 
 /* One entry into a receiver; the result of tree_receive. */
-static int put_entry(struct tree_receiver *t, uint64_t kind, const char *path, uint64_t size,
-                     const char *target)
+static int put_entry(struct tree_receiver *t, uint64_t kind, const char *path, uint64_t size, const char *target)
 {
     static struct msg_entry e;
     struct mvm_error err = MVM_ERROR_INIT;
@@ -209,8 +204,7 @@ static int put_chunk(struct tree_receiver *t, uint64_t offset, size_t n, uint64_
 
 static void tree_hostile_paths(void)
 {
-    static const char *const bad[] = {"../x", "/x", "a/../../x", "./x", "a//x",
-                                      "x/",   "..", ".",         ""};
+    static const char *const bad[] = {"../x", "/x", "a/../../x", "./x", "a//x", "x/", "..", ".", ""};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         bool good = true;
         for (uint64_t kind = ENTRY_FILE; kind <= ENTRY_SYMLINK; kind++) {
@@ -221,22 +215,17 @@ static void tree_hostile_paths(void)
             good &= put_entry(&t, ENTRY_FILE, "fine", 1, "") == -EPROTO;
             tree_receiver_done(&t);
         }
-        ok(good && mode_of(scratch, "x") == 0, "path '%s' is refused, and the tree with it",
-           bad[i]);
+        ok(good && mode_of(scratch, "x") == 0, "path '%s' is refused, and the tree with it", bad[i]);
     }
     static const struct {
         const char *what;
         uint64_t kind;
         const char *path;
     } below[] = {
-        {"a file below a symlink", ENTRY_FILE, "link/x"},
-        {"a folder below a symlink", ENTRY_DIR, "link/x"},
-        {"a link below a symlink", ENTRY_SYMLINK, "link/x"},
-        {"a file in place of a symlink", ENTRY_FILE, "link"},
-        {"a folder in place of a symlink", ENTRY_DIR, "link"},
-        {"a symlink in place of one", ENTRY_SYMLINK, "link"},
-        {"a file without its folder", ENTRY_FILE, "no/x"},
-        {"a folder without its folder", ENTRY_DIR, "no/x"},
+        {"a file below a symlink", ENTRY_FILE, "link/x"},      {"a folder below a symlink", ENTRY_DIR, "link/x"},
+        {"a link below a symlink", ENTRY_SYMLINK, "link/x"},   {"a file in place of a symlink", ENTRY_FILE, "link"},
+        {"a folder in place of a symlink", ENTRY_DIR, "link"}, {"a symlink in place of one", ENTRY_SYMLINK, "link"},
+        {"a file without its folder", ENTRY_FILE, "no/x"},     {"a folder without its folder", ENTRY_DIR, "no/x"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
         CLEAN_FD int out = fresh("out");
@@ -246,8 +235,7 @@ static void tree_hostile_paths(void)
         bool good = put_entry(&t, ENTRY_SYMLINK, "link", 0, "../victim") == 0;
         good &= put_entry(&t, below[i].kind, below[i].path, 0, "t") < 0;
         tree_receiver_done(&t);
-        ok(good && mode_of(victim, "x") == 0 && S_ISLNK(mode_of(out, "link")), "%s is refused",
-           below[i].what);
+        ok(good && mode_of(victim, "x") == 0 && S_ISLNK(mode_of(out, "link")), "%s is refused", below[i].what);
     }
 }
 
@@ -283,8 +271,7 @@ static void tree_strict_content(void)
         if (cases[i].want < 0)
             good &= mode_of(out, "f") == 0 && put_entry(&t, ENTRY_DIR, "d", 0, "") == -EPROTO;
         else
-            good &=
-                put_entry(&t, ENTRY_DIR, "d", 0, "") == 0 && mode_of(out, "f") == (S_IFREG | 0644);
+            good &= put_entry(&t, ENTRY_DIR, "d", 0, "") == 0 && mode_of(out, "f") == (S_IFREG | 0644);
         tree_receiver_done(&t);
         ok(good, "%s: %s", cases[i].what, cases[i].want ? "refused, no half file is left" : "fine");
     }
@@ -319,8 +306,7 @@ static void tree_strict_records(void)
     tree_receiver_done(&t);
     ok(good && mode_of(out, "half") == 0, "a receiver that ends early leaves no half file");
     tree_receiver_init(&t, out, &roomy);
-    good = put_entry(&t, ENTRY_FILE, "whole", 10, "") == 0 &&
-           put_entry(&t, ENTRY_FILE, "whole", 10, "") == -EEXIST;
+    good = put_entry(&t, ENTRY_FILE, "whole", 10, "") == 0 && put_entry(&t, ENTRY_FILE, "whole", 10, "") == -EEXIST;
     tree_receiver_done(&t);
     ok(good && mode_of(out, "whole") != 0, "a file that is there is not replaced, nor removed");
 }
@@ -346,8 +332,7 @@ static void tree_keeps_limits(void)
     tree_receiver_done(&t);
     struct tree_limits none = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
     tree_receiver_init(&t, out, &none);
-    ok(put_entry(&t, ENTRY_FILE, "e", (uint64_t)INT64_MAX + 1, "") == -EFBIG,
-       "no size is negative");
+    ok(put_entry(&t, ENTRY_FILE, "e", (uint64_t)INT64_MAX + 1, "") == -EFBIG, "no size is negative");
     tree_receiver_done(&t);
 }
 
@@ -367,8 +352,7 @@ static void tree_sender_errors(void)
         const char *what;
         void (*meanwhile)(int fd);
         off_t data;
-    } cases[] = {
-        {"grows", grow, 200000}, {"shrinks", shrink, 200000}, {"loses its hole", shrink, 100}};
+    } cases[] = {{"grows", grow, 200000}, {"shrinks", shrink, 200000}, {"loses its hole", shrink, 100}};
     struct mvm_error err = MVM_ERROR_INIT;
     static struct tape t;
     struct tree_sender s = {.emit = tape_emit, .data = &t, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
@@ -377,19 +361,17 @@ static void tree_sender_errors(void)
         fill(bytes, sizeof(bytes), 0);
         CLEAN_FD int in = fresh("in");
         CLEAN_FD int fd = openat(in, "f", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        bool good =
-            fd_pwrite_all(fd, bytes, (size_t)cases[i].data, 0) == 0 && ftruncate(fd, 200000) == 0;
+        bool good = fd_pwrite_all(fd, bytes, (size_t)cases[i].data, 0) == 0 && ftruncate(fd, 200000) == 0;
         t.meanwhile = cases[i].meanwhile;
         t.fd = fd;
-        ok(good && tree_send_file(&s, "f", fd, &err) == -ESTALE, "a file that %s is noticed: %s",
-           cases[i].what, err.msg);
+        ok(good && tree_send_file(&s, "f", fd, &err) == -ESTALE, "a file that %s is noticed: %s", cases[i].what,
+           err.msg);
         tape_done(&t);
     }
     ok(tree_send_file(&s, "d", scratch, &err) == -EINVAL, "a folder is no file: %s", err.msg);
     static char longer[ENTRY_MAX_PATH + 1];
     memset(longer, 'x', ENTRY_MAX_PATH);
-    ok(tree_send_dir(&s, longer, 0755, &err) == -ENAMETOOLONG,
-       "a path that is too long is not sent");
+    ok(tree_send_dir(&s, longer, 0755, &err) == -ENAMETOOLONG, "a path that is too long is not sent");
     ok(tree_send_symlink(&s, "l", longer, &err) == -ENAMETOOLONG, "nor such a target");
     t.error = -EPIPE;
     ok(tree_send_memory(&s, "m", 0644, "x", 1, &err) == -EPIPE && tree_send_end(&s, &err) == -EPIPE,

@@ -25,8 +25,8 @@ static void frame_round_trip(void)
         for (size_t cut = 0; cut < b.len; cut += cut < 20 ? 1 : 997)
             good &= frame_parse(b.data, cut, &f, &why) == 0;
         good &= frame_parse(b.data, b.len, &f, &why) == (ssize_t)b.len;
-        good &= f.stream == 0x12345677 && f.type == FRAME_DATA && f.channel == CHAN_LOG &&
-                f.len == lengths[i] && memcmp(f.payload, payload, f.len) == 0;
+        good &= f.stream == 0x12345677 && f.type == FRAME_DATA && f.channel == CHAN_LOG && f.len == lengths[i] &&
+                memcmp(f.payload, payload, f.len) == 0;
     }
     ok(good, "frames of every size come back, and not before they are whole");
     CLEAN_BUF struct buf b = BUF_INIT(2 * FRAME_MAX_SIZE);
@@ -67,8 +67,7 @@ static void frame_malformed(void)
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct frame f;
         const char *why = NULL;
-        ok(frame_parse(bad[i].h, 11, &f, &why) == 0 &&
-               frame_parse(bad[i].h, 12, &f, &why) == -EPROTO && why,
+        ok(frame_parse(bad[i].h, 11, &f, &why) == 0 && frame_parse(bad[i].h, 12, &f, &why) == -EPROTO && why,
            "%s is refused by its header alone", bad[i].what);
     }
 }
@@ -83,27 +82,26 @@ struct message {
 };
 
 /* Messages that own nothing: the struct comes back byte for byte. */
-#define FLAT(name, ...)                                                                            \
-    static const struct msg_##name name##_sample = {__VA_ARGS__};                                  \
-    static int name##_make(struct buf *b)                                                          \
-    {                                                                                              \
-        return msg_##name##_encode(b, &name##_sample);                                             \
-    }                                                                                              \
-    static int name##_decode(const void *p, size_t n, bool *ret_same)                              \
-    {                                                                                              \
-        struct msg_##name m;                                                                       \
-        memset(&m, 0, sizeof(m));                                                                  \
-        int r = msg_##name##_decode(&m, p, n);                                                     \
-        *ret_same = r == 0 && memcmp(&m, &name##_sample, sizeof(m)) == 0;                          \
-        return r;                                                                                  \
+#define FLAT(name, ...)                                                                                                \
+    static const struct msg_##name name##_sample = {__VA_ARGS__};                                                      \
+    static int name##_make(struct buf *b)                                                                              \
+    {                                                                                                                  \
+        return msg_##name##_encode(b, &name##_sample);                                                                 \
+    }                                                                                                                  \
+    static int name##_decode(const void *p, size_t n, bool *ret_same)                                                  \
+    {                                                                                                                  \
+        struct msg_##name m;                                                                                           \
+        memset(&m, 0, sizeof(m));                                                                                      \
+        int r = msg_##name##_decode(&m, p, n);                                                                         \
+        *ret_same = r == 0 && memcmp(&m, &name##_sample, sizeof(m)) == 0;                                              \
+        return r;                                                                                                      \
     }
 
-FLAT(hello, .protocol = 1, .role = "builder", .kernel = "6.1.0", .boot_ns = 0x1122334455667788,
-     .ready_ns = UINT64_MAX)
+FLAT(hello, .protocol = 1, .role = "builder", .kernel = "6.1.0", .boot_ns = 0x1122334455667788, .ready_ns = UINT64_MAX)
 FLAT(log, .text = "a line")
 FLAT(service, .name = "web", .state = "failed", .code = 137)
-FLAT(configure, .hostname = "host", .wall_ns = 1, .seed = {1, 0, 2}, .seed_len = 3,
-     .address = "10.0.2.15/24", .gateway = "10.0.2.2", .dns = "10.0.2.3")
+FLAT(configure, .hostname = "host", .wall_ns = 1, .seed = {1, 0, 2}, .seed_len = 3, .address = "10.0.2.15/24",
+     .gateway = "10.0.2.2", .dns = "10.0.2.3")
 FLAT(configured, .problem = "no card", .address = "10.0.2.15")
 FLAT(clock, .wall_ns = 77)
 FLAT(seed, .seed = {[63] = 9}, .len = 64)
@@ -113,9 +111,8 @@ FLAT(exit, .code = 127, .problem = "not found")
 FLAT(flood, .send = 1ull << 40)
 FLAT(entry, .kind = ENTRY_SYMLINK, .path = "a/b", .mode = 0755, .size = 5, .target = "../c")
 FLAT(phase, .name = "eval")
-FLAT(status, .state = "ready", .problem = "p", .hint = "hi", .detail = "l1\nl2", .vmm_pid = 1,
-     .ready_ns = 2, .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6,
-     .address = "10.0.0.1")
+FLAT(status, .state = "ready", .problem = "p", .hint = "hi", .detail = "l1\nl2", .vmm_pid = 1, .ready_ns = 2,
+     .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1")
 
 static bool same_text(const char *a, const char *b)
 {
@@ -173,9 +170,8 @@ static int exec_decode(const void *p, size_t n, bool *ret_same)
     struct msg_exec m = {0};
     const struct msg_exec *s = &exec_sample;
     int r = msg_exec_decode(&m, p, n);
-    *ret_same = r == 0 && same_list(&m.argv, &s->argv) && same_list(&m.env, &s->env) &&
-                same_text(m.cwd, s->cwd) && same_text(m.user, s->user) && m.terminal &&
-                m.rows == s->rows && m.cols == s->cols;
+    *ret_same = r == 0 && same_list(&m.argv, &s->argv) && same_list(&m.env, &s->env) && same_text(m.cwd, s->cwd) &&
+                same_text(m.user, s->user) && m.terminal && m.rows == s->rows && m.cols == s->cols;
     msg_exec_done(&m);
     return r;
 }
@@ -191,9 +187,8 @@ static int build_decode(const void *p, size_t n, bool *ret_same)
     const struct msg_build *s = &build_sample;
     int r = msg_build_decode(&m, p, n);
     *ret_same = r == 0 && same_text(m.remote, s->remote) && same_text(m.subdir, s->subdir) &&
-                same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock &&
-                !m.offline && same_list(&m.options, &s->options) &&
-                same_list(&m.inputs, &s->inputs);
+                same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock && !m.offline &&
+                same_list(&m.options, &s->options) && same_list(&m.inputs, &s->inputs);
     msg_build_done(&m);
     return r;
 }
@@ -210,9 +205,8 @@ static int result_decode(const void *p, size_t n, bool *ret_same)
     int r = msg_result_decode(&m, p, n);
     *ret_same = r == 0 && !m.ok && m.exit_code == 1 && same_text(m.phase, s->phase) &&
                 same_text(m.problem, s->problem) && same_text(m.drv_path, s->drv_path) &&
-                same_text(m.store_path, s->store_path) && same_text(m.available, s->available) &&
-                m.eval_ns == 1 && m.build_ns == 2 &&
-                m.stage_ns == 3 && m.extract_ns == 4;
+                same_text(m.store_path, s->store_path) && same_text(m.available, s->available) && m.eval_ns == 1 &&
+                m.build_ns == 2 && m.stage_ns == 3 && m.extract_ns == 4;
     msg_result_done(&m);
     return r;
 }
@@ -231,9 +225,9 @@ static int transfer_decode(const void *p, size_t n, bool *ret_same)
     return r;
 }
 
-#define MESSAGE(name, fields)                                                                      \
-    {                                                                                              \
-#name, fields, name##_make, name##_decode                                                  \
+#define MESSAGE(name, fields)                                                                                          \
+    {                                                                                                                  \
+#name, fields, name##_make, name##_decode                                                                      \
     }
 static const struct message messages[] = {
     MESSAGE(hello, "type 1: 1:8 2:7 3:5 4:8 5:8"),
@@ -367,13 +361,13 @@ static void message_lists(void)
         many[i] = word_a;
     CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
     struct msg_exec m = {.argv = {many, MSG_MAX_ARGS}, .env = {many, MSG_MAX_ARGS}}, out = {0};
-    ok(msg_exec_encode(&b, &m) == 0 && msg_exec_decode(&out, b.data, b.len) == 0 &&
-           out.argv.n == MSG_MAX_ARGS && out.env.n == MSG_MAX_ARGS,
+    ok(msg_exec_encode(&b, &m) == 0 && msg_exec_decode(&out, b.data, b.len) == 0 && out.argv.n == MSG_MAX_ARGS &&
+           out.env.n == MSG_MAX_ARGS,
        "lists of the maximum length are taken");
     msg_exec_done(&out);
     ok(!out.argv.v && !out.argv.n, "and freed");
-    ok(msg_put_string(&b, 1, "more") == 0 && msg_exec_decode(&out, b.data, b.len) == -EPROTO &&
-           !out.argv.v && !out.env.v,
+    ok(msg_put_string(&b, 1, "more") == 0 && msg_exec_decode(&out, b.data, b.len) == -EPROTO && !out.argv.v &&
+           !out.env.v,
        "a longer list is refused and nothing is left behind");
     m.argv.n++;
     ok(msg_exec_encode(&b, &m) == -E2BIG, "nor is a longer one sent");

@@ -1,0 +1,26 @@
+/* From run.json to a running VMM: the image's files and command line become a vmm_config, with a socket pair for each
+ * connection. */
+#pragma once
+
+#include "base/fd.h"
+#include "base/process.h"
+#include "machine/runfile.h"
+#include "vmm/vmm.h"
+
+/* The VMM and this side's ends of its connections. */
+struct launched {
+    struct process process;
+    int channel_fd, console_fd, control_fd;
+};
+
+#define LAUNCHED_INIT                                                                                                  \
+    {                                                                                                                  \
+        .process = PROCESS_INIT, .channel_fd = -1, .console_fd = -1, .control_fd = -1                                  \
+    }
+#define CLEAN_LAUNCHED CLEANUP(launched_done)
+
+/* dirfd: the VM's folder, for the VMM's own log. */
+int launch(const struct vmm_ops *backend, const struct runfile *run, int dirfd, struct launched *ret,
+           struct mvm_error *err) MVM_MUST_CHECK;
+/* Closes the ends that were not taken; the process is the caller's. */
+void launched_done(struct launched *l);
