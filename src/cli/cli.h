@@ -116,6 +116,7 @@ int cmd_build(struct args *a);
 int cmd_up(struct args *a);
 int cmd_run(struct args *a);
 int cmd_exec(struct args *a);
+int cmd_cp(struct args *a);
 int cmd_ls(struct args *a);
 int cmd_logs(struct args *a);
 int cmd_down(struct args *a);

@@ -27,6 +27,7 @@ OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment (may 
 OPTION(o_cwd, "cwd", 0, "FOLDER", "the folder it starts in (default: the user's home)", NULL);
 OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (default: root)", NULL);
 OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the VM ends", NULL);
+OPTION(o_follow_link, "follow-link", 'L', NULL, "copy what a symlink in the guest points to", NULL);
 OPTION(o_all, "all", 0, NULL, "every VM there is", NULL);
 OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
 
@@ -42,6 +43,7 @@ OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd
 OPTIONS(ls_options, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
+OPTIONS(cp_options, &o_follow_link);
 OPTIONS(json_options, &o_json);
 static const struct option_spec *const no_options[] = {NULL};
 
@@ -83,6 +85,13 @@ const struct command commands[] = {
      "With --flake, a VM is booted from the image last built from that flake for this one program and removed "
      "afterwards.",
      exec_options, NULL, true, cmd_exec},
+    {"cp", "[-L] SOURCE NAME:/PATH | NAME:/PATH DESTINATION", "copy files into a VM or out of it",
+     "Copies a file or a whole folder between this machine and a running VM. Where the destination is a folder (or "
+     "ends with "
+     "a slash in the guest), the source goes into it; else it gets that name. Modes are kept, files that are there "
+     "already "
+     "are replaced, sparse files stay sparse. The user in the guest is root.",
+     cp_options, NULL, true, cmd_cp},
     {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
      ls_options,
      "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at "

@@ -7,7 +7,6 @@
 #include "wire/frame.h"
 #include "wire/tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -74,6 +73,28 @@ static int emit(void *data, uint8_t channel, const void *p, size_t n)
     return worker_send(*(int *)data, channel, p, n);
 }
 
+/* Where a pushed tree goes: into the folder that path names, or under that name into its parent. */
+static int open_target(const char *path, const char **ret_top)
+{
+    struct stat st;
+    size_t n = strlen(path);
+    *ret_top = NULL;
+    if (n && path[n - 1] == '/' && mkdir(path, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+    }
+    CLEAN_FREE char *parent = strdup(path);
+    char *slash = parent ? strrchr(parent, '/') : NULL;
+    if (!slash || !slash[1])
+        return -EINVAL;
+    *ret_top = path + (slash - parent) + 1;
+    slash[slash == parent] = '\0';
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 void push_serve(int sock, const struct msg_transfer *m)
 {
     struct mvm_error err = MVM_ERROR_INIT;
@@ -81,12 +102,15 @@ void push_serve(int sock, const struct msg_transfer *m)
         .max_bytes = UINT64_MAX / 2, .max_size = UINT64_MAX / 2, .max_entries = 10000000};
     struct tree_receiver t;
     struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
-    int dir = m->path ? open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (dir < 0 && m->path && mkdir(m->path, 0755) == 0)
-        dir = open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        worker_exit(sock, 1, "the folder cannot be opened");
+    const char *top;
+    int dir = m->path && m->path[0] == '/' ? open_target(m->path, &top) : -EINVAL;
+    if (dir < 0) {
+        mvm_error_errno(&err, dir, "cannot open %s", m->path ? m->path : "a path without a name");
+        worker_exit(sock, 1, err.msg);
+    }
     tree_receiver_init(&t, dir, &limits);
+    t.top = top;
+    t.replace = true;
     int r = 0;
     while (r == 0 && !t.complete) {
         r = worker_recv(sock, &b);
@@ -99,70 +123,10 @@ void push_serve(int sock, const struct msg_transfer *m)
     worker_exit(sock, r < 0, r < 0 ? err.msg : "");
 }
 
-struct pull {
-    struct tree_sender s;
-    struct mvm_error err;
-};
-
-static int pull_tree(struct pull *p, int parent, const char *name, const char *path, unsigned depth);
-
-static int pull_children(struct pull *p, int fd, const char *path, unsigned depth)
-{
-    struct dirent **list;
-    char self[64];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-    int n = scandir(self, &list, NULL, alphasort);
-    if (n < 0)
-        return mvm_error_errno(&p->err, -errno, "cannot list %s", path);
-    int r = 0;
-    for (int i = 0; i < n; i++) {
-        char sub[ENTRY_MAX_PATH];
-        const char *name = list[i]->d_name;
-        if (r == 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
-            if ((size_t)snprintf(sub, sizeof(sub), "%s/%s", path, name) >= sizeof(sub))
-                r = mvm_error_set(&p->err, -ENAMETOOLONG, "path too long below %s", path);
-            else
-                r = pull_tree(p, fd, name, sub, depth + 1);
-        }
-        free(list[i]);
-    }
-    free(list);
-    return r;
-}
-
-static int pull_tree(struct pull *p, int parent, const char *name, const char *path, unsigned depth)
-{
-    struct stat st;
-    if (depth > 128 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return mvm_error_errno(&p->err, depth > 128 ? -ELOOP : -errno, "cannot read %s", path);
-    if (S_ISLNK(st.st_mode)) {
-        char target[ENTRY_MAX_PATH];
-        ssize_t n = readlinkat(parent, name, target, sizeof(target) - 1);
-        if (n < 0)
-            return mvm_error_errno(&p->err, -errno, "cannot read %s", path);
-        target[n] = '\0';
-        return tree_send_symlink(&p->s, path, target, &p->err);
-    }
-    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return 0;
-    int fd = openat(parent, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return mvm_error_errno(&p->err, -errno, "cannot read %s", path);
-    int r;
-    if (S_ISREG(st.st_mode)) {
-        r = tree_send_file(&p->s, path, fd, &p->err);
-    } else {
-        r = tree_send_dir(&p->s, path, st.st_mode, &p->err);
-        if (r == 0)
-            r = pull_children(p, fd, path, depth);
-    }
-    close(fd);
-    return r;
-}
-
 void pull_serve(int sock, const struct msg_transfer *m)
 {
-    struct pull p = {.s = {.emit = emit, .data = &sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)}};
+    struct tree_sender s = {.emit = emit, .data = &sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    struct mvm_error err = MVM_ERROR_INIT;
     char real[4096];
     const char *path = m->path;
     if (path && m->follow && realpath(path, real))
@@ -171,10 +135,10 @@ void pull_serve(int sock, const struct msg_transfer *m)
     const char *name = slash ? slash + 1 : path;
     if (!path || !*name)
         worker_exit(sock, 1, "a path without a name");
-    int r = pull_tree(&p, AT_FDCWD, path, name, 0);
+    int r = tree_send_path(&s, AT_FDCWD, path, name, &err);
     if (r == 0)
-        r = tree_send_end(&p.s, &p.err);
-    worker_exit(sock, r < 0, r < 0 ? p.err.msg : "");
+        r = tree_send_end(&s, &err);
+    worker_exit(sock, r < 0, r < 0 ? err.msg : "");
 }
 
 void flood_serve(int sock, const struct msg_flood *m)

@@ -3,11 +3,15 @@
 #include "base/path.h"
 #include "wire/frame.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define MAX_DEPTH 128
 
 /* Four lanes, so that neither the host's pipeline nor an emulator's waits for one multiplication
  * after another. */
@@ -185,6 +189,58 @@ int tree_send_symlink(struct tree_sender *s, const char *path, const char *targe
     return send_entry(s, ENTRY_SYMLINK, path, 0777, 0, target, err);
 }
 
+static int send_children(struct tree_sender *s, int fd, const char *path, unsigned depth, struct mvm_error *err);
+
+static int send_path(struct tree_sender *s, int parent, const char *name, const char *path, unsigned depth,
+                     struct mvm_error *err)
+{
+    struct stat st;
+    if (depth > MAX_DEPTH || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return mvm_error_errno(err, depth > MAX_DEPTH ? -ELOOP : -errno, "cannot read %s", path);
+    if (S_ISLNK(st.st_mode)) {
+        char target[ENTRY_MAX_PATH];
+        ssize_t n = readlinkat(parent, name, target, sizeof(target) - 1);
+        if (n < 0)
+            return mvm_error_errno(err, -errno, "cannot read %s", path);
+        target[n] = '\0';
+        return tree_send_symlink(s, path, target, err);
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return 0;
+    CLEAN_FD int fd = openat(parent, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return mvm_error_errno(err, -errno, "cannot read %s", path);
+    if (S_ISREG(st.st_mode))
+        return tree_send_file(s, path, fd, err);
+    int r = tree_send_dir(s, path, st.st_mode, err);
+    return r < 0 ? r : send_children(s, fd, path, depth, err);
+}
+
+static int send_children(struct tree_sender *s, int fd, const char *path, unsigned depth, struct mvm_error *err)
+{
+    int list_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = list_fd >= 0 ? fdopendir(list_fd) : NULL;
+    if (!d)
+        return mvm_error_errno(err, -errno, "cannot list %s", path);
+    int r = 0;
+    for (struct dirent *e; r == 0 && (e = readdir(d));) {
+        char sub[ENTRY_MAX_PATH];
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if ((size_t)snprintf(sub, sizeof(sub), "%s/%s", path, e->d_name) >= sizeof(sub))
+            r = mvm_error_set(err, -ENAMETOOLONG, "path too long below %s", path);
+        else
+            r = send_path(s, fd, e->d_name, sub, depth + 1, err);
+    }
+    closedir(d);
+    return r;
+}
+
+int tree_send_path(struct tree_sender *s, int dirfd, const char *name, const char *path, struct mvm_error *err)
+{
+    return send_path(s, dirfd, name, path, 0, err);
+}
+
 int tree_send_end(struct tree_sender *s, struct mvm_error *err)
 {
     int r = msg_begin(&s->msg, MSG_END);
@@ -223,6 +279,12 @@ static int open_parent(const struct tree_receiver *t, const char *path, const ch
     return dir ? path_open_beneath(t->dirfd, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
 }
 
+/* The name under which a file is written until it is whole. */
+static const char *part_name(const struct tree_receiver *t, const char *name)
+{
+    return t->replace ? ".mvm-part" : name;
+}
+
 /* Half a file is no file. */
 static void discard_file(struct tree_receiver *t)
 {
@@ -231,7 +293,7 @@ static void discard_file(struct tree_receiver *t)
     const char *name;
     CLEAN_FD int parent = open_parent(t, t->entry->path, &name);
     if (parent >= 0)
-        unlinkat(parent, name, 0);
+        unlinkat(parent, part_name(t, name), 0);
     fd_closep(&t->fd);
 }
 
@@ -242,6 +304,12 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
     const char *path = t->entry->path;
     if (ftruncate(t->fd, (off_t)t->size) < 0 || fchmod(t->fd, (mode_t)t->entry->mode & 0777) < 0)
         return mvm_error_errno(err, -errno, "cannot write %s", path);
+    if (t->replace) {
+        const char *name;
+        CLEAN_FD int parent = open_parent(t, path, &name);
+        if (parent < 0 || renameat(parent, part_name(t, name), parent, name) < 0)
+            return mvm_error_errno(err, parent < 0 ? parent : -errno, "cannot write %s", path);
+    }
     fd_closep(&t->fd);
     tell_content(t, NULL, t->size - t->at);
     if (t->file_done)
@@ -253,7 +321,13 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
 {
     if (e->size > t->limits.max_size || e->size > INT64_MAX)
         return mvm_error_set(err, -EFBIG, "%s: %llu bytes are more than allowed", e->path, (unsigned long long)e->size);
-    int fd = path_open_beneath(t->dirfd, e->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    const char *name;
+    CLEAN_FD int parent = open_parent(t, e->path, &name);
+    if (parent < 0)
+        return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    if (t->replace)
+        unlinkat(parent, part_name(t, name), 0); /* of somebody who was killed */
+    int fd = path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return mvm_error_errno(err, fd, "cannot make %s", e->path);
     t->fd = fd;
@@ -270,6 +344,8 @@ static int make_symlink(struct tree_receiver *t, const struct msg_entry *e, stru
     CLEAN_FD int parent = open_parent(t, e->path, &name);
     if (parent < 0)
         return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    if (t->replace)
+        unlinkat(parent, name, 0); /* never a folder */
     if (symlinkat(e->target, parent, name) < 0)
         return mvm_error_errno(err, -errno, "cannot make %s", e->path);
     return 0;
@@ -294,6 +370,17 @@ static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct m
     return r < 0 ? mvm_error_errno(err, r, "cannot make %s", e->path) : 0;
 }
 
+/* Puts another name in the place of the path's first component. */
+static bool rename_top(char path[static ENTRY_MAX_PATH], const char *top)
+{
+    size_t old = strcspn(path, "/"), len = strlen(top), rest = strlen(path + old);
+    if (len + rest >= ENTRY_MAX_PATH)
+        return false;
+    memmove(path + len, path + old, rest + 1);
+    memcpy(path, top, len);
+    return true;
+}
+
 static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm_error *err)
 {
     int r = finish_file(t, err);
@@ -310,6 +397,8 @@ static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm
         return mvm_error_set(err, -EFBIG, "more than %llu files", (unsigned long long)t->limits.max_entries);
     if (!path_is_safe_relative(e->path))
         return mvm_error_set(err, -EPROTO, "path '%.100s' leaves the tree", e->path);
+    if (t->top && !rename_top(e->path, t->top))
+        return mvm_error_set(err, -ENAMETOOLONG, "path '%.100s' is too long", e->path);
     switch (e->kind) {
     case ENTRY_FILE:
         return begin_file(t, e, err);

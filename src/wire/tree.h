@@ -38,6 +38,10 @@ int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const
 int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_symlink(struct tree_sender *s, const char *path, const char *target,
                       struct mvm_error *err) MVM_MUST_CHECK;
+/* A file, symlink or whole folder, found at `name` below dirfd, under the path that the tree shall have; sockets and
+ * devices are left out, symlinks not followed. */
+int tree_send_path(struct tree_sender *s, int dirfd, const char *name, const char *path,
+                   struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_end(struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 void tree_sender_done(struct tree_sender *s);
 
@@ -58,7 +62,9 @@ struct tree_receiver {
     /* Called when a file is complete. */
     void (*file_done)(void *data, const char *path, uint64_t size);
     void *data;
-    bool complete; /* MSG_END has been seen */
+    const char *top; /* takes the place of the first component of each path; NULL: paths are as they come */
+    bool replace;    /* files that are there already are replaced, each as one step */
+    bool complete;   /* MSG_END has been seen */
     /* Private. */
     bool failed; /* the tree is refused from here on */
     int fd;
@@ -68,8 +74,8 @@ struct tree_receiver {
 
 void tree_receiver_init(struct tree_receiver *t, int dirfd, const struct tree_limits *limits);
 /* Takes one record (CHAN_TREE, or CHAN_MSG with MSG_ENTRY or MSG_END). -EPROTO with a message for what is out of order,
- * -EBADMSG for a wrong checksum, -EFBIG beyond the limits, other errors from the file system (-EEXIST: nothing is
- * replaced; only a folder may be there already). After an error the file it hit is removed and every further record is
+ * -EBADMSG for a wrong checksum, -EFBIG beyond the limits, other errors from the file system (-EEXIST, unless
+ * `replace`: only a folder may be there already). After an error the file it hit is removed and every further record is
  * -EPROTO. Files get their mode's permission bits (0777), folders too, with the owner's always set. */
 int tree_receive(struct tree_receiver *t, uint8_t channel, const void *p, size_t n,
                  struct mvm_error *err) MVM_MUST_CHECK;

@@ -6,7 +6,7 @@ run "$MVMCTL" version
 has 'version' "$out" '^mvmctl [0-9]+\.[0-9]+'
 run "$MVMCTL" version --json
 is 'version as JSON' "$(printf '%s' "$out" | jq -r .protocol)" 1
-for c in build up run exec ls logs down doctor version completion help; do
+for c in build up run exec cp ls logs down doctor version completion help; do
     run "$MVMCTL" "$c" --help
     is "$c --help" "$status" 0
     has "$c --help says its usage" "$out" "^Usage: mvmctl $c"
@@ -46,6 +46,12 @@ run "$MVMCTL" exec nosuch -- true
 is 'exec in a VM that is not there' "$status" 125
 run "$MVMCTL" exec nosuch
 is 'exec without a program' "$status" 2
+run "$MVMCTL" cp a b
+is 'cp without a VM' "$status" 2
+run "$MVMCTL" cp web:relative .
+is 'cp of a relative path in the guest' "$status" 2
+run "$MVMCTL" cp nosuch:/x .
+is 'cp from a VM that is not there' "$status" 14
 run "$MVMCTL" logs nosuch
 has 'logs of a VM that is not there' "$err" "there is no vm 'nosuch'"
 run "$MVMCTL" down

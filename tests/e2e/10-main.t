@@ -27,10 +27,8 @@ run mvm build --flake "$flake" --json
 is 'the unchanged flake is cached' "$(json .cached)" true
 is 'and gives the same image' "$(json .image)" "$image"
 check 'no builder was started for it' test -z "$(vm_processes)"
-if command -v strace >/dev/null 2>&1; then
-    strace -f -e trace=execve -o "$tmp/trace" "$MVMCTL" build --flake "$flake" >/dev/null 2>&1 || :
-    is 'no process is started for it' "$(grep -c 'execve(' "$tmp/trace")" 1
-fi
+strace -f -e trace=execve -o "$tmp/trace" "$MVMCTL" build --flake "$flake" >/dev/null 2>&1 || :
+is 'no process is started for it' "$(grep -c 'execve(' "$tmp/trace")" 1
 
 run mvm up --flake "$flake" --json --name web
 is 'the image boots' "$status" 0
@@ -48,6 +46,11 @@ is 'standard error too' "$err" err
 is 'standard input too' "$(printf 'one\ntwo\n' | mvm exec web -- cat)" "$(printf 'one\ntwo')"
 run mvm exec web -- no-such-program
 is 'a program that does not exist: 127' "$status" 127
+statuses=$(for _ in $(seq 20); do
+    echo input that nobody reads | "$MVMCTL" exec web -- no-such-program 2>/dev/null
+    echo "$?"
+done | sort -u)
+is 'also where its input was on the way' "$statuses" 127
 run mvm exec web -- sh -c 'kill -9 $$'
 is 'a program that is killed: 128 + 9' "$status" 137
 is 'environment' "$(mvm exec web -e COLOR=blue -e SIZE=9 -- sh -c 'echo $COLOR $SIZE')" 'blue 9'

@@ -36,6 +36,46 @@ check 'one that dies is started again' eventually 20 sh -c "[ \$('$MVMCTL' logs 
 run mvm logs many
 is 'one that has ended is not' "$(printf '%s\n' "$out" | grep -c 'once: a  b 100%')" 1
 
+# Files in and out.
+mkdir -p "$tmp/out/sub"
+echo first >"$tmp/out/sub/file"
+printf '#!/bin/sh\necho ran\n' >"$tmp/out/tool"
+chmod 755 "$tmp/out/tool"
+ln -s sub/file "$tmp/out/link"
+truncate -s 1G "$tmp/out/sparse"
+printf end | dd of="$tmp/out/sparse" bs=1 seek=1073741821 conv=notrunc 2>/dev/null
+run mvm cp "$tmp/out" many:/tmp
+is 'a folder is copied into the guest' "$status" 0
+is 'with modes, symlinks and content' "$(mvm exec many --cwd /tmp/out -- sh -c './tool; cat link; tail -c 3 sparse')" "$(printf 'ran\nfirst\nend')"
+check 'a sparse file is no larger there' test "$(mvm exec many -- du -k /tmp/out/sparse | cut -f1)" -le 64
+run mvm cp many:/tmp/out "$tmp/back"
+is 'and out again, under another name' "$status" 0
+check 'what comes back is what went' diff -r "$tmp/out" "$tmp/back"
+check 'sparse' test "$(du -k "$tmp/back/sparse" | cut -f1)" -le 64
+echo second >"$tmp/out/sub/file"
+mvm cp "$tmp/out/sub/file" many:/tmp/out/sub/file
+is 'a file is replaced' "$(mvm exec many -- cat /tmp/out/sub/file)" second
+mvm cp many:/tmp/out/link "$tmp/a-link"
+mvm cp -L many:/tmp/out/link "$tmp/a-file"
+is 'a symlink is one, or what it points to' "$(readlink "$tmp/a-link") $(cat "$tmp/a-file")" 'sub/file second'
+run mvm cp many:/no/such "$tmp/x"
+is 'a file that is not there' "$status" 14
+has 'is told' "$err" 'in the guest: cannot read such: No such file'
+run mvm cp "$tmp/out" many:/no/such/place
+has 'so is a folder to put it in' "$err" 'in the guest: cannot open /no/such/place: No such file'
+run mvm cp "$tmp/out/sparse" many:/tmp/fills
+head -c 400000000 /dev/urandom >"$tmp/large"
+run mvm cp "$tmp/large" many:/tmp/large
+is 'a guest without room' "$status" 14
+has 'says so' "$err" 'in the guest: .*No space left'
+is 'and keeps no half of it' "$(mvm exec many -- sh -c 'ls -A /tmp | grep -c "large\|mvm-part"')" 0
+rm "$tmp/large"
+
+# A program that takes all memory is ended; the agent is not.
+run mvm exec many -- sh -c 'tail /dev/zero'
+check "a guest out of memory ends the program ($status)" test "$status" -ge 125
+check 'and goes on answering' mvm exec many -- true
+
 "$MVMCTL" logs -f many >"$tmp/follow" 2>&1 &
 follower=$!
 check 'logs -f prints what is there' eventually 5 grep -q 'tick' "$tmp/follow"

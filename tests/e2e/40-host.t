@@ -69,7 +69,7 @@ if [ "$(id -u)" = 0 ]; then
     run env MVM_HOME="$tmp/theirs" "$MVMCTL" ls
     check 'a home that belongs to somebody else is refused' test "$status" != 0
     # An ordinary user, from nothing.
-    chmod 711 "$tmp"
+    chmod 711 "$MVM_TEST_TMP" "$tmp"
     mkdir "$tmp/user"
     cp -r "$flake" "$tmp/user/hello"
     chown -R nobody "$tmp/user"

@@ -1,0 +1,51 @@
+#include "base/interrupt.h"
+#include "cli/cli.h"
+#include "machine/transfer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* "NAME:PATH": the colon stands before any slash. */
+static char *split(char *word)
+{
+    char *colon = strchr(word, ':');
+    if (!colon || colon == word || memchr(word, '/', (size_t)(colon - word)))
+        return NULL;
+    *colon = '\0';
+    return colon + 1;
+}
+
+static int copy(const struct args *a, const char *vm, const char *guest, bool push, struct mvm_error *err)
+{
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_CLIENT struct client *c = NULL;
+    int r = home_open(&h, err);
+    if (r == 0)
+        r = client_connect(&h, vm, &c, err);
+    if (r == 0)
+        r = push ? transfer_push(c, a->words[0], guest, err)
+                 : transfer_pull(c, guest, arg_flag(a, "follow-link"), a->words[1], err);
+    if (r == -EINTR)
+        mvm_error_set(err, r, "interrupted");
+    return r;
+}
+
+int cmd_cp(struct args *a)
+{
+    static const char hint[] = "mvmctl cp FILE NAME:/PATH, or mvmctl cp NAME:/PATH FILE";
+    struct mvm_error err = MVM_ERROR_INIT;
+    if (a->n_words != 2 || a->rest)
+        return ui_usage(hint, "cp: expected a source and a destination");
+    char *from = split(a->words[0]), *to = split(a->words[1]);
+    if (!from == !to)
+        return ui_usage(hint, "cp: %s", from ? "one of the two has to be on this machine" : "neither is in a VM");
+    const char *guest = from ? from : to;
+    if (guest[0] != '/')
+        return ui_usage(hint, "cp: '%.60s' is no absolute path in the guest", guest);
+    interrupt_install();
+    if (copy(a, from ? a->words[0] : a->words[1], guest, to, &err) < 0) {
+        mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
+        return ui_fail(&err);
+    }
+    return 0;
+}
