@@ -373,11 +373,11 @@ static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct m
 /* Puts another name in the place of the path's first component. */
 static bool rename_top(char path[static ENTRY_MAX_PATH], const char *top)
 {
-    size_t old = strcspn(path, "/"), len = strlen(top), rest = strlen(path + old);
-    if (len + rest >= ENTRY_MAX_PATH)
+    char renamed[ENTRY_MAX_PATH];
+    int n = snprintf(renamed, sizeof(renamed), "%s%s", top, path + strcspn(path, "/"));
+    if (n < 0 || (size_t)n >= sizeof(renamed))
         return false;
-    memmove(path + len, path + old, rest + 1);
-    memcpy(path, top, len);
+    snprintf(path, ENTRY_MAX_PATH, "%s", renamed);
     return true;
 }
 
