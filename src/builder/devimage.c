@@ -16,7 +16,7 @@
 
 #define CMDLINE_BUILDER "mvm.root=vda mvm.init=/sbin/mvm-host-vm-init mvm.store=vdb\n"
 #define CMDLINE_RUNTIME "mvm.root=vda mvm.init=/sbin/mvm-init\n"
-#define LIBRARY         "usr/share/mvm/nix"
+#define LIBRARY         (&DEVIMAGE_LIBRARY[1])
 #define TOOLS           "usr/share/mvm/tools"
 #define SPARE           (64ull << 20)
 
@@ -211,9 +211,8 @@ static bool is_not_library(const char *path, void *data)
 }
 
 static int registry_entry(struct buf *b, const struct fstree *t, const char *id, const char *path,
-                          struct mvm_error *err)
+                          char hash[static NAR_HASH_SIZE], struct mvm_error *err)
 {
-    char hash[NAR_HASH_SIZE];
     int r = nar_hash(fstree_find(t, path), hash, err);
     if (r < 0)
         return r;
@@ -233,21 +232,21 @@ static const char common_entries[] =
     ",{\"from\":{\"type\":\"indirect\",\"id\":\"flake-parts\"},"
     "\"to\":{\"type\":\"github\",\"owner\":\"hercules-ci\",\"repo\":\"flake-parts\"}}";
 
-static int add_registry(struct fstree *t, struct mvm_error *err)
+static int add_registry(struct fstree *t, struct devimage_flakes *ret, struct mvm_error *err)
 {
     CLEAN_BUF struct buf b = BUF_INIT(4096);
     int r = buf_str(&b, "{\"version\":2,\"flakes\":[");
     if (r == 0)
-        r = registry_entry(&b, t, "mvm", LIBRARY, err);
+        r = registry_entry(&b, t, "mvm", LIBRARY, ret->library, err);
     if (r == 0)
-        r = registry_entry(&b, t, "mvm-tools", TOOLS, err);
+        r = registry_entry(&b, t, "mvm-tools", TOOLS, ret->tools, err);
     if (r == 0)
         r = buf_printf(&b, "%s]}\n", common_entries);
     return r < 0 ? r : fstree_add_memory(t, "etc/nix/registry.json", 0644, b.data, b.len, err);
 }
 
 static int write_rootfs(int dirfd, const char *dir_path, const char *packages, const struct install *i,
-                        struct mvm_error *err)
+                        struct devimage_flakes *flakes, struct mvm_error *err)
 {
     CLEANUP(fstree_done) struct fstree t;
     int r = fstree_init(&t);
@@ -264,7 +263,7 @@ static int write_rootfs(int dirfd, const char *dir_path, const char *packages, c
     if (r == 0)
         r = fstree_add_tree(&t, LIBRARY, i->nix, is_not_library, NULL, err);
     if (r == 0)
-        r = add_registry(&t, err);
+        r = add_registry(&t, flakes, err);
     if (r < 0)
         return r;
     CLEAN_FD int out = openat(dirfd, artifact_name(ARTIFACT_ROOTFS), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -280,7 +279,7 @@ static int write_rootfs(int dirfd, const char *dir_path, const char *packages, c
 }
 
 int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct install *i,
-                   struct mvm_error *err)
+                   struct devimage_flakes *ret, struct mvm_error *err)
 {
     CLEAN_FREE char *kernel = NULL;
     CLEAN_FREE char *modules_dir = NULL;
@@ -290,7 +289,7 @@ int devimage_write(int dirfd, const char *dir_path, const char *packages, const 
     if (r == 0)
         r = write_initrd(dirfd, modules_dir, i, err);
     if (r == 0)
-        r = write_rootfs(dirfd, dir_path, packages, i, err);
+        r = write_rootfs(dirfd, dir_path, packages, i, ret, err);
     if (r == 0)
         r = path_write_file(dirfd, artifact_name(ARTIFACT_CMDLINE), CMDLINE_BUILDER, strlen(CMDLINE_BUILDER), 0644,
                             false, err);

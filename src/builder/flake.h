@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "builder/devimage.h"
 #include "cache/fingerprint.h"
 #include "cache/home.h"
 #include "wire/tree.h"
@@ -59,9 +60,10 @@ int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home
 void flake_tree_done(struct flake_tree *t);
 /* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
-/* Sends the tree (folders implied) below the folder `into`. A file that changed since it was listed is -ESTALE. */
-int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s,
-                    struct mvm_error *err) MVM_MUST_CHECK;
+/* Sends the tree (folders implied) below the folder `into`; its lock file as a builder with these flakes shall see it.
+ * A file that changed since it was listed is -ESTALE. */
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct devimage_flakes *flakes,
+                    struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs
  * in turn). */

@@ -3,15 +3,15 @@
 
 #include <string.h>
 
-/* Is the node one that the builder's registry provides? */
-static bool is_provided(json_object *node)
+/* The registry name by which a node was found: "mvm" or "mvm-tools" where the builder provides it, else NULL. */
+static const char *provided_name(json_object *node)
 {
     json_object *original = NULL;
     const char *type, *id;
     if (json_get_object(node, "original", &original, NULL) < 0 || json_get_string(original, "type", &type, NULL) < 0 ||
-        json_get_string(original, "id", &id, NULL) < 0)
-        return false;
-    return strcmp(type, "indirect") == 0 && (strcmp(id, "mvm") == 0 || strcmp(id, "mvm-tools") == 0);
+        json_get_string(original, "id", &id, NULL) < 0 || strcmp(type, "indirect") != 0)
+        return NULL;
+    return strcmp(id, "mvm") == 0 || strcmp(id, "mvm-tools") == 0 ? id : NULL;
 }
 
 /* The absolute path of a node that is a local folder; NULL for others. */
@@ -47,7 +47,30 @@ static void drop_references(json_object *nodes, json_object *gone)
     }
 }
 
-int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err)
+/* Locks a node to what the builder has. False where its shape is not what a flake of that name has today. */
+static bool provide(json_object *nodes, json_object *node, const struct devimage_flakes *flakes)
+{
+    json_object *inputs = NULL, *tools_node = NULL, *locked;
+    const char *tools;
+    bool library = strcmp(provided_name(node), "mvm") == 0;
+    bool has_inputs = json_get_object(node, "inputs", &inputs, NULL) == 0;
+    if (library &&
+        (!has_inputs || json_object_object_length(inputs) != 1 || json_get_string(inputs, "tools", &tools, NULL) < 0 ||
+         json_get_object(nodes, tools, &tools_node, NULL) < 0 || !provided_name(tools_node)))
+        return false;
+    if (!library && has_inputs)
+        return false;
+    locked = json_object_new_object();
+    json_add_string(locked, "narHash", library ? flakes->library : flakes->tools);
+    json_add_string(locked, "path", library ? DEVIMAGE_LIBRARY : DEVIMAGE_TOOLS);
+    json_add_string(locked, "type", "path");
+    json_add(node, "locked", locked);
+    return true;
+}
+
+/* flakes NULL: the builder's nodes go. */
+static int rewrite(const void *p, size_t n, const struct devimage_flakes *flakes, struct buf *out,
+                   struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     json_object *nodes = NULL;
@@ -59,7 +82,7 @@ int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error 
     CLEAN_JSON json_object *gone = json_object_new_object();
     json_object_object_foreach(nodes, key, node)
     {
-        if (is_provided(node) || local_path(node))
+        if (provided_name(node) ? !flakes || !provide(nodes, node, flakes) : local_path(node) != NULL)
             json_add_bool(gone, key, true);
     }
     json_object_object_foreach(gone, dead, unused)
@@ -73,6 +96,17 @@ int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error 
     return r < 0 ? mvm_error_errno(err, r, "flake.lock") : 0;
 }
 
+int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err)
+{
+    return rewrite(p, n, NULL, out, err);
+}
+
+int flake_lock_stage(const void *p, size_t n, const struct devimage_flakes *flakes, struct buf *out,
+                     struct mvm_error *err)
+{
+    return rewrite(p, n, flakes, out, err);
+}
+
 int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const char *path), void *data)
 {
     CLEAN_JSON json_object *o = NULL;
@@ -83,7 +117,7 @@ int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const cha
     json_object_object_foreach(nodes, key, node)
     {
         (void)key;
-        const char *path = is_provided(node) ? NULL : local_path(node);
+        const char *path = provided_name(node) ? NULL : local_path(node);
         if (path && r == 0)
             r = found(data, path);
     }

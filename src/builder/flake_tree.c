@@ -261,6 +261,7 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f)
 struct target {
     struct tree_sender *s;
     const char *into;
+    const struct devimage_flakes *flakes;
 };
 
 /* The caller frees. */
@@ -286,15 +287,15 @@ static int send_parents(const struct target *to, const char *before, const char 
     return 0;
 }
 
-static int send_lock(const struct flake_tree *t, const struct flake_file *f, const char *path, struct tree_sender *s,
+static int send_lock(const struct flake_tree *t, const struct flake_file *f, const char *path, const struct target *to,
                      struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(MAX_LOCK);
-    CLEAN_BUF struct buf stripped = BUF_INIT(2 * MAX_LOCK);
+    CLEAN_BUF struct buf staged = BUF_INIT(2 * MAX_LOCK);
     int r = path_read_file(t->root_fd, f->path, &text, err);
     if (r == 0)
-        r = flake_lock_strip(buf_cstr(&text), text.len, &stripped, err);
-    return r < 0 ? r : tree_send_memory(s, path, 0644, buf_cstr(&stripped), stripped.len, err);
+        r = flake_lock_stage(buf_cstr(&text), text.len, to->flakes, &staged, err);
+    return r < 0 ? r : tree_send_memory(to->s, path, 0644, buf_cstr(&staged), staged.len, err);
 }
 
 static int send_file(const struct flake_tree *t, const struct flake_file *f, const struct target *to,
@@ -306,7 +307,7 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
     if (f->kind == ENTRY_SYMLINK)
         return tree_send_symlink(to->s, path, f->target, err);
     if (strcmp(f->path, t->lock_path) == 0)
-        return send_lock(t, f, path, to->s, err);
+        return send_lock(t, f, path, to, err);
     CLEAN_FD int fd = path_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -316,9 +317,10 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
     return tree_send_file(to->s, path, fd, err);
 }
 
-int flake_tree_send(const struct flake_tree *t, const char *into, struct tree_sender *s, struct mvm_error *err)
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct devimage_flakes *flakes,
+                    struct tree_sender *s, struct mvm_error *err)
 {
-    const struct target to = {.s = s, .into = into};
+    const struct target to = {.s = s, .into = into, .flakes = flakes};
     const char *before = "";
     int r = tree_send_dir(s, into, 0755, err);
     for (size_t i = 0; r == 0 && i < t->n_files; i++) {

@@ -25,6 +25,7 @@ struct job {
     struct progress *p;
     struct job_result *ret;
     struct client *client;
+    const struct devimage_flakes *flakes;
     uint32_t stream;
     struct tree_receiver tree;
     struct sha256 sha;
@@ -89,11 +90,11 @@ static int send_tree(struct job *j, struct mvm_error *err)
     }
     progress_detail(j->p, "%zu files, %.1f MB", j->o->tree->n_files, (double)j->o->tree->bytes / 1e6);
     struct tree_sender s = {.emit = emit, .data = j, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
-    int r = flake_tree_send(j->o->tree, BUILD_SOURCE, &s, err);
+    int r = flake_tree_send(j->o->tree, BUILD_SOURCE, j->flakes, &s, err);
     for (size_t i = 0; r == 0 && i < j->o->inputs->n; i++) {
         char into[32];
         snprintf(into, sizeof(into), BUILD_INPUT "%zu", i);
-        r = flake_tree_send(&j->o->inputs->v[i].tree, into, &s, err);
+        r = flake_tree_send(&j->o->inputs->v[i].tree, into, j->flakes, &s, err);
     }
     if (r == 0)
         r = tree_send_end(&s, err);
@@ -291,7 +292,7 @@ int job_run(struct session *s, const struct job_opts *o, struct progress *p, str
             struct mvm_error *err)
 {
     static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
-    struct job j = {.o = o, .p = p, .ret = ret, .client = s->client};
+    struct job j = {.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes};
     ret->lock.max = MAX_LOCK;
     int r = sha256_init(&j.sha);
     if (r < 0)

@@ -118,6 +118,7 @@ static int start(struct session *s, struct home *h, const struct session_opts *o
         return r;
     }
     s->tether = info.tether;
+    s->flakes = image.flakes;
     return client_connect(h, s->name, &s->client, err);
 }
 

@@ -17,7 +17,8 @@ struct session {
     char name[MACHINE_MAX_NAME + 1];
     int tether; /* the VM ends when this is closed */
     struct client *client;
-    struct lock store_lock; /* the store's disk has one writer */
+    struct devimage_flakes flakes; /* what its registry provides */
+    struct lock store_lock;        /* the store's disk has one writer */
 };
 
 #define SESSION_INIT                                                                                                   \

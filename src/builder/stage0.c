@@ -25,7 +25,7 @@
 #define STAGE          ".stage-0"
 #define PROVENANCE     "provenance.json"
 #define GUEST_INIT     "/sbin/mvm-host-vm-init"
-#define RECIPE_VERSION "1" /* raised when devimage.c makes something else of the same inputs */
+#define RECIPE_VERSION "2" /* raised when devimage.c makes something else of the same inputs */
 
 /* ---- Which image this installation wants ---- */
 
@@ -119,15 +119,21 @@ int stage0_wanted_id(struct home *h, char id[static SHA256_HEX_SIZE], struct mvm
 /* ---- Judging what is there ---- */
 
 /* Is the folder a whole dev image of that id? Cheap checks: sizes and digests were recorded when it was promoted. */
-static int check_image(int dirfd, const char *path, const char *id, struct mvm_error *err)
+static int check_image(int dirfd, const char *path, const char *id, struct devimage_flakes *ret, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    const char *have;
+    const char *have, *library, *tools;
     int r = json_load(dirfd, PROVENANCE, 1u << 20, &o, err);
     if (r == 0)
         r = json_get_string(o, "id", &have, err);
+    if (r == 0)
+        r = json_get_string(o, "library", &library, err);
+    if (r == 0)
+        r = json_get_string(o, "tools", &tools, err);
     if (r < 0)
         return r;
+    snprintf(ret->library, sizeof(ret->library), "%s", library);
+    snprintf(ret->tools, sizeof(ret->tools), "%s", tools);
     if (strcmp(have, id) != 0)
         return mvm_error_set(err, -ESTALE, "it was made by another version of mvmctl");
     r = image_validate(dirfd, err);
@@ -147,7 +153,7 @@ static int open_image(struct stage0_image *img, struct home *h, int builds, cons
     if (dir < 0)
         return mvm_error_set(err, -ENOENT, "there is none of this version");
     CLEAN_FREE char *path = path_join(h->state, BUILDS, name, NULL);
-    int r = path ? check_image(dir, path, id, err) : -ENOMEM;
+    int r = path ? check_image(dir, path, id, &img->flakes, err) : -ENOMEM;
     if (r < 0)
         return r;
     img->dirfd = TAKE_FD(dir);
@@ -158,7 +164,8 @@ static int open_image(struct stage0_image *img, struct home *h, int builds, cons
 
 /* ---- Making one ---- */
 
-static int write_provenance(int dirfd, const char *packages, const char *id, struct mvm_error *err)
+static int write_provenance(int dirfd, const char *packages, const char *id, const struct devimage_flakes *flakes,
+                            struct mvm_error *err)
 {
     CLEAN_FREE char *list = path_join(packages, "packages.txt", NULL);
     CLEAN_BUF struct buf text = BUF_INIT(1u << 20);
@@ -171,6 +178,8 @@ static int write_provenance(int dirfd, const char *packages, const char *id, str
     json_add_string(o, "source_kind", "distribution-packages");
     json_add_string(o, "suite", PACKAGES_SUITE);
     json_add_string(o, "id", id);
+    json_add_string(o, "library", flakes->library);
+    json_add_string(o, "tools", flakes->tools);
     char *at = text.len ? (char *)text.data : NULL;
     for (char *line = strsep(&at, "\n"); line; line = strsep(&at, "\n")) {
         size_t n = strlen(line);
@@ -232,6 +241,7 @@ static int assemble(struct home *h, int builds, const char *id, struct progress 
         return r;
     progress_phase(p, "stage0-image");
     progress_detail(p, "kernel, initrd and root file system");
+    struct devimage_flakes flakes;
     char name[17];
     snprintf(name, sizeof(name), "%.16s", id);
     CLEAN_FREE char *stage_path = path_join(h->state, BUILDS, STAGE, NULL);
@@ -239,9 +249,9 @@ static int assemble(struct home *h, int builds, const char *id, struct progress 
     CLEAN_FD int stage = r == 0 ? path_open_dir(builds, STAGE, err) : r;
     if (stage < 0 || !stage_path)
         return mvm_error_errno(err, stage < 0 ? stage : -ENOMEM, "cannot make a staging folder");
-    r = devimage_write(stage, stage_path, packages, &inst, err);
+    r = devimage_write(stage, stage_path, packages, &inst, &flakes, err);
     if (r == 0)
-        r = write_provenance(stage, packages, id, err);
+        r = write_provenance(stage, packages, id, &flakes, err);
     if (r == 0)
         r = image_validate(stage, err);
     if (r == 0)

@@ -13,12 +13,14 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/sha256.h"
+#include "builder/devimage.h"
 #include "cache/home.h"
 
 struct stage0_image {
     int dirfd;
     char *path;               /* absolute, owned */
     char id[SHA256_HEX_SIZE]; /* covers what went in; part of every build's fingerprint */
+    struct devimage_flakes flakes;
 };
 
 #define STAGE0_IMAGE_INIT                                                                                              \

@@ -211,6 +211,14 @@ static void test_lock(void)
        "the builder's own nodes are taken out");
     ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""),
        "others stay");
+    static const struct devimage_flakes flakes = {.library = "sha256-LIB", .tools = "sha256-TOOLS"};
+    ok(flake_lock_stage(text, strlen(text), &flakes, &out, &e) == 0 && strstr(buf_cstr(&out), "sha256-LIB") &&
+           strstr(buf_cstr(&out), "sha256-TOOLS"),
+       "for a builder they are locked to what it has");
+    static const char old[] =
+        "{\"nodes\":{\"mvm\":{\"inputs\":{\"other\":\"x\"},\"original\":{\"type\":\"indirect\",\"id\":\"mvm\"}}}}";
+    ok(flake_lock_stage(old, strlen(old), &flakes, &out, &e) == 0 && !strstr(buf_cstr(&out), "indirect"),
+       "unless a library of another shape had been locked");
     static const char local[] =
         "{\"nodes\":{\"a\":{\"original\":{\"type\":\"path\",\"path\":\"/x/y\"}},"
         "\"b\":{\"original\":{\"type\":\"path\",\"path\":\"./z\"}},\"root\":{\"inputs\":{\"a\":\"a\",\"b\":\"b\"}}}}";
