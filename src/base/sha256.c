@@ -1,38 +1,23 @@
+#define OPENSSL_SUPPRESS_DEPRECATED /* EVP would pull libcrypto's providers into the guest's static tools */
 #include "base/sha256.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
-int sha256_init(struct sha256 *s)
+void sha256_init(struct sha256 *s)
 {
-    s->ctx = EVP_MD_CTX_new();
-    if (!s->ctx)
-        return -ENOMEM;
-    if (EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL) != 1) {
-        sha256_done(s);
-        return -ENOMEM;
-    }
-    return 0;
+    SHA256_Init(&s->ctx);
 }
 
 void sha256_update(struct sha256 *s, const void *p, size_t n)
 {
-    if (EVP_DigestUpdate(s->ctx, p, n) != 1)
-        abort(); /* documented to fail only without a method */
+    SHA256_Update(&s->ctx, p, n);
 }
 
 void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE])
 {
-    unsigned len = 0;
-    if (EVP_DigestFinal_ex(s->ctx, out, &len) != 1 || len != SHA256_SIZE || EVP_DigestInit_ex(s->ctx, NULL, NULL) != 1)
-        abort();
-}
-
-void sha256_done(struct sha256 *s)
-{
-    EVP_MD_CTX_free(s->ctx);
-    s->ctx = NULL;
+    SHA256_Final(out, &s->ctx);
+    SHA256_Init(&s->ctx);
 }
 
 void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE])
@@ -47,10 +32,8 @@ void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256
 
 int sha256_fd(int fd, char out[static SHA256_HEX_SIZE])
 {
-    CLEAN_SHA256 struct sha256 s = {0};
-    int r = sha256_init(&s);
-    if (r < 0)
-        return r;
+    struct sha256 s;
+    sha256_init(&s);
     CLEAN_FREE uint8_t *chunk = malloc(1 << 18);
     if (!chunk)
         return -ENOMEM;

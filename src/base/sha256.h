@@ -1,24 +1,22 @@
-/* SHA-256 (FIPS 180-4) by OpenSSL's libcrypto, which uses the processor's instructions. Host only. */
+/* SHA-256 (FIPS 180-4) by OpenSSL's libcrypto, which uses the processor's instructions. Not in mvm-init. */
 #pragma once
 
 #include "base/error.h"
 
+#include <openssl/sha.h>
 #include <stdint.h>
 
 #define SHA256_SIZE     32
 #define SHA256_HEX_SIZE 65 /* with the NUL */
 
 struct sha256 {
-    void *ctx; /* owned */
+    SHA256_CTX ctx;
 };
 
-#define CLEAN_SHA256 CLEANUP(sha256_done)
-
-int sha256_init(struct sha256 *s) MVM_MUST_CHECK;
+void sha256_init(struct sha256 *s);
 void sha256_update(struct sha256 *s, const void *p, size_t n);
 /* Finishes and resets: the object can be used for the next message. */
 void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE]);
-void sha256_done(struct sha256 *s);
 
 void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE]);
 

@@ -74,11 +74,10 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
     char builder[SHA256_HEX_SIZE];
     if (r == 0)
         r = stage0_wanted_id(h, builder, err);
-    CLEAN_FINGERPRINT struct fingerprint f = {0};
-    if (r == 0)
-        r = fingerprint_init(&f, "mvm build " RECIPE_VERSION);
     if (r < 0)
         return r;
+    struct fingerprint f;
+    fingerprint_init(&f, "mvm build " RECIPE_VERSION);
     fingerprint_add_string(&f, "builder", builder);
     fingerprint_add_string(&f, "system", plan->system);
     fingerprint_add_string(&f, "attr", plan->attr);

@@ -1,7 +1,7 @@
 #include "builder/devimage.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/nar.h"
+#include "image/nar.h"
 #include "image/cpio.h"
 #include "image/ext4.h"
 #include "image/kernel.h"

@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "builder/install.h"
-#include "builder/nar.h"
+#include "image/nar.h"
 
 /* The flakes that the image's registry provides, by the hash that lock files have of them. */
 struct devimage_flakes {

@@ -42,14 +42,13 @@ static int digest_file(struct lister *l, struct flake_file *f, const struct stat
     if (r == 0 && strcmp(f->path, l->lock_path) == 0) {
         CLEAN_BUF struct buf text = BUF_INIT(MAX_LOCK);
         CLEAN_BUF struct buf stripped = BUF_INIT(2 * MAX_LOCK);
-        CLEAN_FINGERPRINT struct fingerprint p = {0};
+        struct fingerprint p;
         ssize_t n;
         while ((n = buf_read(&text, fd, 65536)) > 0)
             ;
         r = n < 0 ? (int)n : flake_lock_strip(buf_cstr(&text), text.len, &stripped, l->err);
-        if (r == 0)
-            r = fingerprint_init(&p, "flake.lock");
         if (r == 0) {
+            fingerprint_init(&p, "flake.lock");
             fingerprint_add(&p, "text", stripped.data, stripped.len);
             fingerprint_final(&p, f->digest);
         }

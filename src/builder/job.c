@@ -294,14 +294,12 @@ int job_run(struct session *s, const struct job_opts *o, struct progress *p, str
     static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
     struct job j = {.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes};
     ret->lock.max = MAX_LOCK;
-    int r = sha256_init(&j.sha);
-    if (r < 0)
-        return mvm_error_errno(err, r, "job");
+    sha256_init(&j.sha);
     tree_receiver_init(&j.tree, o->stage_fd, &limits);
     j.tree.content = on_content;
     j.tree.file_done = on_file_done;
     j.tree.data = &j;
-    r = run(&j, err);
+    int r = run(&j, err);
     if (r == -ENOSPC) {
         hint_room(&j, err);
         mvm_error_hint(err, "make room on the file system of MVM_CACHE_DIR");
@@ -310,7 +308,6 @@ int job_run(struct session *s, const struct job_opts *o, struct progress *p, str
         client_reset(s->client, j.stream, r == -EINTR ? "interrupted" : "the host gave up");
     tree_receiver_done(&j.tree);
     msg_result_done(&j.result);
-    sha256_done(&j.sha);
     mvm_error_phase(r < 0 ? err : NULL, MVM_PHASE_ARTIFACT_EXTRACTION);
     return r;
 }

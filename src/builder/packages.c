@@ -226,12 +226,10 @@ static int run_mmdebstrap(const char *repository, const char *target, struct pro
 
 /* ---- The cache ---- */
 
-static int recipe_id(char out[static SHA256_HEX_SIZE])
+static void recipe_id(char out[static SHA256_HEX_SIZE])
 {
-    CLEAN_FINGERPRINT struct fingerprint f = {0};
-    int r = fingerprint_init(&f, "stage 0 packages 1");
-    if (r < 0)
-        return r;
+    struct fingerprint f;
+    fingerprint_init(&f, "stage 0 packages 1");
     fingerprint_add_string(&f, "suite", PACKAGES_SUITE);
     fingerprint_add_string(&f, "arch", packages_arch());
     fingerprint_add_string(&f, "kernel", packages_kernel());
@@ -239,7 +237,6 @@ static int recipe_id(char out[static SHA256_HEX_SIZE])
         fingerprint_add_string(&f, "package", packages_list[i]);
     fingerprint_final(&f, out);
     out[16] = '\0'; /* a folder name */
-    return 0;
 }
 
 static int check_space(int fd, struct mvm_error *err)
@@ -285,13 +282,13 @@ static void say_waiting(void *data, const char *holder)
 int packages_ensure(struct home *h, struct progress *p, char **ret_path, struct mvm_error *err)
 {
     char id[SHA256_HEX_SIZE];
-    int r = recipe_id(id);
-    CLEAN_FD int dir = r < 0 ? r : path_open_dir(h->cache_fd, FOLDER, err);
+    recipe_id(id);
+    CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
     if (dir < 0)
         return dir;
     CLEAN_LOCK struct lock lock = LOCK_INIT;
     const struct lock_wait wait = {.waiting = say_waiting, .data = p};
-    r = lock_take(&lock, dir, "lock", "fetching packages", &wait, err);
+    int r = lock_take(&lock, dir, "lock", "fetching packages", &wait, err);
     if (r < 0)
         return r;
     CLEAN_FREE char *marker = path_join(id, PACKAGE_FILE, NULL);

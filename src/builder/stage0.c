@@ -82,15 +82,13 @@ static int add_folder(struct id_walk *w, const char *label, const char *path)
 
 static int compute_id(struct id_walk *w, const struct install *inst, char id[static SHA256_HEX_SIZE])
 {
-    int r = fingerprint_init(w->f, "dev image " RECIPE_VERSION);
-    if (r < 0)
-        return r;
+    fingerprint_init(w->f, "dev image " RECIPE_VERSION);
     fingerprint_add_string(w->f, "suite", PACKAGES_SUITE);
     fingerprint_add_string(w->f, "arch", packages_arch());
     fingerprint_add_string(w->f, "kernel", packages_kernel());
     for (size_t i = 0; packages_list[i]; i++)
         fingerprint_add_string(w->f, "package", packages_list[i]);
-    r = add_file(w, "mvm-init", inst->mvm_init);
+    int r = add_file(w, "mvm-init", inst->mvm_init);
     if (r == 0)
         r = add_file(w, "mvm-mkrootfs", inst->mkrootfs);
     if (r == 0)
@@ -106,7 +104,7 @@ int stage0_wanted_id(struct home *h, char id[static SHA256_HEX_SIZE], struct mvm
     int r = install_find(&inst, err);
     if (r < 0)
         return r;
-    CLEAN_FINGERPRINT struct fingerprint f = {0};
+    struct fingerprint f;
     struct id_walk w = {.f = &f, .index = statindex_load(h->cache_fd, inst.nix), .err = err};
     if (!w.index)
         return mvm_error_errno(err, -ENOMEM, "builder");

@@ -11,12 +11,10 @@ static void add_block(struct fingerprint *f, const void *p, size_t n)
     sha256_update(&f->sha, p, n);
 }
 
-int fingerprint_init(struct fingerprint *f, const char *purpose)
+void fingerprint_init(struct fingerprint *f, const char *purpose)
 {
-    int r = sha256_init(&f->sha);
-    if (r == 0)
-        add_block(f, purpose, strlen(purpose));
-    return r;
+    sha256_init(&f->sha);
+    add_block(f, purpose, strlen(purpose));
 }
 
 void fingerprint_add(struct fingerprint *f, const char *label, const void *p, size_t n)
@@ -35,9 +33,4 @@ void fingerprint_final(struct fingerprint *f, char out[static SHA256_HEX_SIZE])
     uint8_t digest[SHA256_SIZE];
     sha256_final(&f->sha, digest);
     sha256_hex(digest, out);
-}
-
-void fingerprint_done(struct fingerprint *f)
-{
-    sha256_done(&f->sha);
 }

@@ -8,10 +8,7 @@ struct fingerprint {
     struct sha256 sha;
 };
 
-#define CLEAN_FINGERPRINT CLEANUP(fingerprint_done)
-
-int fingerprint_init(struct fingerprint *f, const char *purpose) MVM_MUST_CHECK;
+void fingerprint_init(struct fingerprint *f, const char *purpose);
 void fingerprint_add(struct fingerprint *f, const char *label, const void *p, size_t n);
 void fingerprint_add_string(struct fingerprint *f, const char *label, const char *value);
 void fingerprint_final(struct fingerprint *f, char out[static SHA256_HEX_SIZE]);
-void fingerprint_done(struct fingerprint *f);

@@ -21,16 +21,13 @@ static void file_name(const char *key, char out[static SHA256_HEX_SIZE + 5])
 }
 
 /* What a reference's record is filed under. */
-static int ref_key(const char *ref, const char *attr, char out[static SHA256_HEX_SIZE])
+static void ref_key(const char *ref, const char *attr, char out[static SHA256_HEX_SIZE])
 {
-    CLEAN_FINGERPRINT struct fingerprint f = {0};
-    int r = fingerprint_init(&f, "flake reference");
-    if (r < 0)
-        return r;
+    struct fingerprint f;
+    fingerprint_init(&f, "flake reference");
     fingerprint_add_string(&f, "ref", ref);
     fingerprint_add_string(&f, "attr", attr);
     fingerprint_final(&f, out);
-    return 0;
 }
 
 static int get_text(json_object *o, const char *key, char *out, size_t size, struct mvm_error *err)
@@ -113,8 +110,7 @@ int build_record_save(struct home *h, const struct build_record *rec, struct mvm
         return -EIO;
     char key[SHA256_HEX_SIZE];
     int r = save(dir, rec->fingerprint, rec, err);
-    if (r == 0)
-        r = ref_key(rec->ref, rec->attr, key);
+    ref_key(rec->ref, rec->attr, key);
     if (r == 0)
         r = save(refs, key, rec, err);
     return r;
@@ -137,12 +133,10 @@ int build_record_last(struct home *h, const char *ref, const char *attr, struct 
     if (refs < 0)
         return refs;
     char key[SHA256_HEX_SIZE], name[SHA256_HEX_SIZE + 5];
-    int r = ref_key(ref, attr, key);
-    if (r < 0)
-        return r;
+    ref_key(ref, attr, key);
     file_name(key, name);
     bool damaged = false;
-    r = load_or_drop(refs, name, ret, &damaged, err);
+    int r = load_or_drop(refs, name, ret, &damaged, err);
     if (r == 0 && (strcmp(ret->ref, ref) != 0 || strcmp(ret->attr, attr) != 0))
         r = -ENOENT;
     return r;

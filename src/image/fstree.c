@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -280,6 +281,58 @@ struct fsnode *fstree_find(const struct fstree *t, const char *path)
         s += len;
     }
     return n;
+}
+
+static void drop_below(struct fstree *t, struct fsnode *dir, const char *pattern)
+{
+    char part[256];
+    size_t n = strcspn(pattern, "/");
+    snprintf(part, sizeof(part), "%.*s", (int)MIN_OF(n, sizeof(part) - 1), pattern);
+    const char *rest = skip_slashes(pattern + n);
+    size_t kept = 0;
+    for (size_t i = 0; i < dir->n_children; i++) {
+        struct fsnode *child = dir->children[i];
+        bool matches = fnmatch(part, child->name, 0) == 0;
+        if (matches && !*rest) {
+            uncount(t, child);
+            node_free(child);
+            continue;
+        }
+        if (matches && child->kind == FSNODE_DIR)
+            drop_below(t, child, rest);
+        dir->children[kept++] = child;
+    }
+    /* Room for a power of two of children is what adopt() counts on. */
+    if (kept < dir->n_children) {
+        size_t room = 1;
+        while (room < kept)
+            room *= 2;
+        struct fsnode **less = reallocarray(dir->children, room, sizeof(*less));
+        if (less)
+            dir->children = less;
+        dir->n_children = kept;
+    }
+}
+
+void fstree_drop(struct fstree *t, const char *pattern)
+{
+    if (*skip_slashes(pattern))
+        drop_below(t, t->root, skip_slashes(pattern));
+}
+
+static void plain_modes(struct fsnode *n)
+{
+    if (n->kind == FSNODE_DIR || n->kind == FSNODE_FILE)
+        n->mode = n->kind == FSNODE_DIR || n->mode & 0100 ? 0755 : 0644;
+    for (size_t i = 0; i < n->n_children; i++)
+        plain_modes(n->children[i]);
+}
+
+void fstree_plain_modes(struct fstree *t, const char *path)
+{
+    struct fsnode *n = fstree_find(t, path);
+    if (n)
+        plain_modes(n);
 }
 
 struct walk {

@@ -119,12 +119,10 @@ int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
     return json_save(dirfd, MANIFEST, o, 0444, false, err);
 }
 
-int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
+void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
 {
-    CLEAN_SHA256 struct sha256 s = {0};
-    int r = sha256_init(&s);
-    if (r < 0)
-        return r;
+    struct sha256 s;
+    sha256_init(&s);
     for (int a = 0; a < ARTIFACT_COUNT; a++) {
         char line[160];
         if (!m->artifacts[a].present)
@@ -136,7 +134,6 @@ int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
     uint8_t digest[SHA256_SIZE];
     sha256_final(&s, digest);
     sha256_hex(digest, out);
-    return 0;
 }
 
 /* 0 where it is absent or null. */

@@ -44,7 +44,7 @@ struct manifest {
 int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 /* The image's digest. */
-int manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]) MVM_MUST_CHECK;
+void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]);
 
 /* image.json, as mkGuest writes it. */
 struct image_metadata {

@@ -2,7 +2,8 @@
  * mvm-mkrootfs: turns a description into rootfs.ext4. It runs inside Nix's build sandbox, where no
  * other program is, so it is static. The same description and files give the same bytes.
  *
- *     mvm-mkrootfs --spec FILE --output FILE [--store DIR]
+ *     mvm-mkrootfs --spec FILE --output FILE [--store DIR] [--set NAME=VALUE]... [--format ext4|initrd]
+ *     mvm-mkrootfs --manifest DIR
  *
  * The description has one directive a line; a line that is empty or begins with '#' is skipped.
  * Fields are separated by one space; the last one takes the rest of the line. In every field %XX
@@ -14,7 +15,11 @@
  *     file MODE PATH SOURCE   a copy of a file
  *     text MODE PATH TEXT     a file with that content; TEXT may be empty and may hold %00
  *     link PATH TARGET        a symlink
- *     tree PATH SOURCE        a copy of a folder, modes kept, without devices and sockets
+ *     tree PATH SOURCE        a copy of a folder, modes 0755 and 0644, without devices and sockets
+ *     drop PATTERN            takes out what earlier lines put there; * and ? match within a component
+ *     concat MODE PATH SOURCE the files of a folder, one behind the other in the order of names
+ *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path
+ *     char MODE PATH MAJOR MINOR   a character device
  *     store GRAPH             all that an exportReferencesGraph file (graph.h) lists, in its place
  *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where SOURCE has one
  *     label NAME              of the file system, 1 to 16 bytes
@@ -22,23 +27,33 @@
  *     uuid-from TEXT          the file system's UUID is made from it
  *     time SECONDS            every timestamp; 1 where it is not given
  *
- * --store reads what /nix/store has from another folder; the paths in the image stay what they are.
+ * A SOURCE that begins with @NAME@ lies where --set says. --store reads what /nix/store has from another folder; the
+ * paths in the image stay what they are. With --format initrd the result is a cpio archive.
+ *
+ * --manifest writes DIR/manifest.json with size and SHA-256 of each artifact that DIR has.
  *
  * Errors are one line on stderr, exit status 1, and leave no output file; 2 for a wrong command
  * line.
  */
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/sha256.h"
+#include "image/cpio.h"
 #include "image/spec.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct options {
-    const char *spec, *output, *store;
+    const char *spec, *output, *store, *manifest;
+    bool initrd;
+    char *set[SPEC_MAX_NAMES]; /* NAME=VALUE */
+    size_t n_set;
 };
 
 static int parse_options(struct options *o, int argc, char **argv)
@@ -47,6 +62,9 @@ static int parse_options(struct options *o, int argc, char **argv)
         {"spec", required_argument, NULL, 's'},
         {"output", required_argument, NULL, 'o'},
         {"store", required_argument, NULL, 'S'},
+        {"set", required_argument, NULL, '='},
+        {"format", required_argument, NULL, 'f'},
+        {"manifest", required_argument, NULL, 'm'},
         {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
@@ -56,11 +74,57 @@ static int parse_options(struct options *o, int argc, char **argv)
             o->output = optarg;
         else if (c == 'S')
             o->store = optarg;
+        else if (c == 'm')
+            o->manifest = optarg;
+        else if (c == '=' && o->n_set < SPEC_MAX_NAMES && strchr(optarg, '='))
+            o->set[o->n_set++] = optarg;
+        else if (c == 'f' && (strcmp(optarg, "ext4") == 0 || strcmp(optarg, "initrd") == 0))
+            o->initrd = optarg[0] == 'i';
         else
             return -EINVAL;
     }
-    return o->spec && o->output && optind == argc ? 0 : -EINVAL;
+    if (optind != argc)
+        return -EINVAL;
+    return (o->manifest ? !o->spec && !o->output : o->spec && o->output) ? 0 : -EINVAL;
 }
+
+/* ---- The manifest ---- */
+
+#define MANIFEST_CONTRACT 1 /* of a builder image with mvmctl (builder/imagecache.h) */
+
+static int describe(int dirfd, const char *name, struct buf *out, bool *first, struct mvm_error *err)
+{
+    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    char hex[SHA256_HEX_SIZE];
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : sha256_fd(fd, hex);
+    if (r == 0)
+        r = buf_printf(out, "%s\n    \"%s\": { \"size\": %lld, \"sha256\": \"%s\" }", *first ? "" : ",", name,
+                       (long long)st.st_size, hex);
+    *first = false;
+    return r < 0 ? mvm_error_errno(err, r, "cannot read %s", name) : 0;
+}
+
+static int write_manifest(const char *dir, struct mvm_error *err)
+{
+    static const char *const names[] = {"vmlinux", "rootfs.ext4", "initrd", "cmdline.txt"};
+    CLEAN_BUF struct buf out = BUF_INIT(4096);
+    CLEAN_FD int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        return mvm_error_errno(err, -errno, "%s", dir);
+    int r = buf_printf(&out, "{\n  \"schema_version\": 1,\n  \"contract_version\": %d,\n  \"artifacts\": {",
+                       MANIFEST_CONTRACT);
+    bool first = true;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
+        r = describe(dirfd, names[i], &out, &first, err);
+    if (r == 0)
+        r = buf_str(&out, "\n  }\n}\n");
+    return r < 0 ? r : path_write_file(dirfd, "manifest.json", out.data, out.len, 0644, false, err);
+}
+
+/* ---- Images ---- */
 
 static int load(struct spec *s, const char *file, struct mvm_error *err)
 {
@@ -75,6 +139,11 @@ static int make(const struct options *o, struct mvm_error *err)
 {
     CLEAN_SPEC struct spec s = {0};
     int r = spec_init(&s, o->store);
+    for (size_t i = 0; r == 0 && i < o->n_set; i++) {
+        char *value = strchr(o->set[i], '=');
+        *value = '\0';
+        r = spec_set(&s, o->set[i], value + 1);
+    }
     if (r < 0)
         return mvm_error_errno(err, r, "cannot start");
     r = load(&s, o->spec, err);
@@ -83,7 +152,7 @@ static int make(const struct options *o, struct mvm_error *err)
     CLEAN_FD int fd = open(o->output, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
         return mvm_error_errno(err, -errno, "cannot make %s", o->output);
-    r = ext4_write(fd, &s.tree, &s.opts, err);
+    r = o->initrd ? cpio_write(fd, &s.tree, err) : ext4_write(fd, &s.tree, &s.opts, err);
     if (r < 0)
         unlink(o->output);
     return r;
@@ -93,11 +162,13 @@ int main(int argc, char **argv)
 {
     struct options o = {0};
     if (parse_options(&o, argc, argv) < 0) {
-        fputs("usage: mvm-mkrootfs --spec FILE --output FILE [--store DIR]\n", stderr);
+        fputs("usage: mvm-mkrootfs --spec FILE --output FILE [--store DIR] [--set NAME=VALUE]... [--format ext4|initrd]\n"
+              "       mvm-mkrootfs --manifest DIR\n",
+              stderr);
         return 2;
     }
     struct mvm_error err = MVM_ERROR_INIT;
-    if (make(&o, &err) < 0) {
+    if ((o.manifest ? write_manifest(o.manifest, &err) : make(&o, &err)) < 0) {
         fprintf(stderr, "mvm-mkrootfs: %s\n", err.msg);
         return 1;
     }

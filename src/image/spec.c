@@ -1,6 +1,7 @@
 #include "image/spec.h"
 #include "base/path.h"
 #include "image/graph.h"
+#include "image/nar.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -11,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FIELDS 3
+#define MAX_FIELDS 4
+#define MAX_TEXT   (8u << 20)
 #define MAX_SPARE  ((uint64_t)1 << 40)
 
 /* A directive's fields, decoded; a NUL lies behind each, and only `text` may have one within. */
@@ -66,9 +68,23 @@ static int parse_number(const struct field *f, uint64_t max, uint64_t *ret, stru
     return 0;
 }
 
+int spec_set(struct spec *s, const char *name, const char *value)
+{
+    if (s->n_names == SPEC_MAX_NAMES)
+        return -E2BIG;
+    s->names[s->n_names].name = name;
+    s->names[s->n_names++].value = value;
+    return 0;
+}
+
 /* Where on this machine a source lies. The caller frees. */
 static char *locate(const struct spec *s, const char *source)
 {
+    for (size_t i = 0; source[0] == '@' && i < s->n_names; i++) {
+        size_t len = strlen(s->names[i].name);
+        if (strncmp(source + 1, s->names[i].name, len) == 0 && source[1 + len] == '@')
+            return path_join(s->names[i].value, source + 2 + len + (source[2 + len] == '/'), NULL);
+    }
     size_t n = sizeof(STORE_PREFIX) - 1;
     if (s->store && strncmp(source, STORE_PREFIX, n) == 0)
         return path_join(s->store, source + n, NULL);
@@ -107,8 +123,83 @@ static int do_link(struct spec *s, const struct field *f, struct mvm_error *err)
 static int do_tree(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     CLEAN_FREE char *source = locate(s, f[1].s);
-    return source ? fstree_add_tree(&s->tree, f[0].s, source, NULL, NULL, err)
-                  : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+    int r = source ? fstree_add_tree(&s->tree, f[0].s, source, NULL, NULL, err)
+                   : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+    if (r == 0)
+        fstree_plain_modes(&s->tree, f[0].s);
+    return r;
+}
+
+static int do_drop(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    fstree_drop(&s->tree, f[0].s);
+    return 0;
+}
+
+static int do_char(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    uint64_t major = 0, minor = 0;
+    int r = parse_mode(&f[0], &mode, err);
+    if (r == 0)
+        r = parse_number(&f[2], 0xfff, &major, err);
+    if (r == 0)
+        r = parse_number(&f[3], 0xfffff, &minor, err);
+    return r < 0 ? r : fstree_add_char(&s->tree, f[1].s, mode, (unsigned)major, (unsigned)minor, err);
+}
+
+/* The files of a folder, one behind the other. */
+static int do_concat(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    CLEAN_FSTREE struct fstree t = {0};
+    CLEAN_BUF struct buf all = BUF_INIT(MAX_TEXT);
+    CLEAN_FREE char *source = locate(s, f[2].s);
+    int r = source ? parse_mode(&f[0], &mode, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+    if (r == 0)
+        r = fstree_init(&t);
+    if (r == 0)
+        r = fstree_add_tree(&t, "", source, NULL, NULL, err);
+    for (size_t i = 0; r == 0 && i < t.root->n_children; i++)
+        if (t.root->children[i]->kind == FSNODE_FILE)
+            r = path_read_file(AT_FDCWD, t.root->children[i]->source, &all, err);
+    return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, all.data, all.len, err);
+}
+
+/* A text in which @nar:/PATH@ stands for the Nix hash of what the image has there. */
+static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    static const char open[] = "@nar:";
+    mode_t mode = 0;
+    CLEAN_BUF struct buf in = BUF_INIT(MAX_TEXT);
+    CLEAN_BUF struct buf out = BUF_INIT(MAX_TEXT);
+    CLEAN_FREE char *source = locate(s, f[2].s);
+    int r = source ? parse_mode(&f[0], &mode, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+    if (r == 0)
+        r = path_read_file(AT_FDCWD, source, &in, err);
+    const char *at = buf_cstr(&in);
+    for (const char *mark; r == 0 && (mark = strstr(at, open));) {
+        char path[256], hash[NAR_HASH_SIZE];
+        const char *name = mark + sizeof(open) - 1;
+        size_t n = strcspn(name, "@\n");
+        const struct fsnode *node = NULL;
+        if (name[n] == '@' && n < sizeof(path)) {
+            snprintf(path, sizeof(path), "%.*s", (int)n, name);
+            node = fstree_find(&s->tree, path);
+        }
+        if (!node)
+            return mvm_error_set(err, -ENOENT, "%s names nothing in the image: @nar:%.60s", source, name);
+        r = nar_hash(node, hash, err);
+        if (r == 0)
+            r = buf_append(&out, at, (size_t)(mark - at));
+        if (r == 0)
+            r = buf_append(&out, hash, strlen(hash));
+        at = name + n + 1;
+    }
+    if (r == 0)
+        r = buf_append(&out, at, strlen(at));
+    return r < 0 ? mvm_error_errno(err, r, "%s", f[1].s)
+                 : fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
 }
 
 /* A store path may be a folder, a file or a symlink. */
@@ -223,7 +314,9 @@ static const struct directive {
     {"tree", 2, false, do_tree},   {"store", 1, false, do_store},
     {"bin", 2, false, do_bin},     {"label", 1, false, do_label},
     {"spare", 1, false, do_spare}, {"uuid-from", 1, false, do_uuid_from},
-    {"time", 1, false, do_time},
+    {"time", 1, false, do_time},   {"drop", 1, false, do_drop},
+    {"char", 4, false, do_char},   {"concat", 3, false, do_concat},
+    {"subst", 3, false, do_subst},
 };
 
 /* Fields are separated by one space each; the last one takes the rest of the line. */

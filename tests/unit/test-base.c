@@ -132,7 +132,7 @@ static void test_sha256(void)
     struct sha256 s;
     uint8_t d[SHA256_SIZE];
     char hex[SHA256_HEX_SIZE];
-    ok(sha256_init(&s) == 0, "(a digest)");
+    sha256_init(&s);
     for (int i = 0; i < 2; i++) { /* an object may be used again */
         sha256_update(&s, "a", 1);
         sha256_update(&s, "bc", 2);
@@ -141,7 +141,6 @@ static void test_sha256(void)
         /* FIPS 180-4's example */
         ok(strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0, "SHA-256 of abc");
     }
-    sha256_done(&s);
 }
 
 static void test_process(void)

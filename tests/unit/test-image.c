@@ -551,9 +551,10 @@ static void test_manifest(void)
     }
     unlink("manifest.json");
     char one[SHA256_HEX_SIZE], two[SHA256_HEX_SIZE];
-    ok(manifest_save(&m, here, &err) == 0 && manifest_load(&back, here, &err) == 0 && manifest_digest(&m, one) == 0 &&
-           manifest_digest(&back, two) == 0 && !strcmp(one, two),
-       "what is saved is loaded");
+    ok(manifest_save(&m, here, &err) == 0 && manifest_load(&back, here, &err) == 0, "what is saved is loaded");
+    manifest_digest(&m, one);
+    manifest_digest(&back, two);
+    ok(!strcmp(one, two), "with the same digest");
     ok(artifact_parse("rootfs.ext4") == ARTIFACT_ROOTFS && artifact_parse("rootfs") == -1, "names are exact");
 }
 

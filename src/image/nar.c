@@ -1,10 +1,9 @@
-#include "builder/nar.h"
+#include "image/nar.h"
 #include "base/fd.h"
 #include "base/sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,19 +87,31 @@ static int put_node(struct sha256 *s, const struct fsnode *n)
     return r;
 }
 
+/* With padding and a NUL: libcrypto's would bring much else into the guest's static tools. */
+static void base64(const uint8_t *p, size_t n, char *out)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? p[i + 1] : 0u) << 8 | (i + 2 < n ? p[i + 2] : 0u);
+        *out++ = letters[v >> 18];
+        *out++ = letters[v >> 12 & 63];
+        *out++ = i + 1 < n ? letters[v >> 6 & 63] : '=';
+        *out++ = i + 2 < n ? letters[v & 63] : '=';
+    }
+    *out = '\0';
+}
+
 int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct mvm_error *err)
 {
-    CLEAN_SHA256 struct sha256 s = {0};
-    int r = sha256_init(&s);
-    if (r == 0) {
-        put(&s, "nix-archive-1");
-        r = put_node(&s, root);
-    }
+    struct sha256 s;
+    sha256_init(&s);
+    put(&s, "nix-archive-1");
+    int r = put_node(&s, root);
     if (r < 0)
         return mvm_error_errno(err, r, "cannot hash %s", root->name);
     uint8_t digest[SHA256_SIZE];
     sha256_final(&s, digest);
-    snprintf(out, NAR_HASH_SIZE, "sha256-");
-    EVP_EncodeBlock((unsigned char *)out + 7, digest, SHA256_SIZE);
+    memcpy(out, "sha256-", 7);
+    base64(digest, sizeof(digest), out + 7);
     return 0;
 }
