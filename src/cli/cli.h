@@ -22,7 +22,7 @@ struct option_spec {
 };
 
 struct command {
-    const char *name;
+    const char *name;                         /* one word, or several: "dev cache inspect" */
     const char *synopsis;                     /* behind the name */
     const char *summary;                      /* one line */
     const char *text;                         /* paragraphs separated by blank lines */
@@ -34,7 +34,17 @@ struct command {
 
 extern const struct command commands[];
 extern const size_t n_commands;
-const struct command *command_find(const char *name);
+/* The command whose words begin argv, the longest one; *ret_words tells how many words that is. NULL where there is
+ * none; then *ret_words counts the leading words that begin some command's name ("dev", "dev cache"). */
+const struct command *command_find(int argc, char **argv, int *ret_words);
+/* The next words of the commands whose names begin with the words of group ("" for all): each once, at most max.
+ * summaries (may be NULL) gets the command's summary, NULL where the word leads to further words. */
+size_t command_next_words(const char *group, char (*ret)[32], const char **summaries, size_t max);
+/* The groups there are ("dev", "dev cache"), each once. */
+size_t command_groups(char (*ret)[64], size_t max);
+/* The first n words with a space between each two. */
+void command_join(int n, char **words, char *out, size_t size);
+#define MAX_COMMANDS 64
 
 /* Exit statuses (in the man page). */
 enum {
@@ -127,6 +137,8 @@ int cmd_completion(struct args *a);
 
 void print_help(const struct command *c);
 void print_overview(void);
+/* The commands whose names begin with these words. */
+void print_group(const char *group);
 int print_man_page(void);
 
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */

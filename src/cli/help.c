@@ -48,12 +48,38 @@ void print_help(const struct command *c)
     printf("  %-26s %s\n", "-h, --help", "show this help");
 }
 
+static void print_commands(const char *group)
+{
+    char words[MAX_COMMANDS][32];
+    const char *summaries[MAX_COMMANDS];
+    size_t n = command_next_words(group, words, summaries, MAX_COMMANDS);
+    for (size_t i = 0; i < n; i++) {
+        if (summaries[i]) {
+            printf("  %-20s %s\n", words[i], summaries[i]);
+            continue;
+        }
+        char inner[64], next[MAX_COMMANDS][32];
+        snprintf(inner, sizeof(inner), "%s%s%s", group, *group ? " " : "", words[i]);
+        size_t m = command_next_words(inner, next, NULL, MAX_COMMANDS);
+        printf("  %-20s ", words[i]);
+        for (size_t k = 0; k < m; k++)
+            printf("%s%s", k ? ", " : "", next[k]);
+        putchar('\n');
+    }
+}
+
+void print_group(const char *group)
+{
+    printf("Usage: mvmctl %s COMMAND [OPTION]...\n\nCommands:\n", group);
+    print_commands(group);
+    printf("\nmvmctl %s COMMAND --help shows a command's options.\n", group);
+}
+
 void print_overview(void)
 {
     printf("Usage: mvmctl COMMAND [OPTION]...\n\n"
            "Builds microVM images from Nix flakes, without Nix on the host, and boots them.\n\nCommands:\n");
-    for (size_t i = 0; i < n_commands; i++)
-        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    print_commands("");
     printf("\nmvmctl COMMAND --help shows a command's options; man mvmctl has the rest.\n"
            "Start with: mvmctl run --flake examples/hello\n");
 }
@@ -64,7 +90,14 @@ int cmd_help(struct args *a)
         print_overview();
         return 0;
     }
-    const struct command *c = command_find(a->words[0]);
+    int n_words;
+    const struct command *c = command_find(a->n_words, a->words, &n_words);
+    if (!c && n_words == a->n_words) {
+        char group[64];
+        command_join(n_words, a->words, group, sizeof(group));
+        print_group(group);
+        return 0;
+    }
     if (!c)
         return ui_usage("mvmctl help lists the commands", "help: there is no command '%.60s'", a->words[0]);
     print_help(c);

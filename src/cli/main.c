@@ -18,18 +18,34 @@ static void ensure_standard_fds(void)
             (void)!open("/dev/null", fd ? O_WRONLY : O_RDONLY);
 }
 
-static int unknown_command(const char *word)
+/* No such command: the words that are right so far are a group's, "" for none. */
+static int unknown_command(const char *group, const char *word)
 {
-    const char *names[64];
-    char hint[128];
-    for (size_t i = 0; i < n_commands; i++)
-        names[i] = commands[i].name;
-    const char *near = nearest_word(word, names, n_commands);
+    char words[MAX_COMMANDS][32], hint[160];
+    const char *names[MAX_COMMANDS];
+    size_t n = command_next_words(group, words, NULL, MAX_COMMANDS);
+    for (size_t i = 0; i < n; i++)
+        names[i] = words[i];
+    const char *near = nearest_word(word, names, n);
+    const char *space = *group ? " " : "";
     if (near)
-        snprintf(hint, sizeof(hint), "did you mean mvmctl %s?", near);
+        snprintf(hint, sizeof(hint), "did you mean mvmctl %s%s%s?", group, space, near);
     else
-        snprintf(hint, sizeof(hint), "mvmctl help lists the commands");
-    return ui_usage(hint, "there is no command '%.60s'", word);
+        snprintf(hint, sizeof(hint), "mvmctl help%s%s lists the commands", space, group);
+    return ui_usage(hint, "there is no command '%s%s%.60s'", group, space, word);
+}
+
+/* What was typed is no whole command: "dev", "dev cahce", "buidl". */
+static int incomplete_command(int argc, char **argv, int n_words)
+{
+    char group[64];
+    command_join(n_words, argv, group, sizeof(group));
+    const char *next = n_words < argc ? argv[n_words] : "--help";
+    if (strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0) {
+        print_group(group);
+        return n_words < argc ? 0 : EXIT_USAGE;
+    }
+    return unknown_command(group, next);
 }
 
 /* Output that could not be written is a failure, whatever the command thought. */
@@ -67,11 +83,13 @@ int main(int argc, char **argv)
         print_overview();
         return finish(EXIT_USAGE);
     }
-    const struct command *c = command_find(word);
+    argv[1] = (char *)(uintptr_t)word;
+    int n_words;
+    const struct command *c = command_find(argc - 1, argv + 1, &n_words);
     if (!c)
-        return finish(unknown_command(word));
+        return finish(incomplete_command(argc - 1, argv + 1, n_words));
     struct args a;
-    int r = args_parse(&a, c, argc - 1, argv + 1);
+    int r = args_parse(&a, c, argc - n_words, argv + n_words);
     if (r != 0)
         return finish(r < 0 ? 0 : r);
     ui_init(arg_flag(&a, "json"), arg_flag(&a, "verbose"));

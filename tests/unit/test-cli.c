@@ -51,7 +51,8 @@ static void test_args(void)
         argv[i] = words[i];
     struct args a;
     char *list[4];
-    ok(args_parse(&a, command_find("exec"), 10, argv) == 0,
+    int n_words;
+    ok(args_parse(&a, command_find(1, argv, &n_words), 10, argv) == 0,
        "options, words and what belongs to the program are told apart");
     ok(a.n_words == 1 && strcmp(a.words[0], "web") == 0, "the word");
     ok(a.n_rest == 3 && strcmp(a.rest[2], "--help") == 0, "behind -- nothing is ours");
