@@ -3,7 +3,7 @@
 #include "base/interrupt.h"
 #include "builder/job.h"
 #include "builder/session.h"
-#include "builder/stage0.h"
+#include "builder/source.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
 #include "cache/records.h"
@@ -73,7 +73,7 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
     }
     char builder[SHA256_HEX_SIZE];
     if (r == 0)
-        r = stage0_wanted_id(h, builder, err);
+        r = source_current(h, builder, err);
     if (r < 0)
         return r;
     struct fingerprint f;
@@ -162,12 +162,26 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
 }
 
+static int start_builder(struct session *s, const struct build_opts *o, struct home *h, struct progress *p,
+                         struct build_result *ret, struct mvm_error *err)
+{
+    CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
+    int r = bootstrap_ensure(h, o->verify, p, &ret->builder, &image, err);
+    if (r < 0)
+        return r;
+    const struct session_opts so = {
+        .image = image.path, .memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
+    r = session_start(s, h, &so, p, err);
+    if (r == 0)
+        buildercache_booted(h);
+    return r;
+}
+
 static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
                      struct build_result *ret, struct mvm_error *err)
 {
     CLEAN_SESSION struct session s = SESSION_INIT;
-    const struct session_opts so = {.memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
-    int r = session_start(&s, h, &so, p, err);
+    int r = start_builder(&s, o, h, p, ret, err);
     if (r < 0)
         return r;
     /* Another mvmctl may have built the same while we waited for the store. */

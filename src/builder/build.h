@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "builder/bootstrap.h"
 #include "builder/flake.h"
 #include "cache/artifacts.h"
 
@@ -19,13 +20,15 @@ struct build_opts {
     bool force;          /* build even where the cache has it */
     bool write_lock;
     bool offline;
+    bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */
 };
 
 struct build_result {
     bool cached;
-    struct artifact_image image; /* open and verified */
+    struct bootstrap_report builder; /* kind NULL where no builder was needed */
+    struct artifact_image image;     /* open and verified */
     char store_path[512];
     char attr[512];
     char *ref; /* owned */

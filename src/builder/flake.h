@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
-#include "builder/devimage.h"
+#include "builder/provided.h"
 #include "cache/fingerprint.h"
 #include "cache/home.h"
 #include "wire/tree.h"
@@ -62,7 +62,7 @@ void flake_tree_done(struct flake_tree *t);
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
 /* Sends the tree (folders implied) below the folder `into`; its lock file as a builder with these flakes shall see it.
  * A file that changed since it was listed is -ESTALE. */
-int flake_tree_send(const struct flake_tree *t, const char *into, const struct devimage_flakes *flakes,
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,
                     struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs

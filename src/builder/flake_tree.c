@@ -260,7 +260,7 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f)
 struct target {
     struct tree_sender *s;
     const char *into;
-    const struct devimage_flakes *flakes;
+    const struct provided_flakes *flakes;
 };
 
 /* The caller frees. */
@@ -316,7 +316,7 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
     return tree_send_file(to->s, path, fd, err);
 }
 
-int flake_tree_send(const struct flake_tree *t, const char *into, const struct devimage_flakes *flakes,
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,
                     struct tree_sender *s, struct mvm_error *err)
 {
     const struct target to = {.s = s, .into = into, .flakes = flakes};

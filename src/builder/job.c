@@ -25,7 +25,7 @@ struct job {
     struct progress *p;
     struct job_result *ret;
     struct client *client;
-    const struct devimage_flakes *flakes;
+    const struct provided_flakes *flakes;
     uint32_t stream;
     struct tree_receiver tree;
     struct sha256 sha;
@@ -65,9 +65,10 @@ static void on_file_done(void *data, const char *path, uint64_t size)
 }
 
 /* Only the names an image is made of are taken, and each is a plain file. */
-static int check_entry(const struct msg_entry *e, struct mvm_error *err)
+static int check_entry(const struct job *j, const struct msg_entry *e, struct mvm_error *err)
 {
-    bool known = artifact_parse(e->path) >= 0 || strcmp(e->path, LOCK_NAME) == 0;
+    bool known = artifact_parse(e->path) >= 0 || strcmp(e->path, LOCK_NAME) == 0 ||
+                 (j->o->builder_image && strcmp(e->path, BUILD_MANIFEST) == 0);
     if (e->kind == ENTRY_FILE && known)
         return 0;
     mvm_error_set(err, -EPROTO, "the builder sent '%.100s', which is no artifact", e->path);
@@ -119,6 +120,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .system = (char *)(uintptr_t)j->o->system,
         .write_lock = j->o->write_lock,
         .offline = j->o->offline,
+        .manifest = j->o->builder_image,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
     };
     int r = msg_build_encode(&m, &b);
@@ -211,7 +213,7 @@ static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *
             return -ENOMEM;
         e = msg_entry_decode(entry, p, n);
         if (e == 0)
-            e = check_entry(entry, err);
+            e = check_entry(j, entry, err);
         if (e < 0)
             return e;
     }

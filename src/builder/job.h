@@ -14,7 +14,8 @@ struct job_opts {
     const struct flake_inputs *inputs;
     const char *attr, *system;
     bool write_lock, offline;
-    int stage_fd; /* artifacts are written here */
+    bool builder_image; /* manifest.json is an artifact too */
+    int stage_fd;       /* artifacts are written here */
     struct buildlog *log;
 };
 

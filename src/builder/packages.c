@@ -176,19 +176,20 @@ static int run_mmdebstrap(const char *repository, const char *target, struct pro
     snprintf(arch, sizeof(arch), "--architectures=%s", packages_arch());
     snprintf(source, sizeof(source), "deb %s%.1000s " PACKAGES_SUITE " main",
              access(KEYRING, R_OK) == 0 ? "[signed-by=" KEYRING "] " : "", repository);
-    /* chrootless, because extracting needs no chroot and no privilege; the hook keeps the archives' names and versions.
-     */
-    const char *const argv[] = {"mmdebstrap",
-                                "--variant=extract",
-                                "--mode=chrootless",
-                                "--format=directory",
-                                include,
-                                arch,
-                                "--extract-hook=ls \"$1/var/cache/apt/archives\" > \"$1/" PACKAGE_FILE "\"",
-                                PACKAGES_SUITE,
-                                target,
-                                source,
-                                NULL};
+    /* chrootless, because extracting needs no chroot and no privilege; the hook, which mmdebstrap gives to a shell,
+     * keeps the archives' names, versions and digests. */
+    const char *const argv[] = {
+        "mmdebstrap",
+        "--variant=extract",
+        "--mode=chrootless",
+        "--format=directory",
+        include,
+        arch,
+        "--extract-hook=cd \"$1/var/cache/apt/archives\" && sha256sum *.deb > ../../../../" PACKAGE_FILE,
+        PACKAGES_SUITE,
+        target,
+        source,
+        NULL};
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return mvm_error_errno(err, -errno, "mmdebstrap");
@@ -229,7 +230,7 @@ static int run_mmdebstrap(const char *repository, const char *target, struct pro
 static void recipe_id(char out[static SHA256_HEX_SIZE])
 {
     struct fingerprint f;
-    fingerprint_init(&f, "stage 0 packages 1");
+    fingerprint_init(&f, "stage 0 packages 2");
     fingerprint_add_string(&f, "suite", PACKAGES_SUITE);
     fingerprint_add_string(&f, "arch", packages_arch());
     fingerprint_add_string(&f, "kernel", packages_kernel());
@@ -304,4 +305,43 @@ int packages_ensure(struct home *h, struct progress *p, char **ret_path, struct 
         return r;
     *ret_path = path_join(dir_path, id, NULL);
     return *ret_path ? 0 : mvm_error_errno(err, -ENOMEM, "packages");
+}
+
+/* "name_version_arch.deb", a colon in the version written as %3a. */
+static json_object *archive_to_json(const char *digest, const char *name, size_t n)
+{
+    const char *bar = memchr(name, '_', n);
+    const char *bar2 = bar ? memchr(bar + 1, '_', n - (size_t)(bar + 1 - name)) : NULL;
+    char version[128];
+    size_t out = 0;
+    if (!bar2)
+        return NULL;
+    for (const char *s = bar + 1; s < bar2 && out < sizeof(version) - 1; s++) {
+        bool colon = strncasecmp(s, "%3a", 3) == 0;
+        version[out++] = colon ? ':' : *s;
+        s += colon ? 2 : 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add(o, "name", json_object_new_string_len(name, (int)(bar - name)));
+    json_add(o, "version", json_object_new_string_len(version, (int)out));
+    json_add(o, "sha256", json_object_new_string_len(digest, SHA256_HEX_SIZE - 1));
+    return o;
+}
+
+json_object *packages_to_json(const char *list)
+{
+    static const char hex[] = "0123456789abcdef";
+    json_object *all = json_object_new_array();
+    while (*list) {
+        size_t n = strcspn(list, "\n");
+        const char *name = list + SHA256_HEX_SIZE + 1;
+        if (n > SHA256_HEX_SIZE + 5 && strspn(list, hex) == SHA256_HEX_SIZE - 1 &&
+            strncmp(list + n - 4, ".deb", 4) == 0) {
+            json_object *o = archive_to_json(list, name, n - SHA256_HEX_SIZE - 1);
+            if (o)
+                json_object_array_add(all, o);
+        }
+        list += n + (list[n] == '\n');
+    }
+    return all;
 }

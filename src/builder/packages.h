@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "base/sha256.h"
 #include "cache/home.h"
@@ -15,6 +16,12 @@ const char *packages_arch(void);          /* Debian's name: "amd64" */
 extern const char *const packages_list[]; /* NULL-terminated; the kernel is packages_kernel() */
 const char *packages_kernel(void);
 
-/* The folder with the extracted packages (absolute, the caller frees) and its file list `packages.txt` (archive names
- * with versions): from the cache, or fetched now. Errors: phase builder-bootstrap. */
+/* The folder with the extracted packages (absolute, the caller frees) and its file list `packages.txt` (sha256sum's
+ * format: digests, and archive names with versions): from the cache, or fetched now. Errors: phase builder-bootstrap.
+ */
 int packages_ensure(struct home *h, struct progress *p, char **ret_path, struct mvm_error *err) MVM_MUST_CHECK;
+
+#define PACKAGES_MAX_LIST (1u << 20)
+#define PACKAGES_IN_IMAGE "/usr/share/mvm/packages.txt" /* where an image has the list of what it consists of */
+/* The list as an array of {name, version, sha256}. Lines that are none of an archive are left out. */
+json_object *packages_to_json(const char *list);

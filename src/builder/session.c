@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "image/ext4.h"
+#include "image/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,20 +89,19 @@ static unsigned default_vcpus(void)
 static int start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
                  struct mvm_error *err)
 {
-    CLEAN_STAGE0_IMAGE struct stage0_image image = STAGE0_IMAGE_INIT;
-    int r = stage0_ensure(&image, h, p, err);
-    if (r < 0)
-        return r;
     progress_phase(p, "builder-start");
     CLEAN_FREE char *store = NULL;
-    r = ensure_store(h, &store, s, p, err);
+    CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
+    int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
+    if (r == 0)
+        r = ensure_store(h, &store, s, p, err);
     if (r < 0)
         return r;
     snprintf(s->name, sizeof(s->name), "builder-%d", getpid());
     const struct machine_config c = {
         .name = s->name,
         .role = "builder",
-        .image = image.path,
+        .image = o->image,
         .image_digest = "",
         .store_disk = store,
         .hostname = "builder",
@@ -118,7 +118,6 @@ static int start(struct session *s, struct home *h, const struct session_opts *o
         return r;
     }
     s->tether = info.tether;
-    s->flakes = image.flakes;
     return client_connect(h, s->name, &s->client, err);
 }
 

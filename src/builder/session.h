@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "builder/stage0.h"
+#include "builder/provided.h"
 #include "cache/home.h"
 #include "cache/lock.h"
 #include "machine/client.h"
@@ -17,7 +17,7 @@ struct session {
     char name[MACHINE_MAX_NAME + 1];
     int tether; /* the VM ends when this is closed */
     struct client *client;
-    struct devimage_flakes flakes; /* what its registry provides */
+    struct provided_flakes flakes; /* what its registry provides */
     struct lock store_lock;        /* the store's disk has one writer */
 };
 
@@ -28,13 +28,13 @@ struct session {
 #define CLEAN_SESSION CLEANUP(session_done)
 
 struct session_opts {
+    const char *image;   /* absolute path of the image's folder: the builder's (bootstrap.h), or a stage 0 seed */
     uint64_t memory_mib; /* 0: default */
     unsigned vcpus;      /* 0: default */
 };
 
-/* Starts a builder from the dev image (assembling it first where needed) with the persistent store disk
- * (MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, made on first use). Waits where another mvmctl builds, saying for
- * whom. Errors: phase builder-bootstrap. */
+/* Starts a builder from the image with the persistent store disk (MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, made
+ * on first use). Waits where another mvmctl builds, saying for whom. Errors: phase builder-bootstrap. */
 int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
                   struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -24,6 +24,7 @@ struct build_opts build_opts_from(const struct args *a)
         .force = arg_flag(a, "force"),
         .write_lock = !arg_flag(a, "no-write-lock-file"),
         .offline = arg_flag(a, "offline"),
+        .verify = arg_flag(a, "verify"),
     };
 }
 
@@ -65,6 +66,7 @@ int cmd_build(struct args *a)
     add_path(o, "cmdline", &b.image, ARTIFACT_CMDLINE);
     json_add_string(o, "store_path", b.store_path);
     json_add_string(o, "attr", b.attr);
+    json_add(o, "builder", b.builder.kind ? bootstrap_report_json(&b.builder) : NULL);
     json_add(o, "timings", ui_timings(&p));
     ui_print_json(o);
     return 0;

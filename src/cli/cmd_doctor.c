@@ -1,8 +1,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
-#include "builder/install.h"
-#include "builder/stage0.h"
+#include "builder/bootstrap.h"
 #include "cli/cli.h"
 #include "vmm/vmm.h"
 
@@ -115,17 +114,14 @@ static void check_folder(struct report *r, const char *name, const char *path, d
 static void check_builder(struct report *r, struct home *h)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    CLEAN_INSTALL struct install inst = {0};
-    char id[SHA256_HEX_SIZE], path[64];
-    if (install_find(&inst, &err) < 0 || stage0_wanted_id(h, id, &err) < 0) {
-        tell(r, "files", FAIL, err.hint, "%s", err.msg);
+    struct bootstrap_report report;
+    if (bootstrap_judge(h, false, &report, &err) < 0) {
+        tell(r, "builder image", FAIL, err.hint, "%s", err.msg);
         return;
     }
-    tell(r, "files", OK, NULL, "%s", inst.checkout ? "run from a source checkout's build folder" : "installed");
-    snprintf(path, sizeof(path), "dev/builds/%.16s/rootfs.ext4", id);
-    bool there = faccessat(h->state_fd, path, F_OK, 0) == 0;
-    tell(r, "dev image", there ? OK : WARN, "the next build assembles it, which takes some seconds",
-         there ? "ready" : "none for this version of mvmctl yet");
+    bool ready = report.reason == CACHE_HIT;
+    tell(r, "builder image", ready ? OK : WARN, "the next build makes it, which takes about a minute", "%s: %s",
+         report.kind, cache_reason_name(report.reason));
 }
 
 int cmd_doctor(struct args *a)

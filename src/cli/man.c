@@ -100,7 +100,8 @@ static const struct {
 },
   files[] =
       {
-          {"~/.mvm/dev/current/", "the dev image that builders boot"},
+          {"~/.mvm/dev/current/", "the dev image: a seed in which the builder image is built (also dev/prebuilt/v*/, dev/builds/*/)"},
+          {"~/.cache/mvm/builder-vm/ARCH/", "the builder image"},
           {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
           {"~/.cache/mvm/artifacts/DIGEST/",
            "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},

@@ -14,6 +14,9 @@ OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this 
 OPTION(o_force, "force", 0, NULL, "build even where the cache has the result", NULL);
 OPTION(o_no_lock, "no-write-lock-file", 0, NULL, "leave the flake's flake.lock as it is", NULL);
 OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
+OPTION(o_verify, "verify", 0, NULL, "read every byte of the builder image instead of trusting its files' timestamps",
+       NULL);
+OPTION(o_prune_all, "all", 0, NULL, "the builder image and the dev images too", NULL);
 OPTION(o_json, "json", 0, NULL, "print one JSON object on standard output", NULL);
 OPTION(o_verbose, "verbose", 'v', NULL, "say more: decisions, and the build's whole log", NULL);
 OPTION(o_name, "name", 0, "NAME", "the VM's name (default: the image's, with a number where it is taken)", NULL);
@@ -34,7 +37,8 @@ OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
-OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_json, &o_verbose);
+OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_verify, &o_json,
+        &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout,
         &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_name, &o_cpus, &o_memory,
@@ -46,7 +50,18 @@ OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
 OPTIONS(cp_options, &o_follow_link);
 OPTIONS(json_options, &o_json);
+OPTIONS(judge_options, &o_verify, &o_json);
+OPTIONS(prune_options, &o_prune_all, &o_json);
+OPTIONS(repair_options, &o_json, &o_verbose);
 static const struct option_spec *const no_options[] = {NULL};
+
+/* The builder's cache as JSON describes it; the reason codes are in the order of judging. */
+#define REASONS                                                                                                        \
+    "missing_artifact, invalid_stage0_artifacts, missing_fingerprint, fingerprint_mismatch, "                          \
+    "missing_artifact_digest_manifest, artifact_digest_mismatch, missing_provenance, provenance_mismatch or hit"
+#define CACHE_JSON                                                                                                     \
+    "schema_version: 1\nbuilder_cache: an object with kind (source-checkout, release), ready, reason (" REASONS        \
+    "), building, previous_kept, stale_stages\n"
 
 #define UP_JSON                                                                                                        \
     "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
@@ -67,6 +82,10 @@ const struct command commands[] = {
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
      "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "
      "line, or null\n"
+     "builder: null where no builder was needed; else an object with kind, ready and reason of its image as it was "
+     "found "
+     "(" REASONS "), and where it was built now, seed (what it was built in) and passed_over (objects with seed and "
+     "reason)\n"
      "store_path: the output in the builder's store\nattr: the attribute that was built\n"
      "timings: milliseconds spent in each phase, and total\n",
      false, cmd_build},
@@ -109,6 +128,26 @@ const struct command commands[] = {
      "VM's folder with its logs is removed.",
      down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n",
      true, cmd_down},
+    {"dev status", "[OPTION]...", "show the builder's state",
+     "Shows the dev VM's state, and whether the builder image in the cache is fresh, with the reason code of the "
+     "verdict. Nothing is built or changed.",
+     judge_options, CACHE_JSON "dev_vm: an object with state\n", false, cmd_dev_status},
+    {"dev cache inspect", "[OPTION]...", "show the builder's caches",
+     "Shows the verdict on the builder image as dev status does, what else lies in its cache, and which dev images "
+     "there are.",
+     judge_options,
+     CACHE_JSON "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
+                "invalid_rootfs, no_host_vm_init, no_package_list)\n",
+     false, cmd_dev_cache_inspect},
+    {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
+     "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "
+     "With --all also the builder image and every dev image: the next build begins from nothing.",
+     prune_options, "status: ok\n" CACHE_JSON, false, cmd_dev_cache_prune},
+    {"dev cache repair", "[OPTION]...", "make the builder image whole",
+     "Reads every byte of the builder image, removes what is damaged or unfinished, and builds the image anew where it "
+     "is not fresh.",
+     repair_options, "status: ok, or repaired where the image was built anew\n" CACHE_JSON, false,
+     cmd_dev_cache_repair},
     {"doctor", "[OPTION]...", "check what this machine can do",
      "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something "
      "needed is.",

@@ -460,16 +460,19 @@ static void extract(struct job *j)
         const char *name;
         bool required;
     } artifacts[] = {
-        {"vmlinux", true}, {"rootfs.ext4", true}, {"initrd", false}, {"cmdline.txt", false}, {"image.json", false}};
+        {"vmlinux", true},      {"rootfs.ext4", true}, {"initrd", false},
+        {"cmdline.txt", false}, {"image.json", false}, {BUILD_MANIFEST, false},
+    };
+    size_t n = ARRAY_SIZE(artifacts) - !j->m->manifest;
     struct tree_sender s = {.emit = emit, .data = &j->sock, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
     struct mvm_error err = MVM_ERROR_INIT;
     uint64_t start = clock_now();
-    for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++) {
+    for (size_t i = 0; i < n; i++) {
         CLEAN_FD int fd = open_artifact(j, artifacts[i].name);
         if (fd < 0 && artifacts[i].required)
             say_missing(j, artifacts[i].name);
     }
-    for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++) {
+    for (size_t i = 0; i < n; i++) {
         CLEAN_FD int fd = open_artifact(j, artifacts[i].name);
         if (fd >= 0 && tree_send_file(&s, artifacts[i].name, fd, &err) < 0)
             fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "%.500s", err.msg);

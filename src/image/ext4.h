@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "image/fstree.h"
 
@@ -25,8 +26,8 @@ int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, 
  * there, 0: not, -errno: no ext4. */
 int ext4_has(const char *image, const char *path, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Copies a regular file of the image out. */
-int ext4_extract(const char *image, const char *path, int out_fd, struct mvm_error *err) MVM_MUST_CHECK;
+/* Reads a regular file of the image (symlinks followed within it) into a buffer, whose maximum bounds it. */
+int ext4_read(const char *image, const char *path, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The super block's magic 53 EF at byte 1080 (kernel: Documentation/filesystems/ext4/super.rst): 1, 0 or -errno. */
 int ext4_check_magic(int fd);

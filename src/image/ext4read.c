@@ -66,7 +66,7 @@ int ext4_has(const char *image, const char *path, struct mvm_error *err)
     return r < 0 ? r : LINUX_S_ISREG(inode.i_mode) || LINUX_S_ISDIR(inode.i_mode);
 }
 
-static int copy_out(ext2_file_t file, uint64_t size, int out_fd, errcode_t *code)
+static int copy_out(ext2_file_t file, uint64_t size, struct buf *out, errcode_t *code)
 {
     CLEAN_FREE uint8_t *chunk = malloc(CHUNK);
     if (!chunk)
@@ -76,7 +76,7 @@ static int copy_out(ext2_file_t file, uint64_t size, int out_fd, errcode_t *code
         *code = ext2fs_file_read(file, chunk, (unsigned)MIN_OF(size, (uint64_t)CHUNK), &got);
         if (*code || got == 0)
             return -EIO;
-        int r = fd_write_all(out_fd, chunk, got);
+        int r = buf_append(out, chunk, got);
         if (r < 0)
             return r;
         size -= got;
@@ -84,7 +84,7 @@ static int copy_out(ext2_file_t file, uint64_t size, int out_fd, errcode_t *code
     return 0;
 }
 
-int ext4_extract(const char *image, const char *path, int out_fd, struct mvm_error *err)
+int ext4_read(const char *image, const char *path, struct buf *out, struct mvm_error *err)
 {
     CLEAN_FS ext2_filsys fs = NULL;
     ext2_ino_t ino;
@@ -104,11 +104,11 @@ int ext4_extract(const char *image, const char *path, int out_fd, struct mvm_err
     errcode_t e = ext2fs_file_open(fs, ino, 0, &file);
     if (e)
         return fail(err, e, image, path);
-    r = copy_out(file, size, out_fd, &e);
+    r = copy_out(file, size, out, &e);
     ext2fs_file_close(file);
     if (e)
         return fail(err, e, image, path);
-    return r < 0 ? mvm_error_errno(err, r, "cannot copy %s out of %s", path, image) : 0;
+    return r < 0 ? mvm_error_errno(err, r, "cannot read %s in %s", path, image) : 0;
 }
 
 int ext4_check_magic(int fd)

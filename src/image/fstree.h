@@ -56,8 +56,8 @@ int fstree_add_char(struct fstree *t, const char *path, mode_t mode, unsigned ma
 int fstree_add_tree(struct fstree *t, const char *path, const char *source,
                     bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Takes out what the pattern matches, with all below it: an absolute path whose components are shell patterns (fnmatch).
- * That nothing matches is no error. */
+/* Takes out what the pattern matches, with all below it: an absolute path whose components are shell patterns
+ * (fnmatch). That nothing matches is no error. */
 void fstree_drop(struct fstree *t, const char *pattern);
 /* Gives everything at and below path the modes that Git and Nix keep: 0755 for folders and what its owner may execute,
  * 0644 for the rest. */

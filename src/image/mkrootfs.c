@@ -162,9 +162,10 @@ int main(int argc, char **argv)
 {
     struct options o = {0};
     if (parse_options(&o, argc, argv) < 0) {
-        fputs("usage: mvm-mkrootfs --spec FILE --output FILE [--store DIR] [--set NAME=VALUE]... [--format ext4|initrd]\n"
-              "       mvm-mkrootfs --manifest DIR\n",
-              stderr);
+        fputs(
+            "usage: mvm-mkrootfs --spec FILE --output FILE [--store DIR] [--set NAME=VALUE]... [--format ext4|initrd]\n"
+            "       mvm-mkrootfs --manifest DIR\n",
+            stderr);
         return 2;
     }
     struct mvm_error err = MVM_ERROR_INIT;

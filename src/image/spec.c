@@ -83,7 +83,8 @@ static char *locate(const struct spec *s, const char *source)
     for (size_t i = 0; source[0] == '@' && i < s->n_names; i++) {
         size_t len = strlen(s->names[i].name);
         if (strncmp(source + 1, s->names[i].name, len) == 0 && source[1 + len] == '@')
-            return path_join(s->names[i].value, source + 2 + len + (source[2 + len] == '/'), NULL);
+            return source[2 + len] ? path_join(s->names[i].value, source + 2 + len + (source[2 + len] == '/'), NULL)
+                                   : strdup(s->names[i].value);
     }
     size_t n = sizeof(STORE_PREFIX) - 1;
     if (s->store && strncmp(source, STORE_PREFIX, n) == 0)

@@ -347,7 +347,8 @@ MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
         F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target))
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
-               F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs))
+               F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
+       F_BOOL(9, msg_build, manifest))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),

@@ -223,6 +223,8 @@ int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHEC
  */
 #define BUILD_SOURCE "src"
 #define BUILD_INPUT  "in"
+/* An artifact of builder images only, sent where `manifest` asks for it. */
+#define BUILD_MANIFEST "manifest.json"
 
 struct msg_build {
     char *remote; /* a flake reference for Nix; NULL: the staged tree */
@@ -231,6 +233,7 @@ struct msg_build {
     char *system;
     bool write_lock; /* false: --no-write-lock-file */
     bool offline;
+    bool manifest;              /* the output is a builder image: send its manifest.json too */
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
 };

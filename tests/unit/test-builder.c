@@ -212,7 +212,7 @@ static void test_lock(void)
        "the builder's own nodes are taken out");
     ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""),
        "others stay");
-    static const struct devimage_flakes flakes = {.library = "sha256-LIB", .tools = "sha256-TOOLS"};
+    static const struct provided_flakes flakes = {.library = {"/lib", "sha256-LIB"}, .tools = {"/tools", "sha256-TOOLS"}};
     ok(flake_lock_stage(text, strlen(text), &flakes, &out, &e) == 0 && strstr(buf_cstr(&out), "sha256-LIB") &&
            strstr(buf_cstr(&out), "sha256-TOOLS"),
        "for a builder they are locked to what it has");

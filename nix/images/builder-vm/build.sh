@@ -1,0 +1,19 @@
+# shellcheck shell=sh disable=SC2154 # Nix sets packages, source, out
+# Runs in Nix's sandbox under the packages' busybox: the seed's packages and this checkout become a builder image.
+set -eu
+bb=$packages/bin/busybox
+image=$source/images/builder-vm
+
+make() {
+    "$source/programs/mvm-mkrootfs" --set packages="$packages" --set programs="$source/programs" --set nix="$source" \
+        --set image="$image" --set modules="$packages/share/mvm/modules" \
+        --set kernel="$packages/share/mvm/tools/kernel/vmlinux" --set list="$packages/share/mvm/packages.txt" \
+        --set initrd="$out/initrd" "$@"
+}
+
+"$bb" mkdir "$out"
+"$bb" ln -s "$packages/share/mvm/tools/kernel/vmlinux" "$out/vmlinux"
+"$bb" cp "$image/cmdline.txt" "$out/cmdline.txt"
+make --spec "$image/initrd.spec" --format initrd --output "$out/initrd"
+make --spec "$image/rootfs.spec" --output "$out/rootfs.ext4"
+"$source/programs/mvm-mkrootfs" --manifest "$out"

@@ -1,0 +1,217 @@
+/* The builder's caches seen from outside: labels and sizes only, no paths, names or digests of this machine. */
+#include "base/fd.h"
+#include "base/interrupt.h"
+#include "base/path.h"
+#include "builder/bootstrap.h"
+#include "cli/cli.h"
+#include "machine/machine.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SCHEMA_VERSION 1
+
+/* ---- What there is ---- */
+
+struct inspection {
+    struct bootstrap_report report;
+    struct buildercache_leftovers left;
+    struct {
+        char label[64], state[64]; /* "valid", or why not */
+    } seeds[SEED_MAX_CANDIDATES];
+    size_t n_seeds;
+};
+
+static int inspect(struct home *h, bool verify, struct inspection *ret, struct mvm_error *err)
+{
+    int r = bootstrap_judge(h, verify, &ret->report, err);
+    return r < 0 ? r : buildercache_leftovers(h, &ret->left, err);
+}
+
+static void inspect_seeds(struct home *h, struct inspection *ret)
+{
+    struct seed_candidates c;
+    seed_list(&c, h);
+    ret->n_seeds = c.n;
+    for (size_t i = 0; i < c.n; i++) {
+        CLEAN_SEED struct seed seed = SEED_INIT;
+        struct mvm_error why = MVM_ERROR_INIT;
+        bool valid = seed_open(&seed, h, c.v[i].folder, &why) == 0;
+        snprintf(ret->seeds[i].label, sizeof(ret->seeds[i].label), "%s", c.v[i].label);
+        snprintf(ret->seeds[i].state, sizeof(ret->seeds[i].state), "%.60s", valid ? "valid" : why.msg);
+    }
+}
+
+/* "running", "starting", "failed" ... or "absent". */
+static const char *dev_vm_state(struct home *h, struct machine_info *info)
+{
+    return machine_inspect(h, "builder", info, NULL) == 0 ? info->state : "absent";
+}
+
+static json_object *cache_json(const struct inspection *in)
+{
+    json_object *o = bootstrap_report_json(&in->report);
+    json_add_bool(o, "building", in->left.building);
+    json_add_bool(o, "previous_kept", in->left.previous);
+    json_add_int(o, "stale_stages", in->left.stages);
+    return o;
+}
+
+static json_object *seeds_json(const struct inspection *in)
+{
+    json_object *all = json_object_new_array();
+    for (size_t i = 0; i < in->n_seeds; i++) {
+        json_object *o = json_object_new_object();
+        json_add_string(o, "image", in->seeds[i].label);
+        json_add_string(o, "state", in->seeds[i].state);
+        json_object_array_add(all, o);
+    }
+    return all;
+}
+
+static int inspect_or_fail(struct args *a, struct inspection *in, struct home *h, struct mvm_error *err)
+{
+    if (a->n_words || a->rest)
+        return ui_usage("it takes no arguments", "%s: unexpected argument", a->command->name);
+    if (home_open(h, err) < 0 || inspect(h, arg_flag(a, "verify"), in, err) < 0)
+        return ui_fail(err);
+    return 0;
+}
+
+static void print_cache(const struct inspection *in)
+{
+    printf("builder cache  %s: %s (%s)\n", in->report.kind, in->report.reason == CACHE_HIT ? "ready" : "not ready",
+           cache_reason_name(in->report.reason));
+}
+
+int cmd_dev_status(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct inspection in = {0};
+    struct machine_info info;
+    int status = inspect_or_fail(a, &in, &h, &err);
+    if (status)
+        return status;
+    const char *state = dev_vm_state(&h, &info);
+    if (!ui.json) {
+        printf("dev VM         %s\n", state);
+        print_cache(&in);
+        return 0;
+    }
+    json_object *o = json_object_new_object(), *vm = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA_VERSION);
+    json_add_string(vm, "state", state);
+    json_add(o, "dev_vm", vm);
+    json_add(o, "builder_cache", cache_json(&in));
+    ui_print_json(o);
+    return 0;
+}
+
+int cmd_dev_cache_inspect(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct inspection in = {0};
+    int status = inspect_or_fail(a, &in, &h, &err);
+    if (status)
+        return status;
+    inspect_seeds(&h, &in);
+    if (!ui.json) {
+        print_cache(&in);
+        if (in.left.building)
+            printf("               an image is being built right now\n");
+        if (in.left.previous)
+            printf("               the image before is kept until this one has booted\n");
+        if (in.left.stages)
+            printf("               %u unfinished images of processes that are gone\n", in.left.stages);
+        for (size_t i = 0; i < in.n_seeds; i++)
+            printf("%-14s %s: %s\n", i ? "" : "dev images", in.seeds[i].label, in.seeds[i].state);
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA_VERSION);
+    json_add(o, "builder_cache", cache_json(&in));
+    json_add(o, "dev_images", seeds_json(&in));
+    ui_print_json(o);
+    return 0;
+}
+
+/* ---- Cleaning ---- */
+
+static int report_clean(const char *status, const struct inspection *in)
+{
+    if (!ui.json) {
+        print_cache(in);
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA_VERSION);
+    json_add_string(o, "status", status);
+    json_add(o, "builder_cache", cache_json(in));
+    ui_print_json(o);
+    return 0;
+}
+
+/* Dev images that are no good, or, with all, every one. */
+static int remove_seeds(struct home *h, bool all, struct mvm_error *err)
+{
+    struct seed_candidates c;
+    seed_list(&c, h);
+    for (size_t i = 0; i < c.n; i++) {
+        CLEAN_SEED struct seed seed = SEED_INIT;
+        if (!all && seed_open(&seed, h, c.v[i].folder, NULL) == 0)
+            continue;
+        int r = path_remove_tree(h->state_fd, c.v[i].folder);
+        if (r < 0)
+            return mvm_error_errno(err, r, "cannot remove the dev image '%s'", c.v[i].label);
+    }
+    return 0;
+}
+
+int cmd_dev_cache_prune(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct inspection in = {0};
+    bool all = arg_flag(a, "all");
+    if (a->n_words || a->rest)
+        return ui_usage("it takes no arguments", "%s: unexpected argument", a->command->name);
+    int r = home_open(&h, &err);
+    if (r == 0)
+        r = buildercache_clean(&h, all, &err);
+    if (r == 0)
+        r = remove_seeds(&h, all, &err);
+    /* The packages' archive is needed only to assemble a dev image. */
+    if (r == 0 && (r = path_remove_tree(h.cache_fd, "stage0")) < 0)
+        mvm_error_errno(&err, r, "cannot remove the packages");
+    if (r == 0)
+        r = inspect(&h, false, &in, &err);
+    return r < 0 ? ui_fail(&err) : report_clean("ok", &in);
+}
+
+int cmd_dev_cache_repair(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
+    struct inspection in = {0};
+    struct bootstrap_report found;
+    struct progress p = PROGRESS_INIT(&ui_progress, &p);
+    if (a->n_words || a->rest)
+        return ui_usage("it takes no arguments", "%s: unexpected argument", a->command->name);
+    interrupt_install();
+    int r = home_open(&h, &err);
+    if (r == 0)
+        r = buildercache_clean(&h, false, &err);
+    if (r == 0)
+        r = remove_seeds(&h, false, &err);
+    if (r == 0)
+        r = bootstrap_ensure(&h, true, &p, &found, &image, &err);
+    if (r == 0)
+        r = inspect(&h, false, &in, &err);
+    progress_end(&p);
+    ui_clear();
+    return r < 0 ? ui_fail(&err) : report_clean(found.reason == CACHE_HIT ? "ok" : "repaired", &in);
+}
