@@ -163,4 +163,6 @@ check 'it answers inside the guest' eventually 10 sh -c "'$MVMCTL' exec http -- 
 is 'with the processors asked for' "$(mvm exec http -- nproc)" 2
 memory=$(mvm exec http -- sh -c 'grep MemTotal /proc/meminfo | tr -dc 0-9')
 check 'and the memory asked for' test "$memory" -gt 120000 -a "$memory" -lt 196608
+mvm down --all >/dev/null 2>&1
+leave_template
 finish

@@ -1,9 +1,21 @@
-# Sourced by end-to-end tests behind tap.sh: one MVM_HOME for all of them, so that the builder is assembled once.
+# Sourced by end-to-end tests behind tap.sh. The first test file makes a builder from nothing and leaves it as a template; the
+# others begin with a copy of it, so that they can run side by side.
 # shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
-MVM_HOME=$MVM_TEST_TMP/e2e/home
-MVM_CACHE_DIR=$MVM_TEST_TMP/e2e/cache
+template=$MVM_TEST_TMP/template
 export MVM_HOME MVM_CACHE_DIR
 mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
+# What is only read is linked (tests damage files by replacing them); the store's disk is written.
+copy_builder() {
+    mkdir -p "$2/home" "$2/cache/builder-vm"
+    cp -al "$1/home/dev" "$2/home/"
+    cp -al "$1/cache/stage0" "$2/cache/"
+    cp -al "$1/cache/builder-vm/$(uname -m)" "$2/cache/builder-vm/"
+    cp -a --sparse=always "$1"/cache/builder-vm/nix-store* "$2/cache/builder-vm/"
+}
+[ ! -d "$template" ] || copy_builder "$template" "$tmp"
+leave_template() {
+    copy_builder "$tmp" "$template.new" && mv "$template.new" "$template"
+}
 
 mvm() { "$MVMCTL" "$@"; }
 cleanup() { mvm down --all >/dev/null 2>&1 || :; }

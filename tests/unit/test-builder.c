@@ -6,6 +6,9 @@
 #include "builder/buildlog.h"
 #include "builder/flake.h"
 #include "builder/flake_lock.h"
+#include "builder/seed.h"
+#include "builder/source.h"
+#include "image/ext4.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -212,7 +215,8 @@ static void test_lock(void)
        "the builder's own nodes are taken out");
     ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""),
        "others stay");
-    static const struct provided_flakes flakes = {.library = {"/lib", "sha256-LIB"}, .tools = {"/tools", "sha256-TOOLS"}};
+    static const struct provided_flakes flakes = {.library = {"/lib", "sha256-LIB"},
+                                                  .tools = {"/tools", "sha256-TOOLS"}};
     ok(flake_lock_stage(text, strlen(text), &flakes, &out, &e) == 0 && strstr(buf_cstr(&out), "sha256-LIB") &&
            strstr(buf_cstr(&out), "sha256-TOOLS"),
        "for a builder they are locked to what it has");
@@ -277,6 +281,135 @@ static void test_log(void)
     ok(access(l.path, F_OK) < 0, "old logs go");
 }
 
+/* ---- What the builder image is made from ---- */
+
+static char *copy_of_nix(const char *from)
+{
+    CLEAN_FREE char *to = path_join(folder_path, "nix", NULL);
+    const char *const argv[] = {"cp", "-r", from, to, NULL};
+    const struct process_opts o = {.argv = argv, .stdin_fd = -1};
+    (void)!path_remove_tree(folder, "nix");
+    return process_capture(&o, NULL, NULL, 0, NULL) == 0 ? TAKE_PTR(to) : NULL;
+}
+
+static bool moved(const struct install *i, char last[static SHA256_HEX_SIZE])
+{
+    char now[SHA256_HEX_SIZE];
+    CLEAN_SOURCE struct source s = {0};
+    if (source_load(&s, &home, i, NULL) < 0)
+        abort();
+    source_fingerprint(&s, now);
+    bool differs = strcmp(now, last) != 0;
+    memcpy(last, now, sizeof(now));
+    return differs;
+}
+
+static void append(const char *path)
+{
+    CLEAN_FD int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0 || fd_write_all(fd, "\n", 1) < 0)
+        abort();
+}
+
+static void test_source(void)
+{
+    const char *root = getenv("MVM_SOURCE");
+    CLEAN_FREE char *real = root ? path_join(root, "nix", NULL) : NULL;
+    CLEAN_FREE char *nix = real ? copy_of_nix(real) : NULL;
+    char last[SHA256_HEX_SIZE] = "", path[4096];
+    if (!nix) {
+        ok(true, "the sources of the builder image # SKIP MVM_SOURCE is not set");
+        return;
+    }
+    put("mvm-init", "a program", 0755);
+    put("mvm-mkrootfs", "another", 0755);
+    CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
+                                      .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                      .nix = TAKE_PTR(nix)};
+    ok(moved(&i, last) && !moved(&i, last), "the sources have a fingerprint, always the same");
+    CLEAN_SOURCE struct source s = {0};
+    if (source_load(&s, &home, &i, NULL) < 0)
+        abort();
+    ok(s.n_files > 20, "%zu sources", s.n_files);
+    for (size_t k = 0; k < s.n_files; k++) {
+        append(s.files[k].from);
+        ok(moved(&i, last), "%s is one", s.files[k].path);
+    }
+    snprintf(path, sizeof(path), "nix/%s", s.files[0].path);
+    ok(fchmodat(folder, path, 0755, 0) == 0 && moved(&i, last), "an exec bit moves it");
+    put("nix/lib/new.nix", "{ }", 0644);
+    ok(moved(&i, last), "a file more moves it");
+    ok(symlinkat("new.nix", folder, "nix/lib/link.nix") == 0 && moved(&i, last), "so does a link");
+    ok(unlinkat(folder, "nix/lib/link.nix", 0) == 0 && symlinkat("default.nix", folder, "nix/lib/link.nix") == 0 &&
+           moved(&i, last),
+       "and where it leads");
+    static const char *const none[] = {"nix/meson.build", "nix/lib/.hidden.swp", "nix/lib/check.nix~", "nix/.git/HEAD"};
+    for (size_t k = 0; k < ARRAY_SIZE(none); k++) {
+        put(none[k], "x", 0644);
+        ok(!moved(&i, last), "%s is none", none[k]);
+    }
+}
+
+/* ---- Seeds ---- */
+
+static void test_seeds(void)
+{
+    static const char *const dirs[] = {"state/dev/prebuilt/v0.9", "state/dev/prebuilt/v0.10",
+                                       "state/dev/prebuilt/x",    "state/dev/builds/aaaa",
+                                       "state/dev/builds/bbbb",   "state/dev/builds/.stage-0"};
+    struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    for (size_t k = 0; k < ARRAY_SIZE(dirs); k++) {
+        CLEAN_FD int fd = path_open_dir(folder, dirs[k], NULL);
+        if (fd < 0)
+            abort();
+    }
+    (void)!utimensat(folder, "state/dev/builds/bbbb", old, 0);
+    struct seed_candidates c;
+    seed_list(&c, &home);
+    ok(c.n == 5 && strcmp(c.v[0].folder, "dev/current") == 0 && strcmp(c.v[1].folder, "dev/prebuilt/v0.10") == 0 &&
+           strcmp(c.v[2].folder, "dev/prebuilt/v0.9") == 0 && strcmp(c.v[3].folder, "dev/builds/aaaa") == 0 &&
+           strcmp(c.v[4].folder, "dev/builds/bbbb") == 0,
+       "current, then prebuilt by version, then builds by time");
+    ok(strcmp(c.v[3].label, "build 1") == 0, "labels have no names of this machine");
+    struct seed seed;
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(seed_open(&seed, &home, "dev/current", &e) == -ENOENT && strcmp(e.msg, "absent") == 0, "one that is absent");
+    put("state/dev/builds/aaaa/vmlinux", "no kernel", 0644);
+    ok(seed_open(&seed, &home, "dev/builds/aaaa", &e) < 0 && strcmp(e.msg, "invalid_kernel") == 0,
+       "one with no kernel");
+    CLEAN_FREE char *kernel = calloc(1, 1 << 20);
+    memcpy(kernel + 56, "ARM\x64", 4);
+    CLEAN_FD int fd = openat(folder, "state/dev/builds/aaaa/vmlinux", O_WRONLY | O_TRUNC | O_CLOEXEC);
+    ok(fd_write_all(fd, kernel, 1 << 20) == 0 && seed_open(&seed, &home, "dev/builds/aaaa", &e) < 0 &&
+           strcmp(e.msg, "invalid_rootfs") == 0,
+       "one with no root file system");
+    /* A file system that mentions the program, but does not have it. */
+    CLEAN_FSTREE struct fstree t = {0};
+    const struct ext4_opts o = {.spare = 8 << 20};
+    CLEAN_FD int image = openat(folder, "state/dev/builds/aaaa/rootfs.ext4", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    ok(fstree_init(&t) == 0 && fstree_add_memory(&t, "notes", 0644, "/sbin/mvm-host-vm-init", 22, &e) == 0 &&
+           ext4_write(image, &t, &o, &e) == 0 && seed_open(&seed, &home, "dev/builds/aaaa", &e) < 0 &&
+           strcmp(e.msg, "no_host_vm_init") == 0,
+       "one without mvm-host-vm-init, whatever bytes it has");
+    ok(fstree_add_memory(&t, "sbin/mvm-host-vm-init", 0755, "x", 1, &e) == 0 && ftruncate(image, 0) == 0 &&
+           ext4_write(image, &t, &o, &e) == 0 && seed_open(&seed, &home, "dev/builds/aaaa", &e) < 0 &&
+           strcmp(e.msg, "no_package_list") == 0,
+       "one that does not say what it consists of");
+    static const char list[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  "
+                               "git_1%3a2.47-1_amd64.deb\nnonsense\n";
+    ok(fstree_add_memory(&t, "usr/share/mvm/packages.txt", 0644, list, strlen(list), &e) == 0 &&
+           ftruncate(image, 0) == 0 && ext4_write(image, &t, &o, &e) == 0 &&
+           seed_open(&seed, &home, "dev/builds/aaaa", &e) == 0,
+       "one that is good");
+    CLEAN_JSON json_object *packages = seed_packages(&seed, &e);
+    json_object *first = json_object_array_get_idx(packages, 0);
+    const char *version = "";
+    ok(json_object_array_length(packages) == 1 && json_get_string(first, "version", &version, NULL) == 0 &&
+           strcmp(version, "1:2.47-1") == 0,
+       "and says what it consists of: %s", json_object_to_json_string(packages));
+    seed_done(&seed);
+}
+
 int main(void)
 {
     char template[] = "/tmp/mvm-test-builder.XXXXXX", path[64];
@@ -296,6 +429,8 @@ int main(void)
     test_git();
     test_lock();
     test_log();
+    test_source();
+    test_seeds();
     home_done(&home);
     close(folder);
     (void)!path_remove_tree(AT_FDCWD, template);

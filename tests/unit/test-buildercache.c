@@ -1,0 +1,347 @@
+/* The builder image's cache: every reason in its order, replacing, and 200 kills at random moments. */
+#include "tap.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "cache/buildercache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct home home = HOME_INIT;
+static char live[64]; /* of the image, below the cache */
+static struct buildercache_want want = {.kind = "source-checkout"};
+
+#define OLD "1111111111111111111111111111111111111111111111111111111111111111"
+#define NEW "2222222222222222222222222222222222222222222222222222222222222222"
+
+/* ---- Small images of the right shape ---- */
+
+static int put_at(int dir, const char *name, const void *p, size_t n)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    return path_write_file(dir, name, p, n, 0644, false, &e);
+}
+
+/* 1 MiB with the magic of an aarch64 kernel, which has no more to check. */
+static int put_kernel(int dir, uint8_t mark)
+{
+    static uint8_t k[1 << 20];
+    memset(k, mark, sizeof(k));
+    memcpy(k + 56, "ARM\x64", 4);
+    return put_at(dir, "vmlinux", k, sizeof(k));
+}
+
+static int put_rootfs(int dir, uint8_t mark)
+{
+    static uint8_t r[4 << 20];
+    memset(r, mark, sizeof(r));
+    r[1080] = 0x53;
+    r[1081] = 0xef;
+    return put_at(dir, "rootfs.ext4", r, sizeof(r));
+}
+
+static int put_manifest(int dir)
+{
+    static const char *const names[] = {"vmlinux", "rootfs.ext4", "cmdline.txt"};
+    CLEAN_BUF struct buf b = BUF_INIT(4096);
+    int r = buf_str(&b, "{\"schema_version\":1,\"contract_version\":1,\"artifacts\":{");
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
+        char hex[SHA256_HEX_SIZE];
+        CLEAN_FD int fd = openat(dir, names[i], O_RDONLY);
+        r = sha256_fd(fd, hex);
+        if (r == 0)
+            r = buf_printf(&b, "%s\"%s\":{\"size\":1,\"sha256\":\"%s\"}", i ? "," : "", names[i], hex);
+    }
+    if (r == 0)
+        r = buf_str(&b, "}}");
+    return r < 0 ? r : put_at(dir, "manifest.json", b.data, b.len);
+}
+
+/* Everything a bootstrap does to the cache but the VM. */
+static int make_image(const char *fingerprint, uint8_t mark, struct mvm_error *err)
+{
+    CLEAN_BUILDERCACHE_STAGE struct buildercache_stage s = BUILDERCACHE_STAGE_INIT;
+    struct buildercache_want w = {.kind = "source-checkout"};
+    snprintf(w.fingerprint, sizeof(w.fingerprint), "%s", fingerprint);
+    const struct lock_wait wait = {.deadline = clock_deadline(20000)};
+    int r = buildercache_stage_open(&s, &home, &wait, err);
+    if (r == 0)
+        r = put_kernel(s.fd, mark);
+    if (r == 0)
+        r = put_rootfs(s.fd, mark);
+    if (r == 0)
+        r = put_at(s.fd, "cmdline.txt", "quiet\n", 6);
+    if (r == 0)
+        r = put_manifest(s.fd);
+    return r < 0 ? r : buildercache_promote(&s, &home, &w, "current", json_object_new_array(), err);
+}
+
+static const char *verdict(bool verify)
+{
+    static struct mvm_error e;
+    enum cache_reason reason;
+    int r = buildercache_judge(&home, &want, verify, &reason, NULL, &e);
+    return r < 0 ? e.msg : cache_reason_name(reason);
+}
+
+/* ---- Damage: one way for each reason ---- */
+
+static int image_dir(void)
+{
+    return openat(home.cache_fd, live, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void rewrite(int dir, const char *name, const char *text)
+{
+    (void)!unlinkat(dir, name, 0);
+    if (text && put_at(dir, name, text, strlen(text)) < 0)
+        abort();
+}
+
+static void no_rootfs(int dir)
+{
+    rewrite(dir, "rootfs.ext4", NULL);
+}
+static void short_kernel(int dir)
+{
+    rewrite(dir, "vmlinux", "\177ELF");
+}
+static void no_fingerprint(int dir)
+{
+    rewrite(dir, ".mvm-source.sha256", NULL);
+}
+static void other_fingerprint(int dir)
+{
+    /* In the same file as the reason before it: not there is not there. */
+    if (faccessat(dir, ".mvm-source.sha256", F_OK, 0) == 0)
+        rewrite(dir, ".mvm-source.sha256", NEW "\n");
+}
+static void no_digests(int dir)
+{
+    rewrite(dir, ".mvm-artifacts.sha256", NULL);
+}
+static void other_cmdline(int dir)
+{
+    rewrite(dir, "cmdline.txt", "loud\n");
+}
+static void no_provenance(int dir)
+{
+    rewrite(dir, ".mvm-provenance.json", NULL);
+}
+static void other_provenance(int dir)
+{
+    if (faccessat(dir, ".mvm-provenance.json", F_OK, 0) == 0)
+        rewrite(dir, ".mvm-provenance.json", "{\"schema_version\":2}");
+}
+
+static void (*const damages[])(int dir) = {
+    [CACHE_MISSING_ARTIFACT] = no_rootfs,
+    [CACHE_INVALID_STAGE0_ARTIFACTS] = short_kernel,
+    [CACHE_MISSING_FINGERPRINT] = no_fingerprint,
+    [CACHE_FINGERPRINT_MISMATCH] = other_fingerprint,
+    [CACHE_MISSING_ARTIFACT_DIGEST_MANIFEST] = no_digests,
+    [CACHE_ARTIFACT_DIGEST_MISMATCH] = other_cmdline,
+    [CACHE_MISSING_PROVENANCE] = no_provenance,
+    [CACHE_PROVENANCE_MISMATCH] = other_provenance,
+};
+
+static void fresh(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    if (path_remove_tree(home.cache_fd, "builder-vm") < 0 || make_image(OLD, 'o', &e) < 0) {
+        printf("# %s\n", e.msg);
+        abort();
+    }
+}
+
+static void test_reasons(void)
+{
+    ok(strcmp(verdict(false), "missing_artifact") == 0, "an empty cache");
+    for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
+        for (size_t j = i; j < ARRAY_SIZE(damages); j++) {
+            fresh();
+            CLEAN_FD int dir = image_dir();
+            damages[j](dir);
+            damages[i](dir);
+            const char *got = verdict(false), *expected = cache_reason_name((enum cache_reason)i);
+            ok(strcmp(got, expected) == 0, "%s%s%s: %s", expected, i == j ? "" : " and ",
+               i == j ? "" : cache_reason_name((enum cache_reason)j), got);
+        }
+    }
+}
+
+static void test_digests(void)
+{
+    fresh();
+    ok(strcmp(verdict(false), "hit") == 0 && strcmp(verdict(true), "hit") == 0, "a whole image is a hit");
+    CLEAN_FD int dir = image_dir();
+    struct stat st;
+    fstatat(dir, "rootfs.ext4", &st, 0);
+    CLEAN_FD int fd = openat(dir, "rootfs.ext4", O_RDWR);
+    struct timespec times[2] = {st.st_atim, st.st_mtim};
+    ok(fd_pwrite_all(fd, "X", 1, 3000000) == 0 && futimens(fd, times) == 0, "(a bit flips, the time is put back)");
+    ok(strcmp(verdict(false), "artifact_digest_mismatch") == 0, "of the right size, wrong content: noticed");
+    ok(fd_pwrite_all(fd, "o", 1, 3000000) == 0 && strcmp(verdict(false), "hit") == 0, "put right, it is a hit");
+    put_at(dir, "initrd", "x", 1);
+    ok(strcmp(verdict(false), "artifact_digest_mismatch") == 0, "one artifact too many");
+    rewrite(dir, "initrd", NULL);
+    ok(symlinkat("vmlinux", dir, "link") == 0 && renameat(dir, "vmlinux", dir, "real") == 0 &&
+           symlinkat("real", dir, "vmlinux") == 0 && strcmp(verdict(false), "invalid_stage0_artifacts") == 0,
+       "a symlink in place of an artifact is none");
+    struct buildercache_want release = {.kind = "release", .fingerprint = OLD};
+    enum cache_reason reason;
+    fresh();
+    ok(buildercache_judge(&home, &release, false, &reason, NULL, NULL) == 0 && reason == CACHE_PROVENANCE_MISMATCH,
+       "another kind of mvmctl does not take it");
+}
+
+static bool exists(const char *suffix)
+{
+    struct utsname u;
+    char name[128];
+    uname(&u);
+    snprintf(name, sizeof(name), "builder-vm/.%s%s", u.machine, suffix);
+    return faccessat(home.cache_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void test_replace(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    fresh();
+    CLEAN_BUILDERCACHE_IMAGE struct buildercache_image img = BUILDERCACHE_IMAGE_INIT;
+    enum cache_reason reason;
+    ok(buildercache_judge(&home, &want, false, &reason, &img, &e) == 0 && reason == CACHE_HIT && img.path,
+       "a hit is held open");
+    fd_closep(&img.live_lock); /* or replacing would wait */
+    ok(make_image(NEW, 'n', &e) == 0, "another image takes its place (%s)", e.msg);
+    struct stat st;
+    ok(fstatat(img.dirfd, "rootfs.ext4", &st, 0) == 0 && exists(".previous"),
+       "who has the old one open keeps it; it is kept until the new one has booted");
+    ok(strcmp(verdict(false), "fingerprint_mismatch") == 0, "the new one is live");
+    ok(make_image(OLD, 'o', &e) == 0 && exists(".previous"), "an image that never booted is not kept");
+    CLEAN_BUF struct buf b = BUF_INIT(256);
+    struct utsname u;
+    char name[128];
+    uname(&u);
+    snprintf(name, sizeof(name), "builder-vm/.%s.previous/.mvm-source.sha256", u.machine);
+    ok(path_read_file(home.cache_fd, name, &b, &e) == 0 && strncmp(buf_cstr(&b), OLD, 64) == 0,
+       "but the one before is");
+    buildercache_booted(&home);
+    ok(!exists(".previous"), "until the new one has booted");
+
+    /* A manifest that does not tell what is there. */
+    CLEAN_BUILDERCACHE_STAGE struct buildercache_stage s = BUILDERCACHE_STAGE_INIT;
+    ok(buildercache_stage_open(&s, &home, NULL, &e) == 0 && put_kernel(s.fd, 'x') == 0 && put_rootfs(s.fd, 'x') == 0 &&
+           put_at(s.fd, "cmdline.txt", "quiet\n", 6) == 0 && put_manifest(s.fd) == 0 && put_rootfs(s.fd, 'y') == 0,
+       "(an image whose root file system changed on the way)");
+    ok(buildercache_promote(&s, &home, &want, "x", json_object_new_array(), &e) == -EBADMSG, "is not promoted: %s",
+       e.msg);
+    ok(put_manifest(s.fd) == 0 && put_at(s.fd, "vmlinux", "short", 5) == 0 &&
+           buildercache_promote(&s, &home, &want, "x", json_object_new_array(), &e) == -EINVAL,
+       "nor is one without a kernel");
+    struct buildercache_stage other = BUILDERCACHE_STAGE_INIT;
+    ok(buildercache_stage_open(&other, &home, NULL, &e) == -EAGAIN && strstr(e.msg, "building the builder image"),
+       "while one builds nobody else does: %s", e.msg);
+    buildercache_stage_done(&other);
+    buildercache_stage_done(&s);
+    ok(strcmp(verdict(true), "hit") == 0, "the live image is what it was");
+}
+
+/* ---- Kills ---- */
+
+static bool nothing_left(void)
+{
+    struct buildercache_leftovers left;
+    return buildercache_leftovers(&home, &left, NULL) == 0 && left.stages == 0 && !left.building;
+}
+
+static void test_kills(void)
+{
+    unsigned old = 0, new = 0, wrong = 0, left = 0;
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct buildercache_want w = want;
+    srand((unsigned)clock_now());
+    fresh();
+    /* How long it takes undisturbed, in a child like those that are killed. */
+    uint64_t usual = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t start = clock_now();
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(make_image(NEW, 'n', NULL) < 0);
+        waitpid(pid, NULL, 0);
+        usual = MAX_OF(usual, clock_now() - start);
+    }
+    printf("# undisturbed: %.1f ms\n", (double)usual / 1e6);
+    for (unsigned i = 0; i < 200; i++) {
+        const char *next = i % 2 ? NEW : OLD, *before = i % 2 ? OLD : NEW;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(make_image(next, i % 2 ? 'n' : 'o', NULL) < 0);
+        struct timespec ts = {.tv_nsec = (long)((uint64_t)rand() % (usual + usual / 4))};
+        nanosleep(&ts, NULL);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        snprintf(w.fingerprint, sizeof(w.fingerprint), "%s", before);
+        enum cache_reason as_before, as_next;
+        if (buildercache_judge(&home, &w, true, &as_before, NULL, NULL) < 0)
+            wrong++;
+        snprintf(w.fingerprint, sizeof(w.fingerprint), "%s", next);
+        if (buildercache_judge(&home, &w, true, &as_next, NULL, NULL) < 0)
+            wrong++;
+        old += as_before == CACHE_HIT;
+        new += as_next == CACHE_HIT;
+        wrong += (as_before == CACHE_HIT) == (as_next == CACHE_HIT);
+        /* The next command builds it, and sweeps. */
+        if (as_next != CACHE_HIT && make_image(next, i % 2 ? 'n' : 'o', &e) < 0)
+            wrong++;
+        if (as_next == CACHE_HIT && buildercache_clean(&home, false, &e) < 0)
+            wrong++;
+        left += !nothing_left();
+    }
+    printf("# 200 kills: %u times the old image was there, %u times the new one\n", old, new);
+    ok(wrong == 0, "after each kill there is the old image or the new one, whole");
+    ok(left == 0, "and after the next command nothing else");
+    ok(old > 0 && new > 0, "(the kills came before and after the exchange)");
+}
+
+int main(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct utsname u;
+    /* In memory: what a killed process leaves is the same there, and 600 images are quick. */
+    char dir[] = "/dev/shm/mvm-buildercache.XXXXXX", on_disk[] = "/tmp/mvm-buildercache.XXXXXX";
+    uname(&u);
+    snprintf(live, sizeof(live), "builder-vm/%.40s", u.machine);
+    snprintf(want.fingerprint, sizeof(want.fingerprint), OLD);
+    char *where = mkdtemp(dir);
+    if (!where)
+        where = mkdtemp(on_disk);
+    if (!where)
+        return 1;
+    setenv("MVM_HOME", where, 1);
+    char cache[64];
+    snprintf(cache, sizeof(cache), "%s/cache", where);
+    setenv("MVM_CACHE_DIR", cache, 1);
+    if (home_open(&home, &e) < 0) {
+        printf("Bail out! %s\n", e.msg);
+        return 1;
+    }
+    test_reasons();
+    test_digests();
+    test_replace();
+    test_kills();
+    home_done(&home);
+    (void)!path_remove_tree(AT_FDCWD, where);
+    return tap_end();
+}
