@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/nearest.h"
 #include "base/progress.h"
 #include "cache/home.h"
 
@@ -86,8 +87,6 @@ const char *arg_value(const struct args *a, const char *option);
 /* All arguments of an option that may be given several times, at most max of them: how many. */
 size_t arg_list(const struct args *a, const char *option, char **out, size_t max);
 bool arg_flag(const struct args *a, const char *option);
-/* The known word nearest to what was typed, NULL where none is near. */
-const char *nearest_word(const char *typed, const char *const *words, size_t n);
 
 /* "512M", "1G", "512" (MiB): MiB. -EINVAL with phase usage for garbage, 0, less than 64 MiB, more than the host has. */
 int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err);
