@@ -53,3 +53,16 @@ seed tree/hand-dots-inside           05 00 02 ff01 0000 00 05 0a 01 ff01 0100 00
 seed tree/hand-dots-outside          05 05 01 ff01 0100 00 01
 seed tree/hand-overlap               05 00 01 ff01 0001 00 02 0000 6400 61 02 0100 6400 61 01
 seed tree/hand-wrong-checksum        05 00 01 ff01 0001 00 02 0000 6400 01 01
+
+# text FILE TEXT: escapes as for printf %b.
+text() {
+    printf '%b' "$2" >"$1"
+}
+text toml/hand-strings      'a = "\\u00e9\\U0001F600\\t" # c\nb = """\nx\\\\\n  y""""\n\047c d\047 = \047\047\047z\047\047\047\n'
+text toml/hand-numbers      'a = [0xdead_beef, 0o7, 0b1, -1_000, 1.5e-3, +inf, nan, true]\n'
+text toml/hand-datetimes    'a = [1979-05-27T07:32:00.5Z, 1979-05-27 07:32:00-07:00, 1979-05-27, 07:32:00]\r\n'
+text toml/hand-tables       '[a.b]\nc.d = {e.f = [{}, [1]]}\n[[g]]\n[g.h]\n[[g]]\n[a]\n'
+text toml/hand-redefinition '[a.b.c]\nz = 9\n[a]\nb.c.t = 9\n'
+text toml/hand-deep         "a = $(repeat 40 '[')"
+text toml/hand-surrogate    'a = "\0355\0240\0200"'
+# minisign/hand-*: a public key, secret keys without and with a password, signatures of both kinds, by Debian's minisign.
