@@ -1,4 +1,5 @@
 /* mvmctl.1 from the table: `mvmctl --man`, run by the build. Macros: mdoc(7). */
+#include "cache/config.h"
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -100,6 +101,7 @@ static const struct {
 },
   files[] =
       {
+          {"~/.mvm/config.toml", "settings: see CONFIGURATION"},
           {"~/.mvm/dev/current/", "the dev image: a seed in which the builder image is built (also dev/prebuilt/v*/, dev/builds/*/)"},
           {"~/.cache/mvm/builder-vm/ARCH/", "the builder image"},
           {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
@@ -133,6 +135,23 @@ static const struct {
         printf(".El\n");                                                                                               \
     } while (0)
 
+static void put_configuration(void)
+{
+    printf(".Sh CONFIGURATION\n");
+    put_text(
+        "The file config.toml in MVM_HOME, in TOML. A key that is not known, a value of another type or out of range "
+        "is an error that names the line.");
+    printf(".Bl -tag -width 10n\n");
+    for (size_t i = 0; config_key(i); i++) {
+        const struct config_key *k = config_key(i), *before = i ? config_key(i - 1) : NULL;
+        if (!before || strcmp(before->table, k->table) != 0)
+            printf(".It [%s]\n", k->table);
+        printf(".It %s = %s\n", k->name, k->value);
+        put_text(k->help);
+    }
+    printf(".El\n");
+}
+
 int print_man_page(void)
 {
     printf(".Dd November 23, 2026\n.Dt MVMCTL 1\n.Os\n.Sh NAME\n.Nm mvmctl\n.Nd build microVM images from Nix flakes "
@@ -150,6 +169,7 @@ int print_man_page(void)
         put_command(&commands[i]);
     PUT_LIST("ENVIRONMENT", environment);
     PUT_LIST("FILES", files);
+    put_configuration();
     PUT_LIST("EXIT STATUS", statuses);
     printf(".Sh EXAMPLES\n.Bd -literal -offset indent\nmvmctl build \\-\\-flake .\nmvmctl up \\-\\-flake . \\-\\-name "
            "web \\-\\-memory 512M\n"

@@ -1,0 +1,218 @@
+#include "cache/config.h"
+#include "base/nearest.h"
+#include "base/path.h"
+#include "base/toml.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum kind {
+    URL,
+    PATH, /* absolute */
+    INTEGER,
+    PUBLIC_KEYS,
+};
+
+static const struct setting {
+    struct config_key key;
+    enum kind kind;
+    size_t field; /* offset in struct config */
+    int64_t least, most;
+} settings[] = {
+    {{"images", "dev_url", "URL", "where a published dev image is: the https:// or file:// URL of a release's folder"},
+     URL,
+     offsetof(struct config, dev_url)},
+    {{"images", "builder_url", "URL", "the same for a builder image; an installed mvmctl alone uses it"},
+     URL,
+     offsetof(struct config, builder_url)},
+    {{"images", "public_keys", "[KEY, ...]", "minisign public keys, one of which must have signed a published image"},
+     PUBLIC_KEYS,
+     offsetof(struct config, public_keys)},
+    {{"images", "ca_file", "FILE", "certificates that https servers are checked against (default: the system's)"},
+     PATH,
+     offsetof(struct config, ca_file)},
+    {{"images", "stall_seconds", "N", "a download that stands still for so long fails, 1 to 3600 (default: 60)"},
+     INTEGER,
+     offsetof(struct config, stall_seconds),
+     1,
+     3600},
+};
+
+const struct config_key *config_key(size_t i)
+{
+    return i < ARRAY_SIZE(settings) ? &settings[i].key : NULL;
+}
+
+int config_check_url(const char *url, struct mvm_error *err)
+{
+    const char *host = strncmp(url, "https://", 8) == 0 ? url + 8 : NULL;
+    const char *path = strncmp(url, "file:///", 8) == 0 ? url + 7 : NULL;
+    if ((!host || !*host || *host == '/') && !path)
+        return mvm_error_set(err, -EINVAL, "'%.200s' is no https:// or file:/// URL", url);
+    for (const char *s = url; *s; s++)
+        if (*s <= 0x20 || *s == 0x7f || *s == '?' || *s == '#')
+            return mvm_error_set(err, -EINVAL, "'%.200s' is no folder's URL", url);
+    return 0;
+}
+
+/* ---- Values ---- */
+
+static int as_text(const struct toml_value *v, const char **ret, struct mvm_error *err)
+{
+    if (v->type != TOML_STRING)
+        return mvm_error_set(err, -EINVAL, "a string is wanted, not %s %s",
+                             strchr("aeiou", toml_type_name(v->type)[0]) ? "an" : "a", toml_type_name(v->type));
+    if (strlen(v->string.text) != v->string.len || v->string.len > 4000)
+        return mvm_error_set(err, -EINVAL, "the text is too long, or has a NUL");
+    *ret = v->string.text;
+    return 0;
+}
+
+static int set_text(const struct setting *s, const struct toml_value *v, char **field, struct mvm_error *err)
+{
+    const char *text = NULL;
+    int r = as_text(v, &text, err);
+    if (r == 0 && s->kind == URL)
+        r = config_check_url(text, err);
+    if (r == 0 && s->kind == PATH && text[0] != '/')
+        r = mvm_error_set(err, -EINVAL, "'%.200s' is no absolute path", text);
+    if (r < 0)
+        return r;
+    *field = strdup(text);
+    if (!*field)
+        return mvm_error_errno(err, -ENOMEM, "config");
+    size_t n = strlen(*field);
+    while (s->kind == URL && n && (*field)[n - 1] == '/')
+        (*field)[--n] = '\0';
+    return 0;
+}
+
+static int set_integer(const struct setting *s, const struct toml_value *v, int64_t *field, struct mvm_error *err)
+{
+    if (v->type != TOML_INTEGER || v->integer < s->least || v->integer > s->most)
+        return mvm_error_set(err, -EINVAL, "an integer from %lld to %lld is wanted", (long long)s->least,
+                             (long long)s->most);
+    *field = v->integer;
+    return 0;
+}
+
+/* Errors in the elements are those of their own lines: *ret_line. */
+static int set_public_keys(const struct toml_value *v, struct config *c, unsigned *ret_line, struct mvm_error *err)
+{
+    if (v->type != TOML_ARRAY)
+        return mvm_error_set(err, -EINVAL, "an array of public keys is wanted");
+    for (const struct toml_value *e = v->list.first; e; e = e->next) {
+        const char *text = NULL;
+        *ret_line = e->line;
+        if (c->n_public_keys == CONFIG_MAX_KEYS)
+            return mvm_error_set(err, -EINVAL, "more than %d public keys", CONFIG_MAX_KEYS);
+        int r = as_text(e, &text, err);
+        if (r == 0)
+            r = minisign_key_parse(&c->public_keys[c->n_public_keys], text, strlen(text), err);
+        if (r < 0)
+            return r;
+        c->n_public_keys++;
+    }
+    return 0;
+}
+
+static int set_value(const struct setting *s, const struct toml_value *v, struct config *c, struct mvm_error *err)
+{
+    void *field = (char *)c + s->field;
+    unsigned line = v->line;
+    int r = 0;
+    switch (s->kind) {
+    case URL:
+    case PATH:
+        r = set_text(s, v, field, err);
+        break;
+    case INTEGER:
+        r = set_integer(s, v, field, err);
+        break;
+    case PUBLIC_KEYS:
+        r = set_public_keys(v, c, &line, err);
+        break;
+    }
+    return r < 0 ? mvm_error_wrap(err, "line %u: %s", line, s->key.name) : 0;
+}
+
+/* ---- Keys ---- */
+
+/* The names there are in a table, or (table NULL) the tables there are; -EINVAL for one that is none of them. */
+static int unknown(const struct toml_value *v, const char *table, struct mvm_error *err)
+{
+    const char *names[ARRAY_SIZE(settings)];
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+        if (!table || strcmp(settings[i].key.table, table) == 0)
+            names[n++] = table ? settings[i].key.name : settings[i].key.table;
+    const char *near = nearest_word(v->key, names, n);
+    mvm_error_set(err, -EINVAL, "line %u: there is no %s '%.60s'%s%s%s", v->line, table ? "key" : "table", v->key,
+                  table ? " in [" : "", table ? table : "", table ? "]" : "");
+    if (near)
+        mvm_error_hint(err, "did you mean %s?", near);
+    else
+        mvm_error_hint(err, "the manual's section CONFIGURATION lists the keys");
+    return -EINVAL;
+}
+
+static bool is_table_name(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+        if (strcmp(settings[i].key.table, name) == 0)
+            return true;
+    return false;
+}
+
+static int read_table(const struct toml_value *table, struct config *c, struct mvm_error *err)
+{
+    if (!is_table_name(table->key))
+        return unknown(table, NULL, err);
+    if (table->type != TOML_TABLE)
+        return mvm_error_set(err, -EINVAL, "line %u: '%s' is a table: [%s]", table->line, table->key, table->key);
+    for (const struct toml_value *v = table->list.first; v; v = v->next) {
+        size_t i = 0;
+        while (i < ARRAY_SIZE(settings) &&
+               (strcmp(settings[i].key.table, table->key) != 0 || strcmp(settings[i].key.name, v->key) != 0))
+            i++;
+        int r = i == ARRAY_SIZE(settings) ? unknown(v, table->key, err) : set_value(&settings[i], v, c, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int read_file(struct config *c, struct home *h, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf text = BUF_INIT(TOML_MAX_SIZE);
+    CLEAN_TOML struct toml_value *root = NULL;
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = path_read_file(h->state_fd, CONFIG_FILE, &text, &why);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0)
+        return mvm_error_set(err, r, "%s", why.msg);
+    r = toml_parse(buf_cstr(&text), text.len, &root, err);
+    for (const struct toml_value *t = r == 0 ? root->list.first : NULL; r == 0 && t; t = t->next)
+        r = read_table(t, c, err);
+    return r < 0 ? mvm_error_wrap(err, "%s/" CONFIG_FILE, h->state) : 0;
+}
+
+int config_load(struct config *c, struct home *h, struct mvm_error *err)
+{
+    int r = read_file(c, h, err);
+    if (r < 0) {
+        mvm_error_phase(err, MVM_PHASE_CONFIG);
+        config_done(c);
+    }
+    return r;
+}
+
+void config_done(struct config *c)
+{
+    free(c->dev_url);
+    free(c->builder_url);
+    free(c->ca_file);
+    *c = (struct config)CONFIG_INIT;
+}

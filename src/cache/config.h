@@ -1,0 +1,45 @@
+/*
+ * MVM_HOME/config.toml, TOML 1.0. One table (config.c) says which keys there are; reading, checks and the manual come
+ * from it. What the file has wrong is an error in phase config that names file and line: an unknown key, a value of
+ * another type, one out of range. Without a file everything has its default.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "cache/home.h"
+#include "image/minisign.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_FILE     "config.toml"
+#define CONFIG_MAX_KEYS 16 /* public keys */
+
+struct config {
+    char *dev_url;     /* base URL of a release set without its last slash; NULL: none. Owned */
+    char *builder_url; /* the same for builder images */
+    char *ca_file;     /* absolute path; NULL: the system's. Owned */
+    struct minisign_key public_keys[CONFIG_MAX_KEYS];
+    size_t n_public_keys;
+    int64_t stall_seconds; /* how long a download may stand still */
+};
+
+#define CONFIG_INIT                                                                                                    \
+    {                                                                                                                  \
+        .stall_seconds = 60                                                                                            \
+    }
+#define CLEAN_CONFIG CLEANUP(config_done)
+
+/* c must be CONFIG_INIT; it stays that on failure. */
+int config_load(struct config *c, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+void config_done(struct config *c);
+
+/* "https://..." or "file:///...": a URL that images may come from. */
+int config_check_url(const char *url, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* For the manual: the keys in the order of the table, NULL behind the last. */
+struct config_key {
+    const char *table, *name, *value; /* value: what is put there, "URL" */
+    const char *help;
+};
+const struct config_key *config_key(size_t i);

@@ -1,0 +1,104 @@
+#include "tap.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "cache/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KEY "RWTtSYqKA82J8GASv45M7hAkz31G/UKlmJJvHrpRZe1rnPQ6Y//JAPQh"
+
+static struct home home = HOME_INIT;
+
+static int load(const char *text, struct config *c, struct mvm_error *err)
+{
+    if (path_write_file(home.state_fd, CONFIG_FILE, text, strlen(text), 0600, false, NULL) < 0)
+        abort();
+    return config_load(c, &home, err);
+}
+
+/* Refused in phase config, with the file, the line, the words, and the words of the hint. */
+static bool refused(const char *text, const char *line, const char *words, const char *hint)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    int r = load(text, &c, &e);
+    if (r < 0 && e.phase == MVM_PHASE_CONFIG && strstr(e.msg, "/config.toml: ") && strstr(e.msg, line) &&
+        strstr(e.msg, words) && strstr(e.hint, hint) && !c.dev_url)
+        return true;
+    printf("# %d: %s (%s)\n", r, e.msg, e.hint);
+    return false;
+}
+
+static void test_good(void)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(config_load(&c, &home, &e) == 0 && !c.dev_url && c.stall_seconds == 60, "no file: defaults");
+    ok(load("[images]\ndev_url = 'https://host/x//'\nbuilder_url = 'file:///y'\nca_file = '/ca'\n"
+            "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n",
+            &c, &e) == 0,
+       "every key");
+    ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
+    ok(c.builder_url && strcmp(c.builder_url, "file:///y") == 0 && strcmp(c.ca_file, "/ca") == 0, "a path");
+    ok(c.stall_seconds == 5 && c.n_public_keys == 1 && c.public_keys[0].key[0] == 0x60, "a number and a public key");
+    size_t n = 0;
+    while (config_key(n))
+        n++;
+    ok(n == 5 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+}
+
+static void test_bad(void)
+{
+    ok(refused("\n[images]\ndevurl = ''", "line 3:", "'devurl' in [images]", "mean dev_url"), "a key mistyped");
+    ok(refused("[image]", "line 1:", "no table 'image'", "mean images"), "a table mistyped");
+    ok(refused("x = 1", "line 1:", "'x'", "CONFIGURATION"), "a key in no table");
+    ok(refused("images = 1", "line 1:", "is a table", ""), "a table that is none");
+    ok(refused("[images]\ndev_url = 'file:///x'\nstall_seconds = 'x'", "line 3: stall_seconds", "1 to 3600", ""),
+       "another type");
+    ok(refused("[images]\nstall_seconds = 0", "line 2: stall_seconds", "1 to 3600", ""), "too small");
+    ok(refused("[images]\nstall_seconds = 3601", "line 2: stall_seconds", "1 to 3600", ""), "too large");
+    ok(refused("[images]\ndev_url = 1", "line 2: dev_url", "not an integer", ""), "a URL that is a number");
+    static const char *const urls[] = {
+        "http://host/x", "ftp://host",  "https://",        "https:///x", "file://host/x", "/x", "",
+        "https://a b",   "https://a?b", "HTTPS://x\\u0000"};
+    for (size_t i = 0; i < ARRAY_SIZE(urls); i++) {
+        char text[100];
+        snprintf(text, sizeof(text), "[images]\n\nbuilder_url = \"%s\"", urls[i]);
+        ok(refused(text, "line 3: builder_url", "", ""), "no URL: %s", urls[i]);
+    }
+    ok(refused("[images]\nca_file = 'ca.pem'", "line 2: ca_file", "absolute", ""), "a relative path");
+    ok(refused("[images]\npublic_keys = '" KEY "'", "line 2: public_keys", "array", ""), "a key outside an array");
+    ok(refused("[images]\npublic_keys = [\n'" KEY "',\n'RWQ']", "line 4: public_keys", "not a minisign", ""),
+       "a public key that is none: the line it is on");
+    ok(refused("[images]\nx", "line 2:", "'='", ""), "no TOML");
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    char many[4096] = "[images]\npublic_keys = [";
+    for (int i = 0; i <= CONFIG_MAX_KEYS; i++)
+        strcat(many, "'" KEY "',");
+    strcat(many, "]");
+    ok(load(many, &c, &e) == -EINVAL && strstr(e.msg, "more than 16") && c.n_public_keys == 0, "too many public keys");
+    unlinkat(home.state_fd, CONFIG_FILE, 0);
+    ok(mkfifoat(home.state_fd, CONFIG_FILE, 0600) == 0 && config_load(&c, &home, &e) == -EINVAL, "a fifo is no file");
+}
+
+int main(void)
+{
+    char folder[] = "/tmp/mvm-test-XXXXXX";
+    if (!mkdtemp(folder))
+        return 1;
+    setenv("MVM_HOME", folder, 1);
+    setenv("MVM_CACHE_DIR", folder, 1);
+    if (home_open(&home, NULL) < 0)
+        return 1;
+    test_good();
+    test_bad();
+    home_done(&home);
+    (void)!path_remove_tree(AT_FDCWD, folder);
+    return tap_end();
+}
