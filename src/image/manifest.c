@@ -63,10 +63,11 @@ static int load_artifact(struct artifact_info *info, json_object *artifacts, con
     return 0;
 }
 
-static int load_artifacts(struct manifest *m, json_object *o, struct mvm_error *err)
+int manifest_parse(struct manifest *m, json_object *o, struct mvm_error *err)
 {
     json_object *artifacts = NULL;
     int64_t schema = 0;
+    *m = (struct manifest){0};
     int r = json_get_int(o, "schema_version", &schema, err);
     if (r == 0 && schema != SCHEMA)
         r = mvm_error_set(err, -EINVAL, "schema version %lld is not known", (long long)schema);
@@ -95,17 +96,16 @@ int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err)
     int r = json_load(dirfd, MANIFEST, MAX_JSON, &o, err);
     if (r < 0)
         return r;
-    r = load_artifacts(&loaded, o, err);
+    r = manifest_parse(&loaded, o, err);
     if (r < 0)
         return mvm_error_wrap(err, MANIFEST);
     *m = loaded;
     return 0;
 }
 
-int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
+json_object *manifest_json(const struct manifest *m)
 {
-    CLEAN_JSON json_object *o = json_object_new_object();
-    json_object *artifacts = json_object_new_object();
+    json_object *o = json_object_new_object(), *artifacts = json_object_new_object();
     json_add_int(o, "schema_version", SCHEMA);
     json_add(o, "artifacts", artifacts);
     for (int a = 0; a < ARTIFACT_COUNT; a++) {
@@ -116,6 +116,12 @@ int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
         json_add_string(info, "sha256", m->artifacts[a].sha256);
         json_add(artifacts, names[a], info);
     }
+    return o;
+}
+
+int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = manifest_json(m);
     return json_save(dirfd, MANIFEST, o, 0444, false, err);
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/sha256.h"
 
 #include <stdbool.h>
@@ -43,6 +44,9 @@ struct manifest {
 /* Reads manifest.json in dirfd / writes it. */
 int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+/* The same from and to JSON that was read already, or goes on to have more fields. The caller owns the object. */
+int manifest_parse(struct manifest *m, json_object *o, struct mvm_error *err) MVM_MUST_CHECK;
+json_object *manifest_json(const struct manifest *m);
 /* The image's digest. */
 void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]);
 
