@@ -2,9 +2,10 @@
 # Sourced by tools/demo and tools/check: phases with their seconds, and the Debian packages both need.
 
 packages_build="gcc libc6-dev meson ninja-build pkg-config libjson-c-dev libssl-dev libuv1-dev libext2fs-dev comerr-dev
-libzstd-dev liblzma-dev zlib1g-dev"
+libzstd-dev liblzma-dev zlib1g-dev libcurl4-openssl-dev"
 packages_run="qemu-system-x86 mmdebstrap git ca-certificates"
-packages_check="clang clang-format clang-tidy libclang-rt-14-dev shellcheck mandoc perl e2fsprogs procps jq python3-minimal strace"
+packages_check="clang clang-format clang-tidy libclang-rt-14-dev shellcheck mandoc perl e2fsprogs procps jq python3 strace
+minisign openssl"
 
 phase_name=
 phase_log=

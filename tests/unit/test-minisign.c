@@ -1,5 +1,6 @@
 /* What Debian's minisign 0.11 made of a throw-away key, byte for byte; tests/cli/image.t has it sign and verify live.
  */
+#include "keys.h"
 #include "tap.h"
 
 #include "base/buf.h"
@@ -8,12 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-static const char public_base64[] = "RWTtSYqKA82J8GASv45M7hAkz31G/UKlmJJvHrpRZe1rnPQ6Y//JAPQh";
-static const char other_base64[] = "RWSRYi+IFKjR6Y0yj/kl3zW1CTxv0l33rYFEOf1C19D8qhCH7LE4M8E+";
-static const char secret_file[] =
-    "untrusted comment: minisign encrypted secret key\n"
-    "RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA7UmKigPNifDaF/VBjZfVTiV7CYqVqOQVkopAw6Ku"
-    "Cy7xNZjVhSWaTGASv45M7hAkz31G/UKlmJJvHrpRZe1rnPQ6Y//JAPQhAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
 /* The password is "secret". Encrypted again for libsodium's interactive limits: minisign's own take a GiB. */
 static const char encrypted_file[] =
     "untrusted comment: minisign encrypted secret key\n"
