@@ -102,13 +102,17 @@ static const struct {
   files[] =
       {
           {"~/.mvm/config.toml", "settings: see CONFIGURATION"},
-          {"~/.mvm/dev/current/", "the dev image: a seed in which the builder image is built (also dev/prebuilt/v*/, dev/builds/*/)"},
+          {"~/.mvm/dev/current/",
+           "the dev image: a seed in which the builder image is built (also dev/prebuilt/v*/, dev/builds/*/)"},
+          {"~/.mvm/dev/prebuilt/vVERSION/", "published dev images that were verified"},
+          {"~/.mvm/dev/releases.json", "the newest version used of each published image: an older one is refused"},
           {"~/.cache/mvm/builder-vm/ARCH/", "the builder image"},
           {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
           {"~/.cache/mvm/artifacts/DIGEST/",
            "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
           {"~/.cache/mvm/builds/", "which inputs gave which images"},
           {"~/.cache/mvm/builder-vm/", "the builder's store disk, sparse"},
+          {"~/.cache/mvm/downloads/", "half files of published images"},
           {"~/.cache/mvm/stage0/", "the distribution's packages that builders are made of"},
 },
   statuses[] = {

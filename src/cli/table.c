@@ -34,6 +34,13 @@ OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the V
 OPTION(o_follow_link, "follow-link", 'L', NULL, "copy what a symlink in the guest points to", NULL);
 OPTION(o_all, "all", 0, NULL, "every VM there is", NULL);
 OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
+OPTION(o_to, "to", 0, "FOLDER", "the folder to make", NULL);
+OPTION(o_kind, "kind", 0, "KIND", "which image: the dev image (default), or the live builder image", "dev|builder");
+OPTION(o_version, "version", 0, "N", "its version, higher than all before (default: the seconds since 1970)", NULL);
+OPTION(o_key, "key", 0, "FILE", "a minisign secret key", NULL);
+OPTION(o_password_file, "password-file", 0, "FILE", "its password, on the first line (default: ask on the terminal)",
+       NULL);
+OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file (default: those of config.toml)", NULL);
 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
@@ -49,6 +56,9 @@ OPTIONS(ls_options, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
 OPTIONS(cp_options, &o_follow_link);
+OPTIONS(image_export_options, &o_to, &o_kind, &o_version, &o_json);
+OPTIONS(image_sign_options, &o_key, &o_password_file, &o_json);
+OPTIONS(image_verify_options, &o_public_key, &o_json, &o_verbose);
 OPTIONS(json_options, &o_json);
 OPTIONS(judge_options, &o_verify, &o_json);
 OPTIONS(prune_options, &o_prune_all, &o_json);
@@ -69,6 +79,10 @@ static const struct option_spec *const no_options[] = {NULL};
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke), ready_ms, guest_ready_ms (guest's own clock)\n" \
     "address: the guest's network address\n"
+
+#define RELEASE_JSON                                                                                                   \
+    "status: ok\nkind: dev or builder\narch: the machine it is for\nversion: its version\n"                            \
+    "created: when it was exported\nartifacts: the names of its files\n"
 
 const struct command commands[] = {
     {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
@@ -148,6 +162,20 @@ const struct command commands[] = {
      "is not fresh.",
      repair_options, "status: ok, or repaired where the image was built anew\n" CACHE_JSON, false,
      cmd_dev_cache_repair},
+    {"dev image export", "--to FOLDER [OPTION]...", "make a release set of a local image",
+     "Copies the dev image (or the live builder image) into a new folder and writes manifest.json with the size and "
+     "digest of each file. Signed with dev image sign and put on a server, it is what dev_url or builder_url in "
+     "config.toml points to.",
+     image_export_options, RELEASE_JSON, false, cmd_dev_image_export},
+    {"dev image sign", "FOLDER --key FILE [OPTION]...", "sign a release set",
+     "Checks that the files are what manifest.json says and writes manifest.json.minisig, a signature that minisign "
+     "verifies as well. The key is one that minisign -G made.",
+     image_sign_options, RELEASE_JSON "key: the number of the key that signed it\n", false, cmd_dev_image_sign},
+    {"dev image verify", "FOLDER | URL [OPTION]...", "verify a release set",
+     "Verifies the signature over manifest.json and reads every byte of every file. From an https:// or file:// URL "
+     "the set is downloaded as it would be for use, an older version than one that was used is refused, and nothing "
+     "is kept.",
+     image_verify_options, RELEASE_JSON "key: the number of the key that signed it\n", false, cmd_dev_image_verify},
     {"doctor", "[OPTION]...", "check what this machine can do",
      "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something "
      "needed is.",

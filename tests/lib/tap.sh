@@ -3,7 +3,7 @@
 set -u
 count=0
 bad=0
-tmp=$(mktemp -d "$MVM_TEST_TMP/test.XXXXXX")
+tmp=$(mktemp -d "${MVM_TEST_TMP:?}/test.XXXXXX") || exit 1
 MVM_HOME=$tmp/home
 MVM_CACHE_DIR=$tmp/cache
 export MVM_HOME MVM_CACHE_DIR
