@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/job.h"
+#include "builder/releasefetch.h"
 #include "builder/session.h"
 #include "builder/stage0.h"
 
@@ -152,6 +153,55 @@ static int try_seed(struct bootstrap *b, const char *folder, const char *label, 
     return 1;
 }
 
+/* Why a published image is not used, in a word without names of this machine. mvmctl dev image verify says it all. */
+static const char *refusal(int r)
+{
+    switch (-r) {
+    case ENOENT:
+        return "absent";
+    case ENOKEY:
+    case EKEYREJECTED:
+        return "bad_signature";
+    case EBADMSG:
+    case EMSGSIZE:
+    case ENODATA:
+        return "other_files_than_signed";
+    case ESTALE:
+        return "older_than_one_used";
+    case EINVAL:
+        return "invalid";
+    default:
+        return "not_reached";
+    }
+}
+
+/* The published dev image, where one is configured: as try_seed(). */
+static int try_published(struct bootstrap *b, const struct seed_candidates *tried, struct buildercache_stage *stage,
+                         struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    CLEAN_FREE char *path = NULL;
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = config_load(&c, b->home, err);
+    if (r < 0 || !c.dev_url)
+        return r < 0 ? r : 1;
+    r = release_fetch_seed(b->home, &c, b->progress, &path, &why);
+    if (r == -EINTR)
+        *err = why;
+    if (r == -EINTR)
+        return r;
+    if (r < 0) {
+        progress_note(b->progress, "the published dev image is not used (%s)", refusal(r));
+        pass_over(b, "published", refusal(r));
+        return 1;
+    }
+    const char *folder = path + strlen(b->home->state) + 1;
+    for (size_t i = 0; i < tried->n; i++)
+        if (strcmp(tried->v[i].folder, folder) == 0)
+            return 1;
+    return try_seed(b, folder, "published", stage, err);
+}
+
 static int build_image(struct bootstrap *b, struct buildercache_stage *stage, struct mvm_error *err)
 {
     struct seed_candidates c;
@@ -159,6 +209,8 @@ static int build_image(struct bootstrap *b, struct buildercache_stage *stage, st
     int r = 1;
     for (size_t i = 0; r == 1 && i < c.n; i++)
         r = try_seed(b, c.v[i].folder, c.v[i].label, stage, err);
+    if (r == 1)
+        r = try_published(b, &c, stage, err);
     if (r != 1)
         return r;
     r = stage0_assemble(b->home, &b->source, b->progress, err);
@@ -204,8 +256,9 @@ int bootstrap_ensure(struct home *h, bool verify, struct progress *p, struct boo
     if (r == 0)
         r = ensure(&b, verify, ret, err);
     if (r < 0) {
-        /* Whatever failed inside: for the user, there is no builder. */
-        err->phase = MVM_PHASE_BUILDER_BOOTSTRAP;
+        /* Whatever failed inside: for the user, there is no builder. A wrong setting is theirs to mend. */
+        if (err->phase != MVM_PHASE_CONFIG)
+            err->phase = MVM_PHASE_BUILDER_BOOTSTRAP;
         mvm_error_hint(err, "mvmctl doctor checks what a build needs; mvmctl dev status shows the builder's cache");
     }
     return r;

@@ -244,6 +244,30 @@ run "$MVMCTL" dev image verify "file://$tmp/set"
 has 'a damaged record of versions refuses' "$err" 'cannot be told'
 rm "$MVM_HOME/dev/releases.json"
 
+# ---- As a seed of the builder image: before the distribution's packages, which cannot be had with this PATH ----
+
+mkdir -p "$tmp/bin" "$tmp/flake" "$tmp/home2"
+printf '{ outputs = _: {}; }\n' >"$tmp/flake/flake.nix"
+printf '[images]\ndev_url = "file://%s"\npublic_keys = ["%s"]\n' "$tmp/set" "$pub" >"$tmp/home2/config.toml"
+seed() {
+    run env PATH="$tmp/bin" MVM_HOME="$tmp/home2" MVM_CACHE_DIR="$tmp/cache2" "$MVMCTL" build --flake "$tmp/flake" --verbose
+}
+seed
+is 'a build without seeds and packages fails' "$status" 10
+has 'the published dev image was tried' "$err" "stage 0 seed 'published': no_host_vm_init"
+check 'and is kept as a seed' "$MVMCTL" dev image verify "$tmp/home2/dev/prebuilt/v7" --public-key "$pub"
+is 'its version is remembered' "$(jq -c .versions "$tmp/home2/dev/releases.json")" "{\"dev/$arch/$id\":7}"
+seed
+has_not 'one that was tried as a prebuilt one is not tried twice' "$err" "seed 'published'"
+rm -rf "$tmp/home2/dev"
+sed -i "s|$pub|$(tail -n 1 "$tmp/pub2")|" "$tmp/home2/config.toml"
+seed
+has 'one of another key is not used' "$err" 'the published dev image is not used .bad_signature.'
+check_fails 'nor kept' test -e "$tmp/home2/dev/prebuilt/v7"
+printf 'x = 1\n' >>"$tmp/home2/config.toml"
+seed
+is 'a setting that is wrong ends the build: phase config' "$status" 3
+
 # ---- https ----
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 \
