@@ -202,11 +202,42 @@ static int try_published(struct bootstrap *b, const struct seed_candidates *trie
     return try_seed(b, folder, "published", stage, err);
 }
 
+/* An installed mvmctl may take the published builder image that is configured; a checkout builds its own. 1 where none
+ * was taken. */
+static int take_published(struct bootstrap *b, struct buildercache_stage *stage, struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = b->install.checkout ? 0 : config_load(&c, b->home, err);
+    if (r < 0 || !c.builder_url)
+        return r < 0 ? r : 1;
+    r = release_fetch_builder(b->home, &c, stage->fd, b->progress, &why);
+    if (r == -EINTR)
+        *err = why;
+    if (r == -EINTR)
+        return r;
+    if (r < 0) {
+        progress_note(b->progress, "the published builder image is not used (%s)", refusal(r));
+        pass_over(b, "published builder", refusal(r));
+        return 1;
+    }
+    CLEAN_FREE char *path = path_join(b->home->cache, "builder-vm", stage->name, NULL);
+    const struct seed image = {.dirfd = stage->fd, .path = path};
+    json_object *packages = path ? seed_packages(&image, err) : NULL;
+    if (!packages)
+        return -EIO;
+    snprintf(b->report->seed, sizeof(b->report->seed), "published builder");
+    return buildercache_promote(stage, b->home, &b->want, b->report->seed, packages, err);
+}
+
 static int build_image(struct bootstrap *b, struct buildercache_stage *stage, struct mvm_error *err)
 {
     struct seed_candidates c;
-    seed_list(&c, b->home);
-    int r = 1;
+    int r = take_published(b, stage, err);
+    if (r == 1)
+        seed_list(&c, b->home);
+    if (r != 1)
+        return r;
     for (size_t i = 0; r == 1 && i < c.n; i++)
         r = try_seed(b, c.v[i].folder, c.v[i].label, stage, err);
     if (r == 1)
