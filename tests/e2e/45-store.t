@@ -33,12 +33,13 @@ cat >"$flake/flake.nix" <<'N'
   };
 }
 N
-# fill ROUND MEGABYTES [SECONDS]
+# fill ROUND MEGABYTES [SECONDS]: a failure's last words are shown, expected or not.
 fill() {
     printf %s "$1" >"$flake/round"
     printf %s "$2" >"$flake/megabytes"
     printf %s "${3:-0}" >"$flake/seconds"
     run mvm build --flake "$flake" --offline --verbose
+    [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 8 | sed 's/^/# /'
 }
 allocated() { echo $(($(stat -c %b "$disk") * 512)); }
 inode() { stat -c %i "$disk"; }
