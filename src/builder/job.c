@@ -171,8 +171,10 @@ static int job_failed(struct job *j, struct mvm_error *err)
     err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
     if (strstr(m->problem, "disk")) {
         hint_room(j, err);
-        mvm_error_hint(err, "MVM_CACHE_DIR/builder-vm/nix-store-*.img is the builder's disk; without it the next build "
-                            "begins with an empty one");
+        if (strstr(m->problem, "full"))
+            mvm_error_hint(err, "what could be collected is gone already: give the builder's store more room "
+                                "(MVM_STORE_CAP=32G), or empty it (mvmctl dev cache prune --store)");
+        mvm_error_hint(err, "the next build checks the builder's disk, and makes it anew where it is beyond repair");
     }
     if (m->available)
         name_available(m, j->o->system, err);

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "cache/fingerprint.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #define FOLDER     "builds"
 #define REF_FOLDER "builds/refs"
 #define SCHEMA     1
+#define ARTIFACTS  "artifacts"
 #define MAX_BYTES  (64 * 1024)
 
 static void file_name(const char *key, char out[static SHA256_HEX_SIZE + 5])
@@ -140,4 +142,61 @@ int build_record_last(struct home *h, const char *ref, const char *attr, struct 
     if (r == 0 && (strcmp(ret->ref, ref) != 0 || strcmp(ret->attr, attr) != 0))
         r = -ENOENT;
     return r;
+}
+
+struct output {
+    char *path;
+    uint64_t built_at;
+};
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct output *x = a, *y = b;
+    return (x->built_at < y->built_at) - (x->built_at > y->built_at);
+}
+
+/* Appends what the record in that file says, if its image is there. Damaged ones are whoever loads them's to drop. */
+static int add_output(int dirfd, int images, const char *name, struct output **v, size_t *n)
+{
+    struct build_record rec = {0};
+    if (load(dirfd, name, &rec, NULL) < 0 || !path_is_plain_name(rec.image, SHA256_HEX_SIZE - 1) ||
+        faccessat(images, rec.image, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    struct output *grown = reallocarray(*v, *n + 1, sizeof(**v));
+    if (!grown)
+        return -ENOMEM;
+    *v = grown;
+    grown[*n] = (struct output){.path = strdup(rec.store_path), .built_at = rec.built_at};
+    return grown[*n].path ? (*n)++, 0 : -ENOMEM;
+}
+
+int build_record_store_paths(struct home *h, size_t max, struct msg_strings *ret, struct mvm_error *err)
+{
+    struct output *v = NULL;
+    size_t n = 0;
+    int r = 0;
+    CLEAN_FD int images = path_open_dir(h->cache_fd, ARTIFACTS, err);
+    CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
+    int copy = images < 0 || dir < 0 ? -1 : fcntl(dir, F_DUPFD_CLOEXEC, 0);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    if (!d)
+        return mvm_error_errno(err, -EIO, "cannot read the build records");
+    for (struct dirent *e; r == 0 && (e = readdir(d));)
+        if (e->d_name[0] != '.' && strstr(e->d_name, ".json"))
+            r = add_output(dir, images, e->d_name, &v, &n);
+    closedir(d);
+    if (n)
+        qsort(v, n, sizeof(*v), newest_first);
+    size_t keep = MIN_OF(n, max);
+    char **list = r == 0 ? calloc(keep + 1, sizeof(*list)) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (list && i < keep)
+            list[i] = TAKE_PTR(v[i].path);
+        free(v[i].path);
+    }
+    free(v);
+    if (!list)
+        return mvm_error_errno(err, -ENOMEM, "build records");
+    *ret = (struct msg_strings){.v = list, .n = keep};
+    return 0;
 }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "cache/home.h"
+#include "wire/msg.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,3 +31,6 @@ void build_record_remove(struct home *h, const char *fingerprint);
 /* The last record of a reference and attribute. */
 int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret,
                       struct mvm_error *err) MVM_MUST_CHECK;
+/* The store paths of the newest `max` records whose image is still there, the newest first. The caller frees the list
+ * (msg_strings_done). */
+int build_record_store_paths(struct home *h, size_t max, struct msg_strings *ret, struct mvm_error *err) MVM_MUST_CHECK;

@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/bootstrap.h"
+#include "builder/store.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 
@@ -17,6 +18,7 @@
 struct inspection {
     struct bootstrap_report report;
     struct buildercache_leftovers left;
+    struct store_info store;
     struct {
         char label[64], state[64]; /* "valid", or why not */
     } seeds[SEED_MAX_CANDIDATES];
@@ -26,7 +28,12 @@ struct inspection {
 static int inspect(struct home *h, bool verify, struct inspection *ret, struct mvm_error *err)
 {
     int r = bootstrap_judge(h, verify, &ret->report, err);
-    return r < 0 ? r : buildercache_leftovers(h, &ret->left, err);
+    if (r == 0)
+        r = buildercache_leftovers(h, &ret->left, err);
+    uint64_t cap;
+    if (r == 0)
+        r = store_cap(0, &cap, err);
+    return r < 0 ? r : store_inspect(h, cap, &ret->store, err);
 }
 
 static void inspect_seeds(struct home *h, struct inspection *ret)
@@ -56,6 +63,32 @@ static json_object *cache_json(const struct inspection *in)
     json_add_bool(o, "previous_kept", in->left.previous);
     json_add_int(o, "stale_stages", in->left.stages);
     return o;
+}
+
+static json_object *store_json(const struct store_info *s)
+{
+    json_object *o = json_object_new_object();
+    json_add_string(o, "state", !s->exists ? "absent" : s->in_use ? "in use" : s->clean ? "clean" : "to be checked");
+    json_add_int(o, "allocated", (int64_t)s->allocated);
+    json_add_int(o, "cap", (int64_t)s->cap);
+    if (s->surveyed_at)
+        json_add_int(o, "reclaimable", (int64_t)s->reclaimable);
+    return o;
+}
+
+static void print_store(const struct store_info *s)
+{
+    if (!s->exists) {
+        printf("store          none yet\n");
+        return;
+    }
+    printf("store          %.1f of %.1f GB%s", (double)s->allocated / 1e9, (double)s->cap / 1e9,
+           s->in_use  ? ", in use"
+           : s->clean ? ""
+                      : ", to be checked before use");
+    if (s->surveyed_at)
+        printf(", %.1f GB needed by no image", (double)s->reclaimable / 1e9);
+    printf("\n");
 }
 
 static json_object *seeds_json(const struct inspection *in)
@@ -120,6 +153,7 @@ int cmd_dev_cache_inspect(struct args *a)
     inspect_seeds(&h, &in);
     if (!ui.json) {
         print_cache(&in);
+        print_store(&in.store);
         if (in.left.building)
             printf("               an image is being built right now\n");
         if (in.left.previous)
@@ -134,6 +168,7 @@ int cmd_dev_cache_inspect(struct args *a)
     json_add_int(o, "schema_version", SCHEMA_VERSION);
     json_add(o, "builder_cache", cache_json(&in));
     json_add(o, "dev_images", seeds_json(&in));
+    json_add(o, "store", store_json(&in.store));
     ui_print_json(o);
     return 0;
 }
@@ -183,6 +218,8 @@ int cmd_dev_cache_prune(struct args *a)
         r = buildercache_clean(&h, all, &err);
     if (r == 0)
         r = remove_seeds(&h, all, &err);
+    if (r == 0 && arg_flag(a, "store"))
+        r = store_remove(&h, &err);
     /* The packages' archive is needed only to assemble a dev image. */
     if (r == 0 && (r = path_remove_tree(h.cache_fd, "stage0")) < 0)
         mvm_error_errno(&err, r, "cannot remove the packages");

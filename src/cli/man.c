@@ -96,6 +96,9 @@ static const struct {
         {"MVM_HOME", "folder of VMs and dev images (default: ~/.mvm)"},
         {"MVM_CACHE_DIR",
          "folder of built images and the builder's store (default: $XDG_CACHE_HOME/mvm, or ~/.cache/mvm)"},
+        {"MVM_STORE_CAP",
+         "size that the builder's store may have, as 300M or 32G (default: 16G); a larger one grows in place, a "
+         "smaller one is made anew"},
         {"MVM_ACCEL", "kvm or tcg: takes this acceleration, or fails, instead of choosing"},
         {"NO_COLOR", "no colors, even on a terminal"},
 },

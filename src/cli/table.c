@@ -17,6 +17,7 @@ OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
 OPTION(o_verify, "verify", 0, NULL, "read every byte of the builder image instead of trusting its files' timestamps",
        NULL);
 OPTION(o_prune_all, "all", 0, NULL, "the builder image and the dev images too", NULL);
+OPTION(o_prune_store, "store", 0, NULL, "the builder's store too", NULL);
 OPTION(o_json, "json", 0, NULL, "print one JSON object on standard output", NULL);
 OPTION(o_verbose, "verbose", 'v', NULL, "say more: decisions, and the build's whole log", NULL);
 OPTION(o_name, "name", 0, "NAME", "the VM's name (default: the image's, with a number where it is taken)", NULL);
@@ -61,7 +62,7 @@ OPTIONS(image_sign_options, &o_key, &o_password_file, &o_json);
 OPTIONS(image_verify_options, &o_public_key, &o_json, &o_verbose);
 OPTIONS(json_options, &o_json);
 OPTIONS(judge_options, &o_verify, &o_json);
-OPTIONS(prune_options, &o_prune_all, &o_json);
+OPTIONS(prune_options, &o_prune_all, &o_prune_store, &o_json);
 OPTIONS(repair_options, &o_json, &o_verbose);
 static const struct option_spec *const no_options[] = {NULL};
 
@@ -151,11 +152,14 @@ const struct command commands[] = {
      "there are.",
      judge_options,
      CACHE_JSON "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
-                "invalid_rootfs, no_host_vm_init, no_package_list)\n",
+                "invalid_rootfs, no_host_vm_init, no_package_list)\nstore: an object with state (absent, clean, in "
+                "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
+                "cached image needs, once that is known)\n",
      false, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
      "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "
-     "With --all also the builder image and every dev image: the next build begins from nothing.",
+     "With --all also the builder image and every dev image: the next build begins from nothing. "
+     "With --store also the disk of the builder's store: the next build fetches and builds everything again.",
      prune_options, "status: ok\n" CACHE_JSON, false, cmd_dev_cache_prune},
     {"dev cache repair", "[OPTION]...", "make the builder image whole",
      "Reads every byte of the builder image, removes what is damaged or unfinished, and builds the image anew where it "

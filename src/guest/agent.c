@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "guest/guest.h"
+#include "guest/store.h"
 #include "wire/mux.h"
 
 #include <dirent.h>
@@ -199,7 +200,7 @@ static int on_configure(const void *p, size_t n)
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
         if (agent.builder)
-            boot_mount_store(done.problem, sizeof(done.problem));
+            store_mount(&m, &done);
     }
     SEND(configured, &done);
     flush();

@@ -115,29 +115,6 @@ void boot_late_mounts(void)
     mkdir("/run/mvm/log", 0755);
 }
 
-void boot_mount_store(char *problem, size_t size)
-{
-    char name[64], device[80];
-    problem[0] = '\0';
-    if (!boot_param(boot_cmdline(), "mvm.store", name, sizeof(name))) {
-        snprintf(problem, size, "the kernel command line names no store (mvm.store)");
-        return;
-    }
-    snprintf(device, sizeof(device), "/dev/%s", name);
-    mkdir("/nix", 0755);
-    if (mount(device, "/nix", "ext4", MS_NOATIME | MS_NODEV, "discard") < 0) {
-        snprintf(problem, size, "the store's disk cannot be mounted: %s", strerror(errno));
-        return;
-    }
-    /* Work folders are of jobs that were killed. */
-    (void)!path_remove_tree(AT_FDCWD, BUILD_WORK);
-    (void)!path_remove_tree(AT_FDCWD, BUILD_TMP);
-    static const char *const dirs[] = {"/nix/store", "/nix/var", "/nix/var/nix", BUILD_WORK, BUILD_HOME, BUILD_TMP};
-    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
-        mkdir(dirs[i], 0755);
-    chmod(BUILD_TMP, 01777);
-}
-
 /* ---- The initrd ---- */
 
 static int load_module(const char *path)

@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "guest/guest.h"
+#include "guest/store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
 
@@ -243,12 +244,30 @@ static bool tail_says(const struct job *j, const char *text)
     return strstr(buf_cstr(&j->tail), text) != NULL;
 }
 
+/* Programs say it in many ways; Nix looks at the disk when a builder has failed. */
+static bool found_no_room(const struct job *j)
+{
+    return tail_says(j, "No space left on device") || tail_says(j, "lack of free disk space");
+}
+
+/* A step that finds no room has it made, once, and is tried again. */
+static int run_with_room(struct job *j, const struct args *a, struct buf *out)
+{
+    int code = run(j, a, out, true);
+    if (code <= 0 || !found_no_room(j) || !store_make_room())
+        return code;
+    buf_clear(out);
+    buf_clear(&j->tail);
+    return run(j, a, out, true);
+}
+
 /* A step that failed for want of room, on the store's disk or on the host's disk below it, says so first. */
 static void check_disk(struct job *j, enum mvm_phase phase, int code)
 {
-    if (tail_says(j, "No space left on device"))
+    if (found_no_room(j))
         fail(j, phase, (uint64_t)code, "the builder's disk is full");
-    if (tail_says(j, "Input/output error") || tail_says(j, "Read-only file system"))
+    if (tail_says(j, "Input/output error") || tail_says(j, "Read-only file system") ||
+        tail_says(j, "Structure needs cleaning") || tail_says(j, "Bad message"))
         fail(j, phase, (uint64_t)code, "the builder's disk cannot be written");
 }
 
@@ -261,10 +280,10 @@ static void receive_tree(struct job *j)
     struct tree_receiver t;
     CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
     CLEAN_FD int dir = path_open_dir(AT_FDCWD, j->work, &err);
-    if (dir < 0)
-        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the flake: %.300s", err.msg);
+    if (dir < 0 && dir != -ENOSPC)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no place for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
-    int r = 0;
+    int r = dir < 0 ? dir : 0;
     while (r >= 0 && !t.complete) {
         r = worker_recv(j->sock, &b);
         if (r == 0)
@@ -357,13 +376,14 @@ static void eval(struct job *j)
     if (!j->m->write_lock || j->m->remote)
         add(&a, "--no-write-lock-file");
     add(&a, what);
-    int code = run(j, &a, &out, true);
+    int code = run_with_room(j, &a, &out);
     j->result.eval_ns = clock_now() - start;
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
     if (code == 0) {
         strip_newline(&out);
         snprintf(j->result.drv_path, sizeof(j->result.drv_path), "%s", buf_cstr(&out));
+        (void)!store_hold(j->result.drv_path);
         return;
     }
     check_disk(j, MVM_PHASE_NIX_EVAL, code);
@@ -376,20 +396,22 @@ static void eval(struct job *j)
 
 static void build(struct job *j)
 {
-    char what[600];
+    char what[600], link[80];
     CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
     struct args a = {0};
     uint64_t start = clock_now();
     snprintf(what, sizeof(what), "%s^out", j->result.drv_path);
+    snprintf(link, sizeof(link), "%s/result", j->work);
     begin_nix(&a, j, "build", NULL);
-    add(&a, "--no-link");
+    add(&a, "--out-link"); /* a root before Nix lets go of the output */
+    add(&a, link);
     add(&a, "--print-out-paths");
     add(&a, "--log-format");
     add(&a, "internal-json");
     add(&a, "-v");
     add(&a, what);
     buf_clear(&j->tail);
-    int code = run(j, &a, &out, true);
+    int code = run_with_room(j, &a, &out);
     j->result.build_ns = clock_now() - start;
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
@@ -399,6 +421,7 @@ static void build(struct job *j)
         fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "build of '%.300s' failed", j->m->attr);
     strip_newline(&out);
     snprintf(j->result.store_path, sizeof(j->result.store_path), "%s", buf_cstr(&out));
+    (void)!store_protect(j->result.store_path);
 }
 
 /* ---- Extraction ---- */
@@ -494,6 +517,7 @@ void build_serve(int sock, const struct msg_build *m)
     if (!m->attr || !*m->attr || m->attr[0] == '-')
         fail(j, MVM_PHASE_NIX_EVAL, 1, "no attribute to build");
     uint64_t start = clock_now();
+    mkdir(j->work, 0755);
     if (m->remote)
         snprintf(j->ref, sizeof(j->ref), "%s", m->remote);
     else

@@ -21,8 +21,6 @@ void boot_late_mounts(void);
 bool boot_param(const char *cmdline, const char *name, char *out, size_t size);
 /* Reads /proc/cmdline. */
 const char *boot_cmdline(void);
-/* Mounts the builder's store. A problem in words, "" for none. */
-void boot_mount_store(char *problem, size_t size);
 /* Ends everything, syncs, unmounts, powers off. Does not return. */
 void boot_power_off(void) __attribute__((noreturn));
 

@@ -4,6 +4,7 @@
  * on under flow control. The worker ends when the stream does; the agent ends the worker when the stream is reset.
  */
 #include "guest/guest.h"
+#include "guest/store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
 
@@ -181,6 +182,7 @@ void worker_main(int sock, const void *request, size_t len, const struct guest_c
     struct msg_reader r;
     struct msg_flood flood = {0};
     struct msg_build build = {0};
+    struct msg_store store = {0};
     if (msg_open(&r, request, len) < 0)
         worker_exit(sock, 1, "the request cannot be understood");
     switch (r.type) {
@@ -198,6 +200,10 @@ void worker_main(int sock, const void *request, size_t len, const struct guest_c
     case MSG_BUILD:
         if (builder && msg_build_decode(&build, request, len) == 0)
             build_serve(sock, &build);
+        break;
+    case MSG_STORE:
+        if (builder && msg_store_decode(&store, request, len) == 0)
+            store_serve(sock, &store);
         break;
     default:
         break;

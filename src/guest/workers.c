@@ -33,7 +33,7 @@ struct worker {
     uint32_t stream; /* 0 once the stream is gone */
     pid_t pid;       /* 0 once reaped */
     int sock;        /* -1 once closed by the worker */
-    bool said_end;   /* MSG_EXIT or MSG_RESULT went by */
+    bool said_end;   /* the last record of its kind of request went by */
     bool host_closed, build;
     uint32_t events; /* epoll events asked for */
     struct waiting *first, **last;
@@ -291,7 +291,7 @@ static void on_worker_output(struct worker *w)
             return;
         }
         if (serving.packet[0] == CHAN_MSG && n > 1 &&
-            (serving.packet[1] == MSG_EXIT || serving.packet[1] == MSG_RESULT))
+            (serving.packet[1] == MSG_EXIT || serving.packet[1] == MSG_RESULT || serving.packet[1] == MSG_STORE_REPLY))
             w->said_end = true;
         if (mux_send(serving.mux, w->stream, serving.packet[0], serving.packet + 1, (size_t)n - 1) < 0) {
             mux_reset(serving.mux, w->stream, "out of memory in the guest");

@@ -31,3 +31,7 @@ int ext4_read(const char *image, const char *path, struct buf *out, struct mvm_e
 
 /* The super block's magic 53 EF at byte 1080 (kernel: Documentation/filesystems/ext4/super.rst): 1, 0 or -errno. */
 int ext4_check_magic(int fd);
+
+/* Was it unmounted in order and without errors, as far as its super block says (s_magic, s_state, s_feature_incompat in
+ * the same document)? 1, 0 or -errno. */
+int ext4_is_clean(int fd);

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "image/ext4.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <et/com_err.h>
 #include <ext2fs/ext2_fs.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #define MAGIC_AT 1080
+#define SUPER_AT 1024
 #define CHUNK    (1u << 20)
 
 static void close_fs(ext2_filsys *fs)
@@ -118,4 +120,17 @@ int ext4_check_magic(int fd)
     if (r == -ENODATA)
         return 0;
     return r < 0 ? r : magic[0] == 0x53 && magic[1] == 0xef;
+}
+
+int ext4_is_clean(int fd)
+{
+    struct ext2_super_block sb;
+    int r = fd_pread_all(fd, &sb, sizeof(sb), SUPER_AT);
+    if (r == -ENODATA)
+        return 0;
+    if (r < 0)
+        return r;
+    uint16_t state = le16toh(sb.s_state);
+    return le16toh(sb.s_magic) == EXT2_SUPER_MAGIC && (state & EXT2_VALID_FS) && !(state & EXT2_ERROR_FS) &&
+           !(le32toh(sb.s_feature_incompat) & EXT3_FEATURE_INCOMPAT_RECOVER);
 }

@@ -259,6 +259,9 @@ int client_send(struct client *c, uint32_t stream, uint8_t channel, const void *
         int r = mux_send(c->mux, stream, channel, p, n);
         if (r != -EAGAIN)
             return r;
+        /* Where flushing alone makes room there may be nothing to wait for: the peer answers only to more. */
+        if (flush(c) == 0 && mux_can_send(c->mux, stream))
+            continue;
         r = step(c, NULL, 0, 0);
         if (r < 0)
             return r;

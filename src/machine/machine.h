@@ -32,6 +32,7 @@ struct machine_config {
     const char *image_digest; /* "" for a builder */
     const char *hypervisor;   /* NULL: default */
     const char *store_disk;   /* builder: absolute path of the /nix disk */
+    bool store_check;         /* it was not closed in order: the guest checks it before use */
     const char *hostname;     /* NULL: name */
     uint64_t memory_mib;
     unsigned vcpus;
@@ -61,7 +62,7 @@ int machine_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 /* Starts a VM and waits until its agent is ready and configured. -EEXIST where one of that name runs. Failures to get
  * ready (phase runtime-backend) name the backend log, the kernel command line and the console's last lines in
  * err->detail, and leave nothing running; the folder stays for `logs` unless transient. info receives the facts,
- * timings in info->status. */
+ * timings in info->status; where the guest itself failed, info->status says how (store: STORE_BROKEN). */
 int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
                   struct mvm_error *err) MVM_MUST_CHECK;
 

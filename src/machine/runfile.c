@@ -46,6 +46,7 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_int(o, "schema_version", SCHEMA);
     json_add_bool(o, "transient", r->transient);
+    json_add_bool(o, "store_check", r->store_check);
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
         const char *at = (const char *)r + fields[i].offset;
         uint64_t n;
@@ -88,5 +89,6 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     }
     json_object *t = NULL;
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
+    r->store_check = json_object_object_get_ex(o, "store_check", &t) && json_object_get_boolean(t);
     return 0;
 }

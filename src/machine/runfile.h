@@ -18,6 +18,7 @@ struct runfile {
     uint64_t started_at; /* CLOCK_REALTIME ns */
     uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
     bool transient;
+    bool store_check; /* the guest is to check the store's disk before use */
 };
 
 int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;

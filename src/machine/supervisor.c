@@ -115,6 +115,7 @@ static void send_configure(struct supervisor *s)
     snprintf(m.address, sizeof(m.address), "10.0.2.15/24");
     snprintf(m.gateway, sizeof(m.gateway), "10.0.2.2");
     snprintf(m.dns, sizeof(m.dns), "10.0.2.3");
+    m.store_check = s->run.store_check;
     if (getrandom(m.seed, sizeof(m.seed), 0) != (ssize_t)sizeof(m.seed))
         m.seed_len = 0;
     CLEAN_BUF struct buf b = BUF_INIT(4096);
@@ -154,6 +155,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
         return r;
     router_set_guest(s->router, true, "");
     snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);
+    snprintf(s->status.store, sizeof(s->status.store), "%s", m.store);
     if (m.problem[0])
         logfile_printf(&s->agent_log, "mvm: %s\n", m.problem);
     if (s->state != STARTING)

@@ -332,8 +332,9 @@ MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
 MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state), F_U64(3, msg_service, code))
 MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
-        F_TEXT(6, msg_configure, dns))
-MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address))
+        F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check))
+MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
+        F_TEXT(3, msg_configured, store))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
 MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
 MESSAGE_OWNING(exec, MSG_EXEC, F_LIST(1, msg_exec, argv), F_LIST(2, msg_exec, env), F_ALLOC(3, msg_exec, cwd),
@@ -357,7 +358,13 @@ MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_resul
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
         F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns), F_U64(8, msg_status, hello_ns),
-        F_U64(9, msg_status, guest_boot_ns), F_U64(10, msg_status, guest_ready_ns), F_TEXT(11, msg_status, address))
+        F_U64(9, msg_status, guest_boot_ns), F_U64(10, msg_status, guest_ready_ns), F_TEXT(11, msg_status, address),
+        F_TEXT(12, msg_status, store))
+MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store, above), F_U64(3, msg_store, target),
+               F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
+MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),
+        F_U64(3, msg_store_reply, freed), F_BOOL(4, msg_store_reply, surveyed), F_U64(5, msg_store_reply, reclaimable),
+        F_TEXT(6, msg_store_reply, problem))
 
 /* Push and pull share a struct. */
 static const struct field transfer_fields[] = {F_ALLOC(1, msg_transfer, path), F_BOOL(2, msg_transfer, follow)};

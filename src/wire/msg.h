@@ -33,6 +33,7 @@ enum msg_type {
     MSG_PULL = 34,   /* send a file or a tree */
     MSG_BUILD = 35,  /* evaluate and build a flake (builder role only) */
     MSG_FLOOD = 36,  /* send or swallow bytes: the throughput bench */
+    MSG_STORE = 38,  /* keep what is needed of the builder's store, make room in it, account for it */
     MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
 
@@ -46,6 +47,7 @@ enum msg_type {
     MSG_RESULT = 54,  /* a build job's outcome */
     MSG_STATUS_REPLY = 55,
     MSG_EOF = 56, /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
+    MSG_STORE_REPLY = 58,
 };
 
 /* ---- Reading and writing fields ---- */
@@ -126,14 +128,21 @@ struct msg_configure {
     char address[44]; /* "10.0.2.15/24", or "" for no network */
     char gateway[40];
     char dns[40];
+    bool store_check; /* builder: the store's disk was not closed in order, check it before use */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/* What became of the builder's store disk. */
+#define STORE_OK       "ok"
+#define STORE_REPAIRED "repaired" /* the check changed something */
+#define STORE_BROKEN   "broken"   /* beyond repair: only a new one helps */
 
 /* MSG_CONFIGURED: the outcome in words, "" where all went well. */
 struct msg_configured {
     char problem[256];
     char address[44]; /* what the first network card got, "" for none */
+    char store[16];   /* builder: STORE_OK and so on, "" where its disk is not there */
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -262,6 +271,32 @@ int msg_result_encode(struct buf *b, const struct msg_result *m) MVM_MUST_CHECK;
 int msg_result_decode(struct msg_result *m, const void *p, size_t n) MVM_MUST_CHECK;
 void msg_result_done(struct msg_result *m);
 
+/*
+ * MSG_STORE: of all that was built, only `live` outputs stay protected. Where the store's file system uses more than
+ * `above` bytes, what is not needed goes until it uses at most `target`: first what no live output was built from or
+ * refers to, then what they were built from, then live outputs, oldest first. Blocks that became free are discarded.
+ * Running builds keep what they use.
+ */
+struct msg_store {
+    struct msg_strings live; /* store paths, the newest build first */
+    uint64_t above, target;  /* bytes; above 0: collect nothing */
+    bool survey;             /* find out `reclaimable`, which takes a while, unless use has changed little ... */
+    uint64_t surveyed;       /* ... since this many bytes were used */
+};
+int msg_store_encode(struct buf *b, const struct msg_store *m) MVM_MUST_CHECK;
+int msg_store_decode(struct msg_store *m, const void *p, size_t n) MVM_MUST_CHECK;
+void msg_store_done(struct msg_store *m);
+
+struct msg_store_reply {
+    uint64_t size, used; /* bytes of the file system */
+    uint64_t freed;      /* by this request */
+    bool surveyed;
+    uint64_t reclaimable; /* where surveyed: bytes of what no live output was built from or refers to */
+    char problem[512];    /* what went wrong, "" for nothing */
+};
+int msg_store_reply_encode(struct buf *b, const struct msg_store_reply *m) MVM_MUST_CHECK;
+int msg_store_reply_decode(struct msg_store_reply *m, const void *p, size_t n) MVM_MUST_CHECK;
+
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
     char state[16];     /* "starting", "ready", "stopping", "failed" */
@@ -274,6 +309,7 @@ struct msg_status {
     uint64_t hello_ns; /* ... to the hello frame */
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
+    char store[16]; /* as in MSG_CONFIGURED */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -42,6 +42,8 @@ AGAIN(entry, )
 AGAIN(phase, )
 AGAIN(result, msg_result_done(&m))
 AGAIN(status, )
+AGAIN(store, msg_store_done(&m))
+AGAIN(store_reply, )
 
 static int again_transfer(const void *p, size_t n, struct buf *out)
 {
@@ -74,6 +76,8 @@ static const again_fn again[256] = {
     [MSG_PHASE] = again_phase,
     [MSG_RESULT] = again_result,
     [MSG_STATUS_REPLY] = again_status,
+    [MSG_STORE] = again_store,
+    [MSG_STORE_REPLY] = again_store_reply,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -174,6 +174,34 @@ static void test_records(void)
     }
 }
 
+/* What of the builder's store belongs to images that are there. */
+static void test_outputs(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct msg_strings got = {0};
+    struct build_record a = sample(DIGEST_A, DIGEST_A), b = sample(DIGEST_B, DIGEST_B);
+    a.built_at = 7;
+    strcpy(a.store_path, "/nix/store/new");
+    if (build_record_save(&home, &a, &e) < 0 || build_record_save(&home, &b, &e) < 0 ||
+        path_make_parents(home.cache_fd, "artifacts/" DIGEST_A "/x", 0700) < 0 ||
+        path_make_parents(home.cache_fd, "artifacts/" DIGEST_B "/x", 0700) < 0)
+        abort();
+    ok(build_record_store_paths(&home, 9, &got, &e) == 0 && got.n == 2 && strcmp(got.v[0], "/nix/store/new") == 0 &&
+           strcmp(got.v[1], "/nix/store/x") == 0 && !got.v[2],
+       "outputs, the newest first");
+    msg_strings_done(&got);
+    ok(build_record_store_paths(&home, 1, &got, &e) == 0 && got.n == 1 && strcmp(got.v[0], "/nix/store/new") == 0,
+       "not more than wanted");
+    msg_strings_done(&got);
+    (void)!path_remove_tree(home.cache_fd, "artifacts/" DIGEST_A);
+    ok(build_record_store_paths(&home, 9, &got, &e) == 0 && got.n == 1 && strcmp(got.v[0], "/nix/store/x") == 0,
+       "not of images that are gone");
+    msg_strings_done(&got);
+    (void)!path_remove_tree(home.cache_fd, "artifacts/" DIGEST_B);
+    build_record_remove(&home, DIGEST_A);
+    build_record_remove(&home, DIGEST_B);
+}
+
 static void test_stages(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -226,6 +254,7 @@ int main(void)
     test_lock();
     test_statindex();
     test_records();
+    test_outputs();
     test_stages();
     home_done(&home);
     close(folder);

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "guest/dhcp.h"
 #include "guest/guest.h"
+#include "guest/store.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -78,6 +79,15 @@ static void test_params(void)
     ok(!boot_param(cmdline, "mvm", v, sizeof(v)) && !boot_param(cmdline, "root", v, sizeof(v)),
        "not one that is called alike");
     ok(!boot_param("a=123456789", "a", v, sizeof(v)), "a value that is too long");
+}
+
+static void test_store_paths(void)
+{
+    ok(store_is_path("/nix/store/0123-x.drv"), "a store path");
+    static const char *const bad[] = {
+        "/nix/store/", "/nix/store/..", "/nix/store/a/b", "/nix/store", "/etc/a", "x", ""};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        ok(!store_is_path(bad[i]) && store_protect(bad[i]) == -EINVAL, "'%s' is none", bad[i]);
 }
 
 /* ---- DHCP ---- */
@@ -185,6 +195,7 @@ int main(void)
     test_conf();
     test_users();
     test_params();
+    test_store_paths();
     test_dhcp_parse();
     test_dhcp_conversation();
     return tap_end();

@@ -101,8 +101,8 @@ FLAT(hello, .protocol = 1, .role = "builder", .kernel = "6.1.0", .boot_ns = 0x11
 FLAT(log, .text = "a line")
 FLAT(service, .name = "web", .state = "failed", .code = 137)
 FLAT(configure, .hostname = "host", .wall_ns = 1, .seed = {1, 0, 2}, .seed_len = 3, .address = "10.0.2.15/24",
-     .gateway = "10.0.2.2", .dns = "10.0.2.3")
-FLAT(configured, .problem = "no card", .address = "10.0.2.15")
+     .gateway = "10.0.2.2", .dns = "10.0.2.3", .store_check = true)
+FLAT(configured, .problem = "no card", .address = "10.0.2.15", .store = STORE_OK)
 FLAT(clock, .wall_ns = 77)
 FLAT(seed, .seed = {[63] = 9}, .len = 64)
 FLAT(signal, .number = 15)
@@ -112,7 +112,9 @@ FLAT(flood, .send = 1ull << 40)
 FLAT(entry, .kind = ENTRY_SYMLINK, .path = "a/b", .mode = 0755, .size = 5, .target = "../c")
 FLAT(phase, .name = "eval")
 FLAT(status, .state = "ready", .problem = "p", .hint = "hi", .detail = "l1\nl2", .vmm_pid = 1, .ready_ns = 2,
-     .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1")
+     .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1",
+     .store = STORE_BROKEN)
+FLAT(store_reply, .size = 1, .used = 2, .freed = 3, .surveyed = true, .reclaimable = 4, .problem = "no")
 
 static bool same_text(const char *a, const char *b)
 {
@@ -158,6 +160,13 @@ static const struct msg_result result_sample = {
     .stage_ns = 3,
     .extract_ns = 4,
 };
+static const struct msg_store store_sample = {
+    .live = {argv_sample, 3},
+    .above = 1,
+    .target = 2,
+    .survey = true,
+    .surveyed = 3,
+};
 static const struct msg_transfer transfer_sample = {.path = word_d, .follow = true};
 
 static int exec_make(struct buf *b)
@@ -190,6 +199,21 @@ static int build_decode(const void *p, size_t n, bool *ret_same)
                 same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock && !m.offline &&
                 same_list(&m.options, &s->options) && same_list(&m.inputs, &s->inputs);
     msg_build_done(&m);
+    return r;
+}
+
+static int store_make(struct buf *b)
+{
+    return msg_store_encode(b, &store_sample);
+}
+
+static int store_decode(const void *p, size_t n, bool *ret_same)
+{
+    struct msg_store m = {0};
+    int r = msg_store_decode(&m, p, n);
+    *ret_same = r == 0 && same_list(&m.live, &store_sample.live) && m.above == 1 && m.target == 2 && m.survey &&
+                m.surveyed == 3;
+    msg_store_done(&m);
     return r;
 }
 
@@ -232,9 +256,9 @@ static int transfer_decode(const void *p, size_t n, bool *ret_same)
 static const struct message messages[] = {
     MESSAGE(hello, "type 1: 1:8 2:7 3:5 4:8 5:8"),
     MESSAGE(log, "type 2: 1:6"),
-    MESSAGE(configured, "type 3: 1:7 2:9"),
+    MESSAGE(configured, "type 3: 1:7 2:9 3:2"),
     MESSAGE(service, "type 4: 1:3 2:6 3:8"),
-    MESSAGE(configure, "type 16: 1:4 2:8 3:3 4:12 5:8 6:8"),
+    MESSAGE(configure, "type 16: 1:4 2:8 3:3 4:12 5:8 6:8 7:8"),
     MESSAGE(clock, "type 18: 1:8"),
     MESSAGE(seed, "type 19: 1:64"),
     MESSAGE(exec, "type 32: 1:2 1:0 1:4 2:3 3:4 4:4 5:8 6:8 7:8"),
@@ -247,7 +271,9 @@ static const struct message messages[] = {
     MESSAGE(entry, "type 51: 1:8 2:3 3:8 4:8 5:4"),
     MESSAGE(phase, "type 53: 1:4"),
     MESSAGE(result, "type 54: 2:8 3:9 4:2 5:16 6:12 7:2 8:8 9:8 10:8 11:8"),
-    MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8"),
+    MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8 12:6"),
+    MESSAGE(store, "type 38: 1:2 1:0 1:4 2:8 3:8 4:8 5:8"),
+    MESSAGE(store_reply, "type 58: 1:8 2:8 3:8 4:8 5:8 6:2"),
 };
 
 static void list_fields(const struct buf *m, struct buf *out)

@@ -1,0 +1,288 @@
+#include "builder/store.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "image/ext4.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define FOLDER    "builder-vm"
+#define LOCK_NAME "nix-store.lock"
+#define SCHEMA    1
+#define MAX_STATE 4096
+
+/* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
+#define VMM_LOCKS_AT 100
+#define VMM_LOCKS    200
+
+static void disk_name(char *out, size_t size)
+{
+    struct utsname u;
+    uname(&u);
+    snprintf(out, size, "nix-store-%.40s.img", u.machine);
+}
+
+static void state_name(const char *disk, char *out, size_t size)
+{
+    snprintf(out, size, "%.*s.state", (int)(strlen(disk) - strlen(".img")), disk);
+}
+
+int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
+{
+    const char *text = getenv("MVM_STORE_CAP");
+    uint64_t cap = configured ? configured : STORE_DEFAULT_CAP;
+    if (text && *text) {
+        static const char units[] = "KMGT";
+        char *end = NULL;
+        errno = 0;
+        cap = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+        const char *unit = end && *end ? strchr(units, *end) : NULL;
+        unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+        if (errno || !end || end[unit != NULL] || cap > (UINT64_MAX >> 1) >> shift)
+            cap = 0;
+        cap <<= shift;
+    }
+    if (cap < STORE_MIN_CAP) {
+        mvm_error_set(err, -EINVAL, "a store's cap of '%.40s' is not a size of at least %lluM", text ? text : "",
+                      STORE_MIN_CAP >> 20);
+        mvm_error_phase(err, MVM_PHASE_CONFIG);
+        mvm_error_hint(err, "MVM_STORE_CAP is a number of bytes, or one with K, M, G or T behind it");
+        return -EINVAL;
+    }
+    *ret = cap & ~((1ull << 20) - 1);
+    return 0;
+}
+
+/* ---- The state file ---- */
+
+struct state {
+    bool clean;
+    int64_t size, mtime_ns; /* the disk's when it was closed */
+    int64_t reclaimable, surveyed_at, surveyed;
+};
+
+static int64_t mtime_ns(const struct stat *st)
+{
+    return st->st_mtim.tv_sec * (int64_t)NSEC_PER_SEC + st->st_mtim.tv_nsec;
+}
+
+/* A file that is absent or damaged says nothing: the disk is checked then. */
+static struct state load_state(int dirfd, const char *disk)
+{
+    struct state s = {0};
+    char name[80];
+    CLEAN_JSON json_object *o = NULL;
+    int64_t schema;
+    const char *word;
+    state_name(disk, name, sizeof(name));
+    if (json_load(dirfd, name, MAX_STATE, &o, NULL) < 0 || json_get_int(o, "schema_version", &schema, NULL) < 0 ||
+        schema != SCHEMA || json_get_string(o, "state", &word, NULL) < 0 ||
+        json_get_int(o, "size", &s.size, NULL) < 0 || json_get_int(o, "mtime_ns", &s.mtime_ns, NULL) < 0 ||
+        json_get_int(o, "reclaimable", &s.reclaimable, NULL) < 0 ||
+        json_get_int(o, "surveyed_at", &s.surveyed_at, NULL) < 0 || json_get_int(o, "surveyed", &s.surveyed, NULL) < 0)
+        return (struct state){0};
+    s.clean = strcmp(word, "clean") == 0;
+    return s;
+}
+
+static int save_state(const struct store *s, bool clean, struct mvm_error *err)
+{
+    struct stat st = {0};
+    if (clean && fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return mvm_error_errno(err, -errno, "the store's disk");
+    char name[80];
+    state_name(s->name, name, sizeof(name));
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA);
+    json_add_string(o, "state", clean ? "clean" : "in use");
+    json_add_int(o, "size", st.st_size);
+    json_add_int(o, "mtime_ns", mtime_ns(&st));
+    json_add_int(o, "reclaimable", (int64_t)s->reclaimable);
+    json_add_int(o, "surveyed_at", (int64_t)s->surveyed_at);
+    json_add_int(o, "surveyed", (int64_t)s->surveyed);
+    return json_save(s->dirfd, name, o, 0600, true, err);
+}
+
+static bool is_clean(int fd, const struct stat *st, const struct state *state)
+{
+    return state->clean && state->size == st->st_size && state->mtime_ns == mtime_ns(st) && ext4_is_clean(fd) == 1;
+}
+
+/* ---- The disk ---- */
+
+/* A descriptor, -ENOENT. */
+static int open_disk(int dirfd, const char *name, struct stat *st, struct mvm_error *err)
+{
+    CLEAN_FD int fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, st) < 0)
+        return mvm_error_errno(err, -errno, "cannot open the store's disk");
+    if (!S_ISREG(st->st_mode))
+        return mvm_error_set(err, -EINVAL, "the store's disk is not a regular file");
+    return TAKE_FD(fd);
+}
+
+/* Written beside and renamed, so that a half-made one is never used. */
+static int make_disk(struct store *s, struct mvm_error *err)
+{
+    char tmp[80];
+    snprintf(tmp, sizeof(tmp), ".%s.new", s->name);
+    CLEAN_FD int fd = openat(s->dirfd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return mvm_error_errno(err, -errno, "cannot make the store's disk");
+    const struct ext4_opts opts = {
+        .size = s->cap,
+        .uuid = {0x6d, 0x76, 0x6d, 0x2d, 0x6e, 0x69, 0x78, 0x2d, 0x73, 0x74, 0x6f, 0x72, 0x65, 0x2d, 0x30, 0x31},
+        .label = "mvm-nix-store",
+        .journal = true,
+    };
+    int r = ext4_write(fd, NULL, &opts, err);
+    if (r == 0 && (fsync(fd) < 0 || renameat(s->dirfd, tmp, s->dirfd, s->name) < 0 || fsync(s->dirfd) < 0))
+        r = mvm_error_errno(err, -errno, "cannot make the store's disk");
+    if (r < 0)
+        unlinkat(s->dirfd, tmp, 0);
+    s->reclaimable = s->surveyed = 0; /* nothing is in it */
+    s->surveyed_at = clock_wall();
+    s->check = false;
+    return r;
+}
+
+/* A VMM may outlive the mvmctl that held the lock by as long as its guest takes to power off. */
+static int wait_for_vmm(int fd, struct progress *p, struct mvm_error *err)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = VMM_LOCKS_AT, .l_len = VMM_LOCKS};
+    if (fcntl(fd, F_OFD_SETLK, &l) == 0)
+        return 0;
+    progress_note(p, "waiting for a builder that is shutting down");
+    if (fcntl(fd, F_OFD_SETLKW, &l) < 0)
+        return mvm_error_errno(err, -errno, "waiting for the store's disk");
+    return 0;
+}
+
+/* The disk that is there, brought to its size. 1 where a new one has to be made. */
+static int adopt_disk(struct store *s, struct progress *p, struct mvm_error *err)
+{
+    struct stat st;
+    CLEAN_FD int fd = open_disk(s->dirfd, s->name, &st, err);
+    if (fd == -ENOENT)
+        return 1;
+    if (fd < 0)
+        return fd;
+    int r = wait_for_vmm(fd, p, err);
+    if (r < 0)
+        return r;
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "the store's disk");
+    if ((uint64_t)st.st_size > s->cap) {
+        progress_note(p,
+                      "the builder's store is larger than its cap of %llu MiB and is made anew; "
+                      "built images are not affected",
+                      (unsigned long long)s->cap >> 20);
+        return 1;
+    }
+    const struct state state = load_state(s->dirfd, s->name);
+    s->check = !is_clean(fd, &st, &state);
+    s->reclaimable = (uint64_t)state.reclaimable;
+    s->surveyed_at = (uint64_t)state.surveyed_at;
+    s->surveyed = (uint64_t)state.surveyed;
+    /* The guest lets its file system grow into what is added. */
+    if ((uint64_t)st.st_size < s->cap && ftruncate(fd, (off_t)s->cap) < 0)
+        return mvm_error_errno(err, -errno, "cannot enlarge the store's disk");
+    return 0;
+}
+
+static void say_waiting(void *data, const char *holder)
+{
+    progress_note(data, "waiting for another build to finish (%s)", holder);
+}
+
+int store_open(struct store *s, struct home *h, uint64_t cap, struct progress *p, struct mvm_error *err)
+{
+    s->home = h;
+    s->cap = cap;
+    disk_name(s->name, sizeof(s->name));
+    s->dirfd = path_open_dir(h->cache_fd, FOLDER, err);
+    if (s->dirfd < 0)
+        return s->dirfd;
+    s->path = path_join(h->cache, FOLDER, s->name, NULL);
+    if (!s->path)
+        return mvm_error_errno(err, -ENOMEM, "store");
+    const struct lock_wait wait = {.waiting = say_waiting, .data = p};
+    int r = lock_take(&s->lock, s->dirfd, LOCK_NAME, "mvmctl build", &wait, err);
+    if (r == 0)
+        r = adopt_disk(s, p, err);
+    if (r == 1) {
+        progress_detail(p, "making the store's disk");
+        r = make_disk(s, err);
+    }
+    return r < 0 ? r : save_state(s, false, err);
+}
+
+int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err)
+{
+    progress_note(p, "the builder's store was damaged beyond repair and is made anew; built images are not affected");
+    int r = make_disk(s, err);
+    return r < 0 ? r : save_state(s, false, err);
+}
+
+void store_close(struct store *s)
+{
+    struct stat st;
+    CLEAN_FD int fd = s->lock.fd >= 0 ? open_disk(s->dirfd, s->name, &st, NULL) : -1;
+    if (fd >= 0 && ext4_is_clean(fd) == 1)
+        (void)!save_state(s, true, NULL); /* failing that, the next builder checks what needs no check */
+    free(s->path);
+    s->path = NULL;
+    fd_closep(&s->dirfd);
+    lock_done(&s->lock);
+}
+
+/* ---- From outside ---- */
+
+int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct mvm_error *err)
+{
+    char name[64];
+    struct stat st;
+    disk_name(name, sizeof(name));
+    *ret = (struct store_info){.cap = cap};
+    CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
+    if (dir < 0)
+        return dir;
+    CLEAN_FD int fd = open_disk(dir, name, &st, err);
+    if (fd == -ENOENT)
+        return 0;
+    if (fd < 0)
+        return fd;
+    const struct state state = load_state(dir, name);
+    ret->exists = true;
+    ret->in_use = lock_is_held(dir, LOCK_NAME) == 1;
+    ret->clean = is_clean(fd, &st, &state);
+    ret->allocated = (uint64_t)st.st_blocks * 512;
+    ret->size = (uint64_t)st.st_size;
+    ret->reclaimable = (uint64_t)state.reclaimable;
+    ret->surveyed_at = (uint64_t)state.surveyed_at;
+    return 0;
+}
+
+int store_remove(struct home *h, struct mvm_error *err)
+{
+    char name[64], state[80];
+    disk_name(name, sizeof(name));
+    state_name(name, state, sizeof(state));
+    CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    int r = dir < 0 ? dir : lock_take(&lock, dir, LOCK_NAME, "removing the builder's store", NULL, err);
+    if (r < 0)
+        return r;
+    if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
+        return mvm_error_errno(err, -errno, "cannot remove the store's disk");
+    unlinkat(dir, state, 0);
+    return 0;
+}

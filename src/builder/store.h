@@ -1,0 +1,78 @@
+/*
+ * The disk of the builder's store on the host: MVM_CACHE_DIR/builder-vm/nix-store-<arch>.img, a sparse ext4 as large as
+ * its cap, which the builder mounts at /nix. It is a cache of builds: artifacts are complete without it, so a disk that
+ * is damaged beyond repair, or larger than its cap, is made anew.
+ *
+ * Beside it nix-store-<arch>.state says whether the disk was closed in order, and what was found out about it last. A
+ * disk counts as closed in order only if that file says so, the disk has not been written since, and its super block
+ * agrees; whatever ended a builder, the next one checks then.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cache/home.h"
+#include "cache/lock.h"
+#include "machine/client.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STORE_DEFAULT_CAP (16ull << 30)
+#define STORE_MIN_CAP     (128ull << 20)
+
+/* The cap that holds: the environment's MVM_STORE_CAP, else `configured` (0: the default). "300M", "16G" or bytes.
+ * -EINVAL with phase config. */
+int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* What is known without starting a builder. */
+struct store_info {
+    bool exists;
+    bool in_use;          /* by a builder that runs */
+    bool clean;           /* closed in order; false while in use */
+    uint64_t allocated;   /* bytes that the file takes on the host's disk */
+    uint64_t size;        /* bytes that it can grow to now */
+    uint64_t cap;         /* ... and from the next start on */
+    uint64_t reclaimable; /* bytes that no cached image needs; valid where surveyed_at is not 0 */
+    uint64_t surveyed_at; /* CLOCK_REALTIME ns */
+};
+
+int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Removes the disk; the next build begins with an empty one. -EAGAIN naming the holder where a builder has it. */
+int store_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* An open store: locked, so that it has one writer, and marked as in use. */
+struct store {
+    struct home *home;
+    struct lock lock;
+    int dirfd;
+    char name[64];
+    char *path; /* of the disk, absolute, owned */
+    uint64_t cap;
+    bool check;                                  /* it was not closed in order: the builder is to check it */
+    uint64_t reclaimable, surveyed_at, surveyed; /* the last survey, and the bytes used then; surveyed_at 0: none */
+};
+
+#define STORE_INIT                                                                                                     \
+    {                                                                                                                  \
+        .lock = LOCK_INIT, .dirfd = -1                                                                                 \
+    }
+
+/* Takes the store, waiting where another mvmctl has it (which is said), and makes its disk where there is none, or
+ * where it is larger than the cap. cap: from store_cap(). */
+int store_open(struct store *s, struct home *h, uint64_t cap, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* The builder found the disk beyond repair and is gone: makes a new one, and says so. */
+int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* With a builder on it: where more than three quarters of the cap are used, what no cached image needs is collected,
+ * down to a half. What could be freed is found out where that may have changed much. A failure is a note: no build
+ * depends on it. */
+/* Is it worth doing that before a build? Judged by the file alone. */
+bool store_is_full(const struct store *s);
+void store_tidy(struct store *s, struct client *c, struct progress *p);
+
+/* The builder is gone: notes whether the disk was closed in order, and gives it free. Accepts a store that was never
+ * opened. */
+void store_close(struct store *s);

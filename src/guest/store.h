@@ -1,0 +1,30 @@
+/*
+ * The builder's store, /nix: a disk that the host keeps. Here it is checked, mounted and grown, and here room is made
+ * in it. Everything in it can be built again, so what cannot be trusted is given up, not rescued.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "wire/msg.h"
+
+#include <stdint.h>
+
+/* Mounts the disk that the kernel command line names (mvm.store). With m->store_check, or where it does not mount as it
+ * is, the file system is checked first (e2fsck -p), and Nix's database behind it. Lets the file system fill its device.
+ * ret->store and ret->problem say how it went. */
+void store_mount(const struct msg_configure *m, struct msg_configured *ret);
+
+/* Protects an output from collection until MSG_STORE no longer names it. 0 or -errno. */
+int store_protect(const char *path);
+
+/* Protects a path while this process, a job's, lives. 0 or -errno. */
+int store_hold(const char *path);
+
+/* Makes room for a build that found none, whatever was built before it: true where something was freed. */
+bool store_make_room(void);
+
+/* Serves MSG_STORE. */
+void store_serve(int sock, const struct msg_store *m) __attribute__((noreturn));
+
+/* True for "/nix/store/NAME". */
+bool store_is_path(const char *path);
