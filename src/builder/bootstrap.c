@@ -105,7 +105,7 @@ static int build_in(struct bootstrap *b, const struct seed *seed, const char *la
                     bool *started, struct mvm_error *err)
 {
     CLEAN_SESSION struct session session = SESSION_INIT;
-    const struct session_opts o = {.image = seed->path};
+    const struct session_opts o = {.image = seed->path, .image_digest = "", .single_shot = true};
     int r = session_start(&session, b->home, &o, b->progress, err);
     *started = r == 0;
     if (r == 0)

@@ -4,6 +4,7 @@
 #include "builder/job.h"
 #include "builder/session.h"
 #include "builder/source.h"
+#include "cache/config.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
 #include "cache/records.h"
@@ -162,18 +163,56 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
 }
 
+/* Settings of config.toml that a session has. */
+static int session_settings(struct session_opts *so, struct home *h, struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    int r = config_load(&c, h, err);
+    if (r < 0)
+        return r;
+    so->idle_ms = (uint64_t)c.idle_timeout * 1000;
+    so->single_shot = so->single_shot || !c.persistent;
+    return 0;
+}
+
+static int open_session(struct session *s, struct session_opts *so, bool verify, struct home *h, struct progress *p,
+                        struct bootstrap_report *report, struct mvm_error *err)
+{
+    CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
+    int r = session_settings(so, h, err);
+    if (r == 0)
+        r = bootstrap_ensure(h, verify, p, report, &image, err);
+    if (r < 0)
+        return r;
+    so->image = image.path;
+    so->image_digest = image.digest;
+    r = session_start(s, h, so, p, err);
+    if (r == 0)
+        buildercache_booted(h);
+    return r;
+}
+
 static int start_builder(struct session *s, const struct build_opts *o, struct home *h, struct progress *p,
                          struct build_result *ret, struct mvm_error *err)
 {
-    CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
-    int r = bootstrap_ensure(h, o->verify, p, &ret->builder, &image, err);
-    if (r < 0)
-        return r;
-    const struct session_opts so = {
-        .image = image.path, .memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
-    r = session_start(s, h, &so, p, err);
-    if (r == 0)
-        buildercache_booted(h);
+    struct session_opts so = {
+        .single_shot = o->single_shot, .memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
+    int r = open_session(s, &so, o->verify, h, p, &ret->builder, err);
+    ret->persistent = s->persistent;
+    snprintf(ret->fallback_reason, sizeof(ret->fallback_reason), "%s", s->fallback_reason);
+    return r;
+}
+
+int build_open_persistent(struct home *h, struct progress *p, struct session *s, struct mvm_error *err)
+{
+    struct session_opts so = {0};
+    int r = open_session(s, &so, false, h, p, NULL, err);
+    if (r == 0 && !s->persistent) {
+        mvm_error_set(err, -ENOTSUP, "there is no persistent builder: %s",
+                      s->fallback_reason[0] ? s->fallback_reason : "config.toml turns it off");
+        mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
+        r = -ENOTSUP;
+    }
     return r;
 }
 
@@ -202,6 +241,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .system = plan->system,
         .write_lock = o->write_lock,
         .offline = o->offline,
+        .place = o->place,
         .stage_fd = stage.fd,
         .log = &log,
     };
@@ -212,7 +252,8 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     progress_phase(p, "cache");
     r = keep(plan, h, &stage, &job, o, ret, err);
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
-    progress_phase(p, "builder-stop");
+    if (!s.persistent)
+        progress_phase(p, "builder-stop");
     session_done(&s);
     return r;
 }

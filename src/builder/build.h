@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "builder/bootstrap.h"
 #include "builder/flake.h"
+#include "builder/session.h"
 #include "cache/artifacts.h"
 
 #include <stdbool.h>
@@ -20,6 +21,8 @@ struct build_opts {
     bool force;          /* build even where the cache has it */
     bool write_lock;
     bool offline;
+    bool single_shot;            /* --no-persistent-builder */
+    const char *place;           /* where the flake's folder appears in the builder; NULL: nowhere */
     bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */
@@ -28,6 +31,8 @@ struct build_opts {
 struct build_result {
     bool cached;
     struct bootstrap_report builder; /* kind NULL where no builder was needed */
+    bool persistent;                 /* built in the persistent builder */
+    char fallback_reason[256];       /* why not, where it was wanted */
     struct artifact_image image;     /* open and verified */
     char store_path[512];
     char attr[512];
@@ -44,6 +49,9 @@ struct build_result {
  * cancel with -EINTR, leaving nothing behind. */
 int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret,
               struct mvm_error *err) MVM_MUST_CHECK;
+/* Connects a session to the persistent builder, its image built and it started where needed: for `dev` and the
+ * low-level controls. */
+int build_open_persistent(struct home *h, struct progress *p, struct session *s, struct mvm_error *err) MVM_MUST_CHECK;
 /* The image last built from a reference: for `up --flake`. -ENOENT with a hint naming `mvmctl build` and `mvmctl run`.
  */
 int build_find_last(const struct build_opts *o, struct home *h, struct artifact_image *ret,

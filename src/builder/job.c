@@ -121,6 +121,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .write_lock = j->o->write_lock,
         .offline = j->o->offline,
         .manifest = j->o->builder_image,
+        .place = (char *)(uintptr_t)j->o->place,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
     };
     int r = msg_build_encode(&m, &b);

@@ -14,6 +14,7 @@ struct job_opts {
     const struct flake_inputs *inputs;
     const char *attr, *system;
     bool write_lock, offline;
+    const char *place;  /* where the flake's folder appears in the builder; NULL: nowhere */
     bool builder_image; /* manifest.json is an artifact too */
     int stage_fd;       /* artifacts are written here */
     struct buildlog *log;

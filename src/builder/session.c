@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "builder/persistent.h"
 #include "image/manifest.h"
 
 #include <errno.h>
@@ -27,10 +28,10 @@ static unsigned default_vcpus(void)
     return n < 1 ? 1 : n > 8 ? 8 : (unsigned)n;
 }
 
-static int start_machine(struct session *s, const struct session_opts *o, struct progress *p, struct machine_info *ret,
+/* The VM that the session's store goes to; made anew once where the guest finds it beyond repair. */
+static int start_machine(struct session *s, const struct session_opts *o, bool stays, struct machine_info *ret,
                          struct mvm_error *err)
 {
-    snprintf(s->name, sizeof(s->name), "builder-%d", getpid());
     const struct machine_config c = {
         .name = s->name,
         .role = "builder",
@@ -42,46 +43,126 @@ static int start_machine(struct session *s, const struct session_opts *o, struct
         .memory_mib = o->memory_mib ? o->memory_mib : default_memory(),
         .vcpus = o->vcpus ? o->vcpus : default_vcpus(),
         .timeout_ms = s->store.check ? CHECK_TIMEOUT_MS : BUILDER_TIMEOUT_MS,
-        .transient = true,
+        .idle_ms = stays ? o->idle_ms : 0,
+        .hold_fd = stays ? s->store.lock.fd : 0,
+        .transient = !stays,
     };
     if (c.store_check)
-        progress_detail(p, "checking the builder's store, which was not closed in order");
-    int r = machine_start(s->home, &c, p, ret, err);
+        progress_detail(s->progress, "checking the builder's store, which was not closed in order");
+    int r = machine_start(s->home, &c, s->progress, ret, err);
     /* From the user's view the builder failed, whatever backend runs it. */
     if (r < 0 && err)
         err->phase = MVM_PHASE_BUILDER_BOOTSTRAP;
     else if (strcmp(ret->status.store, STORE_REPAIRED) == 0)
-        progress_verbose(p, "the builder's store was repaired");
+        progress_verbose(s->progress, "the builder's store was repaired");
     return r;
 }
 
-static int start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
-                 struct mvm_error *err)
+static int boot(struct session *s, const struct session_opts *o, bool stays, struct mvm_error *err)
 {
-    progress_phase(p, "builder-start");
-    CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
-    uint64_t cap = 0;
-    int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
-    if (r == 0)
-        r = store_cap(o->store_cap, &cap, err);
-    if (r == 0)
-        r = store_open(&s->store, h, cap, p, err);
-    if (r < 0)
-        return r;
-    struct machine_info info = {0};
-    r = start_machine(s, o, p, &info, err);
+    struct machine_info info = {.tether = -1};
+    int r = start_machine(s, o, stays, &info, err);
     if (r < 0 && strcmp(info.status.store, STORE_BROKEN) == 0) {
-        r = store_rebuild(&s->store, p, err);
+        r = store_rebuild(&s->store, s->progress, err);
         if (r == 0)
-            r = start_machine(s, o, p, &info, err);
+            r = start_machine(s, o, stays, &info, err);
     }
+    s->tether = info.tether;
+    return r;
+}
+
+int session_boot_persistent(struct session *s, const char *name, const struct session_opts *o, struct mvm_error *err)
+{
+    uint64_t cap = 0;
+    snprintf(s->name, sizeof(s->name), "%s", name);
+    int r = store_cap(o->store_cap, &cap, err);
+    if (r == 0)
+        r = store_open(&s->store, s->home, cap, true, s->progress, err);
+    if (r == 0)
+        r = boot(s, o, true, err);
+    if (r == 0)
+        r = store_leave(&s->store, err);
+    store_close(&s->store);
+    return r;
+}
+
+/* ---- A builder of the session's own ---- */
+
+/* The store, or a copy where the persistent builder has it. */
+static int take_store(struct session *s, uint64_t cap, struct mvm_error *err)
+{
+    CLEAN_CLIENT struct client *c = NULL;
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = store_open(&s->store, s->home, cap, false, s->progress, &why);
+    if (r == 0)
+        return 0;
+    store_close(&s->store);
+    if (r != -EAGAIN)
+        *err = why;
+    if (r != -EAGAIN)
+        return r;
+    if (client_connect(s->home, PERSISTENT_NAME, &c, NULL) == 0) {
+        r = store_open_copy(&s->store, s->home, cap, c, s->progress, err);
+        if (r != -EPIPE && r != -EPROTO)
+            return r;
+        store_close(&s->store); /* it was on its way out */
+    }
+    return store_open(&s->store, s->home, cap, true, s->progress, err);
+}
+
+static int start_single(struct session *s, const struct session_opts *o, struct mvm_error *err)
+{
+    uint64_t cap = 0;
+    snprintf(s->name, sizeof(s->name), PERSISTENT_NAME "-%d", getpid());
+    int r = store_cap(o->store_cap, &cap, err);
+    if (r == 0)
+        r = take_store(s, cap, err);
+    if (r == 0)
+        r = boot(s, o, false, err);
+    if (r == 0)
+        r = client_connect(s->home, s->name, &s->client, err);
+    if (r == 0 && store_is_full(&s->store))
+        store_tidy(&s->store, s->client, s->progress);
+    return r;
+}
+
+/* ---- Either ---- */
+
+/* 0, or 1 where a builder of its own is to be started. */
+static int try_persistent(struct session *s, const struct session_opts *o, struct mvm_error *err)
+{
+    struct mvm_error why = MVM_ERROR_INIT;
+    uint64_t cap = 0;
+    int r = store_cap(o->store_cap, &cap, err);
     if (r < 0)
         return r;
-    s->tether = info.tether;
-    r = client_connect(h, s->name, &s->client, err);
-    if (r == 0 && store_is_full(&s->store))
-        store_tidy(&s->store, s->client, p);
-    return r;
+    r = persistent_connect(s, o, &why);
+    if (r == 0) {
+        s->persistent = true;
+        return store_attach(&s->store, s->home, cap, err);
+    }
+    /* What a second try of the same cannot mend. */
+    if (r == -EINTR || r == -ENOSPC || why.phase == MVM_PHASE_CONFIG) {
+        *err = why;
+        return r;
+    }
+    snprintf(s->fallback_reason, sizeof(s->fallback_reason), "%.255s", why.msg);
+    progress_note(s->progress, "building in a builder of its own: %s", s->fallback_reason);
+    return 1;
+}
+
+static int start(struct session *s, const struct session_opts *o, struct mvm_error *err)
+{
+    progress_phase(s->progress, "builder-start");
+    CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
+    int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
+    if (r == 0 && !o->single_shot) {
+        r = try_persistent(s, o, err);
+        if (r <= 0)
+            return r;
+        r = 0;
+    }
+    return r < 0 ? r : start_single(s, o, err);
 }
 
 int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
@@ -89,7 +170,7 @@ int session_start(struct session *s, struct home *h, const struct session_opts *
 {
     s->home = h;
     s->progress = p;
-    int r = start(s, h, o, p, err);
+    int r = start(s, o, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
         mvm_error_hint(err, "mvmctl doctor checks what a build needs");

@@ -5,19 +5,23 @@
 #include "base/path.h"
 #include "image/ext4.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define FOLDER    "builder-vm"
-#define LOCK_NAME "nix-store.lock"
-#define SCHEMA    1
-#define MAX_STATE 4096
+#define FOLDER      "builder-vm"
+#define COPY_PREFIX ".nix-store-copy-"
+#define FREEZE_MS   20000
+#define LOCK_NAME   "nix-store.lock"
+#define SCHEMA      1
+#define MAX_STATE   4096
 
 /* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
 #define VMM_LOCKS_AT 100
@@ -63,8 +67,10 @@ int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
 
 /* ---- The state file ---- */
 
+static const char *const uses[] = {[STORE_USED] = "in use", [STORE_LEFT] = "left", [STORE_CLOSED] = "clean"};
+
 struct state {
-    bool clean;
+    enum store_use use;
     int64_t size, mtime_ns; /* the disk's when it was closed */
     int64_t reclaimable, surveyed_at, surveyed;
 };
@@ -89,20 +95,24 @@ static struct state load_state(int dirfd, const char *disk)
         json_get_int(o, "reclaimable", &s.reclaimable, NULL) < 0 ||
         json_get_int(o, "surveyed_at", &s.surveyed_at, NULL) < 0 || json_get_int(o, "surveyed", &s.surveyed, NULL) < 0)
         return (struct state){0};
-    s.clean = strcmp(word, "clean") == 0;
+    for (size_t i = 0; i < ARRAY_SIZE(uses); i++)
+        if (strcmp(word, uses[i]) == 0)
+            s.use = (enum store_use)i;
     return s;
 }
 
-static int save_state(const struct store *s, bool clean, struct mvm_error *err)
+int store_save(const struct store *s, struct mvm_error *err)
 {
     struct stat st = {0};
-    if (clean && fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    if (s->copy)
+        return 0;
+    if (s->use == STORE_CLOSED && fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return mvm_error_errno(err, -errno, "the store's disk");
     char name[80];
     state_name(s->name, name, sizeof(name));
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_int(o, "schema_version", SCHEMA);
-    json_add_string(o, "state", clean ? "clean" : "in use");
+    json_add_string(o, "state", uses[s->use]);
     json_add_int(o, "size", st.st_size);
     json_add_int(o, "mtime_ns", mtime_ns(&st));
     json_add_int(o, "reclaimable", (int64_t)s->reclaimable);
@@ -113,7 +123,9 @@ static int save_state(const struct store *s, bool clean, struct mvm_error *err)
 
 static bool is_clean(int fd, const struct stat *st, const struct state *state)
 {
-    return state->clean && state->size == st->st_size && state->mtime_ns == mtime_ns(st) && ext4_is_clean(fd) == 1;
+    bool as_left = state->use == STORE_LEFT ||
+                   (state->use == STORE_CLOSED && state->size == st->st_size && state->mtime_ns == mtime_ns(st));
+    return as_left && ext4_is_clean(fd) == 1;
 }
 
 /* ---- The disk ---- */
@@ -198,12 +210,8 @@ static int adopt_disk(struct store *s, struct progress *p, struct mvm_error *err
     return 0;
 }
 
-static void say_waiting(void *data, const char *holder)
-{
-    progress_note(data, "waiting for another build to finish (%s)", holder);
-}
-
-int store_open(struct store *s, struct home *h, uint64_t cap, struct progress *p, struct mvm_error *err)
+/* The fields that say which store it is. */
+static int name_store(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err)
 {
     s->home = h;
     s->cap = cap;
@@ -212,32 +220,127 @@ int store_open(struct store *s, struct home *h, uint64_t cap, struct progress *p
     if (s->dirfd < 0)
         return s->dirfd;
     s->path = path_join(h->cache, FOLDER, s->name, NULL);
-    if (!s->path)
-        return mvm_error_errno(err, -ENOMEM, "store");
-    const struct lock_wait wait = {.waiting = say_waiting, .data = p};
-    int r = lock_take(&s->lock, s->dirfd, LOCK_NAME, "mvmctl build", &wait, err);
+    return s->path ? 0 : mvm_error_errno(err, -ENOMEM, "store");
+}
+
+static void say_waiting(void *data, const char *holder)
+{
+    progress_note(data, "waiting for another build to finish (%s)", holder);
+}
+
+int store_open(struct store *s, struct home *h, uint64_t cap, bool wait, struct progress *p, struct mvm_error *err)
+{
+    const struct lock_wait w = {.waiting = say_waiting, .data = p};
+    int r = name_store(s, h, cap, err);
+    if (r == 0)
+        r = lock_take(&s->lock, s->dirfd, LOCK_NAME, "mvmctl build", wait ? &w : NULL, err);
     if (r == 0)
         r = adopt_disk(s, p, err);
     if (r == 1) {
         progress_detail(p, "making the store's disk");
         r = make_disk(s, err);
     }
-    return r < 0 ? r : save_state(s, false, err);
+    return r < 0 ? r : store_save(s, err);
 }
+
+int store_attach(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err)
+{
+    int r = name_store(s, h, cap, err);
+    if (r < 0)
+        return r;
+    const struct state state = load_state(s->dirfd, s->name);
+    s->use = STORE_LEFT;
+    s->reclaimable = (uint64_t)state.reclaimable;
+    s->surveyed_at = (uint64_t)state.surveyed_at;
+    s->surveyed = (uint64_t)state.surveyed;
+    return 0;
+}
+
+int store_leave(struct store *s, struct mvm_error *err)
+{
+    s->use = STORE_LEFT;
+    int r = store_save(s, err);
+    lock_done(&s->lock); /* the builder's supervisor has it */
+    return r;
+}
+
+/* ---- Copies ---- */
+
+/* Copies of processes that are gone: nobody holds a lock on them. */
+static void sweep_copies(int dirfd)
+{
+    int dup_fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = dup_fd >= 0 ? fdopendir(dup_fd) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, COPY_PREFIX, sizeof(COPY_PREFIX) - 1) != 0)
+            continue;
+        CLEAN_FD int fd = openat(dirfd, e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd, e->d_name, 0);
+    }
+    if (d)
+        closedir(d);
+}
+
+/* Has the builder's file system stand still, copies the disk, lets it go on. */
+static int copy_disk(int from, int to, struct client *c, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(64);
+    uint32_t stream = 0;
+    int r = msg_begin(&b, MSG_FREEZE);
+    if (r == 0)
+        r = client_open(c, &b, &stream, err);
+    if (r == 0)
+        r = client_expect_exit(c, stream, clock_deadline(FREEZE_MS), err);
+    if (r < 0)
+        return mvm_error_wrap(err, "the builder does not stand still");
+    r = fd_copy_file(from, to);
+    client_reset(c, stream, "copied");
+    return r < 0 ? mvm_error_errno(err, r, "cannot copy the store's disk") : 0;
+}
+
+int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
+                    struct mvm_error *err)
+{
+    struct stat st;
+    int r = name_store(s, h, cap, err);
+    if (r < 0)
+        return r;
+    sweep_copies(s->dirfd);
+    CLEAN_FD int from = open_disk(s->dirfd, s->name, &st, err);
+    if (from < 0)
+        return from;
+    snprintf(s->name, sizeof(s->name), COPY_PREFIX "%d.img", getpid());
+    free(s->path);
+    s->path = path_join(h->cache, FOLDER, s->name, NULL);
+    s->lock.fd = openat(s->dirfd, s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (s->lock.fd < 0 || !s->path || flock(s->lock.fd, LOCK_EX | LOCK_NB) < 0)
+        return mvm_error_errno(err, s->path ? -errno : -ENOMEM, "cannot copy the store's disk");
+    s->copy = true;
+    progress_detail(p, "copying the store");
+    return copy_disk(from, s->lock.fd, c, err);
+}
+
+/* ---- Its end ---- */
 
 int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err)
 {
     progress_note(p, "the builder's store was damaged beyond repair and is made anew; built images are not affected");
     int r = make_disk(s, err);
-    return r < 0 ? r : save_state(s, false, err);
+    return r < 0 ? r : store_save(s, err);
 }
 
 void store_close(struct store *s)
 {
     struct stat st;
-    CLEAN_FD int fd = s->lock.fd >= 0 ? open_disk(s->dirfd, s->name, &st, NULL) : -1;
-    if (fd >= 0 && ext4_is_clean(fd) == 1)
-        (void)!save_state(s, true, NULL); /* failing that, the next builder checks what needs no check */
+    CLEAN_FD int fd = s->lock.fd >= 0 && !s->copy ? open_disk(s->dirfd, s->name, &st, NULL) : -1;
+    if (fd >= 0 && ext4_is_clean(fd) == 1) {
+        s->use = STORE_CLOSED;
+        (void)!store_save(s, NULL); /* failing that, the next builder checks what needs no check */
+    }
+    if (s->copy)
+        unlinkat(s->dirfd, s->name, 0);
+    s->copy = false;
     free(s->path);
     s->path = NULL;
     fd_closep(&s->dirfd);

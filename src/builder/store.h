@@ -5,7 +5,8 @@
  *
  * Beside it nix-store-<arch>.state says whether the disk was closed in order, and what was found out about it last. A
  * disk counts as closed in order only if that file says so, the disk has not been written since, and its super block
- * agrees; whatever ended a builder, the next one checks then.
+ * agrees; whatever ended a builder, the next one checks then. A builder that stays (persistent.h) closes it alone: then
+ * the super block decides.
  */
 #pragma once
 
@@ -42,6 +43,12 @@ int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct m
 /* Removes the disk; the next build begins with an empty one. -EAGAIN naming the holder where a builder has it. */
 int store_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 
+enum store_use {
+    STORE_USED, /* by the process that has it open */
+    STORE_LEFT, /* to a builder that outlives that process */
+    STORE_CLOSED,
+};
+
 /* An open store: locked, so that it has one writer, and marked as in use. */
 struct store {
     struct home *home;
@@ -50,6 +57,8 @@ struct store {
     char name[64];
     char *path; /* of the disk, absolute, owned */
     uint64_t cap;
+    enum store_use use;
+    bool copy;                                   /* private, removed when it is closed */
     bool check;                                  /* it was not closed in order: the builder is to check it */
     uint64_t reclaimable, surveyed_at, surveyed; /* the last survey, and the bytes used then; surveyed_at 0: none */
 };
@@ -59,9 +68,21 @@ struct store {
         .lock = LOCK_INIT, .dirfd = -1                                                                                 \
     }
 
-/* Takes the store, waiting where another mvmctl has it (which is said), and makes its disk where there is none, or
- * where it is larger than the cap. cap: from store_cap(). */
-int store_open(struct store *s, struct home *h, uint64_t cap, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
+/* Takes the store, and makes its disk where there is none, or where it is larger than the cap. cap: from store_cap().
+ * Where another process has it: waits, which is said, or without wait -EAGAIN at once. */
+int store_open(struct store *s, struct home *h, uint64_t cap, bool wait, struct progress *p,
+               struct mvm_error *err) MVM_MUST_CHECK;
+/* Takes a private copy of the disk that a builder uses right now, through a client of that builder, which stands still
+ * meanwhile. Only blocks that have data are copied; where the file system can, none are. */
+int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
+                    struct mvm_error *err) MVM_MUST_CHECK;
+/* A store that a builder which outlives its starters has: for store_tidy() alone. */
+int store_attach(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err) MVM_MUST_CHECK;
+/* Leaves it to a builder that holds the lock as well. */
+int store_leave(struct store *s, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Writes what is known about it beside the disk. */
+int store_save(const struct store *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The builder found the disk beyond repair and is gone: makes a new one, and says so. */
 int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;

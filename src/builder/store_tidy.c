@@ -83,6 +83,8 @@ static int tidy(struct store *s, struct client *c, struct progress *p, struct mv
         s->reclaimable = reply.reclaimable;
         s->surveyed_at = clock_wall();
         s->surveyed = reply.used;
+        if (s->use == STORE_LEFT)
+            (void)!store_save(s, NULL); /* nobody closes it later */
     }
     if (reply.used > high(s))
         progress_note(p, "the builder's store is nearly full: %llu of %llu MB are used, and nothing more can be freed",
@@ -93,7 +95,7 @@ static int tidy(struct store *s, struct client *c, struct progress *p, struct mv
 void store_tidy(struct store *s, struct client *c, struct progress *p)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    if (!c || s->lock.fd < 0 || interrupt_pending())
+    if (!c || s->dirfd < 0 || s->copy || interrupt_pending())
         return;
     int r = tidy(s, c, p, &err);
     if (r < 0 && r != -EOPNOTSUPP && r != -EPIPE && !interrupt_pending())

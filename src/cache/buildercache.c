@@ -264,8 +264,10 @@ int buildercache_judge(struct home *h, const struct buildercache_want *want, boo
     if (*ret_reason != CACHE_HIT || !ret)
         return 0;
     img.path = path_join(h->cache, FOLDER, arch(), NULL);
-    if (!img.path)
-        return mvm_error_errno(err, -ENOMEM, "builder cache");
+    CLEAN_FD int digests = open_file(img.dirfd, DIGESTS);
+    r = !img.path ? -ENOMEM : digests < 0 ? digests : sha256_fd(digests, img.digest);
+    if (r < 0)
+        return mvm_error_errno(err, r, "builder cache");
     *ret = img;
     img = (struct buildercache_image)BUILDERCACHE_IMAGE_INIT;
     return 0;

@@ -51,7 +51,8 @@ struct buildercache_want {
 struct buildercache_image {
     int dirfd;
     int live_lock;
-    char *path; /* absolute, owned; good while the lock is held */
+    char *path;                   /* absolute, owned; good while the lock is held */
+    char digest[SHA256_HEX_SIZE]; /* of the list of its artifacts' digests: names the image */
 };
 
 #define BUILDERCACHE_IMAGE_INIT                                                                                        \

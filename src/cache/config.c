@@ -10,6 +10,7 @@
 enum kind {
     URL,
     PATH, /* absolute */
+    BOOLEAN,
     INTEGER,
     PUBLIC_KEYS,
 };
@@ -37,6 +38,14 @@ static const struct setting {
      offsetof(struct config, stall_seconds),
      1,
      3600},
+    {{"builder", "persistent", "BOOLEAN", "builds share a builder that stays between them (default: true)"},
+     BOOLEAN,
+     offsetof(struct config, persistent)},
+    {{"builder", "idle_timeout", "SECONDS", "how long it stays with nothing to do; 0: for ever (default: 600)"},
+     INTEGER,
+     offsetof(struct config, idle_timeout),
+     0,
+     604800},
 };
 
 const struct config_key *config_key(size_t i)
@@ -88,6 +97,14 @@ static int set_text(const struct setting *s, const struct toml_value *v, char **
     return 0;
 }
 
+static int set_boolean(const struct toml_value *v, bool *field, struct mvm_error *err)
+{
+    if (v->type != TOML_BOOL)
+        return mvm_error_set(err, -EINVAL, "true or false is wanted");
+    *field = v->boolean;
+    return 0;
+}
+
 static int set_integer(const struct setting *s, const struct toml_value *v, int64_t *field, struct mvm_error *err)
 {
     if (v->type != TOML_INTEGER || v->integer < s->least || v->integer > s->most)
@@ -126,6 +143,9 @@ static int set_value(const struct setting *s, const struct toml_value *v, struct
     case URL:
     case PATH:
         r = set_text(s, v, field, err);
+        break;
+    case BOOLEAN:
+        r = set_boolean(v, field, err);
         break;
     case INTEGER:
         r = set_integer(s, v, field, err);

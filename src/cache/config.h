@@ -21,12 +21,14 @@ struct config {
     char *ca_file;     /* absolute path; NULL: the system's. Owned */
     struct minisign_key public_keys[CONFIG_MAX_KEYS];
     size_t n_public_keys;
+    bool persistent;       /* builds share a builder that stays */
+    int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
 };
 
 #define CONFIG_INIT                                                                                                    \
     {                                                                                                                  \
-        .stall_seconds = 60                                                                                            \
+        .persistent = true, .idle_timeout = 600, .stall_seconds = 60                                                   \
     }
 #define CLEAN_CONFIG CLEANUP(config_done)
 

@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* The files of an image as JSON, null for those it has not. */
 static void add_path(json_object *o, const char *key, const struct artifact_image *img, enum artifact a)
@@ -12,6 +14,12 @@ static void add_path(json_object *o, const char *key, const struct artifact_imag
     if (img->manifest.artifacts[a].present)
         (void)!asprintf(&path, "%s/%s", img->path, artifact_name(a));
     json_add_string(o, key, path);
+}
+
+static bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && *value && strcmp(value, "0") != 0;
 }
 
 struct build_opts build_opts_from(const struct args *a)
@@ -25,6 +33,7 @@ struct build_opts build_opts_from(const struct args *a)
         .write_lock = !arg_flag(a, "no-write-lock-file"),
         .offline = arg_flag(a, "offline"),
         .verify = arg_flag(a, "verify"),
+        .single_shot = arg_flag(a, "no-persistent-builder") || is_set("MVM_NO_PERSISTENT_BUILDER"),
     };
 }
 
@@ -35,25 +44,32 @@ int build_with_progress(const struct args *a, struct home *h, struct progress *p
     return build_run(&o, h, p, ret, err);
 }
 
-int cmd_build(struct args *a)
+static json_object *builder_json(const struct build_result *b)
+{
+    if (!b->builder.kind)
+        return NULL;
+    json_object *o = bootstrap_report_json(&b->builder);
+    json_add_string(o, "mode", b->persistent ? "persistent" : "single-shot");
+    json_add_string(o, "fallback_reason", b->fallback_reason[0] ? b->fallback_reason : NULL);
+    return o;
+}
+
+int build_and_print(const struct args *a, struct home *h, const char *ref, const char *place)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    CLEAN_HOME struct home h = HOME_INIT;
     CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
-    if (a->n_words || a->rest)
-        return ui_usage("name the flake with --flake", "build: unexpected argument '%.60s'",
-                        a->n_words ? a->words[0] : "--");
-    interrupt_install();
-    if (home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
+    struct build_opts opts = build_opts_from(a);
+    opts.ref = ref;
+    opts.place = place;
+    if (build_run(&opts, h, &p, &b, &err) < 0)
         return ui_fail(&err);
     ui_clear();
     if (!ui.json) {
         printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image",
                b.image.path);
         if (b.cached)
-            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n",
-                    arg_value(a, "flake") ? arg_value(a, "flake") : ".");
+            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", ref);
         return 0;
     }
     json_object *o = json_object_new_object();
@@ -66,8 +82,21 @@ int cmd_build(struct args *a)
     add_path(o, "cmdline", &b.image, ARTIFACT_CMDLINE);
     json_add_string(o, "store_path", b.store_path);
     json_add_string(o, "attr", b.attr);
-    json_add(o, "builder", b.builder.kind ? bootstrap_report_json(&b.builder) : NULL);
+    json_add(o, "builder", builder_json(&b));
     json_add(o, "timings", ui_timings(&p));
     ui_print_json(o);
     return 0;
+}
+
+int cmd_build(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    if (a->n_words || a->rest)
+        return ui_usage("name the flake with --flake", "build: unexpected argument '%.60s'",
+                        a->n_words ? a->words[0] : "--");
+    interrupt_install();
+    if (home_open(&h, &err) < 0)
+        return ui_fail(&err);
+    return build_and_print(a, &h, arg_value(a, "flake") ? arg_value(a, "flake") : ".", NULL);
 }

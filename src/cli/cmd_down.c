@@ -80,7 +80,7 @@ int cmd_down(struct args *a)
         return ui_usage("mvmctl down NAME..., or mvmctl down --all", "down: %s",
                         n ? "names and --all at once" : "no VM named");
     if ((arg_value(a, "timeout") && parse_timeout(arg_value(a, "timeout"), &grace_ms, &err) < 0) ||
-        home_open(&h, &err) < 0 || (all && machine_list(&h, &list, &n, &err) < 0))
+        home_open(&h, &err) < 0 || (all && machine_list(&h, false, &list, &n, &err) < 0))
         return ui_fail(&err);
     CLEAN_FREE struct stop *stops = calloc(n + 1, sizeof(*stops));
     if (!stops)

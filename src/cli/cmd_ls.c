@@ -61,7 +61,7 @@ int cmd_ls(struct args *a)
     size_t n = 0;
     if (a->n_words || a->rest)
         return ui_usage("mvmctl ls takes options only", "ls: unexpected argument");
-    if (home_open(&h, &err) < 0 || machine_list(&h, &list, &n, &err) < 0)
+    if (home_open(&h, &err) < 0 || machine_list(&h, arg_flag(a, "all"), &list, &n, &err) < 0)
         return ui_fail(&err);
     if (arg_flag(a, "names")) {
         for (size_t i = 0; i < n; i++)

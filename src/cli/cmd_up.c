@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/path.h"
+#include "builder/persistent.h"
 #include "cli/boot.h"
 
 #include <errno.h>
@@ -31,11 +32,26 @@ static int machine_options(const struct args *a, const struct artifact_image *im
     return r;
 }
 
+/* "builder" and "builder-N" are builders' (builder/persistent.h). */
+static int check_name(const char *name, struct mvm_error *err)
+{
+    size_t n = strlen(PERSISTENT_NAME);
+    if (strncmp(name, PERSISTENT_NAME, n) != 0 || (name[n] && name[n] != '-') ||
+        (name[n] && strspn(name + n + 1, "0123456789") != strlen(name + n + 1)))
+        return machine_check_name(name, err);
+    mvm_error_set(err, -EINVAL, "vm name '%.60s': builder VMs have such names", name);
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    mvm_error_hint(err, "choose another name");
+    return -EINVAL;
+}
+
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
     char free_name[MACHINE_MAX_NAME + 1];
-    const char *base = img->metadata.name[0] ? img->metadata.name : "vm";
+    /* An image's name may be a builder's. */
+    bool usable = img->metadata.name[0] && check_name(img->metadata.name, NULL) == 0;
+    const char *base = usable ? img->metadata.name : "vm";
     struct machine_config c = {
         .name = arg_value(a, "name"),
         .role = "runtime",
@@ -45,7 +61,7 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
     };
     int r = machine_options(a, img, &c, err);
     if (r == 0 && c.name)
-        r = machine_check_name(c.name, err);
+        r = check_name(c.name, err);
     if (r < 0)
         return r;
     if (c.name)
@@ -71,7 +87,7 @@ static int check_early(const struct args *a, struct mvm_error *err)
     const struct vmm_ops *backend;
     int r = machine_options(a, &none, &c, err);
     if (r == 0 && arg_value(a, "name"))
-        r = machine_check_name(arg_value(a, "name"), err);
+        r = check_name(arg_value(a, "name"), err);
     if (r == 0)
         r = vmm_find(c.hypervisor, &backend, err);
     return r;

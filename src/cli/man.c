@@ -99,6 +99,7 @@ static const struct {
         {"MVM_STORE_CAP",
          "size that the builder's store may have, as 300M or 32G (default: 16G); a larger one grows in place, a "
          "smaller one is made anew"},
+        {"MVM_NO_PERSISTENT_BUILDER", "1: as --no-persistent-builder"},
         {"MVM_ACCEL", "kvm or tcg: takes this acceleration, or fails, instead of choosing"},
         {"NO_COLOR", "no colors, even on a terminal"},
 },
@@ -109,6 +110,7 @@ static const struct {
            "the dev image: a seed in which the builder image is built (also dev/prebuilt/v*/, dev/builds/*/)"},
           {"~/.mvm/dev/prebuilt/vVERSION/", "published dev images that were verified"},
           {"~/.mvm/dev/releases.json", "the newest version used of each published image: an older one is refused"},
+          {"~/.mvm/run/persistent-builder.json", "what the persistent builder was started for"},
           {"~/.cache/mvm/builder-vm/ARCH/", "the builder image"},
           {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
           {"~/.cache/mvm/artifacts/DIGEST/",

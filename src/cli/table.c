@@ -14,6 +14,10 @@ OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this 
 OPTION(o_force, "force", 0, NULL, "build even where the cache has the result", NULL);
 OPTION(o_no_lock, "no-write-lock-file", 0, NULL, "leave the flake's flake.lock as it is", NULL);
 OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
+OPTION(o_no_persistent, "no-persistent-builder", 0, NULL, "build in a builder VM of its own", NULL);
+OPTION(o_workspace, "workspace", 0, "DIR", "the folder that submitted flakes are in (default: .)", NULL);
+OPTION(o_shell, "shell", 0, NULL, "open a shell in it, as dev shell does", NULL);
+OPTION(o_reset, "reset", 0, NULL, "remove the builder's store too", NULL);
 OPTION(o_verify, "verify", 0, NULL, "read every byte of the builder image instead of trusting its files' timestamps",
        NULL);
 OPTION(o_prune_all, "all", 0, NULL, "the builder image and the dev images too", NULL);
@@ -34,6 +38,7 @@ OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (def
 OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the VM ends", NULL);
 OPTION(o_follow_link, "follow-link", 'L', NULL, "copy what a symlink in the guest points to", NULL);
 OPTION(o_all, "all", 0, NULL, "every VM there is", NULL);
+OPTION(o_ls_all, "all", 0, NULL, "builder VMs too", NULL);
 OPTION(o_names, "names", 0, NULL, "names only, one a line", NULL);
 OPTION(o_to, "to", 0, "FOLDER", "the folder to make", NULL);
 OPTION(o_kind, "kind", 0, "KIND", "which image: the dev image (default), or the live builder image", "dev|builder");
@@ -45,15 +50,15 @@ OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file 
 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
-OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_verify, &o_json,
-        &o_verbose);
+OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
+        &o_verify, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout,
         &o_json, &o_verbose);
-OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_name, &o_cpus, &o_memory,
-        &o_hypervisor, &o_attach, &o_timeout, &o_json, &o_verbose);
+OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_name,
+        &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout, &o_json, &o_verbose);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
         &o_hypervisor, &o_timeout, &o_verbose);
-OPTIONS(ls_options, &o_names, &o_json);
+OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
 OPTIONS(cp_options, &o_follow_link);
@@ -64,6 +69,12 @@ OPTIONS(json_options, &o_json);
 OPTIONS(judge_options, &o_verify, &o_json);
 OPTIONS(prune_options, &o_prune_all, &o_prune_store, &o_json);
 OPTIONS(repair_options, &o_json, &o_verbose);
+OPTIONS(dev_up_options, &o_shell, &o_flake, &o_json, &o_verbose);
+OPTIONS(dev_shell_options, &o_flake, &o_verbose);
+OPTIONS(dev_down_options, &o_reset, &o_json);
+OPTIONS(persistent_start_options, &o_workspace, &o_json, &o_verbose);
+OPTIONS(submit_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_json,
+        &o_verbose);
 static const struct option_spec *const no_options[] = {NULL};
 
 /* The builder's cache as JSON describes it; the reason codes are in the order of judging. */
@@ -73,6 +84,13 @@ static const struct option_spec *const no_options[] = {NULL};
 #define CACHE_JSON                                                                                                     \
     "schema_version: 1\nbuilder_cache: an object with kind (source-checkout, release), ready, reason (" REASONS        \
     "), building, previous_kept, stale_stages\n"
+
+#define PERSISTENT_JSON                                                                                                \
+    "schema_version: 1\nstate: absent, starting, ready or stopping\nclients: connections it serves\n"                  \
+    "held: true where dev up keeps it up\nidle_stop_ms: stops by itself after so long without a client, 0: never\n"    \
+    "started_at: seconds since 1970\nsupervisor_pid: of its supervisor\nmemory_mib, cpus: what it has\n"               \
+    "workspace: the folder that is /work in it, or null\nstale_record_removed: true where the record of one that is "  \
+    "gone was removed\n"
 
 #define UP_JSON                                                                                                        \
     "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
@@ -100,7 +118,7 @@ const struct command commands[] = {
      "builder: null where no builder was needed; else an object with kind, ready and reason of its image as it was "
      "found "
      "(" REASONS "), and where it was built now, seed (what it was built in) and passed_over (objects with seed and "
-     "reason)\n"
+     "reason), mode (persistent or single-shot), fallback_reason (why not persistent, where it was wanted)\n"
      "store_path: the output in the builder's store\nattr: the attribute that was built\n"
      "timings: milliseconds spent in each phase, and total\n",
      false, cmd_build},
@@ -143,6 +161,21 @@ const struct command commands[] = {
      "VM's folder with its logs is removed.",
      down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n",
      true, cmd_down},
+    {"dev up", "[OPTION]...", "keep the builder up",
+     "Starts the persistent builder where it does not run, and keeps it up until dev down: it does not stop itself "
+     "when "
+     "it has nothing to do. No build needs this.",
+     dev_up_options, "status: ok\nstate: ready\n", false, cmd_dev_up},
+    {"dev shell", "[--flake DIR] [-- COMMAND [ARGUMENT]...]", "open a shell in the builder",
+     "Opens a shell (or runs the command) in the persistent builder, in /work, where the files of the flake are as a "
+     "build "
+     "would take them (default: the present folder, if it has a flake.nix). Nix is set up as for builds. What is "
+     "changed "
+     "there stays there.",
+     dev_shell_options, NULL, false, cmd_dev_shell},
+    {"dev down", "[OPTION]...", "stop the builder", "Stops the persistent builder. Builds that run in it fail.",
+     dev_down_options, "status: ok\nwas_up: true where it ran\nreset: true where its store was removed\n", false,
+     cmd_dev_down},
     {"dev status", "[OPTION]...", "show the builder's state",
      "Shows the dev VM's state, and whether the builder image in the cache is fresh, with the reason code of the "
      "verdict. Nothing is built or changed.",
@@ -180,6 +213,19 @@ const struct command commands[] = {
      "the set is downloaded as it would be for use, an older version than one that was used is refused, and nothing "
      "is kept.",
      image_verify_options, RELEASE_JSON "key: the number of the key that signed it\n", false, cmd_dev_image_verify},
+    {"persistent-builder start", "[--workspace DIR]", "start the persistent builder",
+     "Starts the builder that builds share, where it does not run, and notes the workspace: submit calls it "
+     "path:/work. "
+     "mvmctl build needs none of this.",
+     persistent_start_options, PERSISTENT_JSON, false, cmd_persistent_start},
+    {"persistent-builder status", "[OPTION]...", "show the persistent builder",
+     "Shows whether it runs, who uses it, and when it stops by itself.", json_options, PERSISTENT_JSON, false,
+     cmd_persistent_status},
+    {"persistent-builder submit", "[--flake path:/work[/DIR]] [OPTION]...", "build a flake of its workspace",
+     "Builds a flake of the workspace in the persistent builder, where it lies at /work, and prints what build prints.",
+     submit_options, "(the fields of build)\n", false, cmd_persistent_submit},
+    {"persistent-builder stop", "[OPTION]...", "stop the persistent builder", "Stops it in an orderly way.",
+     json_options, "status: ok\n", false, cmd_persistent_stop},
     {"doctor", "[OPTION]...", "check what this machine can do",
      "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something "
      "needed is.",

@@ -315,11 +315,26 @@ static int make_place(const char *path)
     return rmdir(path) == 0 && mkdir(path, 0755) == 0 ? 0 : -errno;
 }
 
+/* The flake's folder appears at the path by which the host calls it, over whatever is there. */
+static void place_source(struct job *j, const char *subdir)
+{
+    char from[5000];
+    const char *place = j->m->place;
+    snprintf(from, sizeof(from), "%s%s%.4096s", j->source, *subdir ? "/" : "", subdir);
+    if (place[0] != '/' || !path_is_safe_relative(place + 1))
+        fail(j, MVM_PHASE_NIX_EVAL, 1, "%.300s is no place for a flake", place);
+    if (mkdir(place, 0755) < 0 && errno != EEXIST)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "cannot make %.300s: %s", place, strerror(errno));
+    if (mount(from, place, NULL, MS_BIND, NULL) < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake cannot be had at %.300s: %s", place, strerror(errno));
+    snprintf(j->ref, sizeof(j->ref), "path:%s", place);
+}
+
 /* Local folders appear where the flake says they are, for this job alone. */
 static void place_inputs(struct job *j)
 {
     const struct msg_strings *in = &j->m->inputs;
-    if (in->n && (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
+    if ((in->n || j->m->place) && (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "no mount namespace: %s", strerror(errno));
     for (size_t i = 0; i < in->n; i++) {
         char from[100];
@@ -339,7 +354,10 @@ static void prepare_source(struct job *j)
         fail(j, MVM_PHASE_NIX_EVAL, 1, "the flake's folder lies outside of its tree");
     receive_tree(j);
     place_inputs(j);
-    snprintf(j->ref, sizeof(j->ref), "path:%s%s%s", j->source, *subdir ? "?dir=" : "", subdir);
+    if (j->m->place)
+        place_source(j, subdir);
+    else
+        snprintf(j->ref, sizeof(j->ref), "path:%s%s%s", j->source, *subdir ? "?dir=" : "", subdir);
     snprintf(j->lock, sizeof(j->lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
     j->before.max = MAX_LOCK;
     (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,19 +33,20 @@
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, __u64)
 #endif
 
-#define STORE       "/nix/store/"
-#define ROOTS       "/nix/var/nix/gcroots/mvm"
-#define JOBS        "/nix/var/nix/gcroots/mvm-jobs" /* by the pid of the worker */
-#define RESERVE     "/nix/mvm-reserve"
-#define NIX_CONF    "/etc/nix/nix.conf"
-#define CACHES      BUILD_HOME "/.cache/nix"
-#define MAX_ROOTS   4096
-#define SLACK       (16ull << 20)
-#define MAX_RESERVE (32ull << 20)
-#define MAX_DEAD    (16u << 20)
-#define WAIT_MS     (20 * 60 * 1000)
-#define FREE_AT_MIN (1ull << 30) /* at most: Nix begins to collect during a build where less is free ... */
-#define FREE_AT_MAX (4ull << 30) /* ... and ends where this much is */
+#define STORE        "/nix/store/"
+#define ROOTS        "/nix/var/nix/gcroots/mvm"
+#define JOBS         "/nix/var/nix/gcroots/mvm-jobs" /* by the pid of the worker */
+#define RESERVE      "/nix/mvm-reserve"
+#define NIX_CONF     "/etc/nix/nix.conf"
+#define CACHES       BUILD_HOME "/.cache/nix"
+#define MAX_ROOTS    4096
+#define SLACK        (16ull << 20)
+#define MAX_RESERVE  (32ull << 20)
+#define MAX_DEAD     (16u << 20)
+#define WAIT_MS      (20 * 60 * 1000)
+#define FREEZE_MAX_S 60
+#define FREE_AT_MIN  (1ull << 30) /* at most: Nix begins to collect during a build where less is free ... */
+#define FREE_AT_MAX  (4ull << 30) /* ... and ends where this much is */
 
 /* Of the last program that failed. */
 static char last_words[200];
@@ -439,5 +441,34 @@ void store_serve(int sock, const struct msg_store *m)
         snprintf(reply.problem, sizeof(reply.problem), "%s%s%s", strerror(-r), last_words[0] ? ": " : "", last_words);
     if (msg_store_reply_encode(&b, &reply) == 0)
         (void)!worker_send(sock, CHAN_MSG, b.data, b.len);
+    _exit(0);
+}
+
+/* ---- Standing still ---- */
+
+static void on_term(int sig)
+{
+}
+
+/*
+ * The host copies the disk meanwhile: frozen, an ext4 is as it would be unmounted. The agent ends this process with
+ * SIGTERM where the host goes away, which only interrupts the waiting; and nobody's build waits for longer than
+ * FREEZE_MAX_S.
+ */
+void freeze_serve(int sock)
+{
+    struct sigaction sa = {.sa_handler = on_term};
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGALRM, &sa, NULL);
+    CLEAN_FD int fd = open("/nix", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, FIFREEZE, 0) < 0)
+        worker_exit(sock, 1, strerror(errno));
+    alarm(FREEZE_MAX_S);
+    const struct msg_exit frozen = {0};
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    struct pollfd p = {.fd = sock, .events = POLLIN};
+    if (msg_exit_encode(&b, &frozen) == 0 && worker_send(sock, CHAN_MSG, b.data, b.len) == 0)
+        (void)!poll(&p, 1, FREEZE_MAX_S * 1000); /* readable: the stream has ended */
+    ioctl(fd, FITHAW, 0);
     _exit(0);
 }

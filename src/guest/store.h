@@ -26,5 +26,8 @@ bool store_make_room(void);
 /* Serves MSG_STORE. */
 void store_serve(int sock, const struct msg_store *m) __attribute__((noreturn));
 
+/* Serves MSG_FREEZE: MSG_EXIT when the file system stands still, and that it does until the stream ends. */
+void freeze_serve(int sock) __attribute__((noreturn));
+
 /* True for "/nix/store/NAME". */
 bool store_is_path(const char *path);

@@ -205,6 +205,10 @@ void worker_main(int sock, const void *request, size_t len, const struct guest_c
         if (builder && msg_store_decode(&store, request, len) == 0)
             store_serve(sock, &store);
         break;
+    case MSG_FREEZE:
+        if (builder)
+            freeze_serve(sock);
+        break;
     default:
         break;
     }

@@ -112,6 +112,13 @@ int client_connect(struct home *h, const char *name, struct client **ret, struct
     return 0;
 }
 
+pid_t client_peer(const struct client *c)
+{
+    struct ucred peer = {0};
+    socklen_t n = sizeof(peer);
+    return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 ? 0 : peer.pid;
+}
+
 void client_free(struct client *c)
 {
     if (!c)
@@ -285,17 +292,12 @@ void client_reset(struct client *c, uint32_t stream, const char *reason)
         c->broken = true;
 }
 
-int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err)
+/* The first record of a stream, which take() takes. */
+static int receive_one(struct client *c, uint32_t stream, uint64_t deadline,
+                       int (*take)(void *data, const void *p, size_t n), void *data, struct mvm_error *err)
 {
-    CLEAN_BUF struct buf request = BUF_INIT(64);
-    uint32_t stream = 0;
-    int r = msg_begin(&request, MSG_STATUS);
-    if (r == 0)
-        r = client_open(c, &request, &stream, err);
-    if (r < 0)
-        return r;
     for (;;) {
-        r = client_poll(c, NULL, 0, deadline, err);
+        int r = client_poll(c, NULL, 0, deadline, err);
         if (r < 0)
             return r;
         struct client_event e;
@@ -303,11 +305,58 @@ int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, s
             if (e.stream != stream)
                 continue;
             if (e.kind != CLIENT_RECORD)
-                return mvm_error_set(err, -EPROTO, "the vm's supervisor did not say its status");
-            r = msg_status_decode(ret, e.data, e.len);
+                return mvm_error_set(err, -EPROTO, "the vm gave no answer");
+            r = take(data, e.data, e.len);
             client_event_done(c);
-            client_close(c, stream);
-            return r < 0 ? mvm_error_errno(err, r, "status of the vm") : 0;
+            return r < 0 ? mvm_error_errno(err, r, "the vm's answer") : 0;
         }
     }
+}
+
+/* One request that the supervisor answers with one record. */
+static int ask_supervisor(struct client *c, const struct buf *request, uint64_t deadline,
+                          int (*take)(void *data, const void *p, size_t n), void *data, struct mvm_error *err)
+{
+    uint32_t stream = 0;
+    int r = client_open(c, request, &stream, err);
+    if (r == 0)
+        r = receive_one(c, stream, deadline, take, data, err);
+    if (r == 0)
+        client_close(c, stream);
+    return r;
+}
+
+static int take_status(void *data, const void *p, size_t n)
+{
+    return msg_status_decode(data, p, n);
+}
+
+int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf request = BUF_INIT(64);
+    int r = msg_begin(&request, MSG_STATUS);
+    return r < 0 ? mvm_error_errno(err, r, "request") : ask_supervisor(c, &request, deadline, take_status, ret, err);
+}
+
+static int take_exit(void *data, const void *p, size_t n)
+{
+    return msg_exit_decode(data, p, n);
+}
+
+int client_expect_exit(struct client *c, uint32_t stream, uint64_t deadline, struct mvm_error *err)
+{
+    struct msg_exit m = {0};
+    int r = receive_one(c, stream, deadline, take_exit, &m, err);
+    if (r == 0 && m.code)
+        r = mvm_error_set(err, -EIO, "%s", m.problem);
+    return r;
+}
+
+int client_set_idle(struct client *c, uint64_t idle_ms, uint64_t deadline, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf request = BUF_INIT(64);
+    const struct msg_idle m = {.idle_ms = idle_ms};
+    struct msg_exit done = {0};
+    int r = msg_idle_encode(&request, &m);
+    return r < 0 ? mvm_error_errno(err, r, "request") : ask_supervisor(c, &request, deadline, take_exit, &done, err);
 }

@@ -31,6 +31,9 @@ static inline void client_freep(struct client **c);
 int client_connect(struct home *h, const char *name, struct client **ret, struct mvm_error *err) MVM_MUST_CHECK;
 void client_free(struct client *c);
 
+/* The process at the other end: the VM's supervisor (SO_PEERCRED, unix(7)). */
+pid_t client_peer(const struct client *c);
+
 /* Opens a stream with a request message. */
 int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream,
                 struct mvm_error *err) MVM_MUST_CHECK;
@@ -52,8 +55,14 @@ int client_poll(struct client *c, struct pollfd *extra, size_t n_extra, uint64_t
 bool client_next(struct client *c, struct client_event *ret);
 void client_event_done(struct client *c);
 
-/* Asks the supervisor for MSG_STATUS / MSG_STOP and waits. */
+/* Waits for the MSG_EXIT with which a request is answered; its problem becomes the error. */
+int client_expect_exit(struct client *c, uint32_t stream, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Asks the supervisor for MSG_STATUS and waits. */
 int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* How long the VM may have no client before it stops by itself; 0: for ever. */
+int client_set_idle(struct client *c, uint64_t idle_ms, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
 
 static inline void client_freep(struct client **c)
 {

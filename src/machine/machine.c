@@ -11,8 +11,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define STATUS_DEADLINE_MS 2000
@@ -67,8 +70,10 @@ static void ask_status(struct home *h, struct machine_info *info)
 {
     snprintf(info->state, sizeof(info->state), "starting");
     CLEAN_CLIENT struct client *c = NULL;
-    if (client_connect(h, info->name, &c, NULL) == 0 &&
-        client_status(c, &info->status, clock_deadline(STATUS_DEADLINE_MS), NULL) == 0)
+    bool there = client_connect(h, info->name, &c, NULL) == 0;
+    if (there)
+        info->supervisor = client_peer(c);
+    if (there && client_status(c, &info->status, clock_deadline(STATUS_DEADLINE_MS), NULL) == 0)
         snprintf(info->state, sizeof(info->state), "%s", info->status.state);
 }
 
@@ -108,7 +113,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)
+int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)
 {
     CLEAN_FD int vms = vmdir_open_all(h, err);
     if (vms < 0)
@@ -130,7 +135,7 @@ int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struc
         }
         list = more;
         /* One that goes away meanwhile is not there. */
-        if (machine_inspect(h, e->d_name, &list[n], NULL) == 0)
+        if (machine_inspect(h, e->d_name, &list[n], NULL) == 0 && (builders || strcmp(list[n].role, "builder") != 0))
             n++;
     }
     closedir(d);
@@ -141,6 +146,17 @@ int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struc
     *ret = TAKE_PTR(list);
     *ret_n = n;
     return 0;
+}
+
+/* A supervisor that does not answer is killed; its VMM dies with it. */
+static void kill_supervisor(const struct client *c)
+{
+    pid_t pid = client_peer(c);
+    CLEAN_FD int fd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    /* The connection is still open, so the process behind it is still that one. */
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
+        (void)!poll(&p, 1, STATUS_DEADLINE_MS);
 }
 
 /* Asks the supervisor and waits for the end of the connection, which is the end of the supervisor. */
@@ -155,7 +171,10 @@ static void ask_stop(struct home *h, const char *name, uint64_t grace_ms)
     uint64_t deadline = clock_deadline((int64_t)grace_ms + 5000);
     for (;;) {
         struct client_event e;
-        if (client_poll(c, NULL, 0, deadline, NULL) < 0)
+        int r = client_poll(c, NULL, 0, deadline, NULL);
+        if (r == -ETIMEDOUT)
+            kill_supervisor(c);
+        if (r < 0)
             return;
         while (client_next(c, &e))
             ;

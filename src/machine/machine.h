@@ -37,6 +37,8 @@ struct machine_config {
     uint64_t memory_mib;
     unsigned vcpus;
     uint64_t timeout_ms; /* to ready */
+    uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
+    int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
     bool transient;      /* removed with its folder when its starter's connection or the VM ends */
 };
 
@@ -66,9 +68,11 @@ int machine_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
                   struct mvm_error *err) MVM_MUST_CHECK;
 
-/* The facts about one VM (-ENOENT) or all of them (sorted by name; the caller frees *ret). */
+/* The facts about one VM (-ENOENT) or all of them (sorted by name; the caller frees *ret); builders are the user's
+ * business only where they ask for them. */
 int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
-int machine_list(struct home *h, struct machine_info **ret, size_t *ret_n, struct mvm_error *err) MVM_MUST_CHECK;
+int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n,
+                 struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Stops a VM (guest asked, then VMM, then killed) and removes its folder. -ENOENT where there is none. grace_ms bounds
  * the guest's part. Returns as soon as it is gone. */

@@ -35,6 +35,7 @@ static const struct field {
     NUMBER("memory_mib", memory_mib),
     NUMBER("vcpus", vcpus),
     NUMBER("timeout_ms", timeout_ms),
+    NUMBER("idle_ms", idle_ms),
     NUMBER("started_at", started_at),
     NUMBER("start_mono", start_mono),
 #undef TEXT

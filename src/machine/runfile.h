@@ -15,6 +15,7 @@ struct runfile {
     uint64_t memory_mib;
     uint64_t vcpus;
     uint64_t timeout_ms;
+    uint64_t idle_ms;
     uint64_t started_at; /* CLOCK_REALTIME ns */
     uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
     bool transient;

@@ -19,13 +19,17 @@
 
 #define CONSOLE_TAIL_LINES 12
 
-static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, struct process *ret, struct mvm_error *err)
+/* hold_fd 0: none. */
+static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, int hold_fd, struct process *ret,
+                            struct mvm_error *err)
 {
-    char numbers[3][12];
-    const int fds[3] = {dirfd, lock_fd, starter_fd};
-    for (int i = 0; i < 3; i++)
+    char numbers[4][12];
+    const int fds[4] = {dirfd, lock_fd, starter_fd, hold_fd};
+    const size_t n = hold_fd ? 4 : 3;
+    for (size_t i = 0; i < n; i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
-    const char *argv[] = {"/proc/self/exe", "--supervise", numbers[0], numbers[1], numbers[2], NULL};
+    const char *argv[] = {
+        "/proc/self/exe", "--supervise", numbers[0], numbers[1], numbers[2], hold_fd ? numbers[3] : NULL, NULL};
     const struct process_opts o = {
         .argv = argv,
         .cwd = "/",
@@ -33,7 +37,7 @@ static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, struct proce
         .stdout_fd = -1,
         .stderr_fd = -1,
         .keep_fds = fds,
-        .n_keep_fds = 3,
+        .n_keep_fds = n,
         .new_session = true,
     };
     return process_start(&o, ret, err);
@@ -150,6 +154,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;
+    run->idle_ms = c->idle_ms;
     run->started_at = clock_wall();
     run->start_mono = start_mono;
     run->transient = c->transient;
@@ -197,7 +202,7 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
     CLEAN_PROCESS struct process supervisor = PROCESS_INIT;
-    r = spawn_supervisor(dirfd, lock->fd, theirs, &supervisor, err);
+    r = spawn_supervisor(dirfd, lock->fd, theirs, c->hold_fd, &supervisor, err);
     if (r < 0)
         return r;
     fd_closep(&theirs);

@@ -37,6 +37,7 @@
 #define AGENT_CAP        (1u << 20)
 #define QUIT_GRACE_MS    1000
 #define DEFAULT_GRACE_MS 5000
+#define IDLE_GRACE_MS    20000 /* nobody waits, and a builder has much to write */
 #define MAX_CLIENTS      64
 
 enum state { STARTING, READY, STOPPING };
@@ -54,7 +55,7 @@ struct supervisor {
     int control_fd;
     uv_poll_t vmm_exit;
     uv_pipe_t console, control, listener, starter;
-    uv_timer_t timer;
+    uv_timer_t timer, idle;
     uv_signal_t signals[3];
     bool starter_gone;
 
@@ -99,6 +100,27 @@ static void fail(struct supervisor *s, const char *fmt, ...)
     snprintf(s->status.state, sizeof(s->status.state), "failed");
     tell_starter(s);
     begin_stop(s, 0);
+}
+
+/* ---- Nothing to do ---- */
+
+static void on_idle(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    logfile_printf(&s->agent_log, "mvm: stopped after %.1f s without a client\n", (double)s->run.idle_ms / 1000);
+    s->asked_to_stop = true;
+    begin_stop(s, IDLE_GRACE_MS);
+}
+
+/* Whenever clients come or go, or the time changes. */
+static void watch_idle(struct supervisor *s)
+{
+    s->status.clients = s->n_clients;
+    s->status.idle_ms = s->run.idle_ms;
+    if (s->state == READY && s->n_clients == 0 && s->run.idle_ms)
+        uv_timer_start(&s->idle, on_idle, s->run.idle_ms, 0);
+    else
+        uv_timer_stop(&s->idle);
 }
 
 /* ---- Messages from the agent ---- */
@@ -169,6 +191,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     uv_timer_stop(&s->timer);
     s->status.ready_ns = since_start(s);
     set_state(s, READY, "ready");
+    watch_idle(s);
     tell_starter(s);
     return 0;
 }
@@ -210,6 +233,19 @@ static bool on_local(void *data, void *handle, uint32_t stream, const void *p, s
         CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
         if (msg_status_encode(&m, &s->status) == 0)
             conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
+        conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+        return true;
+    }
+    if (r.type == MSG_IDLE) {
+        struct msg_idle m = {0};
+        const struct msg_exit done = {0};
+        CLEAN_BUF struct buf b = BUF_INIT(1024);
+        if (msg_idle_decode(&m, p, n) < 0)
+            return false;
+        s->run.idle_ms = m.idle_ms;
+        watch_idle(s);
+        if (msg_exit_encode(&b, &done) == 0)
+            conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, b.data, b.len);
         conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
         return true;
     }
@@ -268,6 +304,7 @@ static void on_gone(struct conn *c)
         return;
     }
     s->n_clients--;
+    watch_idle(s);
     router_remove_client(s->router, c->client);
 }
 
@@ -285,6 +322,7 @@ static void on_client(uv_stream_t *listener, int status)
         return;
     }
     s->n_clients++;
+    watch_idle(s);
     if (conn_start(c) < 0)
         conn_close(c);
 }
@@ -351,6 +389,7 @@ static void begin_stop(struct supervisor *s, uint64_t grace_ms)
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)
         set_state(s, STOPPING, "stopping");
     s->state = STOPPING;
+    watch_idle(s);
     if (ask_guest) {
         CLEAN_BUF struct buf m = BUF_INIT(64);
         if (msg_begin(&m, MSG_POWEROFF) == 0)
@@ -499,6 +538,8 @@ static int supervisor_init(struct supervisor *s, int dirfd)
         return -ENOMEM;
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;
+    uv_timer_init(&s->loop, &s->idle);
+    s->idle.data = s;
     static const int sigs[] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
         uv_signal_init(&s->loop, &s->signals[i]);
@@ -522,7 +563,8 @@ static void remove_traces(struct supervisor *s)
 
 int machine_supervise(int argc, char **argv)
 {
-    if (argc != 3)
+    /* A fourth descriptor is only held: it closes with this process. */
+    if (argc != 3 && !(argc == 4 && fd_set_cloexec(atoi(argv[3]), true) == 0))
         return 2;
     int dirfd = atoi(argv[0]), lock_fd = atoi(argv[1]), starter_fd = atoi(argv[2]);
     if (fd_set_cloexec(dirfd, true) < 0 || fd_set_cloexec(lock_fd, true) < 0 || fd_set_cloexec(starter_fd, true) < 0)

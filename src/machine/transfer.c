@@ -80,19 +80,15 @@ static int emit(void *data, uint8_t channel, const void *p, size_t n)
     return client_send(t->c, t->stream, channel, p, n);
 }
 
-int transfer_push(struct client *c, const char *from, const char *to, struct mvm_error *err)
+int transfer_push_tree(struct client *c, const char *to,
+                       int (*send)(struct tree_sender *s, void *data, struct mvm_error *err), void *data,
+                       struct mvm_error *err)
 {
     struct transfer t = {.c = c};
     struct tree_sender s = {.emit = emit, .data = &t, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
-    CLEAN_FREE char *real = realpath(from, NULL); /* "." has a name too */
-    if (!real)
-        return mvm_error_errno(err, -errno, "cannot open %s", from);
-    const char *name = strrchr(real, '/') + 1;
-    if (!*name)
-        return mvm_error_set(err, -EINVAL, "the root folder cannot be copied");
     int r = open_request(&t, MSG_PUSH, to, false, err);
     if (r == 0)
-        r = tree_send_path(&s, AT_FDCWD, real, name, err);
+        r = send(&s, data, err);
     if (r == 0)
         r = tree_send_end(&s, err);
     tree_sender_done(&s);
@@ -103,6 +99,28 @@ int transfer_push(struct client *c, const char *from, const char *to, struct mvm
         r = receive(&t, err);
     }
     return finish(&t, r);
+}
+
+struct push {
+    const char *path, *name;
+};
+
+static int send_path(struct tree_sender *s, void *data, struct mvm_error *err)
+{
+    const struct push *p = data;
+    return tree_send_path(s, AT_FDCWD, p->path, p->name, err);
+}
+
+int transfer_push(struct client *c, const char *from, const char *to, struct mvm_error *err)
+{
+    CLEAN_FREE char *real = realpath(from, NULL); /* "." has a name too */
+    if (!real)
+        return mvm_error_errno(err, -errno, "cannot open %s", from);
+    const char *name = strrchr(real, '/') + 1;
+    if (!*name)
+        return mvm_error_set(err, -EINVAL, "the root folder cannot be copied");
+    struct push p = {.path = real, .name = name};
+    return transfer_push_tree(c, to, send_path, &p, err);
 }
 
 /* The folder to receive into, and the name that the source gets there (NULL: its own). */

@@ -349,12 +349,13 @@ MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
                F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
-       F_BOOL(9, msg_build, manifest))
+               F_BOOL(9, msg_build, manifest), F_ALLOC(20, msg_build, place))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),
                F_TEXT(6, msg_result, store_path), F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
                F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns))
+MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
         F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns), F_U64(8, msg_status, hello_ns),
@@ -364,7 +365,7 @@ MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store,
                F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
 MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),
         F_U64(3, msg_store_reply, freed), F_BOOL(4, msg_store_reply, surveyed), F_U64(5, msg_store_reply, reclaimable),
-        F_TEXT(6, msg_store_reply, problem))
+        F_TEXT(6, msg_store_reply, problem), F_U64(16, msg_status, clients), F_U64(17, msg_status, idle_ms))
 
 /* Push and pull share a struct. */
 static const struct field transfer_fields[] = {F_ALLOC(1, msg_transfer, path), F_BOOL(2, msg_transfer, follow)};

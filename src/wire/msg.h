@@ -33,8 +33,10 @@ enum msg_type {
     MSG_PULL = 34,   /* send a file or a tree */
     MSG_BUILD = 35,  /* evaluate and build a flake (builder role only) */
     MSG_FLOOD = 36,  /* send or swallow bytes: the throughput bench */
+    MSG_FREEZE = 39, /* builder: the store's file system stands still, whole on its disk, while the stream is open */
     MSG_STORE = 38,  /* keep what is needed of the builder's store, make room in it, account for it */
     MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
+    MSG_IDLE = 42,   /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
 
     /* Within a stream. */
@@ -244,6 +246,7 @@ struct msg_build {
     bool offline;
     bool manifest;              /* the output is a builder image: send its manifest.json too */
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
+    char *place;                /* an absolute path where the flake's folder appears for the job; NULL: nowhere */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
@@ -297,6 +300,13 @@ struct msg_store_reply {
 int msg_store_reply_encode(struct buf *b, const struct msg_store_reply *m) MVM_MUST_CHECK;
 int msg_store_reply_decode(struct msg_store_reply *m, const void *p, size_t n) MVM_MUST_CHECK;
 
+/* MSG_IDLE: the VM stops by itself when it has had no client for so long; 0: never. */
+struct msg_idle {
+    uint64_t idle_ms;
+};
+int msg_idle_encode(struct buf *b, const struct msg_idle *m) MVM_MUST_CHECK;
+int msg_idle_decode(struct msg_idle *m, const void *p, size_t n) MVM_MUST_CHECK;
+
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
     char state[16];     /* "starting", "ready", "stopping", "failed" */
@@ -309,7 +319,9 @@ struct msg_status {
     uint64_t hello_ns; /* ... to the hello frame */
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
-    char store[16]; /* as in MSG_CONFIGURED */
+    char store[16];   /* as in MSG_CONFIGURED */
+    uint64_t clients; /* connections to the control socket, the one that asks included */
+    uint64_t idle_ms; /* as in MSG_IDLE */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -2,6 +2,7 @@
 # The main job, from nothing: a flake becomes a running microVM that answers.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/e2e.sh"
+unset MVM_NO_PERSISTENT_BUILDER # as anybody would
 flake=$tmp/hello
 example hello "$flake"
 
@@ -20,6 +21,7 @@ check 'the kernel is there' test -s "$kernel"
 check 'the root file system is there' test -s "$rootfs"
 check 'the root file system is sound' e2fsck -fn "$rootfs"
 has 'phases are timed' "$(json '.timings|keys|join(" ")')" 'build.*builder-start.*eval.*extract.*total'
+is 'in a builder that stays' "$(json .builder.mode)" persistent
 check 'the lock file came back' jq -e .nodes.mvm "$flake/flake.lock"
 lock_before=$(cat "$flake/flake.lock")
 
@@ -105,7 +107,7 @@ is 'down tells the missing one' "$status" 14
 is 'and stops the others' "$(printf '%s\n' "$out" | sort | tr '\n' ' ')" "$second web "
 check 'within some seconds' test $(($(date +%s) - start)) -le 10
 check 'no VMM is left' test -z "$(vm_processes)"
-check 'no folder is left' test -z "$(ls "$MVM_HOME/vms")"
+check 'no folder is left' test -z "$(vm_folders)"
 
 run mvm run --flake "$flake" --json --name again
 is 'run boots the cached image' "$(json '.cached|tostring')/$status" true/0
@@ -113,7 +115,7 @@ mvm down again >/dev/null
 run mvm exec --flake "$flake" -- sh -c 'hello; exit 7'
 is 'exec --flake gives the status' "$status" 7
 has 'and the answer' "$out" '^Hello from hello'
-check 'and leaves no VM' test -z "$(ls "$MVM_HOME/vms")$(vm_processes)"
+check 'and leaves no VM' test -z "$(vm_folders)$(vm_processes)"
 
 # One changed line is a new image; the old answer is not given.
 sed -i 's/a microVM/A CHANGED microVM/' "$flake/flake.nix"
@@ -164,5 +166,6 @@ is 'with the processors asked for' "$(mvm exec http -- nproc)" 2
 memory=$(mvm exec http -- sh -c 'grep MemTotal /proc/meminfo | tr -dc 0-9')
 check 'and the memory asked for' test "$memory" -gt 120000 -a "$memory" -lt 196608
 mvm down --all >/dev/null 2>&1
+mvm dev down >/dev/null 2>&1
 leave_template
 finish

@@ -17,8 +17,15 @@ leave_template() {
     copy_builder "$tmp" "$template.new" && mv "$template.new" "$template"
 }
 
+# Most files look at what a build leaves: theirs have a builder VM each. What tests the persistent one unsets this.
+MVM_NO_PERSISTENT_BUILDER=1
+export MVM_NO_PERSISTENT_BUILDER
+
 mvm() { "$MVMCTL" "$@"; }
-cleanup() { mvm down --all >/dev/null 2>&1 || :; }
+cleanup() {
+    mvm down --all >/dev/null 2>&1 || :
+    mvm dev down >/dev/null 2>&1 || :
+}
 # A copy of an example, outside of this repository's work tree.
 example() {
     mkdir -p "$2"
@@ -36,7 +43,11 @@ eventually() {
     done
 }
 # Processes of VMs below this MVM_HOME: QEMU has the VM's folder nowhere in its arguments, but its image or store is below the cache.
-vm_processes() { pgrep -f "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" || :; }
+vm_processes() { pgrep -af "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" | grep -v -- '-name mvm-builder ' | cut -d ' ' -f 1; }
+# The persistent builder's.
+builder_processes() { pgrep -f -- "-name mvm-builder .*$MVM_CACHE_DIR" || :; }
+# What there is of VMs but the persistent builder.
+vm_folders() { ls "$MVM_HOME/vms" | grep -vFx builder || :; }
 # Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed.
 supervisors() {
     for pid in $(pgrep -x mvm-supervisor); do

@@ -40,16 +40,18 @@ static void test_good(void)
     struct mvm_error e = MVM_ERROR_INIT;
     ok(config_load(&c, &home, &e) == 0 && !c.dev_url && c.stall_seconds == 60, "no file: defaults");
     ok(load("[images]\ndev_url = 'https://host/x//'\nbuilder_url = 'file:///y'\nca_file = '/ca'\n"
-            "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n",
+            "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n"
+            "[builder]\npersistent = false\nidle_timeout = 0\n",
             &c, &e) == 0,
        "every key");
     ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
     ok(c.builder_url && strcmp(c.builder_url, "file:///y") == 0 && strcmp(c.ca_file, "/ca") == 0, "a path");
     ok(c.stall_seconds == 5 && c.n_public_keys == 1 && c.public_keys[0].key[0] == 0x60, "a number and a public key");
+    ok(!c.persistent && c.idle_timeout == 0, "a boolean, and a number that is zero");
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 5 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 7 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)

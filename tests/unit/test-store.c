@@ -49,7 +49,7 @@ static int turn(uint64_t cap, bool orderly, bool *ret_check)
 {
     struct mvm_error e = MVM_ERROR_INIT;
     struct store s = STORE_INIT;
-    int r = store_open(&s, &home, cap, NULL, &e);
+    int r = store_open(&s, &home, cap, true, NULL, &e);
     *ret_check = s.check;
     if (!orderly)
         lock_done(&s.lock); /* mvmctl was killed: nothing was written */
@@ -115,7 +115,7 @@ static void test_super(void)
     for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
         struct store s = STORE_INIT;
         uint8_t old;
-        if (store_open(&s, &home, CAP, NULL, NULL) < 0)
+        if (store_open(&s, &home, CAP, true, NULL, NULL) < 0)
             abort();
         CLEAN_FD int fd = openat(home.cache_fd, disk, O_RDWR | O_CLOEXEC);
         ok(ext4_is_clean(fd) == 1 && fd_pread_all(fd, &old, 1, (uint64_t)marks[i].at) == 0, "clean before");
@@ -143,7 +143,7 @@ static void test_sizes(void)
     ok(turn(CAP, true, &check) == 0 && check && inode(&size) && size == (off_t)CAP,
        "an empty file is left to the check");
     struct store s = STORE_INIT;
-    ok(store_open(&s, &home, CAP, NULL, NULL) == 0 && s.check && store_rebuild(&s, NULL, NULL) == 0 && !s.check,
+    ok(store_open(&s, &home, CAP, true, NULL, NULL) == 0 && s.check && store_rebuild(&s, NULL, NULL) == 0 && !s.check,
        "a disk beyond repair is made anew");
     ok(store_remove(&home, NULL) == -EAGAIN, "a disk in use is not removed");
     store_close(&s);

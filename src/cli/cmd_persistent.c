@@ -1,0 +1,149 @@
+/* The low-level controls of the persistent builder. No build needs them: mvmctl build starts and finds it by itself. */
+#include "base/interrupt.h"
+#include "builder/persistent.h"
+#include "cli/boot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WORK "/work"
+
+static json_object *status_json(const struct persistent_status *s)
+{
+    json_object *o = json_object_new_object();
+    json_add_int(o, "schema_version", 1);
+    json_add_string(o, "state", s->state);
+    json_add_string(o, "mode", s->mode[0] ? s->mode : NULL);
+    json_add_int(o, "clients", s->clients);
+    json_add_bool(o, "held", s->held);
+    json_add_int(o, "idle_stop_ms", (int64_t)s->idle_ms);
+    json_add_int(o, "started_at", (int64_t)(s->started_at / 1000000000));
+    json_add_int(o, "supervisor_pid", s->supervisor);
+    json_add_int(o, "memory_mib", (int64_t)s->memory_mib);
+    json_add_int(o, "cpus", s->vcpus);
+    json_add_string(o, "workspace", s->workspace[0] ? s->workspace : NULL);
+    json_add_bool(o, "stale_record_removed", s->stale);
+    return o;
+}
+
+static void print_status(const struct persistent_status *s)
+{
+    printf("persistent builder  %s", s->state);
+    if (s->supervisor) {
+        printf("%s%s, %u client%s", s->mode[0] ? ", started " : "", s->mode, s->clients, s->clients == 1 ? "" : "s");
+        if (s->idle_ms)
+            printf(", stops when idle for %llu s", (unsigned long long)s->idle_ms / 1000);
+        else
+            printf(", stays until mvmctl dev down");
+    }
+    printf("\n");
+    if (s->workspace[0])
+        printf("workspace           %s (" WORK " in the builder)\n", s->workspace);
+    if (s->stale)
+        printf("                    the record of one that is gone was removed\n");
+}
+
+static int show(struct home *h, struct mvm_error *err)
+{
+    struct persistent_status s;
+    if (persistent_status(h, &s, err) < 0)
+        return ui_fail(err);
+    ui_clear();
+    if (ui.json)
+        ui_print_json(status_json(&s));
+    else
+        print_status(&s);
+    return 0;
+}
+
+int cmd_persistent_status(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    if (a->n_words || a->rest)
+        return ui_usage("it takes no arguments", "persistent-builder status: unexpected argument");
+    return home_open(&h, &err) < 0 ? ui_fail(&err) : show(&h, &err);
+}
+
+int cmd_persistent_start(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_SESSION struct session s = SESSION_INIT;
+    struct progress p = PROGRESS_INIT(&ui_progress, &p);
+    const char *workspace = arg_value(a, "workspace") ? arg_value(a, "workspace") : ".";
+    struct stat st;
+    if (a->n_words || a->rest)
+        return ui_usage("name the folder with --workspace", "persistent-builder start: unexpected argument");
+    CLEAN_FREE char *real = realpath(workspace, NULL);
+    if (!real || stat(real, &st) < 0 || !S_ISDIR(st.st_mode) || strlen(real) >= 4096)
+        return ui_usage("give a folder of this machine", "persistent-builder start: workspace '%.200s': %s", workspace,
+                        real ? "not a folder" : strerror(errno));
+    interrupt_install();
+    if (home_open(&h, &err) < 0 || build_open_persistent(&h, &p, &s, &err) < 0 ||
+        persistent_note(&s, real, -1, &err) < 0)
+        return ui_fail(&err);
+    progress_end(&p);
+    session_done(&s);
+    return show(&h, &err);
+}
+
+/* "path:/work[/FOLDER]" is a folder of the workspace. The caller frees. */
+static char *in_workspace(const char *ref, const char *workspace)
+{
+    static const char prefix[] = "path:" WORK;
+    char *out = NULL;
+    if (strncmp(ref, prefix, sizeof(prefix) - 1) != 0)
+        return NULL;
+    const char *rest = ref + sizeof(prefix) - 1;
+    if ((*rest && *rest != '/' && *rest != '#') || strstr(rest, ".."))
+        return NULL;
+    return asprintf(&out, "%s%s", workspace, rest) < 0 ? NULL : out;
+}
+
+int cmd_persistent_submit(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct persistent_status s;
+    const char *ref = arg_value(a, "flake") ? arg_value(a, "flake") : "path:" WORK;
+    if (a->n_words || a->rest)
+        return ui_usage("name the flake with --flake path:" WORK, "persistent-builder submit: unexpected argument");
+    interrupt_install();
+    if (home_open(&h, &err) < 0 || persistent_status(&h, &s, &err) < 0)
+        return ui_fail(&err);
+    if (strcmp(s.state, "ready") != 0 || !s.workspace[0]) {
+        mvm_error_set(&err, -ENOENT, "%s",
+                      s.workspace[0] || strcmp(s.state, "ready") != 0 ? "the persistent builder does not run"
+                                                                      : "the persistent builder has no workspace");
+        mvm_error_phase(&err, MVM_PHASE_BUILDER_BOOTSTRAP);
+        mvm_error_hint(&err, "mvmctl persistent-builder start --workspace DIR");
+        return ui_fail(&err);
+    }
+    CLEAN_FREE char *local = in_workspace(ref, s.workspace);
+    if (!local)
+        return ui_usage("the workspace is path:" WORK " in the builder; other flakes: mvmctl build --flake REF",
+                        "persistent-builder submit: '%.100s' is not in the workspace", ref);
+    return build_and_print(a, &h, local, WORK);
+}
+
+int cmd_persistent_stop(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    if (a->n_words || a->rest)
+        return ui_usage("it takes no arguments", "persistent-builder stop: unexpected argument");
+    if (home_open(&h, &err) < 0 || persistent_stop(&h, &err) < 0)
+        return ui_fail(&err);
+    if (!ui.json) {
+        printf("the persistent builder is stopped\n");
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_add_string(o, "status", "ok");
+    ui_print_json(o);
+    return 0;
+}

@@ -1,0 +1,173 @@
+#!/bin/sh
+# The persistent builder: builds share it, nobody has to manage it, and whatever ends it, the next build is right.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/e2e.sh"
+unset MVM_NO_PERSISTENT_BUILDER
+state() { mvm persistent-builder status --json | jq -r .state; }
+pid() { mvm persistent-builder status --json | jq -r .supervisor_pid; }
+record=$MVM_HOME/run/persistent-builder.json
+flake=$tmp/hello
+example hello "$flake"
+n=0
+change() { n=$((n + 1)) && sed -i "s/a [a-z0-9]*microVM/a ${n}microVM/" "$flake/flake.nix"; }
+
+is 'at first there is none' "$(state)" absent
+run mvm build --flake "$flake" --json
+is 'a build starts it' "$(json '.builder.mode')/$status" persistent/0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+is 'it stays' "$(state)" ready
+is 'its record is private' "$(stat -c %a "$record")" 600
+first=$(pid)
+change
+run mvm build --flake "$flake" --json
+is 'the next build uses it' "$(json '.builder.mode')/$(pid)" "persistent/$first"
+has_not 'and boots nothing' "$(json '.timings | keys | join(" ")')" 'builder-stop'
+run mvm ls --json
+is 'it is no VM of the user' "$(json '.vms | length')" 0
+run mvm up --flake "$flake" --name builder
+is 'its name is taken' "$status" 2
+run mvm down --all
+is 'and down --all leaves it' "$(pid)" "$first"
+
+# Without it: a builder and a store of its own while the persistent one runs.
+change
+run mvm build --flake "$flake" --no-persistent-builder --json
+is '--no-persistent-builder chooses one of its own' "$(json '.builder.mode')/$status" single-shot/0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+is 'which is no fallback' "$(json '.builder.fallback_reason')" null
+is 'the persistent one is undisturbed' "$(pid)" "$first"
+check 'the copy of the store is gone' test -z "$(find "$MVM_CACHE_DIR/builder-vm" -name '.nix-store*')"
+change
+run env MVM_NO_PERSISTENT_BUILDER=1 "$MVMCTL" build --flake "$flake" --json
+is 'so does MVM_NO_PERSISTENT_BUILDER=1' "$(json '.builder.mode')/$status" single-shot/0
+
+# Several at once, one of them interrupted, one of them killed.
+cat >"$tmp/sleepy.nix" <<'N'
+{
+  inputs.mvm.url = "mvm";
+  inputs.tools.url = "mvm-tools";
+  outputs = { self, mvm, tools }: {
+    packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest {
+      name = "NAME";
+      command = "sleep 1";
+      packages = [ (derivation { name = "sleepy-NAME"; system = "x86_64-linux"; builder = "${tools}/bin/busybox";
+        args = [ "sh" "-c" "${tools}/bin/busybox sleep SECONDS; ${tools}/bin/busybox mkdir $out" ]; }) ];
+    };
+  };
+}
+N
+sleepy() {
+    mkdir -p "$tmp/$1"
+    sed "s/NAME/$1/g; s/SECONDS/$2/" "$tmp/sleepy.nix" >"$tmp/$1/flake.nix"
+}
+start=$(date +%s)
+for i in 1 2 3 4 5 6 7 8; do
+    sleepy "s$i" 5
+    "$MVMCTL" build --flake "$tmp/s$i" --json >"$tmp/s$i.out" 2>"$tmp/s$i.err" &
+    eval "pid$i=$!"
+done
+right=0
+for i in 1 2 3 4 5 6 7 8; do
+    eval "wait \$pid$i" && [ "$(jq -r .builder.mode "$tmp/s$i.out")" = persistent ] && right=$((right + 1))
+done
+echo "# eight builds that sleep 5 s: $(($(date +%s) - start)) s"
+is 'eight builds at once are right, in one builder' "$right/$(pid)" "8/$first"
+[ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | sed 's/^/# /'
+
+jobs() { mvm exec builder -- sh -c 'ls /nix/mvm-work | wc -l; pgrep -f "sleep 6[0-9]" | wc -l' | tr '\n' ' '; }
+for how in INT KILL HUP; do
+    sleepy "long$how" 61
+    sleepy "beside$how" 4
+    "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
+    long=$!
+    eventually 60 grep -q 'building sleepy\|sleepy-long' "$tmp/long.err"
+    "$MVMCTL" build --flake "$tmp/beside$how" --json >"$tmp/beside.out" 2>"$tmp/beside.err" &
+    beside=$!
+    sleep 1
+    kill -"$how" "$long"
+    wait "$long" 2>/dev/null
+    status=0
+    wait "$beside" || status=$?
+    is "a build beside one that gets SIG$how goes on" "$status" 0
+    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'pgrep -f \"[s]leep 61\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
+done
+
+# Low-level controls.
+mkdir "$tmp/space"
+example hello "$tmp/space/sub"
+run mvm persistent-builder start --workspace "$tmp/space"
+is 'start says what runs' "$(mvm persistent-builder status --json | jq -r .workspace)/$(pid)" "$tmp/space/$first"
+run mvm persistent-builder submit --flake path:/work/sub --attr packages.x86_64-linux.default --json
+is 'submit builds a flake of the workspace' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+run mvm persistent-builder submit --flake "path:$tmp/hello"
+is 'but nothing outside of it' "$status" 2
+
+# The developer's persona.
+run mvm dev up
+is 'dev up' "$status/$(pid)" "0/$first"
+is 'holds it' "$(mvm persistent-builder status --json | jq -r '.held, .idle_stop_ms' | tr '\n' ' ')" 'true 0 '
+cd "$flake" || exit 1
+run mvm dev shell -- sh -c 'pwd; cat flake.nix | head -n 1; nix --version; nix eval --raw .#packages.x86_64-linux.default.name'
+has 'dev shell runs in the flake' "$out" '^/work$'
+has 'with its files' "$out" '^# The smallest useful guest'
+has 'and Nix' "$out" '^nix \(Nix\) 2\.'
+has 'which can evaluate it' "$out" 'hello-image'
+status=0
+printf 'stty size\nsleep 100 &\njobs\nexit 7\n' | script -qec "stty rows 33 cols 101; '$MVMCTL' dev shell" /dev/null >"$tmp/tty.out" 2>&1 || status=$?
+has 'interactive, it has a terminal of our size' "$(tr -d '\r' <"$tmp/tty.out")" '^33 101$'
+has 'and job control' "$(tr -d '\r' <"$tmp/tty.out")" 'Running +sleep 100'
+is 'and its exit status is ours' "$status" 7
+cd / || exit 1
+run mvm dev status --json
+is 'dev status knows it' "$(json .dev_vm.state)" ready
+
+# Whatever ends it.
+kill -STOP "$(pid)"
+change
+run mvm build --flake "$flake" --json
+is 'one that does not answer is replaced' "$(json .builder.mode)/$status" persistent/0
+check 'by another' test "$(pid)" != "$first"
+kill -9 "$(pid)"
+check 'killed, it is gone' eventually 5 sh -c "[ \"\$('$MVMCTL' persistent-builder status --json | jq -r .state)\" = absent ]"
+check 'and its record with it' test ! -e "$record"
+change
+run mvm build --flake "$flake" --json
+is 'the next build starts one' "$(json .builder.mode)/$status" persistent/0
+sed -i 's/"image": *"[^"]*"/"image": "other"/' "$record"
+before=$(pid)
+change
+run mvm build --flake "$flake" --json
+is 'one that runs another image is replaced' "$(json .builder.mode)/$status" persistent/0
+check 'when nobody uses it' test "$(pid)" != "$before"
+sed -i 's/"image": *"[^"]*"/"image": "other"/' "$record"
+"$MVMCTL" exec builder -- sleep 100 &
+user=$!
+eventually 10 sh -c "[ \"\$('$MVMCTL' persistent-builder status --json | jq -r .clients)\" -ge 1 ]"
+change
+run mvm build --flake "$flake" --json
+is 'while somebody does, the build takes one of its own' "$(json .builder.mode)/$status" single-shot/0
+has 'and says why' "$err" 'runs another image'
+has 'also in JSON' "$(json .builder.fallback_reason)" 'runs another image'
+kill "$user"
+wait "$user" 2>/dev/null
+run mvm dev down --json
+is 'dev down stops it' "$(json .was_up)/$(state)" true/absent
+check 'nothing of it runs' test -z "$(builder_processes)"
+
+# Idle.
+mkdir -p "$MVM_HOME"
+printf '[builder]\nidle_timeout = 2\n' >>"$MVM_HOME/config.toml"
+change
+run mvm build --flake "$flake" --json
+is 'with a short idle time it builds, too' "$(json .builder.mode)/$status" persistent/0
+check 'and is gone soon' eventually 20 sh -c "[ \"\$('$MVMCTL' persistent-builder status --json | jq -r .state)\" = absent ]"
+check 'with its processes' eventually 10 sh -c "[ -z \"\$(pgrep -f 'qemu-system.*$MVM_CACHE_DIR')\" ]"
+printf '[builder]\nidle_timeout = 2\npersistent = false\n' >"$MVM_HOME/config.toml"
+change
+run mvm build --flake "$flake" --json
+is 'config.toml can turn it off' "$(json .builder.mode)/$status" single-shot/0
+run mvm dev down --reset
+is 'dev down --reset' "$status" 0
+check 'removes the store' test -z "$(find "$MVM_CACHE_DIR/builder-vm" -name 'nix-store*.img')"
+finish
