@@ -95,11 +95,17 @@ void minisign_key_format(const struct minisign_key *k, char out[static MINISIGN_
     EVP_EncodeBlock((uint8_t *)out, bytes, PUBLIC_SIZE);
 }
 
-/* The number is little-endian. */
+static uint64_t get_u64(const uint8_t *p)
+{
+    uint64_t v = 0;
+    for (int i = 7; i >= 0; i--)
+        v = v << 8 | p[i];
+    return v;
+}
+
 static void format_id(const uint8_t id[static 8], char out[static 17])
 {
-    for (int i = 0; i < 8; i++)
-        snprintf(out + 2 * i, 3, "%02X", id[7 - i]);
+    snprintf(out, 17, "%llX", (unsigned long long)get_u64(id));
 }
 
 void minisign_key_id(const struct minisign_key *k, char out[static 17])
@@ -214,14 +220,6 @@ enum {
 void minisign_secret_done(struct minisign_secret *s)
 {
     OPENSSL_cleanse(s, sizeof(*s));
-}
-
-static uint64_t get_u64(const uint8_t *p)
-{
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
 }
 
 /* scrypt's N, r, p from libsodium's limits (crypto_pwhash_scryptsalsa208sha256: "opslimit", "memlimit"). */

@@ -23,7 +23,7 @@ struct minisign_key {
 /* A public key: its base64 alone ("RWQ..."), or the text of a .pub file. */
 int minisign_key_parse(struct minisign_key *k, const char *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
 void minisign_key_format(const struct minisign_key *k, char out[static MINISIGN_KEY_TEXT]);
-/* The key's number as minisign prints it: 16 hex digits. */
+/* The key's number as minisign prints it: hexadecimal, without leading zeros. */
 void minisign_key_id(const struct minisign_key *k, char out[static 17]);
 
 struct minisign_signature {

@@ -49,6 +49,10 @@ static void test_keys(void)
     snprintf(file, sizeof(file), "untrusted comment: x\r\n%s\r\n", public_base64);
     ok(minisign_key_parse(&again, file, strlen(file), NULL) == 0 && memcmp(&again, &key, sizeof(key)) == 0,
        "a public key file");
+    again = key;
+    again.id[7] = 0x0d;
+    minisign_key_id(&again, id);
+    ok(strcmp(id, "D89CD038A8A49ED") == 0, "a number has no leading zeros");
     static const char *const bad[] = {"",
                                       "RWQ",
                                       "untrusted comment: x",

@@ -37,7 +37,8 @@ static void must(int r)
 static void put(const char *path, const void *p, size_t n)
 {
     must(path_make_parents(here, path, 0700));
-    must(path_write_file(here, path, p, n, 0600, false, NULL));
+    CLEAN_FD int fd = openat(here, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    must(fd_write_all(fd, p, n));
 }
 
 static void make_image(void)
