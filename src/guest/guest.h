@@ -34,8 +34,8 @@ int boot_prepare_file(const char *folder, const char *name, mode_t mode);
 /* What needs no address: loopback and the first other network card come up, files and sockets are opened. A guest
  * restored from a snapshot has little left to do then. */
 void net_prepare(void);
-/* The first network card that is not the loopback gets the host's address, or with `dhcp` one from a DHCP server (which a
- * child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
+/* The first network card that is not the loopback gets the host's address, or with `dhcp` one from a DHCP server (which
+ * a child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size);
 
 /* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */

@@ -37,6 +37,7 @@ struct machine_config {
     uint64_t memory_mib;
     unsigned vcpus;
     uint64_t timeout_ms; /* to ready */
+    bool cold;           /* boots, whatever snapshot there is */
     bool transient;      /* removed with its folder when its starter's connection or the VM ends */
 };
 
