@@ -60,40 +60,20 @@ boot
 is 'and keeps the snapshot' "$(mode)" 'warm: '
 down
 
-# A snapshot that does not fit is dropped, the VM boots and makes another.
-misfit() {
-    boot
-    is "$1: the VM boots" "$(mode)" "cold: $2"
-    down
-    boot
-    is "$1: there is a new snapshot" "$(mode)" 'warm: '
-    down
-}
-chmod u+w "$snap/state"
-printf 'X' | dd of="$snap/state" bs=1 seek=30000 conv=notrunc 2>/dev/null
-misfit 'a changed state' "the snapshot's file 'state' has another content than recorded"
+# A snapshot that does not fit is dropped, the VM boots and makes another (tests/unit/test-machine.c has every reason).
 printf 'X' | dd of="$snap/memory" bs=1 seek=20000000 conv=notrunc 2>/dev/null
-misfit 'changed memory' "the snapshot's file 'memory' has another content than recorded"
-truncate -s 100M "$snap/memory"
-misfit 'truncated memory' "the snapshot's file 'memory' has another size than recorded"
-rm "$snap/state"
-misfit 'a missing file' "the snapshot's file 'state' is missing"
-edit() { jq "$1" "$snap/meta.json" >"$tmp/meta" && cp -f "$tmp/meta" "$snap/meta.json"; }
-edit '.backend = "qemu of yesterday"'
-misfit 'another QEMU' 'the snapshot was made by another version of the backend'
-edit '.cpu = "another"'
-misfit 'another processor' 'the snapshot was made on another processor'
-# What the backend itself refuses is dropped within the same command.
-chmod u+w "$snap/state"
-head -c 5000 /dev/urandom >"$snap/state"
-run mvm up --flake "$flake" --name a --json # enters the wrong content nowhere
+boot
+is 'with changed memory the VM boots' "$(mode)" "cold: the snapshot's file 'memory' has another content than recorded"
 down
 boot
+is 'and leaves a new snapshot' "$(mode)" 'warm: '
 down
+edit() { jq "$1" "$snap/meta.json" >"$tmp/meta" && cp -f "$tmp/meta" "$snap/meta.json"; }
+# What the backend itself refuses is dropped within the same command.
 chmod u+w "$snap/state"
-head -c 5000 "$snap/memory" >"$snap/state"
-sum=$(python3 -c 'import hashlib,struct,sys; b=open(sys.argv[1],"rb").read(); print(hashlib.sha256(struct.pack("<Q",0)+b).hexdigest() if b.strip(b"\0") else hashlib.sha256().hexdigest())' "$snap/state")
-edit ".state = {size: 5000, sha256: \"$sum\"}"
+echo 'no state at all' >"$snap/state"
+sum=$({ head -c 8 /dev/zero && cat "$snap/state"; } | sha256sum | cut -d' ' -f1) # blocks, each behind its offset
+edit ".state = {size: 16, sha256: \"$sum\"}"
 boot
 is 'a state that the backend refuses: the VM boots in the same command' "$(mode)" 'cold: restoring the snapshot failed: the state could not be written or read'
 has 'and it is said' "$log" 'the snapshot is dropped'
@@ -165,8 +145,8 @@ check 'its snapshots go with it' test ! -e "$snapshots/$image"
 
 # The builder: its store's disk was not there when the snapshot was made.
 mvm build --flake "$flake" --force >/dev/null 2>&1
-strace -f -e trace=execve -s 4000 -o "$tmp/trace" "$MVMCTL" build --flake "$flake" --force >"$tmp/build" 2>&1
+ASAN_OPTIONS=detect_leaks=0 strace -f -e trace=execve -s 4000 -o "$tmp/trace" "$MVMCTL" build --flake "$flake" --force >"$tmp/build" 2>&1
 is 'a build works in a restored builder' "$?" 0
-is 'which was restored' "$(grep -c 'execve(.*"-incoming"' "$tmp/trace")/$(grep -c 'execve(.*"-kernel"' "$tmp/trace")" 1/0
+is 'which was restored' "$(grep -v ENOENT "$tmp/trace" | grep -c 'execve(.*"-incoming"')/$(grep -c 'execve(.*"-kernel"' "$tmp/trace")" 1/0
 check "the store's file system is sound" e2fsck -fn "$MVM_CACHE_DIR"/builder-vm/nix-store-*.img
 finish
