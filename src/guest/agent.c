@@ -162,8 +162,8 @@ static void set_machine_id(const char *id)
 {
     char line[40];
     int n = snprintf(line, sizeof(line), "%s\n", id);
-    CLEAN_FD int fd = TAKE_FD(agent.machine_id);
-    if (*id && (fd < 0 || fd_write_all(fd, line, (size_t)n) < 0))
+    CLEAN_FD int fd = TAKE_FD(agent.machine_id); /* once: it stays when the host configures again */
+    if (*id && fd >= 0 && fd_write_all(fd, line, (size_t)n) < 0)
         send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
 }
 
@@ -330,6 +330,8 @@ static void begin(bool builder, uint64_t boot_ns)
     agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
     connect_port();
+    if (agent.machine_id < 0)
+        send_log(NULL, "mvm-init: /etc/machine-id cannot be made");
     load_conf();
     flush();
 }

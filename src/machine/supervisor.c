@@ -175,6 +175,8 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     int r = msg_configured_decode(&m, p, n);
     if (r < 0)
         return r;
+    if (s->vm.stage == VM_MAKING || s->vm.stage == VM_SAVING)
+        return -EPROTO; /* nobody asked it to */
     vm_configured(&s->vm);
     router_set_guest(s->router, true, "");
     snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RESTORE_MAX_MS 20000 /* a restore takes a tenth of a second; on a machine that starts fifty at once, seconds   \
-                              */
-#define SETTLE_MS 3000
+/* A restore takes a tenth of a second; on a machine that starts fifty at once, seconds. */
+#define RESTORE_MAX_MS 20000
+#define SETTLE_MS      3000
 
 static const struct instance_ops instance_ops;
 
@@ -139,6 +139,8 @@ static void on_saved(struct vm *v)
 
 void vm_hello(struct vm *v, const struct msg_hello *hello)
 {
+    if (v->stage == VM_SAVING)
+        return; /* it was heard already, and what is being saved is told nothing */
     if (v->stage != VM_MAKING) {
         v->ops->agent(v->owner, hello);
         return;
