@@ -111,7 +111,10 @@ const struct command commands[] = {
      "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
      "a folder with "
      "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run "
-     "does that.",
+     "does that.\n\n"
+     "The first boot of an image leaves a snapshot of its memory, taken before the guest is told anything of its own; "
+     "later VMs with as much memory and as many processors are restored from it, copy on write, unless --cold is "
+     "given.",
      up_options, UP_JSON, false, cmd_up},
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
      "Does what build and up do, one after the other.", run_options,
