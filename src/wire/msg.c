@@ -332,8 +332,7 @@ MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
 MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state), F_U64(3, msg_service, code))
 MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
-        F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check),
-        F_TEXT(8, msg_configure, machine_id))
+        F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
         F_TEXT(3, msg_configured, store))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
@@ -350,7 +349,7 @@ MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
                F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
-       F_BOOL(9, msg_build, manifest))
+               F_BOOL(9, msg_build, manifest))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),
