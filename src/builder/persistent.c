@@ -112,6 +112,7 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
         return 0;
     }
     snprintf(ret->state, sizeof(ret->state), "%s", m.state);
+    snprintf(ret->mode, sizeof(ret->mode), "%s", m.status.mode);
     ret->clients = m.status.clients > 0 ? (unsigned)m.status.clients - 1 : 0;
     ret->idle_ms = m.status.idle_ms;
     ret->started_at = m.started_at;

@@ -168,6 +168,15 @@ static bool is_digest(const char *s)
     return strlen(s) == SHA256_HEX_SIZE - 1 && strspn(s, "0123456789abcdef") == SHA256_HEX_SIZE - 1;
 }
 
+/* With what was made from it: its snapshots (src/machine/snapshot.h). */
+static void remove_image(struct home *h, int store, const char *digest)
+{
+    (void)!path_remove_tree(store, digest);
+    CLEAN_FD int snapshots = openat(h->cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (snapshots >= 0)
+        (void)!path_remove_tree(snapshots, digest);
+}
+
 int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest, struct mvm_error *err)
 {
     if (!is_digest(digest))
@@ -185,7 +194,7 @@ int artifact_image_open(struct artifact_image *img, struct home *h, const char *
     if (r < 0) {
         artifact_image_done(img);
         if (r == -EBADMSG || r == -EINVAL || r == -ENOENT) {
-            (void)!path_remove_tree(store, digest);
+            remove_image(h, store, digest);
             r = -EBADMSG;
         }
     }

@@ -24,6 +24,7 @@ static int machine_options(const struct args *a, const struct artifact_image *im
     c->vcpus = img->metadata.vcpus ? (unsigned)img->metadata.vcpus : 1;
     c->timeout_ms = DEFAULT_TIMEOUT_MS;
     c->hypervisor = arg_value(a, "hypervisor");
+    c->cold = arg_flag(a, "cold");
     int r = memory ? parse_memory(memory, &c->memory_mib, err) : 0;
     if (r == 0 && cpus)
         r = parse_cpus(cpus, &c->vcpus, err);
@@ -111,7 +112,8 @@ static void print_vm(const struct machine_info *info, const struct build_result 
     json_add_string(o, "backend", info->backend);
     json_add_string(o, "accel", info->accel.name);
     json_add_string(o, "accel_reason", info->accel.reason);
-    json_add_string(o, "mode", "cold");
+    json_add_string(o, "mode", st->mode);
+    json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
     json_add_double(o, "ready_ms", ready);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
     json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);

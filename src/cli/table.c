@@ -29,6 +29,7 @@ OPTION(o_cpus, "cpus", 0, "N", "virtual processors (default: the image's wish, o
 OPTION(o_memory, "memory", 0, "SIZE", "memory, such as 512M or 1G (default: the image's wish, or 256M)", NULL);
 OPTION(o_hypervisor, "hypervisor", 0, "NAME", "the backend that runs the VM", "qemu");
 OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NULL);
+OPTION(o_cold, "cold", 0, NULL, "boot, even where a snapshot of the booted image could be restored", NULL);
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
@@ -52,12 +53,12 @@ OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file 
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
         &o_verify, &o_json, &o_verbose);
-OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout,
-        &o_json, &o_verbose);
+OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold,
+        &o_timeout, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_name,
-        &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_timeout, &o_json, &o_verbose);
+        &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
-        &o_hypervisor, &o_timeout, &o_verbose);
+        &o_hypervisor, &o_cold, &o_timeout, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
@@ -94,9 +95,11 @@ static const struct option_spec *const no_options[] = {NULL};
 
 #define UP_JSON                                                                                                        \
     "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
-    "accel: kvm or tcg (software emulation)\naccel_reason: why that one\nmode: cold (booted)\n"                        \
+    "accel: kvm or tcg (software emulation)\naccel_reason: why that one\n"                                             \
+    "mode: warm (restored from a snapshot) or cold (booted)\ncold_reason: why it was booted, or null\n"                \
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
-    "timings: spawn_ms (the backend runs), hello_ms (the agent spoke), ready_ms, guest_ready_ms (guest's own clock)\n" \
+    "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
+    "(guest's own clock)\n"                                                                                            \
     "address: the guest's network address\n"
 
 #define RELEASE_JSON                                                                                                   \
@@ -126,7 +129,10 @@ const struct command commands[] = {
      "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
      "a folder with "
      "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run "
-     "does that.",
+     "does that.\n\n"
+     "The first boot of an image leaves a snapshot of its memory, taken before the guest is told anything of its own; "
+     "later VMs with as much memory and as many processors are restored from it, copy on write, unless --cold is "
+     "given.",
      up_options, UP_JSON, false, cmd_up},
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
      "Does what build and up do, one after the other.", run_options,

@@ -32,6 +32,7 @@ static struct {
     bool builder, configured, port_writable;
     uint64_t boot_ns;
     int epoll, port, signals;
+    int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
     struct mux *mux;
     struct guest_conf conf;
     uint8_t *chunk;
@@ -139,8 +140,8 @@ static void set_clock(uint64_t wall_ns)
         send_log(NULL, "mvm-init: the clock cannot be set");
 }
 
-/* Bytes that the kernel may count on, and a generator that uses them at once. */
-static void feed_random(const uint8_t *seed, size_t len)
+/* Bytes that the kernel may count on, and a generator that uses them at once: 0 or -errno. */
+static int feed_random(const uint8_t *seed, size_t len)
 {
     /* struct rand_pool_info ends in an array without a size. */
     uint32_t room[(sizeof(struct rand_pool_info) + 64) / sizeof(uint32_t)] = {0};
@@ -148,13 +149,22 @@ static void feed_random(const uint8_t *seed, size_t len)
     len = MIN_OF(len, (size_t)64);
     pool->entropy_count = (int)(8 * len);
     pool->buf_size = (int)len;
-    CLEAN_FD int fd = len ? open("/dev/urandom", O_WRONLY | O_CLOEXEC) : -1;
-    if (fd < 0)
-        return;
+    if (agent.urandom < 0 || !len)
+        return -EINVAL;
     memcpy(pool->buf, seed, len);
-    ioctl(fd, RNDADDENTROPY, pool);
-    ioctl(fd, RNDRESEEDCRNG);
+    int r = ioctl(agent.urandom, RNDADDENTROPY, pool) < 0 || ioctl(agent.urandom, RNDRESEEDCRNG) < 0 ? -errno : 0;
     explicit_bzero(room, sizeof(room));
+    return r;
+}
+
+/* Programs read the machine's id from here (machine-id(5)). */
+static void set_machine_id(const char *id)
+{
+    char line[40];
+    int n = snprintf(line, sizeof(line), "%s\n", id);
+    CLEAN_FD int fd = TAKE_FD(agent.machine_id); /* once: it stays when the host configures again */
+    if (*id && fd >= 0 && fd_write_all(fd, line, (size_t)n) < 0)
+        send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
 }
 
 static void send_log(void *data, const char *line)
@@ -189,13 +199,19 @@ static int on_configure(const void *p, size_t n)
     struct msg_configured done = {0};
     if (msg_configure_decode(&m, p, n) < 0)
         return -EPROTO;
-    set_clock(m.wall_ns);
-    feed_random(m.seed, m.seed_len);
+    /* Randomness first: restored from a snapshot, the generator is where that of every other VM of it was. */
+    int random = feed_random(m.seed, m.seed_len);
     explicit_bzero(m.seed, sizeof(m.seed));
+    if (random < 0) {
+        boot_log("the random generator cannot be seeded: %s", strerror(-random));
+        boot_power_off();
+    }
+    set_clock(m.wall_ns);
     const char *hostname = agent.conf.hostname ? agent.conf.hostname : m.hostname;
     if (*hostname && sethostname(hostname, strlen(hostname)) < 0)
         send_log(NULL, "mvm-init: the host name cannot be set");
     if (!agent.configured) {
+        set_machine_id(m.machine_id);
         net_configure(&m, agent.conf.dhcp, done.problem, sizeof(done.problem));
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
@@ -230,7 +246,7 @@ static int on_msg(void *data, const void *p, size_t n)
     case MSG_SEED:
         if (msg_seed_decode(&seed, p, n) < 0)
             return -EPROTO;
-        feed_random(seed.seed, seed.len);
+        (void)!feed_random(seed.seed, seed.len);
         return 0;
     default:
         return 0; /* a newer host may say more */
@@ -294,10 +310,11 @@ static void begin(bool builder, uint64_t boot_ns)
         boot_log("no channel to the host (virtio-serial port " PORT_NAME ")");
         boot_power_off();
     }
-    connect_port();
     want(agent.port, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_port);
-    flush();
-    /* Everything else comes after the hello: the host answers meanwhile. */
+    /*
+     * The hello comes last, when all that can be done without knowing which VM this is has been done: the host may take
+     * a snapshot of the guest when it hears it, and what comes after it is done again by each VM restored from that.
+     */
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
@@ -309,7 +326,14 @@ static void begin(bool builder, uint64_t boot_ns)
     CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (oom >= 0)
         (void)!fd_write_all(oom, "-1000", 5);
+    net_prepare();
+    agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+    agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
+    connect_port();
+    if (agent.machine_id < 0)
+        send_log(NULL, "mvm-init: /etc/machine-id cannot be made");
     load_conf();
+    flush();
 }
 
 static void dispatch(const struct epoll_event *e)

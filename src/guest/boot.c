@@ -115,6 +115,15 @@ void boot_late_mounts(void)
     mkdir("/run/mvm/log", 0755);
 }
 
+int boot_prepare_file(const char *folder, const char *name, mode_t mode)
+{
+    CLEAN_FD int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || path_write_file(dir, name, "", 0, mode, false, NULL) < 0)
+        return -errno;
+    int fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 /* ---- The initrd ---- */
 
 static int load_module(const char *path)

@@ -26,11 +26,16 @@ void boot_power_off(void) __attribute__((noreturn));
 
 /* Kernel log and console, for what happens before the channel is there. */
 void boot_log(const char *fmt, ...) MVM_PRINTF(1, 2);
+/* Makes an empty file in place of what is there, to be written later by its descriptor, or -errno. */
+int boot_prepare_file(const char *folder, const char *name, mode_t mode);
 
 /* ---- net.c ---- */
 
-/* Loopback up; the first other network card gets the host's address, or with `dhcp` one from a DHCP server (which a
- * child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
+/* What needs no address: loopback and the first other network card come up, files and sockets are opened. A guest
+ * restored from a snapshot has little left to do then. */
+void net_prepare(void);
+/* The first network card that is not the loopback gets the host's address, or with `dhcp` one from a DHCP server (which
+ * a child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size);
 
 /* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */

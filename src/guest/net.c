@@ -111,6 +111,12 @@ struct card {
     uint8_t mac[6];
 };
 
+/* What net_prepare leaves for net_configure. */
+static struct {
+    int netlink, resolv_conf;
+    struct card card;
+} prepared = {.netlink = -1, .resolv_conf = -1};
+
 /* The first card that is not the loopback: index 0 for none. */
 static struct card first_card(void)
 {
@@ -157,12 +163,16 @@ static int apply(int fd, const struct card *c, const struct msg_configure *m)
     return r;
 }
 
+/* resolv.conf by the descriptor of net_prepare, or as a new file where that has been used up. */
 static void write_resolv_conf(const char *dns)
 {
     char text[80];
     int n = snprintf(text, sizeof(text), "nameserver %s\n", dns);
+    CLEAN_FD int prepared_fd = TAKE_FD(prepared.resolv_conf);
+    if (!*dns || (prepared_fd >= 0 && fd_write_all(prepared_fd, text, (size_t)n) == 0))
+        return;
     CLEAN_FD int etc = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (etc >= 0 && *dns)
+    if (etc >= 0)
         (void)!path_write_file(etc, "resolv.conf", text, (size_t)n, 0644, false, NULL);
 }
 
@@ -218,21 +228,24 @@ static int configure_by_dhcp(int fd, const struct card *c, struct msg_configure 
     return r;
 }
 
+void net_prepare(void)
+{
+    prepared.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    prepared.card = first_card();
+    prepared.resolv_conf = boot_prepare_file("/etc", "resolv.conf", 0644);
+    if (prepared.netlink < 0 || link_up(prepared.netlink, 1) < 0) /* the loopback is always the first link */
+        boot_log("the loopback cannot be brought up");
+    if (prepared.netlink >= 0 && prepared.card.index && link_up(prepared.netlink, prepared.card.index) < 0)
+        boot_log("the network card cannot be brought up");
+}
+
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size)
 {
     problem[0] = '\0';
-    CLEAN_FD int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (fd < 0) {
-        snprintf(problem, size, "no network: %s", strerror(errno));
-        return;
-    }
-    int r = link_up(fd, 1); /* the loopback is always the first link */
-    struct card card = {0};
-    if (m->address[0] || dhcp)
-        card = first_card();
-    if (r == 0 && card.index)
-        r = link_up(fd, card.index);
-    if (r == 0 && card.index)
+    CLEAN_FD int fd = TAKE_FD(prepared.netlink);
+    struct card card = m->address[0] || dhcp ? prepared.card : (struct card){0};
+    int r = 0;
+    if (card.index)
         r = dhcp ? configure_by_dhcp(fd, &card, m) : apply(fd, &card, m);
     if (r == -ETIMEDOUT)
         snprintf(problem, size, "no DHCP server answered on %s", card.name);

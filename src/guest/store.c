@@ -91,6 +91,14 @@ static bool is_damage(int e)
     return e == -EINVAL || e == -EUCLEAN || e == -EBADMSG || e == -EIO;
 }
 
+/* Restored from a snapshot, the kernel remembers blocks of another disk that was there while it was made. */
+static void forget_disk(const char *device)
+{
+    CLEAN_FD int disk = open(device, O_RDONLY | O_CLOEXEC);
+    if (disk >= 0 && ioctl(disk, BLKFLSBUF, 0) < 0)
+        boot_log("%s: buffers cannot be dropped: %s", device, strerror(errno));
+}
+
 static int mount_disk(const char *device)
 {
     if (mount(device, "/nix", "ext4", MS_NOATIME | MS_NODEV, "discard,errors=remount-ro") < 0)
@@ -221,6 +229,7 @@ void store_mount(const struct msg_configure *m, struct msg_configured *ret)
         return;
     }
     mkdir("/nix", 0755);
+    forget_disk(device);
     int r = check_and_mount(device, m->store_check, ret);
     if (r == 0) {
         prepare(device);

@@ -33,52 +33,75 @@ static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out
     return r;
 }
 
-/* The ends that the VMM gets. */
-struct ends {
-    int channel, console, control;
+/* A config, and what it borrows. */
+struct plan {
+    char *kernel, *initrd, *rootfs;
+    struct buf cmdline;
+    struct vmm_config config;
 };
 
-static int start_vmm(const struct vmm_ops *backend, const struct runfile *run, int dirfd, const struct ends *ends,
-                     struct process *ret, struct mvm_error *err)
+static void plan_done(struct plan *p)
+{
+    free(p->kernel);
+    free(p->initrd);
+    free(p->rootfs);
+    buf_done(&p->cmdline);
+}
+
+static int plan(struct plan *p, const struct runfile *run, const struct launch_source *source, struct mvm_error *err)
 {
     CLEAN_FD int image = open(run->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (image < 0)
         return mvm_error_errno(err, -errno, "cannot open the image");
-    CLEAN_FD int log = openat(dirfd, VMDIR_VMM, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log < 0)
-        return mvm_error_errno(err, -errno, "cannot write " VMDIR_VMM);
-    CLEAN_BUF struct buf cmdline = BUF_INIT(4096);
-    int r = load_cmdline(run, image, &cmdline, err);
-    CLEAN_FREE char *kernel = path_join(run->image_path, artifact_name(ARTIFACT_VMLINUX), NULL);
-    CLEAN_FREE char *initrd = path_join(run->image_path, artifact_name(ARTIFACT_INITRD), NULL);
-    CLEAN_FREE char *rootfs = path_join(run->image_path, artifact_name(ARTIFACT_ROOTFS), NULL);
-    if (r < 0 || !kernel || !initrd || !rootfs)
+    int r = load_cmdline(run, image, &p->cmdline, err);
+    p->kernel = path_join(run->image_path, artifact_name(ARTIFACT_VMLINUX), NULL);
+    p->initrd = path_join(run->image_path, artifact_name(ARTIFACT_INITRD), NULL);
+    p->rootfs = path_join(run->image_path, artifact_name(ARTIFACT_ROOTFS), NULL);
+    if (r < 0 || !p->kernel || !p->initrd || !p->rootfs)
         return r < 0 ? r : mvm_error_errno(err, -ENOMEM, "image");
-    struct vmm_config c = {
+    const char *store = source->store_path ? source->store_path : run->store_disk;
+    p->config = (struct vmm_config){
         .name = run->name,
-        .kernel = kernel,
-        .initrd = access(initrd, F_OK) == 0 ? initrd : NULL,
-        .cmdline = buf_cstr(&cmdline),
-        .disks = {{.path = rootfs, .read_only = true}, {.path = run->store_disk, .discard = true}},
+        .kernel = p->kernel,
+        .initrd = faccessat(image, artifact_name(ARTIFACT_INITRD), F_OK, 0) == 0 ? p->initrd : NULL,
+        .cmdline = buf_cstr(&p->cmdline),
+        .disks = {{.path = p->rootfs, .read_only = true}, {.path = store, .discard = true}},
         .n_disks = run->store_disk[0] ? 2 : 1,
         .memory_mib = run->memory_mib,
         .vcpus = (unsigned)run->vcpus,
+        .memory_fd = source->memory_fd,
+        .memory_shared = source->share,
+        .incoming = source->restore,
         .net = VMM_NET_USER,
         .accel = run->accel,
-        .channel_fd = ends->channel,
-        .console_fd = ends->console,
-        .control_fd = ends->control,
-        .log_fd = log,
     };
-    return backend->start(&c, ret, err);
+    return 0;
 }
 
-int launch(const struct vmm_ops *backend, const struct runfile *run, int dirfd, struct launched *ret,
-           struct mvm_error *err)
+#define PLAN_INIT                                                                                                      \
+    {                                                                                                                  \
+        .cmdline = BUF_INIT(4096)                                                                                      \
+    }
+
+int launch_identity(const struct vmm_ops *backend, const struct runfile *run, struct vmm_identity *ret,
+                    struct mvm_error *err)
 {
+    CLEANUP(plan_done) struct plan p = PLAN_INIT;
+    const struct launch_source any = {.memory_fd = -1};
+    int r = plan(&p, run, &any, err);
+    return r < 0 ? r : backend->identity(&p.config, ret, err);
+}
+
+int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source, int dirfd,
+           struct launched *ret, struct mvm_error *err)
+{
+    CLEANUP(plan_done) struct plan p = PLAN_INIT;
     CLEAN_FD int channel = -1;
     CLEAN_FD int console = -1;
     CLEAN_FD int control = -1;
+    CLEAN_FD int log = openat(dirfd, VMDIR_VMM, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (log < 0)
+        return mvm_error_errno(err, -errno, "cannot write " VMDIR_VMM);
     int r = make_pair(&ret->channel_fd, &channel);
     if (r == 0)
         r = make_pair(&ret->console_fd, &console);
@@ -86,8 +109,14 @@ int launch(const struct vmm_ops *backend, const struct runfile *run, int dirfd, 
         r = make_pair(&ret->control_fd, &control);
     if (r < 0)
         return mvm_error_errno(err, r, "cannot make sockets");
-    const struct ends ends = {.channel = channel, .console = console, .control = control};
-    return start_vmm(backend, run, dirfd, &ends, &ret->process, err);
+    r = plan(&p, run, source, err);
+    if (r < 0)
+        return r;
+    p.config.channel_fd = channel;
+    p.config.console_fd = console;
+    p.config.control_fd = control;
+    p.config.log_fd = log;
+    return backend->start(&p.config, &ret->process, err);
 }
 
 void launched_done(struct launched *l)

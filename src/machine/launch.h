@@ -19,8 +19,19 @@ struct launched {
     }
 #define CLEAN_LAUNCHED CLEANUP(launched_done)
 
+/* Where the guest's memory and devices come from. */
+struct launch_source {
+    int memory_fd;          /* -1: anonymous memory */
+    bool share;             /* the memory is written to the file */
+    bool restore;           /* it does not boot: the backend's `restore` follows */
+    const char *store_path; /* NULL: the VM's own */
+};
+
+/* What such a VM depends on besides its image. */
+int launch_identity(const struct vmm_ops *backend, const struct runfile *run, struct vmm_identity *ret,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 /* dirfd: the VM's folder, for the VMM's own log. */
-int launch(const struct vmm_ops *backend, const struct runfile *run, int dirfd, struct launched *ret,
-           struct mvm_error *err) MVM_MUST_CHECK;
+int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source, int dirfd,
+           struct launched *ret, struct mvm_error *err) MVM_MUST_CHECK;
 /* Closes the ends that were not taken; the process is the caller's. */
 void launched_done(struct launched *l);

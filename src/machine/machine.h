@@ -39,6 +39,7 @@ struct machine_config {
     uint64_t timeout_ms; /* to ready */
     uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
+    bool cold;           /* boots, whatever snapshot there is */
     bool transient;      /* removed with its folder when its starter's connection or the VM ends */
 };
 

@@ -29,6 +29,7 @@ static const struct field {
     TEXT("hostname", hostname),
     TEXT("image_path", image_path),
     TEXT("store_disk", store_disk),
+    TEXT("snapshots", snapshots),
     TEXT("accel", accel.name),
     TEXT("accel_reason", accel.reason),
     NUMBER("tsc_khz", accel.tsc_khz),

@@ -11,6 +11,7 @@ struct runfile {
     char hostname[65];
     char image_path[4096];
     char store_disk[4096]; /* "" for none */
+    char snapshots[4096];  /* MVM_CACHE_DIR/snapshots; "" for a VM that shall boot */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

@@ -149,7 +149,9 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     snprintf(run->hostname, sizeof(run->hostname), "%s", c->hostname ? c->hostname : c->name);
     if ((size_t)snprintf(run->image_path, sizeof(run->image_path), "%s", c->image) >= sizeof(run->image_path) ||
         (size_t)snprintf(run->store_disk, sizeof(run->store_disk), "%s", c->store_disk ? c->store_disk : "") >=
-            sizeof(run->store_disk))
+            sizeof(run->store_disk) ||
+        (!c->cold &&
+         (size_t)snprintf(run->snapshots, sizeof(run->snapshots), "%s/snapshots", h->cache) >= sizeof(run->snapshots)))
         return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;

@@ -5,18 +5,18 @@
  * the truth about "running"), and a socket to the starter, on which it sends one MSG_STATUS when the VM is ready or has
  * failed. The starter's end closing before that, or at any time for a transient VM, ends the VM.
  *
- * Its life: start the VMM -> hello from the agent -> configure it -> ready -> stopping (guest asked, then VMM, then
- * killed) -> gone. One libuv loop, nothing blocks, nothing is polled.
+ * Its life: start the VMM, booting or restoring (vm.c) -> the agent is there -> configure it -> ready -> stopping
+ * (guest asked, then VMM, then killed) -> gone. One libuv loop, nothing blocks, nothing is polled.
  */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
 #include "machine/conn.h"
-#include "machine/launch.h"
 #include "machine/logfile.h"
 #include "machine/router.h"
 #include "machine/runfile.h"
+#include "machine/vm.h"
 #include "machine/vmdir.h"
 
 #include <errno.h>
@@ -50,16 +50,12 @@ struct supervisor {
     struct msg_status status;
     bool asked_to_stop; /* by a client or signal: ending is no failure */
 
-    struct process vmm;
-    const struct vmm_ops *backend;
-    int control_fd;
-    uv_poll_t vmm_exit;
-    uv_pipe_t console, control, listener, starter;
+    struct vm vm;
+    uv_pipe_t listener, starter;
     uv_timer_t timer, idle;
     uv_signal_t signals[3];
     bool starter_gone;
 
-    struct conn *guest;
     unsigned n_clients;
     struct router *router;
     struct logfile console_log, agent_log;
@@ -130,6 +126,23 @@ static uint64_t since_start(const struct supervisor *s)
     return clock_now() - s->run.start_mono;
 }
 
+static struct conn *guest_of(struct supervisor *s)
+{
+    return s->vm.now ? s->vm.now->channel : NULL;
+}
+
+/* As systemd does it for a fresh machine: random, machine-id(5). */
+static void make_machine_id(char out[static 33])
+{
+    uint8_t id[16];
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+        return;
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    for (size_t i = 0; i < sizeof(id); i++)
+        snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
 static void send_configure(struct supervisor *s)
 {
     struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
@@ -140,9 +153,10 @@ static void send_configure(struct supervisor *s)
     m.store_check = s->run.store_check;
     if (getrandom(m.seed, sizeof(m.seed), 0) != (ssize_t)sizeof(m.seed))
         m.seed_len = 0;
+    make_machine_id(m.machine_id);
     CLEAN_BUF struct buf b = BUF_INIT(4096);
     if (msg_configure_encode(&b, &m) == 0)
-        conn_send_frame(s->guest, FRAME_MSG, 0, 0, b.data, b.len);
+        conn_send_frame(guest_of(s), FRAME_MSG, 0, 0, b.data, b.len);
     explicit_bzero(&m, sizeof(m));
     explicit_bzero(b.data, b.len);
 }
@@ -160,13 +174,21 @@ static int on_hello(struct supervisor *s, const void *p, size_t n)
     }
     if (s->status.hello_ns == 0)
         s->status.hello_ns = since_start(s);
-    s->status.guest_boot_ns = m.boot_ns;
-    s->status.guest_ready_ns = m.ready_ns;
-    logfile_printf(&s->agent_log, "mvm: agent of role %s on Linux %s is there\n", m.role, m.kernel);
+    vm_hello(&s->vm, &m);
+    return 0;
+}
+
+static void on_agent(void *owner, const struct msg_hello *m)
+{
+    struct supervisor *s = owner;
+    if (s->status.hello_ns == 0)
+        s->status.hello_ns = since_start(s);
+    s->status.guest_boot_ns = m->boot_ns;
+    s->status.guest_ready_ns = m->ready_ns;
+    logfile_printf(&s->agent_log, "mvm: agent of role %s on Linux %s is there\n", m->role, m->kernel);
     /* A second hello: the agent has begun anew, what it served is gone. */
     router_set_guest(s->router, false, "the guest's agent was restarted");
     send_configure(s);
-    return 0;
 }
 
 static int on_configured(struct supervisor *s, const void *p, size_t n)
@@ -175,6 +197,9 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     int r = msg_configured_decode(&m, p, n);
     if (r < 0)
         return r;
+    if (s->vm.stage == VM_MAKING || s->vm.stage == VM_SAVING)
+        return -EPROTO; /* nobody asked it to */
+    vm_configured(&s->vm);
     router_set_guest(s->router, true, "");
     snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);
     snprintf(s->status.store, sizeof(s->status.store), "%s", m.store);
@@ -190,6 +215,8 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", m.problem);
     uv_timer_stop(&s->timer);
     s->status.ready_ns = since_start(s);
+    snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
+    snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
     set_state(s, READY, "ready");
     watch_idle(s);
     tell_starter(s);
@@ -263,7 +290,7 @@ static bool on_local(void *data, void *handle, uint32_t stream, const void *p, s
 static void to_guest(void *data, const void *p, size_t n)
 {
     struct supervisor *s = data;
-    conn_send(s->guest, p, n);
+    conn_send(guest_of(s), p, n);
 }
 
 static void to_client(void *data, void *client, const void *p, size_t n)
@@ -291,15 +318,16 @@ static void on_cut_off(struct conn *c, const char *why)
 {
     struct supervisor *s = c->owner;
     logfile_printf(&s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
-    if (!c->client)
+    if (!c->client && !vm_retry(&s->vm, why))
         fail(s, "the guest's agent broke the protocol: %s", why);
 }
 
 static void on_gone(struct conn *c)
 {
     struct supervisor *s = c->owner;
-    if (c == s->guest) {
-        s->guest = NULL;
+    if (!c->client) {
+        if (c == guest_of(s))
+            s->vm.now->channel = NULL;
         router_set_guest(s->router, false, "the vm is gone");
         return;
     }
@@ -327,27 +355,24 @@ static void on_client(uv_stream_t *listener, int status)
         conn_close(c);
 }
 
-/* ---- Console, control, starter ---- */
+/* ---- The VM, the starter ---- */
 
-static void on_small_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
+static void on_console(void *owner, const void *p, size_t n)
 {
-    static char chunk[4096]; /* used up before the next read */
-    *b = uv_buf_init(chunk, sizeof(chunk));
+    struct supervisor *s = owner;
+    logfile_write(&s->console_log, p, n);
 }
 
-static void on_console(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+static void on_vm_log(void *owner, const char *text)
 {
-    struct supervisor *s = st->data;
-    if (n > 0)
-        logfile_write(&s->console_log, b->base, (size_t)n);
-    else if (n < 0)
-        uv_read_stop(st);
+    struct supervisor *s = owner;
+    logfile_printf(&s->agent_log, "mvm: %s\n", text);
 }
 
-static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+static void on_vm_changed(void *owner)
 {
-    if (n < 0)
-        uv_read_stop(st); /* what QMP answers is not needed: the VMM's exit is the answer */
+    struct supervisor *s = owner;
+    s->status.vmm_pid = (uint64_t)s->vm.now->process.pid;
 }
 
 static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
@@ -368,16 +393,19 @@ static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
 static void on_quit_timeout(uv_timer_t *t)
 {
     struct supervisor *s = t->data;
-    process_signal(&s->vmm, SIGKILL);
+    if (s->vm.now)
+        process_signal(&s->vm.now->process, SIGKILL);
 }
 
 static void on_grace_over(uv_timer_t *t)
 {
     struct supervisor *s = t->data;
-    if (s->vmm.pid == 0)
+    struct instance *vmm = s->vm.now;
+    if (!vmm)
         return;
-    if (s->backend->quit(s->control_fd) < 0)
-        process_signal(&s->vmm, SIGKILL);
+    /* With a disk that is written the VMM gets the time to finish what the guest has asked of it. */
+    if (!s->run.store_disk[0] || s->vm.backend->quit(vmm->control_fd) < 0)
+        process_signal(&vmm->process, SIGKILL);
     else
         uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
 }
@@ -385,7 +413,8 @@ static void on_grace_over(uv_timer_t *t)
 static void begin_stop(struct supervisor *s, uint64_t grace_ms)
 {
     bool again = s->state == STOPPING;
-    bool ask_guest = s->state == READY && s->guest && grace_ms;
+    bool ask_guest = s->state == READY && guest_of(s) && grace_ms;
+    vm_stop(&s->vm);
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)
         set_state(s, STOPPING, "stopping");
     s->state = STOPPING;
@@ -393,7 +422,7 @@ static void begin_stop(struct supervisor *s, uint64_t grace_ms)
     if (ask_guest) {
         CLEAN_BUF struct buf m = BUF_INIT(64);
         if (msg_begin(&m, MSG_POWEROFF) == 0)
-            conn_send_frame(s->guest, FRAME_MSG, 0, 0, m.data, m.len);
+            conn_send_frame(guest_of(s), FRAME_MSG, 0, 0, m.data, m.len);
     }
     if (!again || grace_ms == 0) {
         if (ask_guest)
@@ -404,9 +433,8 @@ static void begin_stop(struct supervisor *s, uint64_t grace_ms)
 }
 
 /* For `ls` and `logs` after the end. */
-static void write_last(struct supervisor *s)
+static void write_last(struct supervisor *s, int status)
 {
-    int status = s->vmm.status;
     char why[200];
     if (s->asked_to_stop)
         snprintf(why, sizeof(why), "stopped");
@@ -424,22 +452,37 @@ static void write_last(struct supervisor *s)
     (void)!json_save(s->dirfd, VMDIR_LAST, o, 0600, false, NULL);
 }
 
-static void on_vmm_exit(uv_poll_t *poll, int status, int events)
+static void on_settled(void *owner)
 {
-    struct supervisor *s = poll->data;
-    if (process_wait(&s->vmm, clock_now()) < 0)
-        return;
-    uv_poll_stop(poll);
+    struct supervisor *s = owner;
+    uv_stop(&s->loop);
+}
+
+static void on_vm_ended(void *owner, int status)
+{
+    struct supervisor *s = owner;
+    router_set_guest(s->router, false, "the vm is gone");
     if (s->state == STARTING) {
-        int code = process_exit_code(s->vmm.status);
+        int code = process_exit_code(status);
         if (code == 0)
             fail(s, "the guest ended before its agent was ready");
         else
             fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }
-    write_last(s);
-    uv_stop(&s->loop);
+    write_last(s, status);
+    if (!vm_settle(&s->vm))
+        uv_stop(&s->loop);
 }
+
+static const struct vm_ops vm_ops = {
+    .channel = &conn_ops,
+    .console = on_console,
+    .log = on_vm_log,
+    .changed = on_vm_changed,
+    .agent = on_agent,
+    .ended = on_vm_ended,
+    .settled = on_settled,
+};
 
 static void on_ready_timeout(uv_timer_t *t)
 {
@@ -456,6 +499,12 @@ static void on_signal(uv_signal_t *h, int sig)
 }
 
 /* ---- Start ---- */
+
+static void on_small_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
+{
+    static char chunk[4096]; /* used up before the next read */
+    *b = uv_buf_init(chunk, sizeof(chunk));
+}
 
 static int open_pipe(struct supervisor *s, uv_pipe_t *p, int fd, uv_read_cb on_read)
 {
@@ -489,38 +538,15 @@ static int listen_clients(struct supervisor *s)
     return r;
 }
 
-static int watch_vmm(struct supervisor *s)
-{
-    int r = uv_poll_init(&s->loop, &s->vmm_exit, s->vmm.pidfd);
-    s->vmm_exit.data = s;
-    return r < 0 ? r : uv_poll_start(&s->vmm_exit, UV_READABLE, on_vmm_exit);
-}
-
 /* The VMM is started before anything else is set up: everything else happens while it loads. */
 static int supervisor_start(struct supervisor *s, int starter_fd, struct mvm_error *err)
 {
-    CLEAN_LAUNCHED struct launched vmm = LAUNCHED_INIT;
-    int r = vmm_find(s->run.backend, &s->backend, err);
-    if (r == 0)
-        r = launch(s->backend, &s->run, s->dirfd, &vmm, err);
+    s->vm = (struct vm){.loop = &s->loop, .run = &s->run, .dirfd = s->dirfd, .ops = &vm_ops, .owner = s};
+    int r = vm_start(&s->vm, err);
     if (r < 0)
         return r;
-    s->vmm = vmm.process;
     s->status.spawn_ns = since_start(s);
-    s->status.vmm_pid = (uint64_t)s->vmm.pid;
-    s->control_fd = vmm.control_fd;
-    s->guest = conn_new(&s->loop, &conn_ops, s);
-    r = s->guest ? uv_pipe_open(&s->guest->pipe, TAKE_FD(vmm.channel_fd)) : -ENOMEM;
-    if (r == 0)
-        r = conn_start(s->guest);
-    if (r == 0)
-        r = open_pipe(s, &s->console, TAKE_FD(vmm.console_fd), on_console);
-    if (r == 0)
-        r = open_pipe(s, &s->control, TAKE_FD(vmm.control_fd), on_control);
-    if (r == 0)
-        r = open_pipe(s, &s->starter, starter_fd, on_starter);
-    if (r == 0)
-        r = watch_vmm(s);
+    r = open_pipe(s, &s->starter, starter_fd, on_starter);
     if (r == 0)
         r = listen_clients(s);
     return r < 0 ? mvm_error_errno(err, r, "cannot set up the supervisor") : 0;
@@ -529,7 +555,6 @@ static int supervisor_start(struct supervisor *s, int starter_fd, struct mvm_err
 static int supervisor_init(struct supervisor *s, int dirfd)
 {
     s->dirfd = dirfd;
-    s->vmm = (struct process)PROCESS_INIT;
     s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
     s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
     set_state(s, STARTING, "starting");
@@ -586,11 +611,14 @@ int machine_supervise(int argc, char **argv)
         CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
         if (msg_status_encode(&m, &s.status) == 0)
             (void)!send(starter_fd, m.data, m.len, MSG_NOSIGNAL);
-        process_done(&s.vmm);
+        if (s.vm.now)
+            process_done(&s.vm.now->process);
+        vm_done(&s.vm);
         remove_traces(&s);
         return 1;
     }
     uv_run(&s.loop, UV_RUN_DEFAULT);
+    vm_done(&s.vm);
     remove_traces(&s);
     /* The clients' connections and the lock end with the process. */
     return 0;

@@ -5,12 +5,15 @@
  */
 #include "base/buf.h"
 #include "base/fd.h"
+#include "vmm/qmp.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #if defined(__aarch64__)
 #define QEMU_PROGRAM "qemu-system-aarch64"
@@ -84,7 +87,7 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "-name");
     add(a, "mvm-%s", c->name);
     add(a, "-M");
-    add(a, "microvm,acpi=on");
+    add(a, "microvm,acpi=on%s", c->memory_fd >= 0 ? ",memory-backend=ram" : "");
     add(a, "-nodefaults");
     add(a, "-no-user-config");
     add(a, "-display");
@@ -102,6 +105,15 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "%u", c->vcpus);
     add(a, "-m");
     add(a, "%llu", (unsigned long long)c->memory_mib);
+    if (c->memory_fd >= 0) {
+        add(a, "-object");
+        add(a, "memory-backend-file,id=ram,size=%lluM,mem-path=/proc/self/fd/%d,share=%s",
+            (unsigned long long)c->memory_mib, c->memory_fd, c->memory_shared ? "on" : "off");
+    }
+    if (c->incoming) {
+        add(a, "-incoming");
+        add(a, "defer");
+    }
 }
 
 /*
@@ -154,48 +166,123 @@ static int qemu_available(struct mvm_error *err)
     return -ENOENT;
 }
 
+static int build_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
+{
+    add_machine(a, c);
+    if (!c->incoming)
+        add_kernel(a, c);
+    for (unsigned i = 0; i < c->n_disks; i++)
+        add_disk(a, i, &c->disks[i]);
+    if (c->net == VMM_NET_USER) {
+        add(a, "-netdev");
+        add(a, "user,id=net0");
+        add(a, "-device");
+        add(a, "virtio-net-device,netdev=net0");
+    }
+    add_channels(a, c);
+    return a->error ? mvm_error_errno(err, a->error, "qemu's arguments") : 0;
+}
+
 static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
 {
     CLEANUP(args_done) struct args a = {0};
-    add_machine(&a, c);
-    add_kernel(&a, c);
-    for (unsigned i = 0; i < c->n_disks; i++)
-        add_disk(&a, i, &c->disks[i]);
-    if (c->net == VMM_NET_USER) {
-        add(&a, "-netdev");
-        add(&a, "user,id=net0");
-        add(&a, "-device");
-        add(&a, "virtio-net-device,netdev=net0");
-    }
-    add_channels(&a, c);
-    if (a.error)
-        return mvm_error_errno(err, a.error, "qemu's arguments");
-    const int keep[] = {c->console_fd, c->control_fd, c->channel_fd};
+    int r = build_args(&a, c, err);
+    if (r < 0)
+        return r;
+    const int keep[] = {c->console_fd, c->control_fd, c->channel_fd, c->memory_fd};
     const struct process_opts o = {
         .argv = (const char *const *)a.v,
         .stdin_fd = -1,
         .stdout_fd = c->log_fd,
         .stderr_fd = c->log_fd,
         .keep_fds = keep,
-        .n_keep_fds = ARRAY_SIZE(keep),
+        .n_keep_fds = ARRAY_SIZE(keep) - (c->memory_fd >= 0 ? 0 : 1),
         .die_with_parent = true,
     };
-    int r = process_start(&o, ret, err);
+    r = process_start(&o, ret, err);
     if (r == -ENOENT)
         qemu_available(err);
     return r;
 }
 
-static int qemu_quit(int control_fd)
+/* ---- What a snapshot depends on ---- */
+
+/* Asking the program for its version would take half as long as restoring: its file says whether it is the same. */
+static int identify_program(char *out, size_t size, struct mvm_error *err)
 {
-    static const char text[] = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
-    ssize_t n = send(control_fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return n < 0 ? -errno : 0;
+    CLEAN_FREE char *path = process_find(QEMU_PROGRAM);
+    struct stat st;
+    if (!path || stat(path, &st) < 0)
+        return mvm_error_errno(err, -ENOENT, QEMU_PROGRAM);
+    snprintf(out, size, QEMU_PROGRAM " %llu.%llu %lld %lld.%09ld", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    return 0;
+}
+
+/* With KVM the guest has seen the host's processor (-cpu host). TCG's is always the same. */
+static int identify_cpu(const struct vmm_accel *accel, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
+{
+    out[0] = '\0';
+    if (strcmp(accel->name, "kvm") != 0)
+        return 0;
+    CLEAN_FD int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+    char text[8192]; /* the first processor: all are alike to the guest */
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (n < 0)
+        return mvm_error_errno(err, -errno, "/proc/cpuinfo");
+    text[n] = '\0';
+    struct sha256 sha;
+    uint8_t digest[SHA256_SIZE];
+    sha256_init(&sha);
+    static const char *const wanted[] = {"model name", "microcode", "flags", "Features", "CPU part"};
+    for (char *save = NULL, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+            if (strncmp(line, wanted[i], strlen(wanted[i])) == 0)
+                sha256_update(&sha, line, strlen(line));
+    sha256_final(&sha, digest);
+    sha256_hex(digest, out);
+    return 0;
+}
+
+/* The arguments themselves, without what differs from one start to the next: names, paths, descriptors, and the clock
+ * rate, which is measured anew on each boot of the host. */
+static int identify_machine(const struct vmm_config *c, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
+{
+    struct vmm_config same = *c;
+    same.name = same.kernel = "";
+    same.initrd = c->initrd ? "" : NULL;
+    same.memory_fd = same.channel_fd = same.console_fd = same.control_fd = 1;
+    same.memory_shared = same.incoming = false;
+    same.accel.tsc_khz = c->accel.tsc_khz ? 1 : 0;
+    for (unsigned i = 0; i < same.n_disks; i++)
+        same.disks[i].path = "";
+    CLEANUP(args_done) struct args a = {0};
+    int r = build_args(&a, &same, err);
+    struct sha256 sha;
+    uint8_t digest[SHA256_SIZE];
+    sha256_init(&sha);
+    for (size_t i = 0; i < a.n; i++)
+        sha256_update(&sha, a.v[i], strlen(a.v[i]) + 1);
+    sha256_final(&sha, digest);
+    sha256_hex(digest, out);
+    return r;
+}
+
+static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err)
+{
+    int r = identify_program(ret->backend, sizeof(ret->backend), err);
+    if (r == 0)
+        r = identify_cpu(&c->accel, ret->cpu, err);
+    return r < 0 ? r : identify_machine(c, ret->machine, err);
 }
 
 const struct vmm_ops vmm_qemu = {
     .name = "qemu",
     .available = qemu_available,
     .start = qemu_start,
-    .quit = qemu_quit,
+    .quit = qmp_quit,
+    .identity = qemu_identity,
+    .save = qmp_save,
+    .restore = qmp_restore,
+    .read = qmp_read,
 };

@@ -4,8 +4,10 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/process.h"
+#include "base/sha256.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,13 +35,16 @@ enum vmm_net {
 
 struct vmm_config {
     const char *name;    /* of the VM: for messages and the process's title */
-    const char *kernel;  /* uncompressed ELF with a PVH note */
+    const char *kernel;  /* uncompressed ELF with a PVH note; unused where `incoming` */
     const char *initrd;  /* NULL: none */
     const char *cmdline; /* what the image and the role want; the backend adds console, clock and reboot settings */
     struct vmm_disk disks[VMM_MAX_DISKS]; /* vda, vdb, ... */
     unsigned n_disks;
     uint64_t memory_mib;
     unsigned vcpus;
+    int memory_fd;      /* the guest's memory is this file (-1: anonymous memory): */
+    bool memory_shared; /* ... written to it, for a snapshot; else the VM's own copy on write */
+    bool incoming;      /* does not boot: waits for vmm_ops.restore */
     enum vmm_net net;
     struct vmm_accel accel;
     int channel_fd; /* connected stream socket: the guest's mvm.agent port */
@@ -47,6 +52,25 @@ struct vmm_config {
     int control_fd; /* connected stream socket: the backend's own control protocol */
     int log_fd;     /* the VMM's stderr */
 };
+
+/* What a snapshot depends on besides the image: equal texts, or it does not fit. */
+struct vmm_identity {
+    char backend[192];             /* the VMM's own program */
+    char machine[SHA256_HEX_SIZE]; /* processors, memory, devices, firmware, kernel command line */
+    char cpu[SHA256_HEX_SIZE];     /* the host processor's model and features where the guest sees them, else "" */
+};
+
+enum vmm_event { VMM_NOTHING, VMM_COMPLETED, VMM_FAILED };
+
+/* What the VMM said over its control socket and nobody has judged yet. */
+struct vmm_control {
+    struct buf in;
+};
+
+#define VMM_CONTROL_INIT                                                                                               \
+    {                                                                                                                  \
+        .in = BUF_INIT(256 * 1024)                                                                                     \
+    }
 
 struct vmm_ops {
     const char *name;
@@ -56,6 +80,16 @@ struct vmm_ops {
     int (*start)(const struct vmm_config *c, struct process *ret, struct mvm_error *err);
     /* Asks the VMM itself, over its control socket (nonblocking), to end now. */
     int (*quit)(int control_fd);
+    /* What a VMM started with that config would be. */
+    int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
+    /* Begins to write the devices' state to the file; when `read` says VMM_COMPLETED the guest stands still and the
+     * memory file is what belongs to that state; at VMM_FAILED it goes on. Once for a VMM. */
+    int (*save)(int control_fd, int state_fd);
+    /* To a VMM started with `incoming`, at once: read the devices' state from the file, and run. A VMM that cannot says
+     * VMM_FAILED or ends. Once for a VMM. */
+    int (*restore)(int control_fd, int state_fd);
+    /* The next thing that save or restore came to in the bytes of c->in (which it uses up); the caller appends. */
+    enum vmm_event (*read)(struct vmm_control *c, char *problem, size_t size);
 };
 
 /* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide

@@ -130,7 +130,8 @@ struct msg_configure {
     char address[44]; /* "10.0.2.15/24", or "" for no network */
     char gateway[40];
     char dns[40];
-    bool store_check; /* builder: the store's disk was not closed in order, check it before use */
+    bool store_check;    /* builder: the store's disk was not closed in order, check it before use */
+    char machine_id[33]; /* 32 hex digits for /etc/machine-id, "": leave it */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -319,9 +320,11 @@ struct msg_status {
     uint64_t hello_ns; /* ... to the hello frame */
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
-    char store[16];   /* as in MSG_CONFIGURED */
-    uint64_t clients; /* connections to the control socket, the one that asks included */
-    uint64_t idle_ms; /* as in MSG_IDLE */
+    char store[16];        /* as in MSG_CONFIGURED */
+    char mode[16];         /* "warm" (restored from a snapshot) or "cold" (booted) */
+    char cold_reason[256]; /* why it was booted */
+    uint64_t clients;      /* connections to the control socket, the one that asks included */
+    uint64_t idle_ms;      /* as in MSG_IDLE */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

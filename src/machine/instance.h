@@ -1,0 +1,44 @@
+/*
+ * One VMM that runs, on the supervisor's loop: its process and its three connections. A VM has one at a time; where a
+ * snapshot is made, or restoring one fails, another follows it.
+ */
+#pragma once
+
+#include "base/process.h"
+#include "machine/conn.h"
+#include "machine/launch.h"
+
+#include <uv.h>
+
+struct instance;
+
+struct instance_ops {
+    void (*console)(void *owner, const void *p, size_t n);
+    /* Saving or restoring came to its end. */
+    void (*event)(void *owner, struct instance *i, enum vmm_event event, const char *problem);
+    /* The process has ended (i->process.status); the instance goes away when this returns. */
+    void (*ended)(void *owner, struct instance *i);
+};
+
+struct instance {
+    const struct instance_ops *ops;
+    void *owner;
+    const struct vmm_ops *backend;
+    struct process process;
+    struct conn *channel; /* NULL when the guest is cut off */
+    int control_fd;
+    uv_pipe_t console, control;
+    uv_poll_t exit;
+    struct vmm_control said;
+    unsigned n_open; /* handles that libuv has not closed yet */
+    bool discarded;
+};
+
+/* Starts one. channel and channel_owner are those of the guest's connection. */
+int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops *backend, const struct runfile *run,
+                   const struct launch_source *source, int dirfd, const struct instance_ops *ops, void *owner,
+                   const struct conn_ops *channel, void *channel_owner, struct mvm_error *err) MVM_MUST_CHECK;
+/* Kills it; nothing of it is heard any more, and it frees itself. */
+void instance_discard(struct instance *i);
+/* True where the guest has said nothing that is still on its way to us. */
+bool instance_is_silent(const struct instance *i);

@@ -1,0 +1,446 @@
+#include "machine/snapshot.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "cache/statindex.h"
+#include "image/manifest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SCHEMA  1
+#define META    "meta.json"
+#define MEMORY  "memory"
+#define STATE   "state"
+#define STORE   "store"
+#define IMAGE   "image"
+#define BLOCK   (64u * 1024)
+#define KHZ_PPM 200 /* two measurements of one clock differ by less */
+
+/* ---- Names ---- */
+
+/* An image without a digest is known by where its files are and that nobody has touched them since. */
+static int key_of_files(const char *path, char out[static SHA256_HEX_SIZE])
+{
+    CLEAN_FD int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return -errno;
+    struct sha256 sha;
+    uint8_t digest[SHA256_SIZE];
+    sha256_init(&sha);
+    sha256_update(&sha, path, strlen(path) + 1);
+    for (int a = 0; a < ARTIFACT_COUNT; a++) {
+        struct stat st;
+        if (fstatat(dir, artifact_name((enum artifact)a), &st, 0) < 0)
+            continue;
+        const int64_t facts[] = {a,
+                                 (int64_t)st.st_dev,
+                                 (int64_t)st.st_ino,
+                                 st.st_size,
+                                 st.st_mtim.tv_sec,
+                                 st.st_mtim.tv_nsec,
+                                 st.st_ctim.tv_sec,
+                                 st.st_ctim.tv_nsec};
+        sha256_update(&sha, facts, sizeof(facts));
+    }
+    sha256_final(&sha, digest);
+    sha256_hex(digest, out);
+    return 0;
+}
+
+static int name_it(struct snapshot *s, const struct runfile *run, char image[static SHA256_HEX_SIZE],
+                   struct mvm_error *err)
+{
+    s->run = run;
+    snprintf(s->name, sizeof(s->name), "%llum-%lluc", (unsigned long long)run->memory_mib,
+             (unsigned long long)run->vcpus);
+    snprintf(image, SHA256_HEX_SIZE, "%s", run->image);
+    int r = run->image[0] ? 0 : key_of_files(run->image_path, image);
+    return r < 0 ? mvm_error_errno(err, r, "the image cannot be read") : 0;
+}
+
+/* A hidden name beside the snapshot's own: .NAME.SUFFIX. */
+static void hidden(const struct snapshot *s, const char *suffix, char out[static 64])
+{
+    snprintf(out, 64, ".%s.%s", s->name, suffix);
+}
+
+static uint64_t file_size(const char *path)
+{
+    struct stat st;
+    return *path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* ---- Digests ---- */
+
+/* Digest of the blocks that are not zero and where they are: holes cost nothing, and filling or digging them changes
+ * nothing. */
+static int digest_sparse(int fd, char out[static SHA256_HEX_SIZE])
+{
+    static const uint8_t zeros[BLOCK];
+    CLEAN_FREE uint8_t *block = malloc(BLOCK);
+    struct sha256 sha;
+    uint8_t digest[SHA256_SIZE];
+    if (!block)
+        return -ENOMEM;
+    sha256_init(&sha);
+    for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0;) {
+        at -= at % BLOCK;
+        ssize_t n = pread(fd, block, BLOCK, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        if (memcmp(block, zeros, (size_t)n) != 0) {
+            uint64_t offset = (uint64_t)at;
+            sha256_update(&sha, &offset, sizeof(offset));
+            sha256_update(&sha, block, (size_t)n);
+        }
+        at += n;
+    }
+    if (errno != ENXIO)
+        return -errno;
+    sha256_final(&sha, digest);
+    sha256_hex(digest, out);
+    return 0;
+}
+
+/* The file's digest from the index, or by reading. */
+static int digest_of(struct statindex *index, const char *name, int fd, const struct stat *st,
+                     char out[static SHA256_HEX_SIZE])
+{
+    uint64_t read_at = clock_wall();
+    if (index && statindex_get(index, name, st, out))
+        return 0;
+    int r = digest_sparse(fd, out);
+    if (r == 0 && index)
+        statindex_put(index, name, st, read_at, out);
+    return r;
+}
+
+static struct statindex *open_index(struct snapshot *s, const char *image)
+{
+    char key[160];
+    snprintf(key, sizeof(key), "snapshot %s/%s", image, s->name);
+    CLEAN_FREE char *path = path_join(s->run->snapshots, "..", NULL);
+    fd_closep(&s->cache_dir);
+    s->cache_dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    return s->cache_dir >= 0 ? statindex_load(s->cache_dir, key) : NULL;
+}
+
+/* ---- meta.json ---- */
+
+struct file_facts {
+    uint64_t size;
+    char sha256[SHA256_HEX_SIZE];
+};
+
+static void add_file(json_object *o, const char *name, const struct file_facts *f)
+{
+    json_object *file = json_object_new_object();
+    json_add_int(file, "size", (int64_t)f->size);
+    json_add_string(file, "sha256", f->sha256);
+    json_add(o, name, file);
+}
+
+static int save_meta(const struct snapshot *s, const struct file_facts *memory, const struct file_facts *state,
+                     struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_object *hello = json_object_new_object();
+    json_add_int(o, "schema_version", SCHEMA);
+    json_add_string(o, "backend", s->id.backend);
+    json_add_string(o, "machine", s->id.machine);
+    json_add_string(o, "cpu", s->id.cpu);
+    json_add_int(o, "tsc_khz", (int64_t)s->run->accel.tsc_khz);
+    json_add_int(o, "store_size", (int64_t)file_size(s->run->store_disk));
+    json_add_int(hello, "protocol", (int64_t)s->hello.protocol);
+    json_add_string(hello, "role", s->hello.role);
+    json_add_string(hello, "kernel", s->hello.kernel);
+    json_add_int(hello, "boot_ns", (int64_t)s->hello.boot_ns);
+    json_add_int(hello, "ready_ns", (int64_t)s->hello.ready_ns);
+    json_add(o, "hello", hello);
+    add_file(o, MEMORY, memory);
+    add_file(o, STATE, state);
+    return json_save(s->dir, META, o, 0400, true, err);
+}
+
+static bool same_text(json_object *o, const char *key, const char *want)
+{
+    const char *text;
+    return json_get_string(o, key, &text, NULL) == 0 && strcmp(text, want) == 0;
+}
+
+static bool same_clock(json_object *o, uint64_t khz)
+{
+    int64_t was;
+    if (json_get_int(o, "tsc_khz", &was, NULL) < 0 || was < 0)
+        return false;
+    uint64_t a = (uint64_t)was, difference = a > khz ? a - khz : khz - a;
+    return difference <= khz / 1000000 * KHZ_PPM;
+}
+
+static int load_hello(struct msg_hello *m, json_object *o)
+{
+    json_object *h;
+    const char *role, *kernel;
+    int64_t protocol, boot, ready;
+    if (json_get_object(o, "hello", &h, NULL) < 0 || json_get_int(h, "protocol", &protocol, NULL) < 0 ||
+        json_get_string(h, "role", &role, NULL) < 0 || json_get_string(h, "kernel", &kernel, NULL) < 0 ||
+        json_get_int(h, "boot_ns", &boot, NULL) < 0 || json_get_int(h, "ready_ns", &ready, NULL) < 0)
+        return -EINVAL;
+    *m = (struct msg_hello){.protocol = (uint64_t)protocol, .boot_ns = (uint64_t)boot, .ready_ns = (uint64_t)ready};
+    snprintf(m->role, sizeof(m->role), "%s", role);
+    snprintf(m->kernel, sizeof(m->kernel), "%s", kernel);
+    return 0;
+}
+
+/* Why it does not fit, NULL where it does. */
+static const char *judge_meta(struct snapshot *s, json_object *o)
+{
+    int64_t schema, store;
+    if (json_get_int(o, "schema_version", &schema, NULL) < 0 || schema != SCHEMA || load_hello(&s->hello, o) < 0 ||
+        json_get_int(o, "store_size", &store, NULL) < 0)
+        return "the snapshot's description is damaged or of another version";
+    if (!same_text(o, "backend", s->id.backend))
+        return "the snapshot was made by another version of the backend";
+    if (!same_text(o, "machine", s->id.machine))
+        return "the snapshot is of a machine with other devices or another command line";
+    if (!same_text(o, "cpu", s->id.cpu))
+        return "the snapshot was made on another processor";
+    if (!same_clock(o, s->run->accel.tsc_khz))
+        return "the snapshot was made with another clock rate";
+    if ((uint64_t)store != file_size(s->run->store_disk))
+        return "the snapshot was made with another size of the store's disk";
+    if (s->hello.protocol != MVM_PROTOCOL_VERSION)
+        return "the snapshot's agent speaks another protocol";
+    return NULL;
+}
+
+/* ---- Finding ---- */
+
+static int open_file(struct snapshot *s, json_object *meta, const char *name, struct statindex *index, int *ret_fd,
+                     struct mvm_error *err)
+{
+    json_object *want;
+    int64_t size;
+    const char *sha256;
+    struct stat st;
+    char digest[SHA256_HEX_SIZE];
+    CLEAN_FD int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' is missing", name);
+    if (json_get_object(meta, name, &want, NULL) < 0 || json_get_int(want, "size", &size, NULL) < 0 ||
+        json_get_string(want, "sha256", &sha256, NULL) < 0 || st.st_size != size)
+        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another size than recorded", name);
+    if (digest_of(index, name, fd, &st, digest) < 0 || strcmp(digest, sha256) != 0)
+        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another content than recorded", name);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id, struct mvm_error *err)
+{
+    char image[SHA256_HEX_SIZE];
+    int r = name_it(s, run, image, err);
+    if (r < 0)
+        return r;
+    s->id = *id;
+    CLEAN_FREE char *path = path_join(run->snapshots, image, NULL);
+    s->image_dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (s->image_dir >= 0)
+        s->dir = openat(s->image_dir, s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (s->dir < 0)
+        return mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet");
+    CLEAN_JSON json_object *meta = NULL;
+    if (json_load(s->dir, META, BLOCK, &meta, NULL) < 0)
+        return mvm_error_set(err, -ESTALE, "the snapshot's description is damaged or of another version");
+    const char *why = judge_meta(s, meta);
+    if (why)
+        return mvm_error_set(err, -ESTALE, "%s", why);
+    struct statindex *index = open_index(s, image);
+    r = open_file(s, meta, STATE, index, &s->state_fd, err);
+    if (r == 0)
+        r = open_file(s, meta, MEMORY, index, &s->memory_fd, err);
+    if (index)
+        statindex_save(index);
+    statindex_free(index);
+    return r;
+}
+
+/* ---- Making ---- */
+
+/* True where the image that the folder of snapshots is named for is still there and the same. */
+static bool image_is_there(int root, const char *name)
+{
+    CLEAN_FD int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    CLEAN_BUF struct buf path = BUF_INIT(4096);
+    if (dir < 0 || path_read_file(dir, IMAGE, &path, NULL) < 0)
+        return false;
+    const char *base = strrchr(buf_cstr(&path), '/');
+    if (base && strcmp(base + 1, name) == 0)
+        return access(buf_cstr(&path), F_OK) == 0;
+    char key[SHA256_HEX_SIZE];
+    return key_of_files(buf_cstr(&path), key) == 0 && strcmp(key, name) == 0;
+}
+
+static void sweep(int root, const char *except)
+{
+    int dup_fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = dup_fd >= 0 ? fdopendir(dup_fd) : NULL;
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));)
+        if (path_is_plain_name(e->d_name, 64) && strcmp(e->d_name, except) != 0 && !image_is_there(root, e->d_name))
+            (void)!path_remove_tree(root, e->d_name);
+    closedir(d);
+}
+
+/* The space is reserved, because a full disk would kill the backend in the middle of the guest's writing. */
+static int make_files(struct snapshot *s, struct mvm_error *err)
+{
+    off_t size = (off_t)(s->run->memory_mib << 20);
+    s->memory_fd = openat(s->dir, MEMORY, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    s->state_fd = openat(s->dir, STATE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (s->memory_fd < 0 || s->state_fd < 0)
+        return mvm_error_errno(err, -errno, "cannot make the snapshot's files");
+    if (fallocate(s->memory_fd, 0, 0, size) < 0)
+        return mvm_error_errno(err, -errno, "no room for the snapshot's memory");
+    if (!s->run->store_disk[0])
+        return 0;
+    CLEAN_FD int store = openat(s->dir, STORE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (store < 0 || ftruncate(store, (off_t)file_size(s->run->store_disk)) < 0)
+        return mvm_error_errno(err, -errno, "cannot make the store's stand-in");
+    return 0;
+}
+
+int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id, struct mvm_error *err)
+{
+    char image[SHA256_HEX_SIZE], lock[64], stage[64];
+    int r = name_it(s, run, image, err);
+    if (r < 0)
+        return r;
+    s->id = *id;
+    CLEAN_FD int root = path_open_dir(AT_FDCWD, run->snapshots, err);
+    if (root < 0)
+        return root;
+    sweep(root, image);
+    s->image_dir = path_open_dir(root, image, err);
+    if (s->image_dir < 0)
+        return s->image_dir;
+    hidden(s, "lock", lock);
+    hidden(s, "new", stage);
+    r = lock_take(&s->lock, s->image_dir, lock, "making a snapshot", NULL, err);
+    if (r < 0)
+        return r;
+    r = path_write_file(s->image_dir, IMAGE, run->image_path, strlen(run->image_path), 0600, false, err);
+    if (r == 0)
+        r = path_remove_tree(s->image_dir, stage);
+    if (r == 0)
+        r = path_remove_tree(s->image_dir, s->name);
+    s->staged = true;
+    if (r == 0 && mkdirat(s->image_dir, stage, 0700) < 0)
+        r = -errno;
+    if (r == 0 && (s->dir = openat(s->image_dir, stage, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+        r = -errno;
+    s->store_path = run->store_disk[0] ? path_join(run->snapshots, image, stage, STORE, NULL) : NULL;
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot make the snapshot's folder");
+    return make_files(s, err);
+}
+
+void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
+{
+    s->hello = *hello;
+    lseek(s->state_fd, 0, SEEK_SET); /* it is shared with the backend that wrote it, and read from where it stands */
+    off_t end = (off_t)(s->run->memory_mib << 20);
+    for (off_t hole = 0; (hole = lseek(s->memory_fd, hole, SEEK_HOLE)) >= 0 && hole < end;) {
+        off_t data = lseek(s->memory_fd, hole, SEEK_DATA);
+        if (data < 0)
+            data = end;
+        if (fallocate(s->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, data - hole) < 0)
+            break; /* it only takes more room */
+        hole = data;
+    }
+    unlinkat(s->dir, STORE, 0);
+    fchmod(s->state_fd, 0400);
+}
+
+static int seal_file(struct statindex *index, const char *name, int fd, struct file_facts *ret, struct mvm_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "%s", name);
+    ret->size = (uint64_t)st.st_size;
+    int r = digest_of(index, name, fd, &st, ret->sha256);
+    if (r == 0 && fsync(fd) < 0)
+        r = -errno;
+    return r < 0 ? mvm_error_errno(err, r, "%s", name) : 0;
+}
+
+int snapshot_seal(struct snapshot *s, struct mvm_error *err)
+{
+    char image[SHA256_HEX_SIZE], stage[64];
+    struct file_facts memory, state;
+    int r = name_it(s, s->run, image, err);
+    if (r < 0)
+        return r;
+    struct statindex *index = open_index(s, image);
+    hidden(s, "new", stage);
+    r = seal_file(index, MEMORY, s->memory_fd, &memory, err);
+    if (r == 0)
+        r = seal_file(index, STATE, s->state_fd, &state, err);
+    if (r == 0)
+        r = save_meta(s, &memory, &state, err);
+    if (r == 0 && (fsync(s->dir) < 0 || renameat(s->image_dir, stage, s->image_dir, s->name) < 0))
+        r = mvm_error_errno(err, -errno, "cannot promote the snapshot");
+    if (r == 0) {
+        s->staged = false;
+        fsync(s->image_dir);
+        lock_done(&s->lock);
+        if (index)
+            statindex_save(index);
+    }
+    statindex_free(index);
+    return r;
+}
+
+/* ---- The end ---- */
+
+void snapshot_remove(struct snapshot *s)
+{
+    char name[64];
+    struct stat by_name, by_fd;
+    if (s->image_dir < 0)
+        return;
+    hidden(s, "lock", name);
+    if (s->lock.fd < 0 && lock_take(&s->lock, s->image_dir, name, "removing a snapshot", NULL, NULL) < 0)
+        return;
+    if (s->staged)
+        hidden(s, "new", name);
+    else
+        snprintf(name, sizeof(name), "%s", s->name);
+    if (s->dir >= 0 && fstat(s->dir, &by_fd) == 0 && fstatat(s->image_dir, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
+        by_name.st_ino == by_fd.st_ino)
+        (void)!path_remove_tree(s->image_dir, name);
+}
+
+void snapshot_done(struct snapshot *s)
+{
+    if (s->staged)
+        snapshot_remove(s);
+    fd_closep(&s->cache_dir);
+    fd_closep(&s->dir);
+    fd_closep(&s->image_dir);
+    fd_closep(&s->memory_fd);
+    fd_closep(&s->state_fd);
+    lock_done(&s->lock);
+    free(s->store_path);
+    *s = (struct snapshot)SNAPSHOT_INIT;
+}

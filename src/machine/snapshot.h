@@ -1,0 +1,64 @@
+/*
+ * Warm snapshots: what a guest was when its agent had said hello and had been told nothing, kept so that later VMs of
+ * the same image continue from there.
+ *
+ *   MVM_CACHE_DIR/snapshots/<image>/       the image's digest, or a digest of where its files are and their stats
+ *       image                              the image's path: the snapshots go when it is gone or another
+ *       <memory>m-<vcpus>c/                one snapshot
+ *           memory                         the guest's memory, sparse; never written again
+ *           state                          the devices' state, in the backend's own format
+ *           meta.json                      what it fits, sizes and digests, the hello
+ *       .<memory>m-<vcpus>c.new/           one in the making, promoted by rename
+ *       .<memory>m-<vcpus>c.lock           held by who makes or removes one
+ *
+ * docs/boot.md has the reasons.
+ */
+#pragma once
+
+#include "cache/lock.h"
+#include "machine/runfile.h"
+#include "vmm/vmm.h"
+#include "wire/msg.h"
+
+#include <stdbool.h>
+
+struct snapshot {
+    int cache_dir; /* MVM_CACHE_DIR, for the stat index */
+    int image_dir; /* snapshots/<image>/ */
+    int dir;       /* the snapshot's own folder, or the staging one */
+    int memory_fd;
+    int state_fd;
+    struct lock lock; /* of one in the making */
+    bool staged;
+    char name[48];
+    char *store_path;          /* one in the making of a builder: what stands for the store's disk */
+    struct vmm_identity id;    /* what it fits */
+    const struct runfile *run; /* borrowed */
+    struct msg_hello hello;
+};
+
+#define SNAPSHOT_INIT                                                                                                  \
+    {                                                                                                                  \
+        .cache_dir = -1, .image_dir = -1, .dir = -1, .memory_fd = -1, .state_fd = -1, .lock = LOCK_INIT                \
+    }
+
+/* Opens the snapshot that fits the VM, with hello, memory_fd and state_fd: 0. -ENOENT where there is none, -ESTALE
+ * where one does not fit or is damaged (it goes when the next is made). The error's message is the reason, one clause.
+ * Files are read only where the stat index does not know them. */
+int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
+                  struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Begins one in place of what there is: an empty memory_fd whose disk space is reserved, an empty state_fd. Snapshots
+ * whose image is gone are removed by the way. -EAGAIN where another process makes this one; -ENOSPC and others. */
+int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
+                   struct mvm_error *err) MVM_MUST_CHECK;
+/* The state is written and nobody writes the memory any more: gives back what was reserved too much. */
+void snapshot_saved(struct snapshot *s, const struct msg_hello *hello);
+/* Digests, meta.json, everything on the disk, promoted. Takes a while; may run on a thread of its own while the VM that
+ * continues from the snapshot runs, as long as nobody else touches it. */
+int snapshot_seal(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Removes it, in the making or not, unless somebody makes another. */
+void snapshot_remove(struct snapshot *s);
+/* Closes it; one in the making is removed. The object can be used again. */
+void snapshot_done(struct snapshot *s);

@@ -1,0 +1,283 @@
+#include "machine/vm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A restore takes a tenth of a second; on a machine that starts fifty at once, seconds. */
+#define RESTORE_MAX_MS 20000
+#define SETTLE_MS      3000
+
+static const struct instance_ops instance_ops;
+
+static void say(struct vm *v, const char *fmt, ...) MVM_PRINTF(2, 3);
+static void say(struct vm *v, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    v->ops->log(v->owner, line);
+}
+
+static int start(struct vm *v, enum vm_stage stage, const struct launch_source *source, struct mvm_error *err)
+{
+    v->now = NULL;
+    v->stage = stage;
+    struct instance *i = NULL;
+    int r = instance_start(&i, v->loop, v->backend, v->run, source, v->dirfd, &instance_ops, v, v->ops->channel,
+                           v->owner, err);
+    if (r < 0)
+        return r;
+    v->now = i;
+    v->ops->changed(v->owner);
+    return 0;
+}
+
+static int start_plain(struct vm *v, struct mvm_error *err)
+{
+    static const struct launch_source plain = {.memory_fd = -1};
+    snapshot_done(&v->snapshot);
+    v->warm = false;
+    return start(v, VM_PLAIN, &plain, err);
+}
+
+/* ---- Restoring ---- */
+
+/* Another try, without snapshot. */
+static void boot_instead(struct vm *v, const char *why)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    uv_timer_stop(&v->timer);
+    say(v, "the snapshot is dropped: %s", why);
+    snprintf(v->cold_reason, sizeof(v->cold_reason), "restoring the snapshot failed: %s", why);
+    snapshot_remove(&v->snapshot);
+    if (v->now)
+        instance_discard(v->now);
+    if (start_plain(v, &err) < 0) {
+        say(v, "%s", err.msg);
+        v->ops->ended(v->owner, -1);
+    }
+}
+
+static void on_restore_timeout(uv_timer_t *t)
+{
+    boot_instead(t->data, "the guest did not answer in time");
+}
+
+static int start_restored(struct vm *v, struct mvm_error *err)
+{
+    const struct launch_source source = {.memory_fd = v->snapshot.memory_fd, .restore = true};
+    int r = start(v, VM_RESTORING, &source, err);
+    if (r == 0)
+        r = v->backend->restore(v->now->control_fd, v->snapshot.state_fd);
+    if (r == 0)
+        uv_timer_start(&v->timer, on_restore_timeout, MIN_OF(v->run->timeout_ms / 2, (uint64_t)RESTORE_MAX_MS), 0);
+    return r;
+}
+
+bool vm_retry(struct vm *v, const char *why)
+{
+    if (v->stage != VM_RESTORING || v->stopping)
+        return false;
+    boot_instead(v, why);
+    return true;
+}
+
+/* ---- Making ---- */
+
+static int start_making(struct vm *v, struct mvm_error *err)
+{
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = snapshot_begin(&v->snapshot, v->run, &v->id, &why);
+    if (r < 0) {
+        say(v, "no snapshot is made: %s", r == -EAGAIN ? "another vm is making it" : why.msg);
+        return start_plain(v, err);
+    }
+    const struct launch_source source = {
+        .memory_fd = v->snapshot.memory_fd, .share = true, .store_path = v->snapshot.store_path};
+    return start(v, VM_MAKING, &source, err);
+}
+
+/* The guest that was to be saved goes on as it is; a builder cannot, because it has no store. */
+static void save_failed(struct vm *v, const char *why)
+{
+    say(v, "no snapshot is made: %s", why);
+    uv_timer_stop(&v->timer);
+    const struct msg_hello hello = v->snapshot.hello;
+    bool needs_store = v->run->store_disk[0];
+    snapshot_done(&v->snapshot);
+    v->stage = VM_PLAIN;
+    if (!needs_store) {
+        v->ops->agent(v->owner, &hello);
+        return;
+    }
+    struct mvm_error err = MVM_ERROR_INIT;
+    instance_discard(v->now);
+    if (start_plain(v, &err) < 0) {
+        say(v, "%s", err.msg);
+        v->ops->ended(v->owner, -1);
+    }
+}
+
+static void on_saved(struct vm *v)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    const struct msg_hello hello = v->snapshot.hello;
+    /* Bytes on their way belong to no state: neither to the saved guest, which has sent them, nor to the host's. */
+    if (!instance_is_silent(v->now)) {
+        boot_instead(v, "the guest was speaking while it was saved");
+        return;
+    }
+    snapshot_saved(&v->snapshot, &hello);
+    instance_discard(v->now);
+    if (start_restored(v, &err) < 0)
+        boot_instead(v, err.msg[0] ? err.msg : "the backend takes no state");
+}
+
+void vm_hello(struct vm *v, const struct msg_hello *hello)
+{
+    if (v->stage == VM_SAVING)
+        return; /* it was heard already, and what is being saved is told nothing */
+    if (v->stage != VM_MAKING) {
+        v->ops->agent(v->owner, hello);
+        return;
+    }
+    v->snapshot.hello = *hello;
+    v->stage = VM_SAVING;
+    if (v->backend->save(v->now->control_fd, v->snapshot.state_fd) < 0)
+        save_failed(v, "the backend takes no command");
+}
+
+/* ---- Sealing: hashing and syncing take longer than starting, and nobody waits for them ---- */
+
+static void seal(uv_work_t *w)
+{
+    struct vm *v = w->data;
+    v->seal_failed = snapshot_seal(&v->snapshot, &v->seal_error) < 0;
+}
+
+static void on_sealed(uv_work_t *w, int status)
+{
+    struct vm *v = w->data;
+    v->sealing = false;
+    if (v->seal_failed)
+        say(v, "the snapshot is not kept: %s", v->seal_error.msg);
+    else
+        say(v, "the snapshot is kept");
+    snapshot_done(&v->snapshot);
+    if (!v->now)
+        v->ops->settled(v->owner);
+}
+
+void vm_configured(struct vm *v)
+{
+    if (v->stage != VM_RESTORING)
+        return;
+    v->stage = VM_RESTORED;
+    uv_timer_stop(&v->timer);
+    v->work.data = v;
+    v->sealing = v->snapshot.staged && uv_queue_work(v->loop, &v->work, seal, on_sealed) == 0;
+    if (!v->sealing)
+        snapshot_done(&v->snapshot);
+}
+
+/* ---- The VMM's words and end ---- */
+
+static void on_console(void *owner, const void *p, size_t n)
+{
+    struct vm *v = owner;
+    v->ops->console(v->owner, p, n);
+}
+
+static void on_event(void *owner, struct instance *i, enum vmm_event event, const char *problem)
+{
+    struct vm *v = owner;
+    if (v->stopping)
+        return;
+    if (v->stage == VM_SAVING && event == VMM_COMPLETED)
+        on_saved(v);
+    else if (v->stage == VM_SAVING)
+        save_failed(v, problem);
+    else if (v->stage == VM_RESTORING && event == VMM_COMPLETED)
+        v->ops->agent(v->owner, &v->snapshot.hello);
+    else if (v->stage == VM_RESTORING)
+        boot_instead(v, problem);
+}
+
+static void on_ended(void *owner, struct instance *i)
+{
+    struct vm *v = owner;
+    v->now = NULL;
+    uv_timer_stop(&v->timer);
+    if (v->stage == VM_SAVING && !v->stopping) {
+        boot_instead(v, "the backend ended while it saved the guest");
+    } else if (!vm_retry(v, "the backend ended")) {
+        v->ops->ended(v->owner, i->process.status);
+    }
+}
+
+static const struct instance_ops instance_ops = {.console = on_console, .event = on_event, .ended = on_ended};
+
+/* ---- Start and end ---- */
+
+int vm_start(struct vm *v, struct mvm_error *err)
+{
+    v->snapshot = (struct snapshot)SNAPSHOT_INIT;
+    uv_timer_init(v->loop, &v->timer);
+    v->timer.data = v;
+    int r = vmm_find(v->run->backend, &v->backend, err);
+    if (r < 0)
+        return r;
+    if (!v->run->snapshots[0]) {
+        snprintf(v->cold_reason, sizeof(v->cold_reason), "it was asked for");
+        return start_plain(v, err);
+    }
+    struct mvm_error why = MVM_ERROR_INIT;
+    r = launch_identity(v->backend, v->run, &v->id, &why);
+    if (r == 0)
+        r = snapshot_find(&v->snapshot, v->run, &v->id, &why);
+    if (r == 0) {
+        v->warm = true;
+        r = start_restored(v, &why);
+        if (r == 0)
+            return 0;
+    }
+    if (v->now)
+        instance_discard(v->now);
+    snprintf(v->cold_reason, sizeof(v->cold_reason), "%.255s", why.msg);
+    if (r != -ENOENT)
+        say(v, "booting: %s", why.msg);
+    v->warm = false;
+    snapshot_done(&v->snapshot);
+    return start_making(v, err);
+}
+
+void vm_stop(struct vm *v)
+{
+    v->stopping = true;
+    uv_timer_stop(&v->timer);
+}
+
+static void on_settle_timeout(uv_timer_t *t)
+{
+    struct vm *v = t->data;
+    say(v, "the snapshot is not kept: it took too long to write");
+    v->ops->settled(v->owner);
+}
+
+bool vm_settle(struct vm *v)
+{
+    if (v->sealing)
+        uv_timer_start(&v->timer, on_settle_timeout, SETTLE_MS, 0);
+    return v->sealing;
+}
+
+void vm_done(struct vm *v)
+{
+    /* A thread that still seals has it; the process's end stops that, and the next maker sweeps what is left. */
+    if (!v->sealing)
+        snapshot_done(&v->snapshot);
+}

@@ -1,0 +1,286 @@
+/* Warm snapshots without a VM: what fits and what does not; what QEMU's control protocol says. */
+#include "tap.h"
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "machine/snapshot.h"
+#include "vmm/qmp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MEMORY_MIB 16
+#define DIGEST     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define SNAP       "cache/snapshots/" DIGEST "/16m-1c"
+
+static char top[64];
+static int folder = -1;
+static struct runfile run;
+static const struct vmm_identity id = {.backend = "qemu 7", .machine = "devices", .cpu = "cpu"};
+
+/* ---- QMP ---- */
+
+static enum vmm_event read_text(struct vmm_control *c, const char *text, char *problem)
+{
+    problem[0] = '\0';
+    if (buf_append(&c->in, text, strlen(text)) < 0)
+        return VMM_NOTHING;
+    return qmp_read(c, problem, 200);
+}
+
+static void test_qmp_read(void)
+{
+    struct vmm_control c = VMM_CONTROL_INIT;
+    char problem[200];
+    ok(read_text(&c, "{\"QMP\": {}}\r\n{\"return\": {}}\r\n{\"ev", problem) == VMM_NOTHING, "greeting and answers");
+    ok(read_text(&c, "ent\": \"MIGRATION\", \"data\": {\"status\": \"active\"}}\r\n", problem) == VMM_NOTHING,
+       "a migration that goes on");
+    ok(read_text(&c, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\r\n", problem) == VMM_COMPLETED,
+       "one that is complete");
+    ok(read_text(&c, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"failed\"}}\r\n{\"event\": \"STOP\"}\r\n",
+                 problem) == VMM_FAILED &&
+           problem[0],
+       "one that failed");
+    ok(qmp_read(&c, problem, sizeof(problem)) == VMM_NOTHING && c.in.len == 0, "what follows is used up");
+    ok(read_text(&c, "{\"error\": {\"desc\": \"no such fd\"}, \"id\": \"task\"}\n", problem) == VMM_FAILED &&
+           strcmp(problem, "no such fd") == 0,
+       "an error of ours has its reason");
+    ok(read_text(&c, "{\"error\": {\"desc\": \"twice\"}}\n", problem) == VMM_NOTHING, "another's error is nothing");
+    static const char *const odd[] = {"\n",
+                                      "no json\n",
+                                      "[1, 2]\n",
+                                      "{\"event\": 3}\n",
+                                      "{\"error\": 3}\n",
+                                      "{\"event\": \"MIGRATION\"}\n",
+                                      "{\"event\": \"MIGRATION\", \"data\": []}\n"};
+    for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
+        ok(read_text(&c, odd[i], problem) == VMM_NOTHING && c.in.len == 0, "odd line %zu is nothing", i);
+    buf_done(&c.in);
+}
+
+static void test_qmp_restore(void)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        abort();
+    CLEAN_FD int ours = pair[0];
+    CLEAN_FD int theirs = pair[1];
+    ok(qmp_restore(ours, folder) == 0, "a restore is asked for");
+    char text[4096] = "", control[CMSG_SPACE(sizeof(int))] = "";
+    struct iovec iov = {text, sizeof(text) - 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    CLEAN_FD int got = -1;
+    if (recvmsg(theirs, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 && CMSG_FIRSTHDR(&m))
+        memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
+    struct stat a, b;
+    ok(got >= 0 && fstat(got, &a) == 0 && fstat(folder, &b) == 0 && a.st_ino == b.st_ino, "the file goes along");
+    ok(strstr(text, "x-ignore-shared") && strstr(text, "migrate-incoming"), "with the commands");
+}
+
+/* ---- Snapshots ---- */
+
+static int make(struct snapshot *s, struct mvm_error *e)
+{
+    static const char state[] = "the devices";
+    static const struct msg_hello hello = {
+        .protocol = MVM_PROTOCOL_VERSION, .role = "runtime", .kernel = "6.1", .boot_ns = 1, .ready_ns = 2};
+    int r = snapshot_begin(s, &run, &id, e);
+    if (r == 0)
+        r = fd_pwrite_all(s->memory_fd, "guest", 5, 3 << 20);
+    if (r == 0)
+        r = fd_write_all(s->state_fd, state, sizeof(state));
+    if (r == 0) {
+        snapshot_saved(s, &hello);
+        r = snapshot_seal(s, e);
+    }
+    snapshot_done(s);
+    return r;
+}
+
+static void test_make(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT, other = SNAPSHOT_INIT;
+    char byte[6] = "";
+    struct stat st;
+    ok(snapshot_find(&s, &run, &id, &e) == -ENOENT, "there is none at first");
+    snapshot_done(&s);
+    ok(snapshot_begin(&s, &run, &id, &e) == 0, "one is begun");
+    ok(snapshot_begin(&other, &run, &id, &e) == -EAGAIN, "by one alone");
+    snapshot_done(&other);
+    ok(fstatat(folder, SNAP, &st, 0) < 0, "it is not there yet");
+    snapshot_done(&s);
+    ok(fstatat(folder, "cache/snapshots/" DIGEST "/.16m-1c.new", &st, 0) < 0, "given up, it leaves nothing");
+    ok(make(&s, &e) == 0, "one is made (%s)", e.msg);
+    ok(snapshot_find(&s, &run, &id, &e) == 0, "and found (%s)", e.msg);
+    ok(s.hello.protocol == MVM_PROTOCOL_VERSION && strcmp(s.hello.kernel, "6.1") == 0 && s.hello.ready_ns == 2,
+       "with its hello");
+    ok(fd_pread_all(s.memory_fd, byte, 5, 3 << 20) == 0 && strcmp(byte, "guest") == 0, "and its memory");
+    ok(fstat(s.memory_fd, &st) == 0 && st.st_size == MEMORY_MIB << 20 && st.st_blocks < 2048, "which has its holes");
+    snapshot_done(&s);
+    ok(fstatat(folder, SNAP, &st, 0) == 0, "closing it keeps it");
+}
+
+/* Each damage to a good snapshot has its reason. */
+static void edit_meta(const char *key, json_object *value)
+{
+    CLEAN_FD int dir = openat(folder, SNAP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_JSON json_object *o = NULL;
+    if (dir < 0 || json_load(dir, "meta.json", 65536, &o, NULL) < 0)
+        abort();
+    json_add(o, key, value);
+    if (json_save(dir, "meta.json", o, 0600, false, NULL) < 0)
+        abort();
+}
+
+static void overwrite(const char *name, off_t at)
+{
+    CLEAN_FD int dir = openat(folder, SNAP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || fchmodat(dir, name, 0600, 0) < 0)
+        abort();
+    CLEAN_FD int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || fd_pwrite_all(fd, "X", 1, (uint64_t)at) < 0)
+        abort();
+}
+
+static void damage_nothing(void)
+{
+}
+static void damage_meta(void)
+{
+    overwrite("meta.json", 0);
+}
+static void damage_schema(void)
+{
+    edit_meta("schema_version", json_object_new_int(99));
+}
+static void damage_hello(void)
+{
+    edit_meta("hello", json_object_new_int(1));
+}
+static void damage_backend(void)
+{
+    edit_meta("backend", json_object_new_string("qemu 8"));
+}
+static void damage_machine(void)
+{
+    edit_meta("machine", json_object_new_string(""));
+}
+static void damage_cpu(void)
+{
+    edit_meta("cpu", json_object_new_string("another"));
+}
+static void damage_clock(void)
+{
+    edit_meta("tsc_khz", json_object_new_int(2001000));
+}
+static void damage_store(void)
+{
+    edit_meta("store_size", json_object_new_int(1));
+}
+static void damage_memory(void)
+{
+    overwrite("memory", (3 << 20) + 1);
+}
+static void damage_hole(void)
+{
+    overwrite("memory", 9 << 20);
+}
+static void damage_state(void)
+{
+    overwrite("state", 0);
+}
+static void damage_size(void)
+{
+    overwrite("state", 100);
+}
+static void damage_digest(void)
+{
+    edit_meta("memory", json_object_new_object());
+}
+static void damage_gone(void)
+{
+    unlinkat(folder, SNAP "/memory", 0);
+}
+
+static void test_fit(void)
+{
+    static const struct {
+        void (*damage)(void);
+        int want;
+        const char *reason;
+    } cases[] = {
+        {damage_nothing, 0, ""},
+        {damage_meta, -ESTALE, "the snapshot's description is damaged or of another version"},
+        {damage_schema, -ESTALE, "the snapshot's description is damaged or of another version"},
+        {damage_hello, -ESTALE, "the snapshot's description is damaged or of another version"},
+        {damage_backend, -ESTALE, "the snapshot was made by another version of the backend"},
+        {damage_machine, -ESTALE, "the snapshot is of a machine with other devices or another command line"},
+        {damage_cpu, -ESTALE, "the snapshot was made on another processor"},
+        {damage_clock, -ESTALE, "the snapshot was made with another clock rate"},
+        {damage_store, -ESTALE, "the snapshot was made with another size of the store's disk"},
+        {damage_memory, -ESTALE, "the snapshot's file 'memory' has another content than recorded"},
+        {damage_hole, -ESTALE, "the snapshot's file 'memory' has another content than recorded"},
+        {damage_state, -ESTALE, "the snapshot's file 'state' has another content than recorded"},
+        {damage_size, -ESTALE, "the snapshot's file 'state' has another size than recorded"},
+        {damage_digest, -ESTALE, "the snapshot's file 'memory' has another size than recorded"},
+        {damage_gone, -ESTALE, "the snapshot's file 'memory' is missing"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        struct snapshot s = SNAPSHOT_INIT;
+        int r = make(&s, &e);
+        if (r == 0) {
+            cases[i].damage();
+            r = snapshot_find(&s, &run, &id, &e);
+        }
+        snapshot_done(&s);
+        ok(r == cases[i].want && strcmp(e.msg, cases[i].reason) == 0, "case %zu: %s", i, r ? e.msg : "fits");
+    }
+}
+
+static void test_sweep(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    struct stat st;
+    ok(make(&s, &e) == 0, "the image has a snapshot");
+    struct runfile before = run;
+    run.image[0] = '\0';
+    ok(make(&s, &e) == 0, "so has one without a digest (%s)", e.msg);
+    ok(fstatat(folder, SNAP, &st, 0) == 0, "both stay");
+    CLEAN_FD int image = open(run.image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (image < 0 || path_write_file(image, "vmlinux", "new", 3, 0600, false, NULL) < 0)
+        abort();
+    ok(snapshot_find(&s, &run, &id, &e) == -ENOENT, "its files replaced, it has none");
+    snapshot_done(&s);
+    run = before;
+    if (path_remove_tree(folder, "images") < 0)
+        abort();
+    strcpy(run.image, "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb");
+    ok(make(&s, &e) == 0, "another image gets one");
+    ok(fstatat(folder, SNAP, &st, 0) < 0, "and those without image are gone");
+}
+
+int main(void)
+{
+    snprintf(top, sizeof(top), "/tmp/mvm-test-machine.XXXXXX");
+    folder = mkdtemp(top) ? open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (folder < 0 || path_make_parents(folder, "images/" DIGEST "/x", 0700) < 0)
+        return 1;
+    run = (struct runfile){.memory_mib = MEMORY_MIB, .vcpus = 1, .image = DIGEST, .accel = {.tsc_khz = 2000000}};
+    snprintf(run.image_path, sizeof(run.image_path), "%s/images/" DIGEST, top);
+    snprintf(run.snapshots, sizeof(run.snapshots), "%s/cache/snapshots", top);
+    test_qmp_read();
+    test_qmp_restore();
+    test_make();
+    test_fit();
+    test_sweep();
+    fd_closep(&folder);
+    (void)!path_remove_tree(AT_FDCWD, top);
+    return tap_end();
+}
