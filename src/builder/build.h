@@ -21,6 +21,7 @@ struct build_opts {
     bool write_lock;
     bool offline;
     bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
+    unsigned max_jobs;           /* it waits while this many builds run in the builder; 0: the builder's default */
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */
 };

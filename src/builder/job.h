@@ -15,6 +15,7 @@ struct job_opts {
     const char *attr, *system;
     bool write_lock, offline;
     bool builder_image; /* manifest.json is an artifact too */
+    unsigned max_jobs;  /* it waits while this many run in the builder; 0: the builder's default */
     int stage_fd;       /* artifacts are written here */
     struct buildlog *log;
 };
