@@ -49,6 +49,8 @@ int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)
     err->code = code;
     err->hint[0] = '\0';
     err->detail[0] = '\0';
+    err->kind[0] = '\0';
+    err->derivation[0] = '\0';
     return code;
 }
 
@@ -96,6 +98,16 @@ void mvm_error_hint(struct mvm_error *err, const char *fmt, ...)
     vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
     va_end(ap);
     make_one_line(err->hint);
+}
+
+void mvm_error_kind(struct mvm_error *err, const char *kind, const char *derivation)
+{
+    if (!err)
+        return;
+    snprintf(err->kind, sizeof(err->kind), "%s", kind);
+    snprintf(err->derivation, sizeof(err->derivation), "%s", derivation ? derivation : "");
+    make_one_line(err->kind);
+    make_one_line(err->derivation);
 }
 
 void mvm_error_detail(struct mvm_error *err, const char *text, size_t len)

@@ -31,6 +31,8 @@ struct mvm_error {
     char msg[1536];       /* one line, no newline; control characters are replaced */
     char hint[512];       /* what to do next; one line, may be empty */
     char detail[4096];    /* several lines shown below the error (a log's tail); may be empty */
+    char kind[24];        /* which of the phase's failures it is, for programs ("hash-mismatch"); may be empty */
+    char derivation[256]; /* store path of the derivation that failed; may be empty */
 };
 
 #define MVM_ERROR_INIT                                                                                                 \
@@ -58,6 +60,9 @@ void mvm_error_phase(struct mvm_error *err, enum mvm_phase phase);
 
 /* Sets the hint unless a deeper caller has. */
 void mvm_error_hint(struct mvm_error *err, const char *fmt, ...) MVM_PRINTF(2, 3);
+
+/* Sets the kind, and the derivation where one is to blame (NULL: none). */
+void mvm_error_kind(struct mvm_error *err, const char *kind, const char *derivation);
 
 /* Sets the detail lines; text is capped at the end of the field, keeping its last lines. */
 void mvm_error_detail(struct mvm_error *err, const char *text, size_t len);

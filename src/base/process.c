@@ -28,6 +28,8 @@ static int child_setup(const struct process_opts *o, pid_t parent)
     for (int sig = 1; sig < NSIG; sig++)
         if (sig != SIGKILL && sig != SIGSTOP)
             signal(sig, SIG_DFL);
+    if (o->cgroup_fd > 0 && write(o->cgroup_fd, "0", 1) < 0)
+        return -errno;
     if (o->new_session && setsid() < 0)
         return -errno;
     if (o->die_with_parent) {

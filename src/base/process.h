@@ -33,6 +33,7 @@ struct process_opts {
     int stderr_fd;           /* -1: /dev/null */
     const int *keep_fds;     /* further descriptors the child gets under the same numbers */
     size_t n_keep_fds;
+    int cgroup_fd;        /* cgroup.procs of the cgroup that the child begins in; 0: this process's */
     bool new_session;     /* setsid(2): own session, no controlling terminal */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: dies when the calling thread does */
 };

@@ -15,7 +15,7 @@ void progress_end(struct progress *p)
 
 void progress_phase(struct progress *p, const char *name)
 {
-    if (!p)
+    if (!p || (p->current >= 0 && strcmp(p->phases[p->current].name, name) == 0))
         return;
     progress_end(p);
     unsigned i = 0;
@@ -63,4 +63,10 @@ void progress_verbose(struct progress *p, const char *fmt, ...)
         return;
     FORMAT(line, fmt);
     p->ops->verbose(p->data, line);
+}
+
+void progress_build(struct progress *p, const struct progress_build *b)
+{
+    if (p && p->ops && p->ops->build && p->current >= 0)
+        p->ops->build(p->data, p->phases[p->current].name, b);
 }

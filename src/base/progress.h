@@ -10,12 +10,22 @@
 
 #define PROGRESS_MAX_PHASES 24
 
+/* How far a build is. */
+struct progress_build {
+    unsigned built, to_build;   /* derivations */
+    unsigned copied, to_copy;   /* store paths */
+    uint64_t fetched, to_fetch; /* bytes; to_fetch is what is known so far */
+    const char *current;        /* what is being built or fetched, "" for nothing; never NULL */
+};
+
 struct progress_ops {
     /* The current phase or its detail changed; detail may be "". */
     void (*update)(void *data, const char *phase, const char *detail);
     /* A line the user sees at normal verbosity, or only with --verbose. */
     void (*note)(void *data, const char *line);
     void (*verbose)(void *data, const char *line);
+    /* Within the current phase; may come often. */
+    void (*build)(void *data, const char *phase, const struct progress_build *b);
 };
 
 struct progress {
@@ -35,10 +45,12 @@ struct progress {
         .ops = (ops_), .data = (data_), .current = -1                                                                  \
     }
 
-/* Enters a phase (ends the one before). name: lower case with dashes; it is the key in --json timings. */
+/* Enters a phase (ends the one before; nothing where it is the current one). name: lower case with dashes; it is the
+ * key in --json timings. */
 void progress_phase(struct progress *p, const char *name);
 void progress_detail(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
 void progress_note(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
 void progress_verbose(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
+void progress_build(struct progress *p, const struct progress_build *b);
 /* Ends the current phase. */
 void progress_end(struct progress *p);

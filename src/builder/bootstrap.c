@@ -80,7 +80,7 @@ static int run_job(struct bootstrap *b, struct session *session, struct builderc
     if (r == 0)
         r = flake_tree_load(&tree, &ref, b->home, err);
     if (r == 0)
-        r = buildlog_open(&log, b->home, b->want.fingerprint, b->progress, err);
+        r = buildlog_open(&log, b->home, "builder image", attr, b->want.fingerprint, b->progress, err);
     const struct job_opts o = {
         .ref = &ref,
         .tree = &tree,
@@ -94,6 +94,7 @@ static int run_job(struct bootstrap *b, struct session *session, struct builderc
     };
     if (r == 0)
         r = job_run(session, &o, b->progress, &result, err);
+    buildlog_finish(&log, b->home, r < 0 ? err : NULL);
     if (r == 0)
         r = path_remove_tree(stage->fd, SOURCE);
     return r;

@@ -228,7 +228,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         return 0;
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
-    r = buildlog_open(&log, h, plan->fingerprint, p, err);
+    r = buildlog_open(&log, h, plan->ref.text, plan->attr, plan->fingerprint, p, err);
     if (r == 0)
         r = artifact_stage_open(&stage, h, err);
     if (r < 0)
@@ -242,11 +242,13 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .write_lock = o->write_lock,
         .offline = o->offline,
         .place = o->place,
+        .max_jobs = o->max_jobs,
         .stage_fd = stage.fd,
         .log = &log,
     };
     CLEANUP(job_result_done) struct job_result job = {0};
     r = job_run(&s, &jo, p, &job, err);
+    buildlog_finish(&log, h, r < 0 ? err : NULL);
     if (r < 0)
         return r;
     progress_phase(p, "cache");

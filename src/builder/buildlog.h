@@ -1,31 +1,25 @@
 /*
- * A job's log as it arrives from the builder: the plain lines of evaluation, and Nix's internal-json lines of the
- * build. They become progress (what is building, how much is done), lines for --verbose, a text file that stays on the
- * host, MVM_CACHE_DIR/logs/<id>.log, and the last lines of the step that runs, for its error. A builder's output reads
- * "NAME> line".
+ * A job's log as it arrives from the builder. It becomes progress (what is building, how much is done), lines for
+ * --verbose, a text file that stays on the host (buildlogs.h), the last lines of the step that runs, for its error, and
+ * a reason (failure.h). In the text, a derivation begins with "building TAG: /nix/store/...drv" and what its builder
+ * prints reads "TAG> line".
  */
 #pragma once
 
 #include "base/buf.h"
-#include "base/error.h"
-#include "base/progress.h"
-#include "cache/home.h"
-
-#include <stdint.h>
-
-#define BUILDLOG_MAX_BUILDS 64
+#include "builder/buildlogs.h"
+#include "builder/nixlog.h"
 
 struct buildlog {
     struct progress *progress;
-    int fd;     /* -1: no file */
-    char *path; /* absolute, owned */
-    uint64_t written;
-    struct buf tail; /* last lines of the step */
-    unsigned expected, done, n_building;
-    struct buildlog_build {
-        int64_t id; /* Nix's activity id */
-        char name[96];
-    } building[BUILDLOG_MAX_BUILDS];
+    int fd; /* -1: no file */
+    struct buildlogs_entry entry;
+    uint64_t written, left_out; /* bytes in the file, lines that it had no room for */
+    struct buf tail;            /* last lines of the step */
+    struct nixlog nix;
+    uint64_t shown_at; /* clock.h: when progress was told last */
+    struct progress_build shown;
+    char shown_current[112];
 };
 
 #define BUILDLOG_INIT                                                                                                  \
@@ -34,12 +28,18 @@ struct buildlog {
     }
 #define CLEAN_BUILDLOG CLEANUP(buildlog_done)
 
-/* Begins the file for a build's id (a fingerprint; older builds' logs beyond the newest BUILDLOG_KEEP are removed). */
-#define BUILDLOG_KEEP 50
-int buildlog_open(struct buildlog *l, struct home *h, const char *id, struct progress *p,
-                  struct mvm_error *err) MVM_MUST_CHECK;
+/* Begins the file of a build of ref's attr. Without this call there is none. */
+int buildlog_open(struct buildlog *l, struct home *h, const char *ref, const char *attr, const char *fingerprint,
+                  struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
 /* Whole lines, as they came. */
 void buildlog_lines(struct buildlog *l, const char *lines, size_t len);
 /* Another step begins: its failure is not explained by the lines of the one before. */
 void buildlog_step(struct buildlog *l);
+/* Ends the file with what became of the build; why NULL is success. */
+void buildlog_finish(struct buildlog *l, struct home *h, const struct mvm_error *why);
 void buildlog_done(struct buildlog *l);
+
+/* Copies from the text in fd what a derivation's builder printed to out: whole store path, or name. 1 where that
+ * derivation was built there, 0 where not, -errno. */
+int buildlog_extract(int fd, const char *derivation, int (*out)(void *data, const char *line, size_t n), void *data,
+                     struct mvm_error *err) MVM_MUST_CHECK;

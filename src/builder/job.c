@@ -1,8 +1,8 @@
 #include "builder/job.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "base/sha256.h"
+#include "builder/outcome.h"
 #include "wire/tree.h"
 
 #include <errno.h>
@@ -123,6 +123,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .manifest = j->o->builder_image,
         .place = (char *)(uintptr_t)j->o->place,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
+        .max_jobs = j->o->max_jobs,
     };
     int r = msg_build_encode(&m, &b);
     if (r < 0)
@@ -131,25 +132,6 @@ static int open_job(struct job *j, struct mvm_error *err)
 }
 
 /* ---- The outcome ---- */
-
-/* "packages.x86_64-linux provides: default, http" from the JSON list of names that the guest passes on. */
-static void name_available(const struct msg_result *m, const char *system, struct mvm_error *err)
-{
-    json_tokener *tok = json_tokener_new_ex(4);
-    json_object *list =
-        tok ? json_tokener_parse_ex(tok, m->available, (int)MIN_OF(strlen(m->available), 65536ul)) : NULL;
-    CLEAN_BUF struct buf names = BUF_INIT(400);
-    if (list && json_object_is_type(list, json_type_array)) {
-        for (size_t i = 0; i < json_object_array_length(list); i++)
-            if (buf_printf(&names, "%s%s", i ? ", " : "", json_object_get_string(json_object_array_get_idx(list, i))) <
-                0)
-                break;
-        mvm_error_hint(err, "packages.%s has: %s", system, names.len ? buf_cstr(&names) : "nothing");
-    }
-    json_object_put(list);
-    if (tok)
-        json_tokener_free(tok);
-}
 
 /* The caches' file system is full, or nearly: the reason of many failures, here and in the builder. */
 static bool host_is_full(const struct job *j)
@@ -166,28 +148,32 @@ static void hint_room(const struct job *j, struct mvm_error *err)
 
 static int job_failed(struct job *j, struct mvm_error *err)
 {
-    const struct msg_result *m = &j->result;
-    enum mvm_phase phase = mvm_phase_parse(m->phase);
-    mvm_error_set(err, -ECHILD, "%s", m->problem[0] ? m->problem : "the job failed without a reason");
-    err->phase = phase == MVM_PHASE_NONE ? MVM_PHASE_NIX_BUILD : phase;
-    if (strstr(m->problem, "disk")) {
-        hint_room(j, err);
-        if (strstr(m->problem, "full"))
-            mvm_error_hint(err, "what could be collected is gone already: give the builder's store more room "
-                                "(MVM_STORE_CAP=32G), or empty it (mvmctl dev cache prune --store)");
-        mvm_error_hint(err, "the next build checks the builder's disk, and makes it anew where it is beyond repair");
-    }
-    if (m->available)
-        name_available(m, j->o->system, err);
-    if (phase == MVM_PHASE_NIX_EVAL || phase == MVM_PHASE_NIX_BUILD)
-        mvm_error_detail(err, buf_cstr(&j->o->log->tail), j->o->log->tail.len);
-    if (phase == MVM_PHASE_NIX_EVAL)
-        mvm_error_hint(err, "check flake.nix, and --profile or --attr");
-    else if (phase == MVM_PHASE_NIX_BUILD)
-        mvm_error_hint(err, "the whole log: %s", j->o->log->path);
+    const struct outcome o = {
+        .result = &j->result,
+        .log = j->o->log,
+        .system = j->o->system,
+        .offline = j->o->offline,
+        .host_full = host_is_full(j),
+    };
+    return outcome_explain(&o, err);
+}
+
+/* Names come from the guest: others than these are nothing that it should say. */
+static int on_phase(struct job *j, const struct msg_phase *m)
+{
+    static const char *const names[] = {"queue", "stage", "eval", "build", "extract"};
+    size_t i = 0;
+    while (i < ARRAY_SIZE(names) && strcmp(names[i], m->name) != 0)
+        i++;
+    if (i == ARRAY_SIZE(names))
+        return -EPROTO;
+    progress_phase(j->p, names[i]);
+    if (i == 0)
+        progress_detail(j->p, "waiting for %llu build%s before this one", (unsigned long long)m->before,
+                        m->before == 1 ? "" : "s");
     else
-        mvm_error_hint(err, "an image's output has vmlinux and rootfs.ext4: mvm.lib.<system>.mkGuest makes one");
-    return -ECHILD;
+        buildlog_step(j->o->log);
+    return 0;
 }
 
 static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *err)
@@ -199,11 +185,7 @@ static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *
     if (r.type == MSG_PHASE) {
         struct msg_phase m = {0};
         e = msg_phase_decode(&m, p, n);
-        if (e == 0) {
-            progress_phase(j->p, m.name);
-            buildlog_step(j->o->log);
-        }
-        return e;
+        return e < 0 ? e : on_phase(j, &m);
     }
     if (r.type == MSG_RESULT) {
         e = msg_result_decode(&j->result, p, n);

@@ -168,14 +168,24 @@ int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err)
     return bad_value(err, hint, "memory size", text);
 }
 
-int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err)
+static int parse_count(const char *text, const char *what, unsigned *ret, struct mvm_error *err)
 {
     char *end;
     unsigned long n = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
     if (n < 1 || n > 64 || *end)
-        return bad_value(err, "give a number from 1 to 64", "number of processors", text);
+        return bad_value(err, "give a number from 1 to 64", what, text);
     *ret = (unsigned)n;
     return 0;
+}
+
+int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err)
+{
+    return parse_count(text, "number of processors", ret, err);
+}
+
+int parse_jobs(const char *text, unsigned *ret, struct mvm_error *err)
+{
+    return parse_count(text, "number of builds", ret, err);
 }
 
 int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err)

@@ -91,6 +91,8 @@ bool arg_flag(const struct args *a, const char *option);
 /* "512M", "1G", "512" (MiB): MiB. -EINVAL with phase usage for garbage, 0, less than 64 MiB, more than the host has. */
 int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err);
 int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err);
+/* Builds at once in a builder. */
+int parse_jobs(const char *text, unsigned *ret, struct mvm_error *err);
 /* Seconds, fractions allowed: ms. */
 int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 
@@ -99,7 +101,8 @@ int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 struct ui {
     bool json, verbose, terminal, color;
     char phase[32];
-    uint64_t started;
+    uint64_t started;    /* of the phase, clock.h */
+    uint64_t drawn_at;   /* when its progress was shown last */
     unsigned line_width; /* of the progress line on the screen; 0: none */
 };
 
@@ -107,9 +110,11 @@ extern struct ui ui;
 void ui_init(bool json, bool verbose);
 /* The operations of a progress that the ui renders. */
 extern const struct progress_ops ui_progress;
+/* Prints an event on standard error, with --json; takes ownership. */
+void ui_event(json_object *o);
 /* Takes the progress line off the screen. */
 void ui_clear(void);
-/* Prints an error (stderr, and the JSON object on stdout with --json) and returns the exit status. */
+/* Prints an error (stderr; with --json an event there, and the object on stdout) and returns the exit status. */
 int ui_fail(const struct mvm_error *err);
 /* Usage error in one call. */
 int ui_usage(const char *hint, const char *fmt, ...) MVM_PRINTF(2, 3);
@@ -122,6 +127,7 @@ int exit_status_of(const struct mvm_error *err);
 /* ---- Commands ---- */
 
 int cmd_build(struct args *a);
+int cmd_build_log(struct args *a);
 int cmd_up(struct args *a);
 int cmd_run(struct args *a);
 int cmd_exec(struct args *a);

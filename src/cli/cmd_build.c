@@ -41,7 +41,9 @@ int build_with_progress(const struct args *a, struct home *h, struct progress *p
                         struct mvm_error *err)
 {
     struct build_opts o = build_opts_from(a);
-    return build_run(&o, h, p, ret, err);
+    const char *jobs = arg_value(a, "jobs");
+    int r = jobs ? parse_jobs(jobs, &o.max_jobs, err) : 0;
+    return r < 0 ? r : build_run(&o, h, p, ret, err);
 }
 
 static json_object *builder_json(const struct build_result *b)

@@ -116,6 +116,7 @@ static const struct {
           {"~/.cache/mvm/artifacts/DIGEST/",
            "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
           {"~/.cache/mvm/builds/", "which inputs gave which images"},
+          {"~/.cache/mvm/logs/", "logs of builds, and what became of them"},
           {"~/.cache/mvm/builder-vm/", "the builder's store disk, sparse"},
           {"~/.cache/mvm/downloads/", "half files of published images"},
           {"~/.cache/mvm/stage0/", "the distribution's packages that builders are made of"},
@@ -131,7 +132,7 @@ static const struct {
       {"13", "the output is no image, or does not come back whole (artifact-extraction)"},
       {"14", "the VM does not boot, or is not there (runtime-backend)"},
       {"125", "exec: mvm itself failed; otherwise exec exits as the program does"},
-      {"130", "interrupted"},
+      {"128 + N", "ended by signal N: 130 where interrupted"},
 };
 
 #define PUT_LIST(title, list)                                                                                          \
@@ -172,7 +173,9 @@ int print_man_page(void)
              "Results are printed on standard output, progress and messages on standard error. An error is one line, "
              "mvmctl: [phase] what: why, lines of detail behind a bar, and a line with a hint. With --json, standard "
              "output has one object "
-             "and nothing else; on failure it has status (error), phase, error, hint, detail and exit_status.");
+             "and nothing else; on failure it has status (error), phase, kind, error, derivation (the one that failed, "
+             "or null), hint, detail and "
+             "exit_status, and standard error has one JSON object a line.");
     printf(".Sh COMMANDS\n");
     for (size_t i = 0; i < n_commands; i++)
         put_command(&commands[i]);

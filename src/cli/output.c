@@ -1,11 +1,10 @@
-#include "base/clock.h"
+#include "base/interrupt.h"
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 struct ui ui;
@@ -17,57 +16,6 @@ void ui_init(bool json, bool verbose)
     ui.terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     ui.color = ui.terminal && !(no_color && *no_color);
 }
-
-/* ---- Progress ---- */
-
-static unsigned screen_width(void)
-{
-    struct winsize ws;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 20 ? ws.ws_col : 80;
-}
-
-void ui_clear(void)
-{
-    if (ui.line_width)
-        fputs("\r\033[K", stderr);
-    ui.line_width = 0;
-    fflush(stderr);
-}
-
-static void on_update(void *data, const char *phase, const char *detail)
-{
-    bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
-    if (new_phase) {
-        snprintf(ui.phase, sizeof(ui.phase), "%s", phase);
-        ui.started = clock_now();
-    }
-    if (!ui.terminal) {
-        /* Plain lines: one for each phase, details only where asked for. */
-        if (ui.verbose || new_phase)
-            fprintf(stderr, "mvmctl: %s%s%s\n", phase, *detail ? ": " : "", detail);
-        return;
-    }
-    char line[512];
-    unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
-    snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail);
-    fprintf(stderr, "\r\033[K%s%s%s", ui.color ? "\033[36m" : "", line, ui.color ? "\033[0m" : "");
-    fflush(stderr);
-    ui.line_width = (unsigned)strlen(line);
-}
-
-static void on_note(void *data, const char *line)
-{
-    ui_clear();
-    fprintf(stderr, "mvmctl: %s\n", line);
-}
-
-static void on_verbose(void *data, const char *line)
-{
-    if (ui.verbose)
-        on_note(data, line);
-}
-
-const struct progress_ops ui_progress = {.update = on_update, .note = on_note, .verbose = on_verbose};
 
 json_object *ui_timings(const struct progress *p)
 {
@@ -103,7 +51,7 @@ int exit_status_of(const struct mvm_error *err)
     };
     _Static_assert(ARRAY_SIZE(statuses) == MVM_PHASE_COUNT, "every phase has an exit status");
     if (err->code == -EINTR)
-        return 128 + SIGINT;
+        return 128 + (interrupt_pending() ? interrupt_pending() : SIGINT);
     return statuses[err->phase];
 }
 
@@ -122,19 +70,30 @@ static void print_error(const struct mvm_error *err)
         fprintf(stderr, "mvmctl: hint: %s\n", err->hint);
 }
 
-int ui_fail(const struct mvm_error *err)
+static json_object *error_json(const struct mvm_error *err, int status)
 {
-    int status = exit_status_of(err);
-    print_error(err);
-    if (!ui.json)
-        return status;
     json_object *o = json_object_new_object();
-    json_add_string(o, "status", "error");
     json_add_string(o, "phase", mvm_phase_name(err->phase));
+    json_add_string(o, "kind", err->kind[0] ? err->kind : NULL);
     json_add_string(o, "error", err->msg);
+    json_add_string(o, "derivation", err->derivation[0] ? err->derivation : NULL);
     json_add_string(o, "hint", err->hint[0] ? err->hint : NULL);
     json_add_string(o, "detail", err->detail[0] ? err->detail : NULL);
     json_add_int(o, "exit_status", status);
+    return o;
+}
+
+int ui_fail(const struct mvm_error *err)
+{
+    int status = exit_status_of(err);
+    if (!ui.json) {
+        print_error(err);
+        return status;
+    }
+    json_object *event = error_json(err, status), *o = error_json(err, status);
+    json_add_string(event, "event", "error");
+    ui_event(event);
+    json_add_string(o, "status", "error");
     ui_print_json(o);
     return status;
 }

@@ -22,6 +22,9 @@ OPTION(o_verify, "verify", 0, NULL, "read every byte of the builder image instea
        NULL);
 OPTION(o_prune_all, "all", 0, NULL, "the builder image and the dev images too", NULL);
 OPTION(o_prune_store, "store", 0, NULL, "the builder's store too", NULL);
+OPTION(o_jobs, "jobs", 0, "N", "wait while N builds run in the builder (default: 8)", NULL);
+OPTION(o_list, "list", 0, NULL, "list the builds whose logs are kept, the newest first", NULL);
+OPTION(o_of_flake, "flake", 0, "REF", "look only at builds of this flake", NULL);
 OPTION(o_json, "json", 0, NULL, "print one JSON object on standard output", NULL);
 OPTION(o_verbose, "verbose", 'v', NULL, "say more: decisions, and the build's whole log", NULL);
 OPTION(o_name, "name", 0, "NAME", "the VM's name (default: the image's, with a number where it is taken)", NULL);
@@ -52,11 +55,12 @@ OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
-        &o_verify, &o_json, &o_verbose);
+        &o_verify, &o_jobs, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold,
         &o_timeout, &o_json, &o_verbose);
-OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_name,
-        &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
+OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_jobs,
+        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
+OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
         &o_hypervisor, &o_cold, &o_timeout, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
@@ -113,7 +117,18 @@ const struct command commands[] = {
      "nothing that goes into the image has changed, the cached one is taken and no VM starts.\n\n"
      "The first build on a machine assembles the builder from the distribution's signed packages. The flake's "
      "flake.lock is written "
-     "where Nix created or changed it.",
+     "where Nix created or changed it.\n\n"
+     "Of more builds than may run in a builder at once, those that came later wait for their turn, in the order they "
+     "came. A build that is interrupted, or whose terminal is closed, ends in the builder too; others go on. So does "
+     "one that uses more memory or processes than a build may.\n\n"
+     "With --json, progress is told on standard error, one JSON object a line. Its field event says what it is: phase "
+     "(phase: its name), progress (phase, and either detail or built, to_build, copied_paths, paths_to_copy, "
+     "fetched_bytes, bytes_to_fetch and current: the derivation or file at work, or null), note and, with --verbose, "
+     "log (text), error (the fields of a failure, see DESCRIPTION).\n\n"
+     "Where a build fails, kind says which of its phase's failures it is. nix-eval: attribute (there is no such one), "
+     "eval, fetch, hash-mismatch. nix-build: builder (a derivation's builder failed), fetch, hash-mismatch, "
+     "out-of-memory, too-many-processes, disk-full, build (anything else). artifact-extraction: artifacts (the output "
+     "is no image).",
      build_options,
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
      "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "
@@ -125,6 +140,15 @@ const struct command commands[] = {
      "store_path: the output in the builder's store\nattr: the attribute that was built\n"
      "timings: milliseconds spent in each phase, and total\n",
      false, cmd_build},
+    {"build-log", "[DERIVATION | last] [OPTION]...", "show what a build said",
+     "Prints the log of the last build, whether it succeeded or not. DERIVATION, a name or a store path, prints what "
+     "that derivation's builder printed in the newest build that built it. Logs of the last 50 builds are kept, of "
+     "256 MiB at most.",
+     build_log_options,
+     "builds: with --list, a list of objects with id, flake, attr, status (ok, error, interrupted, or unfinished: "
+     "running, "
+     "or killed), phase, kind, error, derivation, started_at (seconds since 1970), bytes\n",
+     false, cmd_build_log},
     {"up", "[--flake REF | IMAGE] [OPTION]...", "boot an image that has been built",
      "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
      "a folder with "

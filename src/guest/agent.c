@@ -357,6 +357,7 @@ void agent_run(bool builder, uint64_t boot_ns)
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
         flush();
-        workers_watch(); /* what the flush made room for */
+        workers_watch(); /* what the flush made room for, and builds whose turn has come */
+        flush();
     }
 }

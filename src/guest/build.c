@@ -5,13 +5,15 @@
  * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and
  * writes the derivation, `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as
  * they are, like evaluation's (this side knows no JSON). The output's artifacts, and a flake.lock that Nix changed, go
- * back as a tree. The whole job runs in a cgroup; the agent kills that when the stream is reset, so nothing here
- * watches for cancellation.
+ * back as a tree. Nix and what it starts run in the job's cgroup, this process does not: it says which bound of the
+ * cgroup a job met. When the stream is reset, the agent kills both, so nothing here watches for cancellation; what a
+ * job leaves is taken away by build_clean(), however it ended.
  */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
+#include "guest/cgroup.h"
 #include "guest/guest.h"
 #include "guest/store.h"
 #include "wire/frame.h"
@@ -41,8 +43,11 @@
 
 struct job {
     int sock;
+    unsigned id;
     const struct msg_build *m;
-    char work[64], source[80], ref[9000];
+    char work[64], source[80], tmpdir[96], ref[9000];
+    struct cgroup cgroup;
+    bool too_many; /* processes: the step was ended */
     struct msg_result result;
     struct buf tail;   /* newest lines of the running step's log */
     struct buf before; /* flake.lock as it came */
@@ -66,8 +71,6 @@ static void finish(struct job *j)
     struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
     if (msg_result_encode(&b, &j->result) == 0)
         (void)!worker_send(j->sock, CHAN_MSG, b.data, b.len);
-    if (chdir("/") == 0)
-        (void)!path_remove_tree(AT_FDCWD, j->work);
     _exit(0);
 }
 
@@ -83,6 +86,13 @@ static void fail(struct job *j, enum mvm_phase phase, uint64_t code, const char 
     j->result.exit_code = code;
     finish(j);
 }
+
+/* The same with the kind of failure, which the host would have to guess. */
+#define FAIL_KIND(j, kind_, ...)                                                                                       \
+    do {                                                                                                               \
+        snprintf((j)->result.kind, sizeof((j)->result.kind), "%s", kind_);                                             \
+        fail(j, __VA_ARGS__);                                                                                          \
+    } while (0)
 
 /* ---- Running Nix ---- */
 
@@ -140,11 +150,11 @@ static bool is_emulated(void)
 static const char *const nix_environment[] = {
     "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "HOME=" BUILD_HOME,
-    "TMPDIR=" BUILD_TMP,
     "USER=root",
     "NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     "LANG=C.UTF-8",
+    NULL, /* TMPDIR: a killed build's files are below the job's folder */
     NULL, /* PLAIN_SHA or the end */
     NULL,
 };
@@ -194,6 +204,7 @@ static int run(struct job *j, const struct args *a, struct buf *out, bool log)
         return -errno;
     const char *env[ARRAY_SIZE(nix_environment)];
     memcpy(env, nix_environment, sizeof(env));
+    env[ARRAY_SIZE(env) - 3] = j->tmpdir;
     env[ARRAY_SIZE(env) - 2] = is_emulated() ? PLAIN_SHA : NULL;
     const struct process_opts o = {
         .argv = a->v,
@@ -202,6 +213,7 @@ static int run(struct job *j, const struct args *a, struct buf *out, bool log)
         .stdin_fd = -1,
         .stdout_fd = pipes[0][1],
         .stderr_fd = pipes[1][1],
+        .cgroup_fd = j->cgroup.procs_fd,
     };
     CLEAN_PROCESS struct process p = PROCESS_INIT;
     int r = process_start(&o, &p, NULL);
@@ -211,9 +223,16 @@ static int run(struct job *j, const struct args *a, struct buf *out, bool log)
     CLEAN_FD int log_fd = pipes[1][0];
     CLEAN_BUF struct buf pending = BUF_INIT(MAX_LINE);
     while (r == 0 && (out_fd >= 0 || log_fd >= 0)) {
-        struct pollfd fds[2] = {{.fd = out_fd, .events = POLLIN}, {.fd = log_fd, .events = POLLIN}};
-        if (poll(fds, 2, -1) < 0)
+        struct pollfd fds[3] = {{.fd = out_fd, .events = POLLIN},
+                                {.fd = log_fd, .events = POLLIN},
+                                {.fd = j->too_many ? -1 : j->cgroup.pids_fd, .events = POLLPRI}};
+        if (poll(fds, 3, -1) < 0)
             continue;
+        /* Beyond its bound a fork bomb lives on: nothing in it ends by itself. */
+        if (fds[2].revents && cgroup_pids_reached(&j->cgroup)) {
+            j->too_many = true;
+            cgroup_kill(j->id);
+        }
         if (fds[0].revents && buf_read(out, out_fd, 4096) <= 0)
             fd_closep(&out_fd);
         if (fds[1].revents) {
@@ -261,14 +280,26 @@ static int run_with_room(struct job *j, const struct args *a, struct buf *out)
     return run(j, a, out, true);
 }
 
-/* A step that failed for want of room, on the store's disk or on the host's disk below it, says so first. */
-static void check_disk(struct job *j, enum mvm_phase phase, int code)
+/* A step that failed for want of memory, processes, or room on the store's disk (or on the host's disk below it), says
+ * so first. */
+static void check_means(struct job *j, enum mvm_phase phase, int code)
 {
+    const char *what = phase == MVM_PHASE_NIX_EVAL ? "evaluation" : "build";
+    unsigned long long mib = j->cgroup.max_bytes >> 20;
+    enum cgroup_memory memory = cgroup_memory_reached(&j->cgroup);
+    if (memory == CGROUP_MEMORY_OWN)
+        FAIL_KIND(j, "out-of-memory", phase, (uint64_t)code, "the %s used more than %llu MiB of memory", what, mib);
+    if (memory == CGROUP_MEMORY_ALL)
+        FAIL_KIND(j, "out-of-memory", phase, (uint64_t)code,
+                  "the builder's memory was used up by all its builds together, and this %s was ended", what);
+    if (j->too_many)
+        FAIL_KIND(j, "too-many-processes", phase, (uint64_t)code, "the %s ran more than %u processes at once", what,
+                  j->cgroup.max_pids);
     if (found_no_room(j))
-        fail(j, phase, (uint64_t)code, "the builder's disk is full");
+        FAIL_KIND(j, "disk-full", phase, (uint64_t)code, "the builder's disk is full");
     if (tail_says(j, "Input/output error") || tail_says(j, "Read-only file system") ||
         tail_says(j, "Structure needs cleaning") || tail_says(j, "Bad message"))
-        fail(j, phase, (uint64_t)code, "the builder's disk cannot be written");
+        FAIL_KIND(j, "disk-full", phase, (uint64_t)code, "the builder's disk cannot be written");
 }
 
 /* ---- The steps ---- */
@@ -293,7 +324,7 @@ static void receive_tree(struct job *j)
     }
     tree_receiver_done(&t);
     if (r == -ENOSPC)
-        fail(j, MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
+        FAIL_KIND(j, "disk-full", MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
     if (r < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
 }
@@ -393,6 +424,8 @@ static void eval(struct job *j)
     begin_nix(&a, j, "path-info", "--derivation");
     if (!j->m->write_lock || j->m->remote)
         add(&a, "--no-write-lock-file");
+    add(&a, "--log-format");
+    add(&a, "internal-json");
     add(&a, what);
     int code = run_with_room(j, &a, &out);
     j->result.eval_ns = clock_now() - start;
@@ -404,10 +437,10 @@ static void eval(struct job *j)
         (void)!store_hold(j->result.drv_path);
         return;
     }
-    check_disk(j, MVM_PHASE_NIX_EVAL, code);
+    check_means(j, MVM_PHASE_NIX_EVAL, code);
     if (tail_says(j, "does not provide attribute")) {
         list_available(j);
-        fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
+        FAIL_KIND(j, "attribute", MVM_PHASE_NIX_EVAL, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
     }
     fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "evaluation of '%.300s' failed", j->m->attr);
 }
@@ -434,7 +467,7 @@ static void build(struct job *j)
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
     if (code)
-        check_disk(j, MVM_PHASE_NIX_BUILD, code);
+        check_means(j, MVM_PHASE_NIX_BUILD, code);
     if (code)
         fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "build of '%.300s' failed", j->m->attr);
     strip_newline(&out);
@@ -462,10 +495,10 @@ static void say_missing(struct job *j, const char *missing)
     if (d)
         closedir(d);
     buf_clear(&j->tail);
-    fail(j, MVM_PHASE_ARTIFACT_EXTRACTION, 1, "the build's output has no %s (it has: %s)", missing,
-         found[0] ? found
-         : d      ? "nothing"
-                  : "it is a file, no folder");
+    FAIL_KIND(j, "artifacts", MVM_PHASE_ARTIFACT_EXTRACTION, 1, "the build's output has no %s (it has: %s)", missing,
+              found[0] ? found
+              : d      ? "nothing"
+                       : "it is a file, no folder");
 }
 
 /* Opens an artifact; symlinks may lead to the store only. */
@@ -524,18 +557,31 @@ static void extract(struct job *j)
     j->result.extract_ns = clock_now() - start;
 }
 
-void build_serve(int sock, const struct msg_build *m)
+static void prepare(struct job *j)
 {
-    static struct job job = {.tail = BUF_INIT(16 * 1024), .before = BUF_INIT(0)};
+    snprintf(j->work, sizeof(j->work), BUILD_WORK "/%u", j->id);
+    snprintf(j->source, sizeof(j->source), "%s/" BUILD_SOURCE, j->work);
+    snprintf(j->tmpdir, sizeof(j->tmpdir), "TMPDIR=%s/tmp", j->work);
+    const char *tmp = strchr(j->tmpdir, '=') + 1;
+    if (mkdir(j->work, 0700) < 0 || mkdir(tmp, 0700) < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the job: %s", strerror(errno));
+    int r = cgroup_open(&j->cgroup, j->id);
+    if (r < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the job's cgroup cannot be made: %s", strerror(-r));
+}
+
+void build_serve(int sock, const struct msg_build *m, unsigned id)
+{
+    static struct job job = {.tail = BUF_INIT(16 * 1024), .before = BUF_INIT(0), .cgroup = CGROUP_INIT};
     struct job *j = &job;
     j->sock = sock;
     j->m = m;
-    snprintf(j->work, sizeof(j->work), BUILD_WORK "/%d", getpid());
-    snprintf(j->source, sizeof(j->source), BUILD_WORK "/%d/" BUILD_SOURCE, getpid());
+    j->id = id;
     if (!m->attr || !*m->attr || m->attr[0] == '-')
         fail(j, MVM_PHASE_NIX_EVAL, 1, "no attribute to build");
     uint64_t start = clock_now();
-    mkdir(j->work, 0755);
+    send_phase(j, "stage");
+    prepare(j);
     if (m->remote)
         snprintf(j->ref, sizeof(j->ref), "%s", m->remote);
     else
@@ -551,4 +597,12 @@ void build_serve(int sock, const struct msg_build *m)
     extract(j);
     j->result.ok = true;
     finish(j);
+}
+
+void build_clean(unsigned id)
+{
+    char work[64];
+    cgroup_remove(id);
+    snprintf(work, sizeof(work), BUILD_WORK "/%u", id);
+    (void)!path_remove_tree(AT_FDCWD, work);
 }

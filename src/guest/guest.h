@@ -92,8 +92,8 @@ pid_t spawn_start(const struct spawn *s);
 
 /* ---- worker.c: what serves one stream, in a process of its own ---- */
 
-/* Serves the request on the socket (SOCK_SEQPACKET: channel byte, payload). Does not return. */
-void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder)
+/* Serves the request on the socket (SOCK_SEQPACKET: channel byte, payload). Does not return. job: a build's number. */
+void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder, unsigned job)
     __attribute__((noreturn));
 
 /* One packet to the agent. 0 or -errno. */
@@ -107,7 +107,9 @@ void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *con
 void push_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn));
 void pull_serve(int sock, const struct msg_transfer *m) __attribute__((noreturn));
 void flood_serve(int sock, const struct msg_flood *m) __attribute__((noreturn));
-void build_serve(int sock, const struct msg_build *m) __attribute__((noreturn));
+void build_serve(int sock, const struct msg_build *m, unsigned job) __attribute__((noreturn));
+/* Takes away what a job has left, whichever way it ended: processes, cgroup, work folder. In a process of its own. */
+void build_clean(unsigned job);
 
 /* ---- workers.c: the agent's side of the workers ---- */
 
@@ -148,5 +150,4 @@ bool services_event(void *ptr);
 /* The workers' folder for builds, below /nix. */
 #define BUILD_WORK "/nix/mvm-work"
 #define BUILD_HOME "/nix/mvm-home"
-#define BUILD_TMP  "/nix/tmp"
 #define CGROUP     "/sys/fs/cgroup"

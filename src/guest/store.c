@@ -190,15 +190,12 @@ static void make_folders(void)
 {
     /* Work folders are of jobs that were killed. */
     (void)!path_remove_tree(AT_FDCWD, BUILD_WORK);
-    (void)!path_remove_tree(AT_FDCWD, BUILD_TMP);
     (void)!path_remove_tree(AT_FDCWD, JOBS);
     static const char *const dirs[] = {
-        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, JOBS,
-        BUILD_WORK,   BUILD_HOME, BUILD_TMP,
+        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, JOBS, BUILD_WORK, BUILD_HOME,
     };
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
         mkdir(dirs[i], 0755);
-    chmod(BUILD_TMP, 01777);
 }
 
 /* With the disk mounted. */

@@ -177,7 +177,7 @@ static void serve_transfer(int sock, uint8_t type, const void *p, size_t n)
     pull_serve(sock, &m);
 }
 
-void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder)
+void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder, unsigned job)
 {
     struct msg_reader r;
     struct msg_flood flood = {0};
@@ -199,7 +199,7 @@ void worker_main(int sock, const void *request, size_t len, const struct guest_c
         break;
     case MSG_BUILD:
         if (builder && msg_build_decode(&build, request, len) == 0)
-            build_serve(sock, &build);
+            build_serve(sock, &build, job);
         break;
     case MSG_STORE:
         if (builder && msg_store_decode(&store, request, len) == 0)

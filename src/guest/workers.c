@@ -3,9 +3,14 @@
  *
  * Flow control: a record from the host goes to the worker's socket; where that is full it waits here, not consumed, and
  * the stream's window closes. A packet from a worker is read only while the multiplexer takes records for its stream.
+ *
+ * A build may have to wait for its turn (jobs.h). It has no process then: its request and its records are kept here,
+ * the latter bounded by the stream's window.
  */
 #include "base/fd.h"
+#include "guest/cgroup.h"
 #include "guest/guest.h"
+#include "guest/jobs.h"
 #include "wire/mux.h"
 
 #include <errno.h>
@@ -34,8 +39,11 @@ struct worker {
     pid_t pid;       /* 0 once reaped */
     int sock;        /* -1 once closed by the worker */
     bool said_end;   /* the last record of its kind of request went by */
-    bool host_closed, build;
+    bool host_closed;
+    unsigned job;    /* of a build: its number; else 0 */
     uint32_t events; /* epoll events asked for */
+    void *request;   /* of a build that waits for its turn; else NULL */
+    size_t request_len;
     struct waiting *first, **last;
 };
 
@@ -45,6 +53,8 @@ static struct {
     const struct guest_conf *conf;
     bool builder;
     struct worker *workers;
+    struct jobs jobs;
+    bool queue_moved; /* jobs came or went */
     uint8_t packet[1 + FRAME_MAX_PAYLOAD];
 } serving;
 
@@ -83,20 +93,27 @@ static void drop_waiting(struct worker *w)
     w->last = &w->first;
 }
 
-/* A worker is forgotten when its process is reaped and its socket read to the end. */
-static void forget_if_done(struct worker *w)
+static void send_msg(const struct worker *w, const struct buf *m)
 {
-    if (w->pid || w->sock >= 0)
-        return;
-    if (w->stream) {
-        if (!w->said_end) {
-            struct msg_exit m = {.code = 125, .problem = "the worker in the guest was killed (out of memory?)"};
-            CLEAN_BUF struct buf b = BUF_INIT(1024);
-            if (msg_exit_encode(&b, &m) == 0)
-                (void)!mux_send(serving.mux, w->stream, CHAN_MSG, b.data, b.len);
-        }
-        mux_close(serving.mux, w->stream);
-    }
+    (void)!mux_send(serving.mux, w->stream, CHAN_MSG, m->data, m->len);
+}
+
+/* The last word of a worker that died without one. */
+static void say_killed(const struct worker *w)
+{
+    static const char why[] = "the worker in the guest was killed (out of memory?)";
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    struct msg_exit m = {.code = 125};
+    struct msg_result result = {.exit_code = 125};
+    snprintf(m.problem, sizeof(m.problem), "%s", why);
+    snprintf(result.problem, sizeof(result.problem), "%s", why);
+    snprintf(result.phase, sizeof(result.phase), "%s", mvm_phase_name(MVM_PHASE_BUILDER_BOOTSTRAP));
+    if ((w->job ? msg_result_encode(&b, &result) : msg_exit_encode(&b, &m)) == 0)
+        send_msg(w, &b);
+}
+
+static void forget(struct worker *w)
+{
     for (struct worker **p = &serving.workers; *p; p = &(*p)->next) {
         if (*p == w) {
             *p = w->next;
@@ -104,51 +121,42 @@ static void forget_if_done(struct worker *w)
         }
     }
     drop_waiting(w);
+    free(w->request);
     free(w);
 }
 
-static void build_cgroup(pid_t pid, char *path, size_t size)
+/* A worker is forgotten when its process is reaped and its socket read to the end. */
+static void forget_if_done(struct worker *w)
 {
-    snprintf(path, size, CGROUP "/mvm-build-%d", (int)pid);
+    if (w->pid || w->sock >= 0 || w->request)
+        return;
+    if (w->stream) {
+        if (!w->said_end)
+            say_killed(w);
+        mux_close(serving.mux, w->stream);
+    }
+    forget(w);
 }
 
-/* Everything a build started, wherever it hides, is in its cgroup. */
-static void kill_build(pid_t pid)
-{
-    char path[128], file[160];
-    build_cgroup(pid, path, sizeof(path));
-    snprintf(file, sizeof(file), "%s/cgroup.kill", path);
-    CLEAN_FD int fd = open(file, O_WRONLY | O_CLOEXEC);
-    if (fd >= 0)
-        (void)!fd_write_all(fd, "1", 1);
-}
-
-/* The host is not interested any more. */
+/* The host is not interested any more. One that is left without a process is forgotten by the caller. */
 static void end_worker(struct worker *w)
 {
     w->stream = 0;
     drop_waiting(w);
     if (w->pid) {
-        if (w->build)
-            kill_build(w->pid);
-        kill(w->pid, w->build ? SIGKILL : SIGTERM);
+        if (w->job)
+            cgroup_kill(w->job);
+        kill(w->pid, w->job ? SIGKILL : SIGTERM);
+    } else if (w->job) {
+        jobs_remove(&serving.jobs, w->job);
+        free(TAKE_PTR(w->request));
     }
     fd_closep(&w->sock);
 }
 
-static void enter_cgroup(void)
-{
-    char path[128];
-    build_cgroup(getpid(), path, sizeof(path));
-    if (mkdir(path, 0755) < 0)
-        return;
-    CLEAN_FD int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEAN_FD int procs = dir >= 0 ? openat(dir, "cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
-    if (procs >= 0)
-        (void)!fd_write_all(procs, "0", 1);
-}
+/* ---- Processes ---- */
 
-static void child_process(int sock, const void *request, size_t len, bool build)
+static void child_begins(void)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -157,12 +165,9 @@ static void child_process(int sock, const void *request, size_t len, bool build)
     if (oom >= 0)
         (void)!fd_write_all(oom, "0", 1);
     setpriority(PRIO_PROCESS, 0, 0);
-    if (build)
-        enter_cgroup();
-    worker_main(sock, request, len, serving.conf, serving.builder);
 }
 
-int workers_open(uint32_t stream, const void *p, size_t n)
+static int start_worker(struct worker *w, const void *request, size_t len)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
@@ -172,26 +177,125 @@ int workers_open(uint32_t stream, const void *p, size_t n)
     int size = SOCKET_BUF;
     setsockopt(ours, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
     setsockopt(theirs, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+    pid_t pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid == 0) {
+        child_begins();
+        worker_main(theirs, request, len, serving.conf, serving.builder, w->job);
+    }
+    w->pid = pid;
+    w->sock = TAKE_FD(ours);
+    w->events = EPOLLIN;
+    watch(w, EPOLL_CTL_ADD, EPOLLIN);
+    return 0;
+}
+
+/* What a job has left may be many files: pid 1 does not wait for their removal. */
+static void clean_job(unsigned job)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        child_begins();
+        build_clean(job);
+        _exit(0);
+    }
+    if (pid < 0)
+        cgroup_kill(job); /* its files go when the store is mounted next */
+}
+
+/* ---- Builds that wait ---- */
+
+static void send_queued(const struct worker *w)
+{
+    struct msg_phase m = {.name = "queue", .before = jobs_before(&serving.jobs, w->job)};
+    CLEAN_BUF struct buf b = BUF_INIT(256);
+    if (msg_phase_encode(&b, &m) == 0)
+        send_msg(w, &b);
+}
+
+static struct worker *find_job(unsigned job)
+{
+    struct worker *w = serving.workers;
+    while (w && w->job != job)
+        w = w->next;
+    return w;
+}
+
+static void drain_waiting(struct worker *w);
+
+/* Its turn has come. */
+static void start_queued(struct worker *w)
+{
+    CLEAN_FREE void *request = TAKE_PTR(w->request);
+    if (start_worker(w, request, w->request_len) == 0) {
+        drain_waiting(w);
+        watch_worker(w);
+        return;
+    }
+    jobs_remove(&serving.jobs, w->job);
+    mux_reset(serving.mux, w->stream, "out of memory in the guest");
+    forget(w);
+}
+
+/* Jobs have ended: others begin, and those that still wait learn where they are. */
+static void serve_queue(void)
+{
+    for (unsigned job; (job = jobs_start(&serving.jobs));) {
+        struct worker *w = find_job(job);
+        if (w)
+            start_queued(w);
+        else
+            jobs_remove(&serving.jobs, job);
+    }
+    for (struct worker *w = serving.workers; w; w = w->next)
+        if (w->request && w->stream)
+            send_queued(w);
+}
+
+/* How many jobs at once the host wishes (MSG_BUILD_MAX_JOBS), read without decoding the whole request. */
+static uint64_t job_limit(struct msg_reader *r)
+{
+    uint64_t limit = 0;
+    while (msg_next(r))
+        if (r->field == MSG_BUILD_MAX_JOBS && r->len == 8)
+            limit = msg_u64(r);
+    return limit;
+}
+
+static int queue_job(struct worker *w, const void *p, size_t n, uint64_t limit)
+{
+    w->job = jobs_add(&serving.jobs, limit);
+    w->request = malloc(n);
+    if (!w->job || !w->request) {
+        jobs_remove(&serving.jobs, w->job);
+        return w->job ? -ENOMEM : -EBUSY;
+    }
+    memcpy(w->request, p, n);
+    w->request_len = n;
+    return 0;
+}
+
+int workers_open(uint32_t stream, const void *p, size_t n)
+{
+    struct msg_reader r;
+    bool build = serving.builder && msg_open(&r, p, n) == 0 && r.type == MSG_BUILD;
     struct worker *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
-    struct msg_reader r;
-    w->build = msg_open(&r, p, n) == 0 && r.type == MSG_BUILD;
-    w->pid = fork();
-    if (w->pid < 0) {
-        int e = -errno;
+    w->stream = stream;
+    w->sock = -1;
+    w->last = &w->first;
+    int e = build ? queue_job(w, p, n, job_limit(&r)) : start_worker(w, p, n);
+    if (e < 0) {
+        free(w->request);
         free(w);
         return e;
     }
-    if (w->pid == 0)
-        child_process(theirs, p, n, w->build);
-    w->stream = stream;
-    w->sock = TAKE_FD(ours);
-    w->last = &w->first;
-    w->events = EPOLLIN;
     w->next = serving.workers;
     serving.workers = w;
-    watch(w, EPOLL_CTL_ADD, EPOLLIN);
+    if (build)
+        serving.queue_moved = true;
     return 0;
 }
 
@@ -205,10 +309,11 @@ static int send_packet(int sock, uint8_t channel, const void *p, size_t n)
 int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     struct worker *w = find_stream(stream);
-    int r = -EPIPE;
+    bool queued = w && w->request;
+    int r = queued ? -EAGAIN : -EPIPE;
     if (w && w->sock >= 0 && !w->first)
         r = send_packet(w->sock, channel, p, n);
-    if (!w || w->sock < 0 || (r < 0 && r != -EAGAIN && r != -ENOBUFS && !w->first)) {
+    if (!w || (w->sock < 0 && !queued) || (r < 0 && r != -EAGAIN && r != -ENOBUFS && !w->first)) {
         mux_consumed(serving.mux, stream, n); /* the worker has ended: what it did not read is lost, as on a pipe */
         return 0;
     }
@@ -265,8 +370,13 @@ void workers_closed(void *data, uint32_t stream)
 void workers_reset(void *data, uint32_t stream, const char *reason)
 {
     struct worker *w = find_stream(stream);
-    if (w)
-        end_worker(w); /* forgotten when it is reaped */
+    if (!w)
+        return;
+    end_worker(w); /* forgotten when it is reaped */
+    if (!w->pid) {
+        forget(w);
+        serving.queue_moved = true;
+    }
 }
 
 void workers_writable(void *data, uint32_t stream)
@@ -332,11 +442,10 @@ void workers_reaped(pid_t pid)
         if (w->pid != pid)
             continue;
         w->pid = 0;
-        if (w->build) {
-            char path[128];
-            kill_build(pid);
-            build_cgroup(pid, path, sizeof(path));
-            rmdir(path);
+        if (w->job) {
+            clean_job(w->job);
+            jobs_remove(&serving.jobs, w->job);
+            serving.queue_moved = true;
         }
         forget_if_done(w);
         return;
@@ -345,12 +454,20 @@ void workers_reaped(pid_t pid)
 
 void workers_watch(void)
 {
+    if (serving.queue_moved) {
+        serving.queue_moved = false;
+        serve_queue();
+    }
     for (struct worker *w = serving.workers; w; w = w->next)
         watch_worker(w);
 }
 
 void workers_end_all(void)
 {
-    for (struct worker *w = serving.workers; w; w = w->next)
+    for (struct worker *w = serving.workers, *next; w; w = next) {
+        next = w->next;
         end_worker(w);
+        if (!w->pid)
+            forget(w);
+    }
 }

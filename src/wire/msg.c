@@ -349,12 +349,14 @@ MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
                F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
-               F_BOOL(9, msg_build, manifest), F_ALLOC(20, msg_build, place))
-MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name))
+               F_BOOL(9, msg_build, manifest), F_U64(MSG_BUILD_MAX_JOBS, msg_build, max_jobs),
+               F_ALLOC(20, msg_build, place))
+MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name), F_U64(2, msg_phase, before))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),
                F_TEXT(6, msg_result, store_path), F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
-               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns))
+               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns),
+               F_TEXT(12, msg_result, kind))
 MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),

@@ -233,8 +233,9 @@ int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHEC
  * "vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", "image.json", and "flake.lock" where Nix changed it), MSG_END, and
  * last MSG_RESULT. A failed job sends MSG_RESULT alone.
  */
-#define BUILD_SOURCE "src"
-#define BUILD_INPUT  "in"
+#define BUILD_SOURCE       "src"
+#define BUILD_INPUT        "in"
+#define MSG_BUILD_MAX_JOBS 10 /* the field that the agent itself reads */
 /* An artifact of builder images only, sent where `manifest` asks for it. */
 #define BUILD_MANIFEST "manifest.json"
 
@@ -249,14 +250,16 @@ struct msg_build {
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
     char *place;                /* an absolute path where the flake's folder appears for the job; NULL: nowhere */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
+    uint64_t max_jobs;          /* it waits while this many jobs run; 0: the guest's default */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;
 void msg_build_done(struct msg_build *m);
 
-/* MSG_PHASE: name as in progress.h ("stage", "eval", "build", "extract"). */
+/* MSG_PHASE: name as in progress.h ("queue", "stage", "eval", "build", "extract"). */
 struct msg_phase {
     char name[32];
+    uint64_t before; /* queue: so many jobs have to end first */
 };
 int msg_phase_encode(struct buf *b, const struct msg_phase *m) MVM_MUST_CHECK;
 int msg_phase_decode(struct msg_phase *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -270,6 +273,7 @@ struct msg_result {
     char store_path[512];
     char *available; /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
     uint64_t eval_ns, build_ns, stage_ns, extract_ns;
+    char kind[32]; /* which of the phase's failures, where the guest knows: "out-of-memory" */
 };
 int msg_result_encode(struct buf *b, const struct msg_result *m) MVM_MUST_CHECK;
 int msg_result_decode(struct msg_result *m, const void *p, size_t n) MVM_MUST_CHECK;

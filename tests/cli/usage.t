@@ -6,7 +6,7 @@ run "$MVMCTL" version
 has 'version' "$out" '^mvmctl [0-9]+\.[0-9]+'
 run "$MVMCTL" version --json
 is 'version as JSON' "$(printf '%s' "$out" | jq -r .protocol)" 1
-for c in build up run exec cp ls logs down doctor version completion help; do
+for c in build build-log up run exec cp ls logs down doctor version completion help; do
     run "$MVMCTL" "$c" --help
     is "$c --help" "$status" 0
     has "$c --help says its usage" "$out" "^Usage: mvmctl $c"
@@ -29,6 +29,10 @@ done
 for c in 0 abc 65 -2; do
     run "$MVMCTL" up --cpus "$c"
     is "cpus $c is refused" "$status" 2
+done
+for j in 0 abc 65; do
+    run "$MVMCTL" build --jobs "$j"
+    is "jobs $j is refused" "$status" 2
 done
 for t in 0 abc -1; do
     run "$MVMCTL" up --timeout "$t"
@@ -63,7 +67,10 @@ mkdir "$tmp/empty"
 run "$MVMCTL" build --flake "$tmp/empty" --json
 is 'no flake.nix: phase nix-eval' "$status" 11
 is 'in JSON too' "$(printf '%s' "$out" | jq -r '.phase + " " + (.exit_status|tostring)')" 'nix-eval 11'
-has 'with a way out' "$err" '^mvmctl: hint: '
+is 'with a way out' "$(printf '%s' "$out" | jq -r '.hint != null')" true
+is 'standard error is JSON too, one object a line' "$(printf '%s\n' "$err" | jq -r .event | sort | uniq -c | tr -s ' \n' ' ')" ' 1 error 1 phase '
+run "$MVMCTL" build --flake "$tmp/empty"
+has 'without it, a hint' "$err" '^mvmctl: hint: '
 run "$MVMCTL" build --flake "$tmp/nowhere"
 is 'no such folder' "$status" 11
 mkdir "$tmp/socket" && touch "$tmp/socket/flake.nix" && mkfifo "$tmp/socket/pipe"
@@ -72,6 +79,34 @@ has 'a fifo in the tree is named' "$err" 'pipe in the flake.s tree is a fifo'
 git -C "$tmp/empty" init -q && touch "$tmp/empty/flake.nix"
 run "$MVMCTL" build --flake "$tmp/empty"
 has 'a flake that git does not track' "$err" 'not tracked by git'
+
+run "$MVMCTL" build-log
+is 'no build, no log' "$status" 1
+has 'which is said' "$err" 'no log of a build'
+run "$MVMCTL" build-log --list --json
+is 'an empty list' "$out" '{"builds":[]}'
+run "$MVMCTL" build-log --json
+is 'JSON is for the list' "$status" 2
+mkdir -p "$MVM_CACHE_DIR/logs"
+store=/nix/store/0123456789abcdef0123456789abcdef
+printf 'building web: %s-web.drv\nweb> one\nother> two\nweb> three\n' "$store" >"$MVM_CACHE_DIR/logs/20260101T000000.000000-01234567.log"
+printf 'nothing was built\n' >"$MVM_CACHE_DIR/logs/20260101T000001.000000-01234567.log"
+printf '{"flake":"/f","attr":"packages.x.web","status":"error","error":"it broke","started_at":1000000000}\n' \
+    >"$MVM_CACHE_DIR/logs/20260101T000001.000000-01234567.json"
+run "$MVMCTL" build-log
+is 'the last log' "$out" 'nothing was built'
+run "$MVMCTL" build-log web
+is "a derivation's lines, from the newest build that has it" "$out" 'one
+three'
+run "$MVMCTL" build-log "$store-web.drv"
+is 'by its store path' "$out" 'one
+three'
+run "$MVMCTL" build-log nosuch
+is 'one that was not built' "$status" 1
+run "$MVMCTL" build-log --list
+has 'the list says what went wrong' "$out" 'error +packages.x.web +/f: it broke'
+run "$MVMCTL" build-log --list --json
+is 'in JSON' "$(printf '%s' "$out" | jq -r '.builds[0].status + " " + .builds[1].status')" 'error unfinished'
 
 run env HOME="$tmp" MVM_HOME=/proc/nope "$MVMCTL" ls
 is 'a home that cannot be made' "$status" 3

@@ -3,7 +3,6 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "builder/buildlog.h"
 #include "builder/flake.h"
 #include "builder/flake_lock.h"
 #include "builder/seed.h"
@@ -237,50 +236,6 @@ static void test_lock(void)
        "what is no lock file is left to Nix");
 }
 
-/* ---- Logs ---- */
-
-static void feed(struct buildlog *l, const char *text)
-{
-    buildlog_lines(l, text, strlen(text));
-}
-
-static void test_log(void)
-{
-    CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
-    CLEAN_BUF struct buf file = BUF_INIT(1 << 16);
-    struct mvm_error e = MVM_ERROR_INIT;
-    ok(buildlog_open(&l, &home, "0123456789abcdef0123", NULL, &e) == 0 && strstr(l.path, "/logs/0123456789abcdef.log"),
-       "a log has a file");
-    feed(&l, "evaluating\n");
-    buildlog_step(&l);
-    feed(&l,
-         "@nix {\"action\":\"start\",\"id\":5,\"type\":105,\"text\":\"building "
-         "'/nix/store/0123456789abcdef0123456789abcdef-web.drv'\"}\n"
-         "@nix {\"action\":\"result\",\"id\":5,\"type\":101,\"fields\":[\"\\u001b[31mred\\u001b[0m words\"]}\n"
-         "@nix {\"action\":\"msg\",\"level\":0,\"msg\":\"error: builder failed;\\nlast 1 log lines:\\n> red words\"}\n"
-         "@nix {\"action\":\"msg\",\"level\":5,\"msg\":\"chatter\"}\n@nix {broken\n");
-    ok(strcmp(buf_cstr(&l.tail), "building web\nweb> red words\nerror: builder failed\n") == 0,
-       "Nix's events become text");
-    ok(path_read_file(AT_FDCWD, l.path, &file, &e) == 0 &&
-           strncmp(buf_cstr(&file), "evaluating\nbuilding web\n", 24) == 0,
-       "the file has all steps");
-    for (int i = 0; i < 1000; i++)
-        feed(&l, "a line of a log that is much longer than an error may be\n");
-    feed(&l, "the last one\n");
-    ok(l.tail.len <= l.tail.max && strncmp(buf_cstr(&l.tail), "a line", 6) == 0 &&
-           strstr(buf_cstr(&l.tail), "the last one"),
-       "of a long log the last whole lines are kept");
-    for (int i = 0; i < BUILDLOG_KEEP + 5; i++) {
-        struct buildlog more = BUILDLOG_INIT;
-        char id[32];
-        snprintf(id, sizeof(id), "%016d", i);
-        if (buildlog_open(&more, &home, id, NULL, &e) < 0)
-            abort();
-        buildlog_done(&more);
-    }
-    ok(access(l.path, F_OK) < 0, "old logs go");
-}
-
 /* ---- What the builder image is made from ---- */
 
 static char *copy_of_nix(const char *from)
@@ -428,7 +383,6 @@ int main(void)
     test_refused();
     test_git();
     test_lock();
-    test_log();
     test_source();
     test_seeds();
     home_done(&home);

@@ -2,8 +2,10 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "guest/cgroup.h"
 #include "guest/dhcp.h"
 #include "guest/guest.h"
+#include "guest/jobs.h"
 #include "guest/store.h"
 
 #include <arpa/inet.h>
@@ -190,6 +192,44 @@ static void test_dhcp_conversation(void)
     waitpid(server, NULL, 0);
 }
 
+/* ---- Build jobs ---- */
+
+static void test_jobs(void)
+{
+    struct jobs j = {0};
+    unsigned a = jobs_add(&j, 2), b = jobs_add(&j, 2), c = jobs_add(&j, 2), d = jobs_add(&j, 1), e = jobs_add(&j, 8);
+    ok(a && jobs_start(&j) == a && jobs_start(&j) == b && jobs_start(&j) == 0, "as many jobs run as may");
+    ok(jobs_before(&j, a) == 0 && jobs_before(&j, c) == 1, "the first that waits waits for one");
+    ok(jobs_before(&j, d) == 3, "one that wants less company for more");
+    jobs_remove(&j, b);
+    ok(jobs_start(&j) == c && jobs_start(&j) == 0, "the first to come is the first to start");
+    ok(jobs_before(&j, d) == 2 && jobs_before(&j, e) == 2, "the others have moved up");
+    jobs_remove(&j, a);
+    ok(jobs_start(&j) == 0, "nobody overtakes one that waits, not even one that might start");
+    jobs_remove(&j, d);
+    ok(jobs_start(&j) == e && j.n_running == 2, "unless that one gives up");
+    jobs_remove(&j, d);
+    jobs_remove(&j, c);
+    jobs_remove(&j, e);
+    ok(j.n == 0 && j.n_running == 0, "in the end nothing is left");
+    unsigned last = 0, n = 0;
+    while (n <= JOBS_MAX && (last = jobs_add(&j, 0)) != 0)
+        n++;
+    ok(n == JOBS_MAX && j.v[0].limit == JOBS_DEFAULT_LIMIT, "the queue has an end");
+    jobs_remove(&j, j.v[0].id);
+    last = j.last_id;
+    ok(jobs_add(&j, 0) == last + 1, "numbers are never used twice");
+}
+
+static void test_cgroup(void)
+{
+    static const char text[] = "low 0\nmax 31\noom 2\noom_kill 1\n";
+    ok(cgroup_count(text, "oom") == 2 && cgroup_count(text, "oom_kill") == 1 && cgroup_count(text, "max") == 31,
+       "a cgroup's events by name");
+    ok(cgroup_count(text, "kill") == 0 && cgroup_count("", "max") == 0 && cgroup_count("max", "max") == 0,
+       "what is not there is 0");
+}
+
 int main(void)
 {
     test_conf();
@@ -198,5 +238,7 @@ int main(void)
     test_store_paths();
     test_dhcp_parse();
     test_dhcp_conversation();
+    test_jobs();
+    test_cgroup();
     return tap_end();
 }

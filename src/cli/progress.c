@@ -1,0 +1,183 @@
+/*
+ * How progress looks: a line that is redrawn on a terminal, plain lines elsewhere, and with --json one JSON object a
+ * line. All of it on standard error, because standard output belongs to the result. What is shown may quote a guest:
+ * control characters never reach the terminal.
+ */
+#include "base/clock.h"
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define BAR_CELLS    20u
+#define REDRAW_EVERY (50 * 1000000ull)            /* ns, on a terminal */
+#define PLAIN_EVERY  (5 * (uint64_t)NSEC_PER_SEC) /* between two plain lines about one build */
+
+static unsigned screen_width(void)
+{
+    struct winsize ws;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 20 ? ws.ws_col : 80;
+}
+
+void ui_clear(void)
+{
+    if (ui.line_width)
+        fputs("\r\033[K", stderr);
+    ui.line_width = 0;
+    fflush(stderr);
+}
+
+static void replace_controls(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = ' ';
+}
+
+/* ---- Events ---- */
+
+void ui_event(json_object *o)
+{
+    fprintf(stderr, "%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    fflush(stderr);
+    json_object_put(o);
+}
+
+static json_object *new_event(const char *name)
+{
+    json_object *o = json_object_new_object();
+    json_add_string(o, "event", name);
+    return o;
+}
+
+static void text_event(const char *name, const char *text)
+{
+    json_object *o = new_event(name);
+    json_add_string(o, "text", text);
+    ui_event(o);
+}
+
+static void update_event(const char *phase, const char *detail)
+{
+    json_object *o = new_event(*detail ? "progress" : "phase");
+    json_add_string(o, "phase", phase);
+    if (*detail)
+        json_add_string(o, "detail", detail);
+    ui_event(o);
+}
+
+static void build_event(const char *phase, const struct progress_build *b)
+{
+    json_object *o = new_event("progress");
+    json_add_string(o, "phase", phase);
+    json_add_int(o, "built", b->built);
+    json_add_int(o, "to_build", b->to_build);
+    json_add_int(o, "copied_paths", b->copied);
+    json_add_int(o, "paths_to_copy", b->to_copy);
+    json_add_int(o, "fetched_bytes", (int64_t)b->fetched);
+    json_add_int(o, "bytes_to_fetch", (int64_t)b->to_fetch);
+    json_add_string(o, "current", b->current[0] ? b->current : NULL);
+    ui_event(o);
+}
+
+/* ---- Lines ---- */
+
+static void draw(const char *phase, const char *detail)
+{
+    char line[512];
+    unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
+    snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail);
+    replace_controls(line);
+    fprintf(stderr, "\r\033[K%s%s%s", ui.color ? "\033[36m" : "", line, ui.color ? "\033[0m" : "");
+    fflush(stderr);
+    ui.line_width = (unsigned)strlen(line);
+    ui.drawn_at = clock_now();
+}
+
+static void print_line(const char *text)
+{
+    char line[4200];
+    snprintf(line, sizeof(line), "%s", text);
+    replace_controls(line);
+    fprintf(stderr, "mvmctl: %s\n", line);
+}
+
+static void on_update(void *data, const char *phase, const char *detail)
+{
+    bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
+    if (new_phase) {
+        snprintf(ui.phase, sizeof(ui.phase), "%s", phase);
+        ui.started = ui.drawn_at = clock_now();
+    }
+    if (ui.json) {
+        update_event(phase, detail);
+    } else if (ui.terminal) {
+        draw(phase, detail);
+    } else if (ui.verbose || new_phase || strcmp(phase, "queue") == 0) {
+        /* Plain lines: one for each phase, details only where asked for, or where somebody waits. */
+        char line[2200];
+        snprintf(line, sizeof(line), "%s%s%s", phase, *detail ? ": " : "", detail);
+        print_line(line);
+    }
+}
+
+/* "[=====     ] 3/10 built, 4/6 copied, 12.3 MB fetched  hello" */
+static void describe(const struct progress_build *b, bool bar, char *out, size_t size)
+{
+    char cells[BAR_CELLS + 1], copied[64] = "", fetched[64] = "";
+    unsigned done = b->to_build ? (unsigned)((uint64_t)BAR_CELLS * b->built / b->to_build) : 0;
+    for (unsigned i = 0; i < BAR_CELLS; i++)
+        cells[i] = i < done ? '=' : ' ';
+    cells[BAR_CELLS] = '\0';
+    if (b->to_copy)
+        snprintf(copied, sizeof(copied), ", %u/%u copied", b->copied, b->to_copy);
+    if (b->fetched)
+        snprintf(fetched, sizeof(fetched), ", %.1f MB fetched", (double)b->fetched / 1e6);
+    snprintf(out, size, "%s%s%s%u/%u built%s%s%s%s", bar ? "[" : "", bar ? cells : "", bar ? "] " : "", b->built,
+             b->to_build, copied, fetched, b->current[0] ? "  " : "", b->current);
+}
+
+static void on_build(void *data, const char *phase, const struct progress_build *b)
+{
+    char text[300];
+    uint64_t since = clock_now() - ui.drawn_at;
+    if (ui.json) {
+        build_event(phase, b);
+        return;
+    }
+    describe(b, ui.terminal && b->to_build > 1, text, sizeof(text));
+    if (ui.terminal) {
+        if (since >= REDRAW_EVERY)
+            draw(phase, text);
+    } else if (ui.verbose || since >= PLAIN_EVERY) {
+        char line[400];
+        snprintf(line, sizeof(line), "%s: %s", phase, text);
+        print_line(line);
+        ui.drawn_at = clock_now();
+    }
+}
+
+static void on_note(void *data, const char *line)
+{
+    if (ui.json) {
+        text_event("note", line);
+        return;
+    }
+    ui_clear();
+    print_line(line);
+}
+
+static void on_verbose(void *data, const char *line)
+{
+    if (!ui.verbose)
+        return;
+    if (ui.json)
+        text_event("log", line);
+    else
+        on_note(data, line);
+}
+
+const struct progress_ops ui_progress = {
+    .update = on_update, .note = on_note, .verbose = on_verbose, .build = on_build};
