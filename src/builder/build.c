@@ -4,7 +4,6 @@
 #include "builder/job.h"
 #include "builder/session.h"
 #include "builder/source.h"
-#include "cache/config.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
 #include "cache/records.h"
@@ -163,25 +162,11 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
 }
 
-/* Settings of config.toml that a session has. */
-static int session_settings(struct session_opts *so, struct home *h, struct mvm_error *err)
-{
-    CLEAN_CONFIG struct config c = CONFIG_INIT;
-    int r = config_load(&c, h, err);
-    if (r < 0)
-        return r;
-    so->idle_ms = (uint64_t)c.idle_timeout * 1000;
-    so->single_shot = so->single_shot || !c.persistent;
-    return 0;
-}
-
 static int open_session(struct session *s, struct session_opts *so, bool verify, struct home *h, struct progress *p,
                         struct bootstrap_report *report, struct mvm_error *err)
 {
     CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
-    int r = session_settings(so, h, err);
-    if (r == 0)
-        r = bootstrap_ensure(h, verify, p, report, &image, err);
+    int r = bootstrap_ensure(h, verify, p, report, &image, err);
     if (r < 0)
         return r;
     so->image = image.path;
@@ -220,7 +205,10 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
                      struct build_result *ret, struct mvm_error *err)
 {
     CLEAN_SESSION struct session s = SESSION_INIT;
-    int r = start_builder(&s, o, h, p, ret, err);
+    CLEAN_NIXSETTINGS struct nixsettings settings = {0};
+    int r = nixsettings_load(&settings, h, err);
+    if (r == 0)
+        r = start_builder(&s, o, h, p, ret, err);
     if (r < 0)
         return r;
     /* Another mvmctl may have built the same while we waited for the store. */
@@ -242,7 +230,8 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .write_lock = o->write_lock,
         .offline = o->offline,
         .place = o->place,
-        .max_jobs = o->max_jobs,
+        .settings = &settings,
+        .max_jobs = o->max_jobs ? o->max_jobs : (unsigned)settings.jobs,
         .stage_fd = stage.fd,
         .log = &log,
     };

@@ -121,6 +121,8 @@ static int open_job(struct job *j, struct mvm_error *err)
         .write_lock = j->o->write_lock,
         .offline = j->o->offline,
         .manifest = j->o->builder_image,
+        .options = j->o->settings ? j->o->settings->options : (struct msg_strings){0},
+        .env = j->o->settings ? j->o->settings->env : (struct msg_strings){0},
         .place = (char *)(uintptr_t)j->o->place,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
         .max_jobs = j->o->max_jobs,

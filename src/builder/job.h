@@ -5,6 +5,7 @@
 #include "base/progress.h"
 #include "builder/buildlog.h"
 #include "builder/flake.h"
+#include "builder/nixsettings.h"
 #include "builder/session.h"
 #include "image/manifest.h"
 
@@ -14,10 +15,11 @@ struct job_opts {
     const struct flake_inputs *inputs;
     const char *attr, *system;
     bool write_lock, offline;
-    const char *place;  /* where the flake's folder appears in the builder; NULL: nowhere */
-    bool builder_image; /* manifest.json is an artifact too */
-    unsigned max_jobs;  /* it waits while this many run in the builder; 0: the builder's default */
-    int stage_fd;       /* artifacts are written here */
+    const struct nixsettings *settings; /* NULL: none */
+    const char *place;                  /* where the flake's folder appears in the builder; NULL: nowhere */
+    bool builder_image;                 /* manifest.json is an artifact too */
+    unsigned max_jobs;                  /* it waits while this many run in the builder; 0: the builder's default */
+    int stage_fd;                       /* artifacts are written here */
     struct buildlog *log;
 };
 

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "builder/persistent.h"
+#include "cache/config.h"
 #include "image/manifest.h"
 
 #include <errno.h>
@@ -73,11 +74,8 @@ static int boot(struct session *s, const struct session_opts *o, bool stays, str
 
 int session_boot_persistent(struct session *s, const char *name, const struct session_opts *o, struct mvm_error *err)
 {
-    uint64_t cap = 0;
     snprintf(s->name, sizeof(s->name), "%s", name);
-    int r = store_cap(o->store_cap, &cap, err);
-    if (r == 0)
-        r = store_open(&s->store, s->home, cap, true, s->progress, err);
+    int r = store_open(&s->store, s->home, o->store_cap, true, s->progress, err);
     if (r == 0)
         r = boot(s, o, true, err);
     if (r == 0)
@@ -112,11 +110,8 @@ static int take_store(struct session *s, uint64_t cap, struct mvm_error *err)
 
 static int start_single(struct session *s, const struct session_opts *o, struct mvm_error *err)
 {
-    uint64_t cap = 0;
     snprintf(s->name, sizeof(s->name), PERSISTENT_NAME "-%d", getpid());
-    int r = store_cap(o->store_cap, &cap, err);
-    if (r == 0)
-        r = take_store(s, cap, err);
+    int r = take_store(s, o->store_cap, err);
     if (r == 0)
         r = boot(s, o, false, err);
     if (r == 0)
@@ -132,14 +127,10 @@ static int start_single(struct session *s, const struct session_opts *o, struct 
 static int try_persistent(struct session *s, const struct session_opts *o, struct mvm_error *err)
 {
     struct mvm_error why = MVM_ERROR_INIT;
-    uint64_t cap = 0;
-    int r = store_cap(o->store_cap, &cap, err);
-    if (r < 0)
-        return r;
-    r = persistent_connect(s, o, &why);
+    int r = persistent_connect(s, o, &why);
     if (r == 0) {
         s->persistent = true;
-        return store_attach(&s->store, s->home, cap, err);
+        return store_attach(&s->store, s->home, o->store_cap, err);
     }
     /* What a second try of the same cannot mend. */
     if (r == -EINTR || r == -ENOSPC || why.phase == MVM_PHASE_CONFIG) {
@@ -165,12 +156,29 @@ static int start(struct session *s, const struct session_opts *o, struct mvm_err
     return r < 0 ? r : start_single(s, o, err);
 }
 
-int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
+/* What the caller leaves open, config.toml says. */
+static int fill_in(struct session_opts *o, struct home *h, struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    int r = config_load(&c, h, err);
+    if (r < 0)
+        return r;
+    o->idle_ms = (uint64_t)c.idle_timeout * 1000;
+    o->single_shot = o->single_shot || !c.persistent;
+    o->memory_mib = o->memory_mib ? o->memory_mib : c.builder_memory >> 20;
+    o->vcpus = o->vcpus ? o->vcpus : (unsigned)c.builder_cpus;
+    return store_cap(c.store_size, &o->store_cap, err);
+}
+
+int session_start(struct session *s, struct home *h, const struct session_opts *opts, struct progress *p,
                   struct mvm_error *err)
 {
+    struct session_opts o = *opts;
     s->home = h;
     s->progress = p;
-    int r = start(s, o, err);
+    int r = fill_in(&o, h, err);
+    if (r == 0)
+        r = start(s, &o, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
         mvm_error_hint(err, "mvmctl doctor checks what a build needs");

@@ -36,10 +36,11 @@ struct session_opts {
     const char *image;        /* absolute path of the image's folder: the builder's (bootstrap.h), or a stage 0 seed */
     const char *image_digest; /* names it; "" for a seed */
     bool single_shot;         /* a VM of its own is wanted */
-    uint64_t idle_ms;         /* after which a persistent builder that is started now stops by itself; 0: never */
-    uint64_t memory_mib;      /* 0: default */
-    unsigned vcpus;           /* 0: default */
-    uint64_t store_cap;       /* bytes; 0: store_cap() decides */
+    uint64_t memory_mib;      /* 0: as config.toml says, or a default */
+    unsigned vcpus;           /* the same */
+    /* What config.toml decides alone; session_start() fills it in. */
+    uint64_t idle_ms;   /* after which a persistent builder that is started now stops by itself; 0: never */
+    uint64_t store_cap; /* bytes */
 };
 
 /* Reaches or starts a builder from the image with the persistent store disk (store.h), which is made anew where the

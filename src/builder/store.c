@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "cache/config.h"
 #include "image/ext4.h"
 
 #include <dirent.h>
@@ -43,17 +44,8 @@ int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
 {
     const char *text = getenv("MVM_STORE_CAP");
     uint64_t cap = configured ? configured : STORE_DEFAULT_CAP;
-    if (text && *text) {
-        static const char units[] = "KMGT";
-        char *end = NULL;
-        errno = 0;
-        cap = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-        const char *unit = end && *end ? strchr(units, *end) : NULL;
-        unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
-        if (errno || !end || end[unit != NULL] || cap > (UINT64_MAX >> 1) >> shift)
-            cap = 0;
-        cap <<= shift;
-    }
+    if (text && *text && config_parse_size(text, &cap) < 0)
+        cap = 0;
     if (cap < STORE_MIN_CAP) {
         mvm_error_set(err, -EINVAL, "a store's cap of '%.40s' is not a size of at least %lluM", text ? text : "",
                       STORE_MIN_CAP >> 20);

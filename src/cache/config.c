@@ -5,11 +5,16 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum kind {
     URL,
     PATH, /* absolute */
+    TEXT,
+    LIST,
+    SIZE,
     BOOLEAN,
     INTEGER,
     PUBLIC_KEYS,
@@ -38,6 +43,47 @@ static const struct setting {
      offsetof(struct config, stall_seconds),
      1,
      3600},
+    {{"builder", "memory", "SIZE", "memory of builder VMs, such as \"4G\" (default: 2G, or half of this machine's)"},
+     SIZE,
+     offsetof(struct config, builder_memory),
+     256ll << 20,
+     1ll << 42},
+    {{"builder", "cpus", "N", "virtual processors of builder VMs (default: this machine's, 8 at most)"},
+     INTEGER,
+     offsetof(struct config, builder_cpus),
+     1,
+     64},
+    {{"builder", "jobs", "N", "at most so many builds at once in one builder; others wait (default: 8)"},
+     INTEGER,
+     offsetof(struct config, builder_jobs),
+     1,
+     64},
+    {{"builder", "store_size", "SIZE", "what the builder's store may take on the disk (default: 16G)"},
+     SIZE,
+     offsetof(struct config, store_size),
+     128ll << 20,
+     1ll << 46},
+    {{"nix", "substituters", "[URL, ...]", "binary caches to ask besides Nix's own"},
+     LIST,
+     offsetof(struct config, substituters)},
+    {{"nix", "trusted_public_keys", "[KEY, ...]",
+      "keys whose signatures on fetched paths are trusted besides Nix's own"},
+     LIST,
+     offsetof(struct config, trusted_public_keys)},
+    {{"nix", "access_tokens", "[HOST=TOKEN, ...]",
+      "tokens for fetching flakes; they go to the builder over its channel, and the file must be readable by you "
+      "alone"},
+     LIST,
+     offsetof(struct config, access_tokens)},
+    {{"network", "http_proxy", "URL", "the proxy for the builder's fetches (default: the environment's http_proxy)"},
+     TEXT,
+     offsetof(struct config, http_proxy)},
+    {{"network", "https_proxy", "URL", "the same for https (default: the environment's https_proxy)"},
+     TEXT,
+     offsetof(struct config, https_proxy)},
+    {{"network", "no_proxy", "HOSTS", "hosts that are reached without (default: the environment's no_proxy)"},
+     TEXT,
+     offsetof(struct config, no_proxy)},
     {{"builder", "persistent", "BOOLEAN", "builds share a builder that stays between them (default: true)"},
      BOOLEAN,
      offsetof(struct config, persistent)},
@@ -97,6 +143,55 @@ static int set_text(const struct setting *s, const struct toml_value *v, char **
     return 0;
 }
 
+int config_parse_size(const char *text, uint64_t *ret)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    if (n == 0 || errno)
+        return -EINVAL;
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    end += unit != NULL;
+    if (unit && strcmp(end, "iB") == 0)
+        end += 2;
+    if (*end || n > UINT64_MAX >> shift)
+        return -EINVAL;
+    *ret = (uint64_t)n << shift;
+    return 0;
+}
+
+static int set_size(const struct setting *s, const struct toml_value *v, uint64_t *field, struct mvm_error *err)
+{
+    uint64_t n = 0;
+    int r = v->type == TOML_STRING ? config_parse_size(v->string.text, &n) : -EINVAL;
+    if (r < 0 || n < (uint64_t)s->least || n > (uint64_t)s->most)
+        return mvm_error_set(err, -EINVAL, "a size from \"%lldM\" to \"%lldG\" is wanted", (long long)s->least >> 20,
+                             (long long)s->most >> 30);
+    *field = n;
+    return 0;
+}
+
+static int set_list(const struct toml_value *v, struct config_list *list, unsigned *ret_line, struct mvm_error *err)
+{
+    if (v->type != TOML_ARRAY)
+        return mvm_error_set(err, -EINVAL, "an array of strings is wanted");
+    for (const struct toml_value *e = v->list.first; e; e = e->next) {
+        const char *text = NULL;
+        *ret_line = e->line;
+        int r = as_text(e, &text, err);
+        if (r == 0 && (list->n == CONFIG_MAX_LIST || !*text || strpbrk(text, " \t\r\n")))
+            r = mvm_error_set(err, -EINVAL, "at most %d words are wanted, none empty or with a space", CONFIG_MAX_LIST);
+        if (r == 0 && !(list->v[list->n] = strdup(text)))
+            r = mvm_error_errno(err, -ENOMEM, "config");
+        if (r < 0)
+            return r;
+        list->n++;
+    }
+    return 0;
+}
+
 static int set_boolean(const struct toml_value *v, bool *field, struct mvm_error *err)
 {
     if (v->type != TOML_BOOL)
@@ -140,6 +235,13 @@ static int set_value(const struct setting *s, const struct toml_value *v, struct
     unsigned line = v->line;
     int r = 0;
     switch (s->kind) {
+    case LIST:
+        r = set_list(v, field, &line, err);
+        break;
+    case SIZE:
+        r = set_size(s, v, field, err);
+        break;
+    case TEXT:
     case URL:
     case PATH:
         r = set_text(s, v, field, err);
@@ -216,6 +318,11 @@ static int read_file(struct config *c, struct home *h, struct mvm_error *err)
     r = toml_parse(buf_cstr(&text), text.len, &root, err);
     for (const struct toml_value *t = r == 0 ? root->list.first : NULL; r == 0 && t; t = t->next)
         r = read_table(t, c, err);
+    struct stat st;
+    if (r == 0 && c->access_tokens.n && fstatat(h->state_fd, CONFIG_FILE, &st, 0) == 0 && (st.st_mode & 077)) {
+        r = mvm_error_set(err, -EPERM, "it has access tokens and can be read by others");
+        mvm_error_hint(err, "chmod 600 %s/" CONFIG_FILE, h->state);
+    }
     return r < 0 ? mvm_error_wrap(err, "%s/" CONFIG_FILE, h->state) : 0;
 }
 
@@ -229,8 +336,23 @@ int config_load(struct config *c, struct home *h, struct mvm_error *err)
     return r;
 }
 
+static void list_done(struct config_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        explicit_bzero(l->v[i], strlen(l->v[i])); /* one of the lists has secrets */
+        free(l->v[i]);
+    }
+    l->n = 0;
+}
+
 void config_done(struct config *c)
 {
+    list_done(&c->substituters);
+    list_done(&c->trusted_public_keys);
+    list_done(&c->access_tokens);
+    free(c->http_proxy);
+    free(c->https_proxy);
+    free(c->no_proxy);
     free(c->dev_url);
     free(c->builder_url);
     free(c->ca_file);

@@ -14,6 +14,12 @@
 
 #define CONFIG_FILE     "config.toml"
 #define CONFIG_MAX_KEYS 16 /* public keys */
+#define CONFIG_MAX_LIST 16
+
+struct config_list {
+    char *v[CONFIG_MAX_LIST]; /* owned */
+    size_t n;
+};
 
 struct config {
     char *dev_url;     /* base URL of a release set without its last slash; NULL: none. Owned */
@@ -21,6 +27,13 @@ struct config {
     char *ca_file;     /* absolute path; NULL: the system's. Owned */
     struct minisign_key public_keys[CONFIG_MAX_KEYS];
     size_t n_public_keys;
+    uint64_t builder_memory; /* bytes; 0: the default, likewise below */
+    int64_t builder_cpus;
+    int64_t builder_jobs; /* at most so many builds at once in one builder */
+    uint64_t store_size;  /* bytes that the builder's store may take */
+    struct config_list substituters, trusted_public_keys;
+    struct config_list access_tokens; /* secrets; the file must be its owner's alone */
+    char *http_proxy, *https_proxy, *no_proxy;
     bool persistent;       /* builds share a builder that stays */
     int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
@@ -31,6 +44,9 @@ struct config {
         .persistent = true, .idle_timeout = 600, .stall_seconds = 60                                                   \
     }
 #define CLEAN_CONFIG CLEANUP(config_done)
+
+/* "300M", "16G", "1T", or bytes. */
+int config_parse_size(const char *text, uint64_t *ret) MVM_MUST_CHECK;
 
 /* c must be CONFIG_INIT; it stays that on failure. */
 int config_load(struct config *c, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;

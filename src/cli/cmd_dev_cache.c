@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "builder/bootstrap.h"
 #include "builder/store.h"
+#include "cache/config.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 
@@ -27,12 +28,15 @@ struct inspection {
 
 static int inspect(struct home *h, bool verify, struct inspection *ret, struct mvm_error *err)
 {
+    CLEAN_CONFIG struct config config = CONFIG_INIT;
     int r = bootstrap_judge(h, verify, &ret->report, err);
     if (r == 0)
         r = buildercache_leftovers(h, &ret->left, err);
     uint64_t cap;
     if (r == 0)
-        r = store_cap(0, &cap, err);
+        r = config_load(&config, h, err);
+    if (r == 0)
+        r = store_cap(config.store_size, &cap, err);
     return r < 0 ? r : store_inspect(h, cap, &ret->store, err);
 }
 

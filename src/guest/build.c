@@ -39,6 +39,7 @@
 #define MAX_LINE   (FRAME_MAX_PAYLOAD - 64)
 #define MAX_LOCK   (4u << 20)
 #define NIX        "/usr/bin/nix"
+#define MAX_ENV    24
 #define MAX_ARGS   96
 
 struct job {
@@ -154,10 +155,30 @@ static const char *const nix_environment[] = {
     "NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     "LANG=C.UTF-8",
-    NULL, /* TMPDIR: a killed build's files are below the job's folder */
-    NULL, /* PLAIN_SHA or the end */
-    NULL,
 };
+
+/* What the host may add: it cannot make Nix load or run something else. */
+static bool is_welcome(const char *variable)
+{
+    static const char *const names[] = {"http_proxy=", "https_proxy=", "no_proxy=", "NIX_CONFIG="};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (strncmp(variable, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+static void fill_environment(const struct job *j, const char *env[static MAX_ENV])
+{
+    size_t n = ARRAY_SIZE(nix_environment);
+    memcpy(env, nix_environment, sizeof(nix_environment));
+    env[n++] = j->tmpdir; /* a killed build's files are below the job's folder */
+    if (is_emulated())
+        env[n++] = PLAIN_SHA;
+    for (size_t i = 0; i < j->m->env.n && n < MAX_ENV - 1; i++)
+        if (is_welcome(j->m->env.v[i]))
+            env[n++] = j->m->env.v[i];
+    env[n] = NULL;
+}
 
 struct args {
     const char *v[MAX_ARGS];
@@ -202,10 +223,8 @@ static int run(struct job *j, const struct args *a, struct buf *out, bool log)
     int pipes[2][2];
     if (pipe2(pipes[0], O_CLOEXEC) < 0 || pipe2(pipes[1], O_CLOEXEC) < 0)
         return -errno;
-    const char *env[ARRAY_SIZE(nix_environment)];
-    memcpy(env, nix_environment, sizeof(env));
-    env[ARRAY_SIZE(env) - 3] = j->tmpdir;
-    env[ARRAY_SIZE(env) - 2] = is_emulated() ? PLAIN_SHA : NULL;
+    const char *env[MAX_ENV];
+    fill_environment(j, env);
     const struct process_opts o = {
         .argv = a->v,
         .envp = env,
@@ -579,6 +598,10 @@ void build_serve(int sock, const struct msg_build *m, unsigned id)
     j->id = id;
     if (!m->attr || !*m->attr || m->attr[0] == '-')
         fail(j, MVM_PHASE_NIX_EVAL, 1, "no attribute to build");
+    /* --offline promises that no packet leaves: not that Nix is asked to send none. */
+    int r = m->offline ? net_isolate() : 0;
+    if (r < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no network namespaces: %s", strerror(-r));
     uint64_t start = clock_now();
     send_phase(j, "stage");
     prepare(j);

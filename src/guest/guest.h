@@ -38,6 +38,9 @@ void net_prepare(void);
  * a child of this process then renews). Afterwards m says what is in use. A problem in words, "" for none. */
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size);
 
+/* This process, and what it starts, gets a network of its own that has a loopback and nothing else. 0 or -errno. */
+int net_isolate(void);
+
 /* ---- conf.c: /etc/mvm/guest.conf and /etc/passwd ---- */
 
 struct service_conf {

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -237,6 +238,14 @@ void net_prepare(void)
         boot_log("the loopback cannot be brought up");
     if (prepared.netlink >= 0 && prepared.card.index && link_up(prepared.netlink, prepared.card.index) < 0)
         boot_log("the network card cannot be brought up");
+}
+
+int net_isolate(void)
+{
+    if (unshare(CLONE_NEWNET) < 0)
+        return -errno;
+    CLEAN_FD int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    return fd < 0 ? -errno : link_up(fd, 1);
 }
 
 void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size)

@@ -247,6 +247,7 @@ struct msg_build {
     bool write_lock; /* false: --no-write-lock-file */
     bool offline;
     bool manifest;              /* the output is a builder image: send its manifest.json too */
+    struct msg_strings env;     /* variables for Nix: proxies, and NIX_CONFIG with what must not be seen (build.c) */
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
     char *place;                /* an absolute path where the flake's folder appears for the job; NULL: nowhere */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */

@@ -15,7 +15,8 @@ export MVM_CACHE_DIR MVM_STORE_CAP
 disk=$MVM_CACHE_DIR/builder-vm/nix-store-$(uname -m).img
 state=${disk%.img}.state
 
-# Each build writes FILL_MB of data that cannot be compressed and leaves it behind as garbage; its image is small.
+# Each build writes so many megabytes (zeros take room as well: nothing here makes holes of them) and leaves them behind as
+# garbage; its image is small.
 flake=$tmp/fill
 mkdir "$flake"
 cat >"$flake/flake.nix" <<'N'
@@ -26,7 +27,7 @@ cat >"$flake/flake.nix" <<'N'
     round = builtins.readFile ./round;
     data = derivation {
       name = "data"; system = "x86_64-linux"; builder = "${tools}/bin/busybox"; bb = "${tools}/bin/busybox"; inherit round;
-      args = [ "sh" "-c" "$bb mkdir $out; echo $round >$out/round; for i in $($bb seq ${builtins.readFile ./megabytes}); do $bb head -c 1000000 /dev/urandom >$out/$i || exit; done; $bb sleep ${builtins.readFile ./seconds}" ];
+      args = [ "sh" "-c" "$bb mkdir $out; echo $round >$out/round; for i in $($bb seq ${builtins.readFile ./megabytes}); do $bb head -c 1000000 /dev/zero >$out/$i || exit; done; $bb sleep ${builtins.readFile ./seconds}" ];
     };
   in {
     packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest { name = "fill"; command = "true"; files."/round".source = "${data}/round"; };
