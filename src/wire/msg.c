@@ -368,7 +368,7 @@ MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store,
                F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
 MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),
         F_U64(3, msg_store_reply, freed), F_BOOL(4, msg_store_reply, surveyed), F_U64(5, msg_store_reply, reclaimable),
-        F_TEXT(6, msg_store_reply, problem), F_U64(16, msg_status, clients), F_U64(17, msg_status, idle_ms))
+        F_TEXT(6, msg_store_reply, problem))
 
 /* Push and pull share a struct. */
 static const struct field transfer_fields[] = {F_ALLOC(1, msg_transfer, path), F_BOOL(2, msg_transfer, follow)};
