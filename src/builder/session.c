@@ -188,7 +188,9 @@ int session_start(struct session *s, struct home *h, const struct session_opts *
 
 void session_done(struct session *s)
 {
-    store_tidy(&s->store, s->client, s->progress);
+    /* Beside others' builds only what is necessary. */
+    if (!s->persistent || store_is_full(&s->store))
+        store_tidy(&s->store, s->client, s->progress);
     client_free(TAKE_PTR(s->client));
     /* In an orderly way whatever came before: the store's disk is to be clean for the next builder. */
     if (s->tether >= 0)

@@ -53,7 +53,7 @@ static int stage_work(struct session *s, const char *ref, struct mvm_error *err)
 /* A login shell, or the command behind "--". */
 static int run_shell(struct session *s, const struct args *a, int *ret_code, struct mvm_error *err)
 {
-    static const char *const shell[] = {"/bin/sh", "-l"};
+    static const char *const shell[] = {"/usr/bin/bash-static", "-l"};
     bool command = a->n_rest > 0;
     struct msg_exec m = {
         .argv = {.v = command ? a->rest : (char **)(uintptr_t)shell,

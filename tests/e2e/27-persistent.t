@@ -113,8 +113,17 @@ has 'dev shell runs in the flake' "$out" '^/work$'
 has 'with its files' "$out" '^# The smallest useful guest'
 has 'and Nix' "$out" '^nix \(Nix\) 2\.'
 has 'which can evaluate it' "$out" 'hello-image'
+mkfifo "$tmp/keys"
+script -qec "stty rows 33 cols 101; '$MVMCTL' dev shell" /dev/null <"$tmp/keys" >"$tmp/tty.out" 2>&1 &
+shell=$!
+exec 9>"$tmp/keys"
+eventually 60 grep -q 'bash.*#' "$tmp/tty.out"
+printf 'stty size\nsleep 100 &\njobs\nexit 7\n' >&9
+eventually 20 grep -q Running "$tmp/tty.out"
+printf 'exit 7\n' >&9
+exec 9>&-
 status=0
-printf 'stty size\nsleep 100 &\njobs\nexit 7\n' | script -qec "stty rows 33 cols 101; '$MVMCTL' dev shell" /dev/null >"$tmp/tty.out" 2>&1 || status=$?
+wait "$shell" || status=$?
 has 'interactive, it has a terminal of our size' "$(tr -d '\r' <"$tmp/tty.out")" '^33 101$'
 has 'and job control' "$(tr -d '\r' <"$tmp/tty.out")" 'Running +sleep 100'
 is 'and its exit status is ours' "$status" 7
