@@ -37,13 +37,19 @@ struct build_opts build_opts_from(const struct args *a)
     };
 }
 
+static int run_with_limit(const struct args *a, struct build_opts *o, struct home *h, struct progress *p,
+                          struct build_result *ret, struct mvm_error *err)
+{
+    const char *jobs = arg_value(a, "jobs");
+    int r = jobs ? parse_jobs(jobs, &o->max_jobs, err) : 0;
+    return r < 0 ? r : build_run(o, h, p, ret, err);
+}
+
 int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret,
                         struct mvm_error *err)
 {
     struct build_opts o = build_opts_from(a);
-    const char *jobs = arg_value(a, "jobs");
-    int r = jobs ? parse_jobs(jobs, &o.max_jobs, err) : 0;
-    return r < 0 ? r : build_run(&o, h, p, ret, err);
+    return run_with_limit(a, &o, h, p, ret, err);
 }
 
 static json_object *builder_json(const struct build_result *b)
@@ -64,7 +70,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref, const
     struct build_opts opts = build_opts_from(a);
     opts.ref = ref;
     opts.place = place;
-    if (build_run(&opts, h, &p, &b, &err) < 0)
+    if (run_with_limit(a, &opts, h, &p, &b, &err) < 0)
         return ui_fail(&err);
     ui_clear();
     if (!ui.json) {

@@ -253,7 +253,7 @@ const struct command commands[] = {
      cmd_persistent_status},
     {"persistent-builder submit", "[--flake path:/work[/DIR]] [OPTION]...", "build a flake of its workspace",
      "Builds a flake of the workspace in the persistent builder, where it lies at /work, and prints what build prints.",
-     submit_options, "(the fields of build)\n", false, cmd_persistent_submit},
+     submit_options, "the fields of build: see there\n", false, cmd_persistent_submit},
     {"persistent-builder stop", "[OPTION]...", "stop the persistent builder", "Stops it in an orderly way.",
      json_options, "status: ok\n", false, cmd_persistent_stop},
     {"doctor", "[OPTION]...", "check what this machine can do",

@@ -150,7 +150,7 @@ static bool is_emulated(void)
 
 static const char *const nix_environment[] = {
     "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-    "HOME=" BUILD_HOME,
+    ("HOME=" BUILD_HOME),
     "USER=root",
     "NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
