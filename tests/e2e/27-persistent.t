@@ -74,13 +74,12 @@ echo "# eight builds that sleep 5 s: $(($(date +%s) - start)) s"
 is 'eight builds at once are right, in one builder' "$right/$(pid)" "8/$first"
 [ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | sed 's/^/# /'
 
-jobs() { mvm exec builder -- sh -c 'ls /nix/mvm-work | wc -l; pgrep -f "sleep 6[0-9]" | wc -l' | tr '\n' ' '; }
 for how in INT KILL HUP; do
-    sleepy "long$how" 61
+    sleepy "long$how" 600
     sleepy "beside$how" 4
     "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
     long=$!
-    eventually 60 grep -q 'building sleepy\|sleepy-long' "$tmp/long.err"
+    check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- pgrep -f '[s]leep 600'
     "$MVMCTL" build --flake "$tmp/beside$how" --json >"$tmp/beside.out" 2>"$tmp/beside.err" &
     beside=$!
     sleep 1
@@ -89,7 +88,7 @@ for how in INT KILL HUP; do
     status=0
     wait "$beside" || status=$?
     is "a build beside one that gets SIG$how goes on" "$status" 0
-    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'pgrep -f \"[s]leep 61\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
+    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'pgrep -f \"[s]leep 600\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
 done
 
 # Low-level controls.
