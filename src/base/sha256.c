@@ -2,6 +2,7 @@
 #include "base/sha256.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 void sha256_init(struct sha256 *s)
@@ -28,6 +29,15 @@ void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256
         out[2 * i + 1] = digits[digest[i] & 15];
     }
     out[2 * SHA256_SIZE] = '\0';
+}
+
+void sha256_parse(const char *hex, uint8_t digest[static SHA256_SIZE])
+{
+    for (size_t i = 0; i < SHA256_SIZE; i++) {
+        unsigned byte = 0;
+        (void)!sscanf(hex + 2 * i, "%2x", &byte);
+        digest[i] = (uint8_t)byte;
+    }
 }
 
 int sha256_fd(int fd, char out[static SHA256_HEX_SIZE])

@@ -18,6 +18,8 @@ void sha256_update(struct sha256 *s, const void *p, size_t n);
 /* Finishes and resets: the object can be used for the next message. */
 void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE]);
 
+/* A digest from its 64 hex digits. */
+void sha256_parse(const char *hex, uint8_t digest[static SHA256_SIZE]);
 void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE]);
 
 /* Digest of the rest of an open file, as hex. 0 or -errno. */

@@ -67,7 +67,7 @@ static int run_job(struct bootstrap *b, struct session *session, struct builderc
     CLEAN_FLAKE_TREE struct flake_tree tree = {.root_fd = -1};
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
     CLEANUP(job_result_done) struct job_result result = {0};
-    const struct flake_inputs none = {0};
+    struct flake_inputs none = {0};
     struct utsname u;
     char system[64], attr[128];
     uname(&u);

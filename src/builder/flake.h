@@ -41,6 +41,7 @@ struct flake_file {
     uint64_t size;
     char *target;                 /* symlinks */
     char digest[SHA256_HEX_SIZE]; /* files: of the content */
+    bool kept;                    /* the builder has its content from another time */
 };
 
 struct flake_tree {
@@ -60,6 +61,8 @@ int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home
 void flake_tree_done(struct flake_tree *t);
 /* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
+/* The key by which a builder keeps a file's content; false where it keeps none (symlinks, the lock file). */
+bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint8_t key[static TREE_KEY_SIZE]);
 /* Sends the tree (folders implied) below the folder `into`; its lock file as a builder with these flakes shall see it.
  * A file that changed since it was listed is -ESTALE. */
 int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,

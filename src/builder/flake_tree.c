@@ -297,6 +297,15 @@ static int send_lock(const struct flake_tree *t, const struct flake_file *f, con
     return r < 0 ? r : tree_send_memory(to->s, path, 0644, buf_cstr(&staged), staged.len, err);
 }
 
+bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint8_t key[static TREE_KEY_SIZE])
+{
+    if (f->kind == ENTRY_SYMLINK || strcmp(f->path, t->lock_path) == 0)
+        return false;
+    sha256_parse(f->digest, key);
+    key[SHA256_SIZE] = f->executable;
+    return true;
+}
+
 static int send_file(const struct flake_tree *t, const struct flake_file *f, const struct target *to,
                      struct mvm_error *err)
 {
@@ -313,7 +322,9 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
         return mvm_error_errno(err, fd < 0 ? fd : -errno, "cannot read %s in the flake's tree", f->path);
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->size)
         return mvm_error_set(err, -ESTALE, "%s changed while the flake was being staged", f->path);
-    return tree_send_file(to->s, path, fd, err);
+    uint8_t key[TREE_KEY_SIZE];
+    return flake_file_key(t, f, key) ? tree_send_keyed(to->s, path, fd, key, f->kept, err)
+                                     : tree_send_file(to->s, path, fd, err);
 }
 
 int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,

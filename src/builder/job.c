@@ -32,6 +32,8 @@ struct job {
     uint64_t received;
     bool done;
     struct msg_result result;
+    struct msg_offer offer;
+    struct msg_want want;
 };
 
 /* ---- Artifacts ---- */
@@ -83,15 +85,92 @@ static int emit(void *data, uint8_t channel, const void *p, size_t n)
     return client_send(j->client, j->stream, channel, p, n);
 }
 
+/* ---- What the builder has already ---- */
+
+static int on_event(struct job *j, const struct client_event *e, struct mvm_error *err);
+
+/* Waits for the answer to the offer; a job that waits for its turn is not asked before. */
+static int receive_want(struct job *j, struct mvm_error *err)
+{
+    j->want.len = 0;
+    for (;;) {
+        struct client_event e;
+        while (client_next(j->client, &e)) {
+            int r = e.stream == j->stream ? on_event(j, &e, err) : 0;
+            if (r < 0)
+                return r;
+            if (j->done)
+                return -EPIPE; /* it failed: the result says why */
+            if (j->want.len) {
+                client_event_done(j->client);
+                return 0;
+            }
+        }
+        int r = client_poll(j->client, NULL, 0, 0, err);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int exchange(struct job *j, struct flake_file **offered, size_t n, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
+    int r = n ? msg_offer_encode(&b, &j->offer) : 0;
+    if (r == 0 && n)
+        r = client_send(j->client, j->stream, CHAN_MSG, b.data, b.len);
+    if (r == 0 && n)
+        r = receive_want(j, err);
+    if (r == 0 && n && j->want.len != n)
+        r = mvm_error_set(err, -EPROTO, "the builder's answer does not fit what was offered");
+    for (size_t i = 0; r == 0 && i < n; i++)
+        offered[i]->kept = !j->want.wanted[i];
+    j->offer.len = 0;
+    return r;
+}
+
+/* Tells the builder the keys of a tree's files, and notes which of them it has. */
+static int offer_tree(struct job *j, struct flake_tree *t, struct mvm_error *err)
+{
+    struct flake_file *offered[OFFER_MAX];
+    size_t n = 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < t->n_files; i++) {
+        if (!flake_file_key(t, &t->files[i], j->offer.keys + n * TREE_KEY_SIZE))
+            continue;
+        offered[n++] = &t->files[i];
+        j->offer.len = n * TREE_KEY_SIZE;
+        if (n == OFFER_MAX) {
+            r = exchange(j, offered, n, err);
+            n = 0;
+        }
+    }
+    return r < 0 ? r : exchange(j, offered, n, err);
+}
+
+static int offer_all(struct job *j, struct mvm_error *err)
+{
+    int r = offer_tree(j, j->o->tree, err);
+    for (size_t i = 0; r == 0 && i < j->o->inputs->n; i++)
+        r = offer_tree(j, &j->o->inputs->v[i].tree, err);
+    return r;
+}
+
 static int send_tree(struct job *j, struct mvm_error *err)
 {
     if (!j->o->tree) {
         client_close(j->client, j->stream);
         return 0;
     }
-    progress_detail(j->p, "%zu files, %.1f MB", j->o->tree->n_files, (double)j->o->tree->bytes / 1e6);
+    int r = offer_all(j, err);
+    if (r < 0)
+        return r;
+    size_t n_new = 0;
+    for (size_t i = 0; i < j->o->tree->n_files; i++)
+        n_new += !j->o->tree->files[i].kept;
+    progress_detail(j->p, "%zu files, %.1f MB, %zu new to the builder", j->o->tree->n_files,
+                    (double)j->o->tree->bytes / 1e6, n_new);
     struct tree_sender s = {.emit = emit, .data = j, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
-    int r = flake_tree_send(j->o->tree, BUILD_SOURCE, j->flakes, &s, err);
+    r = flake_tree_send(j->o->tree, BUILD_SOURCE, j->flakes, &s, err);
     for (size_t i = 0; r == 0 && i < j->o->inputs->n; i++) {
         char into[32];
         snprintf(into, sizeof(into), BUILD_INPUT "%zu", i);
@@ -194,6 +273,8 @@ static int on_message(struct job *j, const void *p, size_t n, struct mvm_error *
         j->done = e == 0;
         return e;
     }
+    if (r.type == MSG_WANT)
+        return msg_want_decode(&j->want, p, n);
     if (r.type == MSG_ENTRY) {
         CLEAN_FREE struct msg_entry *entry = calloc(1, sizeof(*entry));
         if (!entry)
@@ -281,22 +362,25 @@ int job_run(struct session *s, const struct job_opts *o, struct progress *p, str
             struct mvm_error *err)
 {
     static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
-    struct job j = {.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes};
+    CLEAN_FREE struct job *j = calloc(1, sizeof(*j));
+    if (!j)
+        return mvm_error_errno(err, -ENOMEM, "job");
+    *j = (struct job){.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes};
     ret->lock.max = MAX_LOCK;
-    sha256_init(&j.sha);
-    tree_receiver_init(&j.tree, o->stage_fd, &limits);
-    j.tree.content = on_content;
-    j.tree.file_done = on_file_done;
-    j.tree.data = &j;
-    int r = run(&j, err);
+    sha256_init(&j->sha);
+    tree_receiver_init(&j->tree, o->stage_fd, &limits);
+    j->tree.content = on_content;
+    j->tree.file_done = on_file_done;
+    j->tree.data = j;
+    int r = run(j, err);
     if (r == -ENOSPC) {
-        hint_room(&j, err);
+        hint_room(j, err);
         mvm_error_hint(err, "make room on the file system of MVM_CACHE_DIR");
     }
-    if (r < 0 && j.stream && !j.done)
-        client_reset(s->client, j.stream, r == -EINTR ? "interrupted" : "the host gave up");
-    tree_receiver_done(&j.tree);
-    msg_result_done(&j.result);
+    if (r < 0 && j->stream && !j->done)
+        client_reset(s->client, j->stream, r == -EINTR ? "interrupted" : "the host gave up");
+    tree_receiver_done(&j->tree);
+    msg_result_done(&j->result);
     mvm_error_phase(r < 0 ? err : NULL, MVM_PHASE_ARTIFACT_EXTRACTION);
     return r;
 }

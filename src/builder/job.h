@@ -11,8 +11,8 @@
 
 struct job_opts {
     const struct flake_ref *ref;
-    const struct flake_tree *tree; /* NULL for a remote reference */
-    const struct flake_inputs *inputs;
+    struct flake_tree *tree; /* NULL for a remote reference; what the builder has of it is noted in its files */
+    struct flake_inputs *inputs;
     const char *attr, *system;
     bool write_lock, offline;
     const struct nixsettings *settings; /* NULL: none */

@@ -123,9 +123,9 @@ static bool is_clean(int fd, const struct stat *st, const struct state *state)
 /* ---- The disk ---- */
 
 /* A descriptor, -ENOENT. */
-static int open_disk(int dirfd, const char *name, struct stat *st, struct mvm_error *err)
+static int open_disk(int dirfd, const char *name, int mode, struct stat *st, struct mvm_error *err)
 {
-    CLEAN_FD int fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    CLEAN_FD int fd = openat(dirfd, name, mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || fstat(fd, st) < 0)
         return mvm_error_errno(err, -errno, "cannot open the store's disk");
     if (!S_ISREG(st->st_mode))
@@ -174,7 +174,7 @@ static int wait_for_vmm(int fd, struct progress *p, struct mvm_error *err)
 static int adopt_disk(struct store *s, struct progress *p, struct mvm_error *err)
 {
     struct stat st;
-    CLEAN_FD int fd = open_disk(s->dirfd, s->name, &st, err);
+    CLEAN_FD int fd = open_disk(s->dirfd, s->name, O_RDWR, &st, err);
     if (fd == -ENOENT)
         return 1;
     if (fd < 0)
@@ -299,7 +299,7 @@ int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client
     if (r < 0)
         return r;
     sweep_copies(s->dirfd);
-    CLEAN_FD int from = open_disk(s->dirfd, s->name, &st, err);
+    CLEAN_FD int from = open_disk(s->dirfd, s->name, O_RDONLY, &st, err);
     if (from < 0)
         return from;
     snprintf(s->name, sizeof(s->name), COPY_PREFIX "%d.img", getpid());
@@ -325,7 +325,7 @@ int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err)
 void store_close(struct store *s)
 {
     struct stat st;
-    CLEAN_FD int fd = s->lock.fd >= 0 && !s->copy ? open_disk(s->dirfd, s->name, &st, NULL) : -1;
+    CLEAN_FD int fd = s->lock.fd >= 0 && !s->copy ? open_disk(s->dirfd, s->name, O_RDWR, &st, NULL) : -1;
     if (fd >= 0 && ext4_is_clean(fd) == 1) {
         s->use = STORE_CLOSED;
         (void)!store_save(s, NULL); /* failing that, the next builder checks what needs no check */
@@ -350,7 +350,7 @@ int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct m
     CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
     if (dir < 0)
         return dir;
-    CLEAN_FD int fd = open_disk(dir, name, &st, err);
+    CLEAN_FD int fd = open_disk(dir, name, O_RDONLY, &st, err);
     if (fd == -ENOENT)
         return 0;
     if (fd < 0)

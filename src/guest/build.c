@@ -14,6 +14,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "guest/cgroup.h"
+#include "guest/files.h"
 #include "guest/guest.h"
 #include "guest/store.h"
 #include "wire/frame.h"
@@ -323,6 +324,26 @@ static void check_means(struct job *j, enum mvm_phase phase, int code)
 
 /* ---- The steps ---- */
 
+static bool is_offer(const struct buf *b)
+{
+    return b->len > 1 && b->data[0] == CHAN_MSG && b->data[1] == MSG_OFFER;
+}
+
+static int answer_offer(struct job *j, const struct buf *b)
+{
+    static struct msg_offer offer;
+    static struct msg_want want;
+    CLEAN_BUF struct buf out = BUF_INIT(FRAME_MAX_PAYLOAD);
+    int r = msg_offer_decode(&offer, b->data + 1, b->len - 1);
+    if (r < 0 || offer.len % TREE_KEY_SIZE)
+        return -EPROTO;
+    want.len = offer.len / TREE_KEY_SIZE;
+    for (size_t i = 0; i < want.len; i++)
+        want.wanted[i] = !files_has(offer.keys + i * TREE_KEY_SIZE);
+    r = msg_want_encode(&out, &want);
+    return r < 0 ? r : worker_send(j->sock, CHAN_MSG, out.data, out.len);
+}
+
 static void receive_tree(struct job *j)
 {
     static const struct tree_limits limits = {.max_bytes = 8ull << 30, .max_size = 8ull << 30, .max_entries = 1000000};
@@ -333,11 +354,14 @@ static void receive_tree(struct job *j)
     if (dir < 0 && dir != -ENOSPC)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no place for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
+    t.keeper = &files_keeper;
     int r = dir < 0 ? dir : 0;
     while (r >= 0 && !t.complete) {
         r = worker_recv(j->sock, &b);
         if (r == 0)
             r = mvm_error_set(&err, -EPIPE, "the tree ended early");
+        else if (r > 0 && is_offer(&b))
+            r = answer_offer(j, &b);
         else if (r > 0)
             r = tree_receive(&t, b.data[0], b.data + 1, b.len - 1, &err);
     }

@@ -151,6 +151,7 @@ bool services_reaped(pid_t pid, int status);
 bool services_event(void *ptr);
 
 /* The workers' folder for builds, below /nix. */
-#define BUILD_WORK "/nix/mvm-work"
-#define BUILD_HOME "/nix/mvm-home"
-#define CGROUP     "/sys/fs/cgroup"
+#define BUILD_WORK  "/nix/mvm-work"
+#define BUILD_FILES "/nix/mvm-files"
+#define BUILD_HOME  "/nix/mvm-home"
+#define CGROUP      "/sys/fs/cgroup"

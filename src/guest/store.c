@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
+#include "guest/files.h"
 #include "guest/guest.h"
 #include "wire/frame.h"
 
@@ -190,6 +191,7 @@ static void make_folders(void)
 {
     /* Work folders are of jobs that were killed. */
     (void)!path_remove_tree(AT_FDCWD, BUILD_WORK);
+    files_sweep(FILES_MAX_AGE_S);
     (void)!path_remove_tree(AT_FDCWD, JOBS);
     static const char *const dirs[] = {
         "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, JOBS, BUILD_WORK, BUILD_HOME,
@@ -349,6 +351,7 @@ static int collect(uint64_t bytes, bool keep_inputs)
 
 static int collect_rounds(uint64_t target)
 {
+    files_sweep(FILES_MIN_AGE_S);
     uint64_t used;
     drop_held();
     for (unsigned round = 0;; round++) {

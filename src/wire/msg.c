@@ -345,7 +345,10 @@ MESSAGE(winsize, MSG_WINSIZE, F_U64(1, msg_winsize, rows), F_U64(2, msg_winsize,
 MESSAGE(exit, MSG_EXIT, F_U64(1, msg_exit, code), F_TEXT(2, msg_exit, problem))
 MESSAGE(flood, MSG_FLOOD, F_U64(1, msg_flood, send))
 MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path), F_U64(3, msg_entry, mode),
-        F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target))
+        F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target), F_BYTES(6, msg_entry, key, key_len),
+        F_BOOL(7, msg_entry, kept))
+MESSAGE(offer, MSG_OFFER, F_BYTES(1, msg_offer, keys, len))
+MESSAGE(want, MSG_WANT, F_BYTES(1, msg_want, wanted, len))
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
                F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),

@@ -48,7 +48,9 @@ enum msg_type {
     MSG_PHASE = 53,   /* a build job entered a phase */
     MSG_RESULT = 54,  /* a build job's outcome */
     MSG_STATUS_REPLY = 55,
-    MSG_EOF = 56, /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
+    MSG_OFFER = 59, /* a build job's files by their keys, before its tree */
+    MSG_WANT = 60,  /* the answer: which of them shall come */
+    MSG_EOF = 56,   /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
     MSG_STORE_REPLY = 58,
 };
 
@@ -215,6 +217,7 @@ int msg_flood_decode(struct msg_flood *m, const void *p, size_t n) MVM_MUST_CHEC
 
 enum entry_kind { ENTRY_FILE = 1, ENTRY_DIR = 2, ENTRY_SYMLINK = 3 };
 #define ENTRY_MAX_PATH 4096
+#define TREE_KEY_SIZE  33 /* SHA-256 of the content, and 1 where it may be executed, else 0 */
 
 struct msg_entry {
     uint64_t kind;               /* enum entry_kind */
@@ -222,6 +225,9 @@ struct msg_entry {
     uint64_t mode;               /* permission bits */
     uint64_t size;               /* files: bytes, holes included */
     char target[ENTRY_MAX_PATH]; /* symlinks */
+    uint8_t key[TREE_KEY_SIZE];  /* files that may be kept or taken from what was kept; key_len 0: not this one */
+    size_t key_len;
+    bool kept; /* the receiver has it: no content follows */
 };
 int msg_entry_encode(struct buf *b, const struct msg_entry *m) MVM_MUST_CHECK;
 int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -256,6 +262,22 @@ struct msg_build {
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;
 void msg_build_done(struct msg_build *m);
+
+/* MSG_OFFER: keys one behind the other. MSG_WANT: for each of them a byte, 1 where its content is wanted. */
+#define OFFER_MAX 1024
+struct msg_offer {
+    uint8_t keys[OFFER_MAX * TREE_KEY_SIZE];
+    size_t len;
+};
+int msg_offer_encode(struct buf *b, const struct msg_offer *m) MVM_MUST_CHECK;
+int msg_offer_decode(struct msg_offer *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_want {
+    uint8_t wanted[OFFER_MAX];
+    size_t len;
+};
+int msg_want_encode(struct buf *b, const struct msg_want *m) MVM_MUST_CHECK;
+int msg_want_decode(struct msg_want *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 /* MSG_PHASE: name as in progress.h ("queue", "stage", "eval", "build", "extract"). */
 struct msg_phase {

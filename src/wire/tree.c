@@ -50,8 +50,8 @@ uint64_t tree_checksum(const void *data, size_t n)
 
 /* ---- Sending ---- */
 
-static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
-                      const char *target, struct mvm_error *err)
+static int send_keyed_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
+                            const char *target, const uint8_t *key, bool kept, struct mvm_error *err)
 {
     CLEAN_FREE struct msg_entry *m = calloc(1, sizeof(*m));
     if (!m)
@@ -63,10 +63,19 @@ static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mo
     m->size = size;
     strcpy(m->path, path);
     strcpy(m->target, target);
+    if (key)
+        memcpy(m->key, key, m->key_len = sizeof(m->key));
+    m->kept = kept;
     int r = msg_entry_encode(&s->msg, m);
     if (r == 0)
         r = s->emit(s->data, CHAN_MSG, s->msg.data, s->msg.len);
     return r < 0 ? mvm_error_errno(err, r, "cannot send %s", path) : 0;
+}
+
+static int send_entry(struct tree_sender *s, uint64_t kind, const char *path, mode_t mode, uint64_t size,
+                      const char *target, struct mvm_error *err)
+{
+    return send_keyed_entry(s, kind, path, mode, size, target, NULL, false, err);
 }
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -135,14 +144,17 @@ static int check_size(const char *path, int fd, off_t size, struct mvm_error *er
     return st.st_size == size ? 0 : mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
 }
 
-int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err)
+static int send_file(struct tree_sender *s, const char *path, int fd, const uint8_t *key, bool kept,
+                     struct mvm_error *err)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read %s", path);
     if (!S_ISREG(st.st_mode))
         return mvm_error_set(err, -EINVAL, "cannot read %s: not a regular file", path);
-    int r = send_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", err);
+    int r = send_keyed_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", key, kept, err);
+    if (kept)
+        return r;
     CLEAN_FREE uint8_t *record = malloc(TREE_CHUNK_HEADER + TREE_MAX_CHUNK);
     if (!record)
         return mvm_error_errno(err, -ENOMEM, "%s", path);
@@ -159,6 +171,17 @@ int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_e
         at = hole;
     }
     return r < 0 ? r : check_size(path, fd, st.st_size, err);
+}
+
+int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err)
+{
+    return send_file(s, path, fd, NULL, false, err);
+}
+
+int tree_send_keyed(struct tree_sender *s, const char *path, int fd, const uint8_t *key, bool kept,
+                    struct mvm_error *err)
+{
+    return send_file(s, path, fd, key, kept, err);
 }
 
 int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const void *p, size_t n,
@@ -297,6 +320,16 @@ static void discard_file(struct tree_receiver *t)
     fd_closep(&t->fd);
 }
 
+static void keep_file(const struct tree_receiver *t)
+{
+    const char *name;
+    if (!t->keeper || t->entry->key_len != TREE_KEY_SIZE)
+        return;
+    CLEAN_FD int parent = open_parent(t, t->entry->path, &name);
+    if (parent >= 0)
+        t->keeper->keep(t->entry->key, parent, name);
+}
+
 static int finish_file(struct tree_receiver *t, struct mvm_error *err)
 {
     if (t->fd < 0)
@@ -311,6 +344,7 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
             return mvm_error_errno(err, parent < 0 ? parent : -errno, "cannot write %s", path);
     }
     fd_closep(&t->fd);
+    keep_file(t);
     tell_content(t, NULL, t->size - t->at);
     if (t->file_done)
         t->file_done(t->data, path, t->size);
@@ -325,6 +359,10 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
     CLEAN_FD int parent = open_parent(t, e->path, &name);
     if (parent < 0)
         return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    if (e->kept) {
+        int r = t->keeper && e->key_len == TREE_KEY_SIZE ? t->keeper->take(e->key, parent, name) : -EPROTO;
+        return r < 0 ? mvm_error_errno(err, r, "%s came without its content", e->path) : 0;
+    }
     if (t->replace)
         unlinkat(parent, part_name(t, name), 0); /* of somebody who was killed */
     int fd = path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, 0600);

@@ -33,6 +33,10 @@ struct tree_sender {
 /* One entry with its content; fd is the open file, read from offset 0, holes found by SEEK_DATA and by blocks of zeros.
  * A file that changes size meanwhile is -ESTALE. */
 int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err) MVM_MUST_CHECK;
+/* The same with the file's key (TREE_KEY_SIZE bytes), by which the receiver may keep it; kept: it has, so that no
+ * content is sent. */
+int tree_send_keyed(struct tree_sender *s, const char *path, int fd, const uint8_t *key, bool kept,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const void *p, size_t n,
                      struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err) MVM_MUST_CHECK;
@@ -53,6 +57,14 @@ struct tree_limits {
     uint64_t max_entries;
 };
 
+/* Where files are kept between trees. name is the file's in the open folder parent. 0 or -errno. */
+struct tree_keeper {
+    /* Makes the file of that key there. */
+    int (*take)(const uint8_t *key, int parent, const char *name);
+    /* Keeps the complete file that is there; failing to is no error. */
+    void (*keep)(const uint8_t *key, int parent, const char *name);
+};
+
 struct tree_receiver {
     int dirfd; /* borrowed: entries are made below it, never outside, following no symlink */
     struct tree_limits limits;
@@ -62,6 +74,7 @@ struct tree_receiver {
     /* Called when a file is complete. */
     void (*file_done)(void *data, const char *path, uint64_t size);
     void *data;
+    const struct tree_keeper *keeper; /* NULL: none, and entries without content are refused */
     const char *top; /* takes the place of the first component of each path; NULL: paths are as they come */
     bool replace;    /* files that are there already are replaced, each as one step */
     bool complete;   /* MSG_END has been seen */

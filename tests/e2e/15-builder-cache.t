@@ -110,7 +110,7 @@ rm -f "$live2/initrd" # something to tell
     mvm dev status --json
     mvm dev cache inspect
     mvm dev cache inspect --json
-    grep -E '^mvmctl: (builder cache|stage 0 seed)' "$tmp/first.err"
+    grep -E 'builder cache \(|stage 0 seed' "$tmp/first.err"
     jq -c .builder "$tmp/first.out"
 } >"$tmp/said" 2>&1
 has_not 'no folder of this machine is told' "$(cat "$tmp/said")" "$tmp|$HOME/"

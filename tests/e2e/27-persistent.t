@@ -29,6 +29,19 @@ is 'its name is taken' "$status" 2
 run mvm down --all
 is 'and down --all leaves it' "$(pid)" "$first"
 
+# Files that the builder has seen do not travel again.
+mkdir "$flake/data"
+for i in 1 2 3 4 5 6 7 8 9; do echo "file $i" >"$flake/data/$i"; done
+run mvm build --flake "$flake" --json
+has 'new files travel' "$err" ' (9|10|11) new to the builder'
+echo changed >"$flake/data/5"
+run mvm build --flake "$flake" --json
+has 'of many, the one that changed' "$err" ' [12] new to the builder'
+is 'the build is right' "$status" 0
+sed -i 's|files."/usr/bin/hello"|files."/five".source = ./data/5; &|' "$flake/flake.nix"
+run mvm build --flake "$flake" --json
+is 'with its content' "$(mvm exec --flake "$flake" -- cat /five)" changed
+
 # Without it: a builder and a store of its own while the persistent one runs.
 change
 run mvm build --flake "$flake" --no-persistent-builder --json

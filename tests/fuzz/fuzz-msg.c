@@ -32,6 +32,9 @@ AGAIN(service, )
 AGAIN(configure, )
 AGAIN(clock, )
 AGAIN(seed, )
+AGAIN(offer, )
+AGAIN(want, )
+AGAIN(idle, )
 AGAIN(exec, msg_exec_done(&m))
 AGAIN(build, msg_build_done(&m))
 AGAIN(flood, )
@@ -76,6 +79,9 @@ static const again_fn again[256] = {
     [MSG_PHASE] = again_phase,
     [MSG_RESULT] = again_result,
     [MSG_STATUS_REPLY] = again_status,
+    [MSG_OFFER] = again_offer,
+    [MSG_WANT] = again_want,
+    [MSG_IDLE] = again_idle,
     [MSG_STORE] = again_store,
     [MSG_STORE_REPLY] = again_store_reply,
 };

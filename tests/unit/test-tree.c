@@ -439,6 +439,71 @@ static void tree_checksums(void)
     ok(good, "every single bit counts");
 }
 
+/* ---- Files that the receiver has from another time ---- */
+
+static int kept_fd = -1;
+static unsigned n_kept;
+
+static int take_kept(const uint8_t *key, int parent, const char *name)
+{
+    char file[8];
+    snprintf(file, sizeof(file), "%02x", key[0]);
+    return linkat(kept_fd, file, parent, name, 0) < 0 ? -errno : 0;
+}
+
+static void keep_file(const uint8_t *key, int parent, const char *name)
+{
+    char file[8];
+    snprintf(file, sizeof(file), "%02x", key[0]);
+    n_kept += linkat(parent, name, kept_fd, file, 0) == 0;
+}
+
+static void tree_kept_files(void)
+{
+    static const struct tree_keeper keeper = {.take = take_kept, .keep = keep_file};
+    struct mvm_error err = MVM_ERROR_INIT;
+    struct tape t = {0}, again = {0}, unknown = {0};
+    struct tree_sender s = {.emit = tape_emit, .data = &t, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    const uint8_t key[TREE_KEY_SIZE] = {0xab}, other[TREE_KEY_SIZE] = {0xcd};
+    CLEAN_FD int one = path_open_dir(scratch, "one", &err);
+    CLEAN_FD int two = path_open_dir(scratch, "two", &err);
+    kept_fd = path_open_dir(scratch, "kept", &err);
+    CLEAN_FD int file = openat(scratch, "source", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    CLEAN_BUF struct buf b = BUF_INIT(100);
+    ok(fd_write_all(file, "content", 7) == 0 && tree_send_keyed(&s, "a", file, key, false, &err) == 0 &&
+           tree_send_end(&s, &err) == 0,
+       "a file is sent with its key");
+    struct tree_receiver r;
+    tree_receiver_init(&r, one, &roomy);
+    r.keeper = &keeper;
+    ok(tape_play(&t, &r, &err) == 0 && n_kept == 1, "and kept");
+    tree_receiver_done(&r);
+    s.data = &again;
+    ok(tree_send_keyed(&s, "sub-a", file, key, true, &err) == 0 && tree_send_end(&s, &err) == 0 && again.n == 2,
+       "another time it is sent without its content");
+    tree_receiver_init(&r, two, &roomy);
+    r.keeper = &keeper;
+    ok(tape_play(&again, &r, &err) == 0 && path_read_file(two, "sub-a", &b, &err) == 0 && b.len == 7 &&
+           memcmp(b.data, "content", 7) == 0,
+       "and is there");
+    tree_receiver_done(&r);
+    tree_receiver_init(&r, one, &roomy);
+    ok(tape_play(&again, &r, &err) == -EPROTO, "who keeps nothing refuses it");
+    tree_receiver_done(&r);
+    s.data = &unknown;
+    ok(tree_send_keyed(&s, "b", file, other, true, &err) == 0, "(one that was never kept)");
+    tree_receiver_init(&r, two, &roomy);
+    r.keeper = &keeper;
+    ok(tape_play(&unknown, &r, &err) == -ENOENT && strstr(err.msg, "without its content"),
+       "what is not there is an error");
+    tree_receiver_done(&r);
+    tree_sender_done(&s);
+    tape_done(&t);
+    tape_done(&again);
+    tape_done(&unknown);
+    close(kept_fd);
+}
+
 int main(void)
 {
     const char *tmp = getenv("MVM_TEST_TMP");
@@ -455,6 +520,7 @@ int main(void)
     tree_keeps_limits();
     tree_sender_errors();
     tree_out_of_memory();
+    tree_kept_files();
     close(scratch);
     ok(path_remove_tree(AT_FDCWD, path) == 0, "the scratch folder is gone");
     return tap_end();

@@ -1,0 +1,70 @@
+#include "guest/files.h"
+#include "guest/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATH_SIZE (sizeof(BUILD_FILES) + 1 + 2 * TREE_KEY_SIZE + 4)
+
+static void path_of(const uint8_t *key, char out[static PATH_SIZE], size_t *ret_folder)
+{
+    int n = snprintf(out, PATH_SIZE, BUILD_FILES "/%02x", key[0]);
+    *ret_folder = (size_t)n;
+    out[n++] = '/';
+    for (int i = 1; i < TREE_KEY_SIZE - 1; i++)
+        n += snprintf(out + n, PATH_SIZE - (size_t)n, "%02x", key[i]);
+    snprintf(out + n, PATH_SIZE - (size_t)n, "%s", key[TREE_KEY_SIZE - 1] ? "x" : "");
+}
+
+bool files_has(const uint8_t *key)
+{
+    char path[PATH_SIZE];
+    size_t folder;
+    path_of(key, path, &folder);
+    /* Its age is that of its last use. */
+    return utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int take(const uint8_t *key, int parent, const char *name)
+{
+    char path[PATH_SIZE];
+    size_t folder;
+    path_of(key, path, &folder);
+    return linkat(AT_FDCWD, path, parent, name, 0) < 0 ? -errno : 0;
+}
+
+static void keep(const uint8_t *key, int parent, const char *name)
+{
+    char path[PATH_SIZE];
+    size_t folder;
+    path_of(key, path, &folder);
+    if (linkat(parent, name, AT_FDCWD, path, 0) == 0 || errno != ENOENT)
+        return;
+    path[folder] = '\0';
+    mkdir(BUILD_FILES, 0700);
+    mkdir(path, 0700);
+    path[folder] = '/';
+    (void)!linkat(parent, name, AT_FDCWD, path, 0);
+}
+
+const struct tree_keeper files_keeper = {.take = take, .keep = keep};
+
+static time_t oldest; /* that stays */
+
+static int sweep_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    if (type == FTW_F && st->st_mtime < oldest)
+        unlink(path);
+    return 0;
+}
+
+void files_sweep(long max_age_s)
+{
+    oldest = time(NULL) - max_age_s;
+    nftw(BUILD_FILES, sweep_one, 8, FTW_PHYS);
+}

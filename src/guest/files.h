@@ -1,0 +1,18 @@
+/*
+ * The flakes' files that a builder has seen, by their contents, so that the next build's tree brings only what changed:
+ * BUILD_FILES/<first two digits>/<the other digits of SHA-256>[x]. Trees have hard links to them: Nix copies what it
+ * builds from, and nobody writes to a staged file. The host computes the digests; a chunk's checksum has found damage
+ * on the way.
+ */
+#pragma once
+
+#include "wire/tree.h"
+
+extern const struct tree_keeper files_keeper;
+
+/* Is the content of that key there? */
+bool files_has(const uint8_t *key);
+/* Removes those that no tree has had for so many seconds. */
+void files_sweep(long max_age_s);
+#define FILES_MAX_AGE_S (14l * 86400)
+#define FILES_MIN_AGE_S 3600l /* younger ones may be on their way into a tree */
