@@ -111,7 +111,7 @@ int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct m
         return mvm_error_errno(err, r, "cannot hash %s", root->name);
     uint8_t digest[SHA256_SIZE];
     sha256_final(&s, digest);
-    memcpy(out, "sha256-", 7);
-    base64(digest, sizeof(digest), out + 7);
+    strcpy(out, "sha256-");
+    base64(digest, sizeof(digest), out + strlen(out));
     return 0;
 }

@@ -34,7 +34,7 @@ is 'a builder image is exported' "$status" 0
 minisign -G -W -p "$tmp/key.pub" -s "$tmp/key.sec" >/dev/null
 run mvm dev image sign "$tmp/set" --key "$tmp/key.sec"
 is 'and signed' "$status" 0
-rm -rf "$MVM_CACHE_DIR/builder-vm/$(uname -m)" "$MVM_HOME/dev" "$MVM_CACHE_DIR/stage0"
+rm -rf "$MVM_CACHE_DIR/builder-vm/$(uname -m)" "${MVM_HOME:?}/dev" "$MVM_CACHE_DIR/stage0"
 printf '[images]\nbuilder_url = "file://%s"\npublic_keys = ["%s"]\n' "$tmp/set" "$(tail -n 1 "$tmp/key.pub")" >"$MVM_HOME/config.toml"
 run mvm dev cache repair --json
 is 'published, it is taken as it is' "$(json '.builder_cache.kind + " " + .builder_cache.reason')/$status" 'release hit/0'

@@ -47,7 +47,7 @@ vm_processes() { pgrep -af "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" 
 # The persistent builder's.
 builder_processes() { pgrep -f -- "-name mvm-builder .*$MVM_CACHE_DIR" || :; }
 # What there is of VMs but the persistent builder.
-vm_folders() { ls "$MVM_HOME/vms" | grep -vFx builder || :; }
+vm_folders() { find "$MVM_HOME/vms" -mindepth 1 -maxdepth 1 ! -name builder; }
 # Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed.
 supervisors() {
     for pid in $(pgrep -x mvm-supervisor); do
