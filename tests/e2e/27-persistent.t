@@ -87,12 +87,19 @@ echo "# eight builds that sleep 5 s: $(($(date +%s) - start)) s"
 is 'eight builds at once are right, in one builder' "$right/$(pid)" "8/$first"
 [ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | sed 's/^/# /'
 
+(umask 077 && printf '[nix]\naccess_tokens = ["example.org=sekret"]\n' >"$MVM_HOME/config.toml")
 for how in INT KILL HUP; do
     sleepy "long$how" 600
     sleepy "beside$how" 4
     "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
     long=$!
     check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- pgrep -f '[s]leep 600'
+    if [ "$how" = INT ]; then
+        said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep sekret; echo; cat /proc/[0-9]*/cmdline | tr "\0" "\n" | grep -v grep | grep sekret && echo SEEN')
+        has 'an access token reaches Nix by its environment' "$said" '^NIX_CONFIG=access-tokens = example.org=sekret$'
+        has_not 'and by no command line' "$said" SEEN
+        is 'nor is it in a log' "$(grep -rl sekret "$MVM_HOME" "$MVM_CACHE_DIR/logs" | tr '\n' ' ')" "$MVM_HOME/config.toml "
+    fi
     "$MVMCTL" build --flake "$tmp/beside$how" --json >"$tmp/beside.out" 2>"$tmp/beside.err" &
     beside=$!
     sleep 1
@@ -103,6 +110,11 @@ for how in INT KILL HUP; do
     is "a build beside one that gets SIG$how goes on" "$status" 0
     check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'pgrep -f \"[s]leep 600\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
 done
+
+chmod 644 "$MVM_HOME/config.toml"
+run mvm build --flake "$flake" --force
+is 'tokens that others can read are refused' "$status" 3
+rm "$MVM_HOME/config.toml"
 
 # Low-level controls.
 mkdir "$tmp/space"

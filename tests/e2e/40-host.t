@@ -136,7 +136,7 @@ mkdir "$tmp/web"
 sed 's/a microVM.*on Linux/a tarball on Linux/' "$flake/flake.nix" >"$tmp/web/flake.nix"
 (cd "$tmp" && tar -czf web.tar.gz web)
 port_file=$tmp/port
-python3 - "$tmp" "$port_file" <<'P' >/dev/null 2>&1 &
+python3 - "$tmp" "$port_file" <<'P' >"$tmp/requests" 2>&1 &
 import functools, http.server, os, sys
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1]))
 open(sys.argv[2] + ".new", "w").write(str(server.server_address[1]))
@@ -151,5 +151,32 @@ is 'a remote reference is built' "$status" 0
 has 'and answers' "$(mvm exec fetched -- hello)" 'a tarball on Linux'
 run mvm up --flake "tarball+http://10.0.2.2:$(cat "$port_file")/web.tar.gz" --name fetched2
 is 'up finds what was built from it' "$status" 0
+
+# What config.toml says of fetches has an effect, and --offline is kept by the builder, whatever is fetched.
+port=$(cat "$port_file")
+requests() { grep -cE "$1" "$tmp/requests" || :; }
+fetches() {
+    mkdir -p "$tmp/$1"
+    cat >"$tmp/$1/flake.nix" <<N
+{
+  inputs.mvm.url = "mvm";
+  outputs = { self, mvm }: { packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest {
+    name = "fetches"; command = "true"; files."/x" = builtins.readFile (builtins.fetchurl "$2");
+  }; };
+}
+N
+}
+fetches direct "http://10.0.2.2:$port/web/flake.nix?$$"
+run mvm build --flake "$tmp/direct" --offline
+check "--offline: what has to be fetched fails ($status)" test "$status" -ge 11 -a "$status" -le 12
+is 'and nothing was asked for' "$(requests "flake.nix.$$")" 0
+run mvm build --flake "$tmp/direct" --attr packages.x86_64-linux.default
+has 'without it, it is asked for' "$(requests "flake.nix.$$")" '^[1-9]'
+printf '[network]\nhttp_proxy = "http://127.0.0.1:%s"\n[nix]\nsubstituters = ["http://10.0.2.2:%s/cache"]\n' "$port" "$port" >"$MVM_HOME/config.toml"
+fetches proxied http://example.invalid/proxied
+run mvm build --flake "$tmp/proxied"
+has 'a proxy on this machine is used' "$(cat "$tmp/requests")" 'GET http://example.invalid/proxied'
+has 'and a binary cache is asked' "$(cat "$tmp/requests")" 'GET (http://10.0.2.2:[0-9]*)?/cache/nix-cache-info'
+rm "$MVM_HOME/config.toml"
 kill "$server"
 finish
