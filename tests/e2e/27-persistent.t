@@ -8,6 +8,7 @@ pid() { mvm persistent-builder status --json | jq -r .supervisor_pid; }
 record=$MVM_HOME/run/persistent-builder.json
 flake=$tmp/hello
 example hello "$flake"
+no_builder() { [ -z "$(builder_processes)" ]; }
 n=0
 change() { n=$((n + 1)) && sed -i "s/a [a-z0-9]*microVM/a ${n}microVM/" "$flake/flake.nix"; }
 
@@ -93,7 +94,7 @@ for how in INT KILL HUP; do
     sleepy "beside$how" 4
     "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
     long=$!
-    check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- pgrep -f '[s]leep 600'
+    check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- busybox pgrep -f '[s]leep 600'
     if [ "$how" = INT ]; then
         said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep sekret; echo; cat /proc/[0-9]*/cmdline | tr "\0" "\n" | grep -v grep | grep sekret && echo SEEN')
         has 'an access token reaches Nix by its environment' "$said" '^NIX_CONFIG=access-tokens = example.org=sekret$'
@@ -108,7 +109,7 @@ for how in INT KILL HUP; do
     status=0
     wait "$beside" || status=$?
     is "a build beside one that gets SIG$how goes on" "$status" 0
-    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'pgrep -f \"[s]leep 600\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
+    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'busybox pgrep -f \"[s]leep 600\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
 done
 
 chmod 644 "$MVM_HOME/config.toml"
@@ -195,7 +196,7 @@ change
 run mvm build --flake "$flake" --json
 is 'with a short idle time it builds, too' "$(json .builder.mode)/$status" persistent/0
 check 'and is gone soon' eventually 20 sh -c "[ \"\$('$MVMCTL' persistent-builder status --json | jq -r .state)\" = absent ]"
-check 'with its processes' eventually 10 sh -c "[ -z \"\$(pgrep -f 'qemu-system.*$MVM_CACHE_DIR')\" ]"
+check 'with its processes' eventually 10 no_builder
 printf '[builder]\nidle_timeout = 2\npersistent = false\n' >"$MVM_HOME/config.toml"
 change
 run mvm build --flake "$flake" --json

@@ -112,7 +112,7 @@ for _ in $(seq "$(nproc)"); do
 done
 booted=0
 for _ in $(seq 30); do
-    [ "$(mvm exec --flake "$tmp/hello" --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
+    [ "$(mvm exec --flake "$tmp/hello" --cold --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
 done
 # shellcheck disable=SC2086 # a list of process ids
 kill $busy
