@@ -82,6 +82,7 @@ if [ "$(id -u)" = 0 ]; then
         [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
         has 'and gets the answer' "$(as_user exec theirs -- hello)" 'Hello from theirs'
         as_user down --all >/dev/null
+        as_user dev down >/dev/null
     else
         skip 'an ordinary user builds and boots' 'this checkout is not readable by others'
     fi
