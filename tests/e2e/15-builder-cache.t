@@ -51,6 +51,14 @@ for first in $reasons; do
 done
 is "every damage, and of $tried pairs the earlier one, is the reason" "$wrong" ''
 is 'undamaged it is a hit' "$(reason)" hit
+reads() {
+    ASAN_OPTIONS=detect_leaks=0 strace -e trace=read -o "$tmp/reads" "$MVMCTL" dev status "$@" >/dev/null 2>&1
+    grep -c '^read(' "$tmp/reads"
+}
+mvm dev status >/dev/null
+usual=$(reads)
+all=$(reads --verify)
+check "a verdict reads little, --verify everything ($usual and $all reads)" test "$usual" -lt 300 -a "$all" -gt 700
 { head -c 30000000 "$whole/rootfs.ext4" && printf X && tail -c +30000002 "$whole/rootfs.ext4"; } | replace rootfs.ext4
 is 'the right size with the wrong content is noticed' "$(reason)" artifact_digest_mismatch
 rm "$live/rootfs.ext4" && ln -s "$whole/rootfs.ext4" "$live/rootfs.ext4"
