@@ -183,6 +183,7 @@ static int run_mmdebstrap(const char *repository, const char *target, struct pro
         "--variant=extract",
         "--mode=chrootless",
         "--format=directory",
+        "--aptopt=Acquire::Retries \"3\"", /* a mirror's hiccup is no reason to begin anew */
         include,
         arch,
         "--extract-hook=cd \"$1/var/cache/apt/archives\" && sha256sum *.deb > ../../../../" PACKAGE_FILE,

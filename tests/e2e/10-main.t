@@ -12,6 +12,7 @@ has 'and says what to do' "$err" 'hint: mvmctl build --flake .*mvmctl run'
 
 run mvm build --flake "$flake" --json
 is 'a flake is built from nothing' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 30 | sed 's/^/# /'
 is 'stdout is one JSON object' "$(printf '%s\n' "$out" | wc -l)" 1
 is 'it was not cached' "$(json .cached)" false
 kernel=$(json .kernel)
