@@ -94,7 +94,7 @@ for how in INT KILL HUP; do
     sleepy "beside$how" 4
     "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
     long=$!
-    check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- busybox pgrep -f '[s]leep 600'
+    check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- sh -c "busybox ps | busybox grep '[s]leep 600'"
     if [ "$how" = INT ]; then
         said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep sekret; echo; cat /proc/[0-9]*/cmdline | tr "\0" "\n" | grep -v grep | grep sekret && echo SEEN')
         has 'an access token reaches Nix by its environment' "$said" '^NIX_CONFIG=access-tokens = example.org=sekret$'
@@ -109,7 +109,7 @@ for how in INT KILL HUP; do
     status=0
     wait "$beside" || status=$?
     is "a build beside one that gets SIG$how goes on" "$status" 0
-    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'busybox pgrep -f \"[s]leep 600\" | wc -l; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
+    check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'busybox ps | busybox grep -c \"[s]leep 600\"; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
 done
 
 chmod 644 "$MVM_HOME/config.toml"
