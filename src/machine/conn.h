@@ -34,6 +34,7 @@ struct conn {
     void *owner;
     struct router_client *client; /* NULL: the guest */
     struct buf in;
+    bool used; /* a client: it has asked the guest for something */
     bool closing;
 };
 

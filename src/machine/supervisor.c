@@ -57,6 +57,7 @@ struct supervisor {
     bool starter_gone;
 
     unsigned n_clients;
+    uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
     struct router *router;
     struct logfile console_log, agent_log;
 };
@@ -108,13 +109,14 @@ static void on_idle(uv_timer_t *t)
     begin_stop(s, IDLE_GRACE_MS);
 }
 
-/* Whenever clients come or go, or the time changes. */
+/* Whenever clients come or go, or the time changes. Who only looks (MSG_STATUS) does not count as use. */
 static void watch_idle(struct supervisor *s)
 {
     s->status.clients = s->n_clients;
     s->status.idle_ms = s->run.idle_ms;
+    uint64_t idle_ms = (clock_now() - s->used_at) / NSEC_PER_MSEC;
     if (s->state == READY && s->n_clients == 0 && s->run.idle_ms)
-        uv_timer_start(&s->idle, on_idle, s->run.idle_ms, 0);
+        uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
     else
         uv_timer_stop(&s->idle);
 }
@@ -218,6 +220,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
     set_state(s, READY, "ready");
+    s->used_at = clock_now();
     watch_idle(s);
     tell_starter(s);
     return 0;
@@ -270,14 +273,16 @@ static bool on_local(void *data, void *handle, uint32_t stream, const void *p, s
         if (msg_idle_decode(&m, p, n) < 0)
             return false;
         s->run.idle_ms = m.idle_ms;
-        watch_idle(s);
+        c->used = true;
         if (msg_exit_encode(&b, &done) == 0)
             conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, b.data, b.len);
         conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
         return true;
     }
-    if (r.type != MSG_STOP)
+    if (r.type != MSG_STOP) {
+        c->used = true;
         return false;
+    }
     uint64_t grace = DEFAULT_GRACE_MS;
     while (msg_next(&r))
         if (r.field == 1)
@@ -332,6 +337,8 @@ static void on_gone(struct conn *c)
         return;
     }
     s->n_clients--;
+    if (c->used)
+        s->used_at = clock_now();
     watch_idle(s);
     router_remove_client(s->router, c->client);
 }

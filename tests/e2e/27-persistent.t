@@ -96,7 +96,7 @@ for how in INT KILL HUP; do
     long=$!
     check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- sh -c "busybox ps | busybox grep '[s]leep 600'"
     if [ "$how" = INT ]; then
-        said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ 2>/dev/null | tr "\0" "\n" | grep sekret; echo; cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" "\n" | grep -v grep | grep sekret && echo SEEN')
+        said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ 2>/dev/null | tr "\0" "\n" | grep "s[e]kret"; echo; cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" "\n" | grep "s[e]kret" && echo SEEN')
         has 'an access token reaches Nix by its environment' "$said" '^NIX_CONFIG=access-tokens = example.org=sekret$'
         has_not 'and by no command line' "$said" SEEN
         is 'nor is it in a log' "$(grep -rl sekret "$MVM_HOME" "$MVM_CACHE_DIR/logs" | tr '\n' ' ')" "$MVM_HOME/config.toml "
