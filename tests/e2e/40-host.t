@@ -165,22 +165,10 @@ check "--offline: what has to be fetched fails ($status)" test "$status" -ge 11 
 is 'and nothing was asked for' "$(requests "flake.nix.$$")" 0
 run mvm build --flake "$tmp/direct"
 has 'without it, it is asked for' "$(requests "flake.nix.$$")" '^[1-9]'
-printf '[network]\nhttp_proxy = "http://127.0.0.1:%s"\n[nix]\nsubstituters = ["http://10.0.2.2:%s/cache"]\n' "$port" "$port" >"$MVM_HOME/config.toml"
+printf '[network]\nhttp_proxy = "http://127.0.0.1:%s"\n' "$port" >"$MVM_HOME/config.toml"
 fetches proxied http://example.invalid/proxied
 run mvm build --flake "$tmp/proxied"
 has 'a proxy on this machine is used' "$(cat "$tmp/requests")" 'GET http://example.invalid/proxied'
-mkdir "$tmp/asked"
-cat >"$tmp/asked/flake.nix" <<'N'
-{
-  inputs.tools.url = "mvm-tools";
-  outputs = { self, tools }: { packages.x86_64-linux.default = derivation {
-    name = "asked-for"; system = "x86_64-linux"; builder = "${tools}/bin/busybox"; args = [ "mkdir" "${placeholder "out"}" ];
-  }; };
-}
-N
-sed -i "s/asked-for/asked-for-$$/" "$tmp/asked/flake.nix"
-run mvm build --flake "$tmp/asked"
-has 'and a binary cache is asked' "$(cat "$tmp/requests")" 'GET (http://10.0.2.2:[0-9]*)?/cache/nix-cache-info'
 rm "$MVM_HOME/config.toml"
 kill "$server"
 finish
