@@ -98,7 +98,7 @@ first=$!
 eventually 30 grep -q "^mvmctl: builder-start" "$tmp/first.err"
 run mvm build --flake "$tmp/hello" --json
 is 'a build that has to wait for the builder image is right' "$status" 0
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
 has 'it says for whom it waits' "$err" "waiting for the builder image that another process builds \(pid $first: building the builder image\)"
 status=0
 wait "$first" || status=$?
@@ -149,7 +149,7 @@ for round in 1 2 3 4 5; do
 done
 run mvm dev cache repair --json
 is 'after five kills the next command is right' "$(json .builder_cache.reason)" hit
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
 is 'with the same bytes' "$(cat "$live2/.mvm-artifacts.sha256")" "$(cat "$whole/.mvm-artifacts.sha256")"
 check 'and nothing is left' test -z "$(find "$MVM_CACHE_DIR/builder-vm" -maxdepth 1 -name '.*stage0*')"
 

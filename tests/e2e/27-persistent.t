@@ -15,7 +15,7 @@ change() { n=$((n + 1)) && sed -i "s/a [a-z0-9]*microVM/a ${n}microVM/" "$flake/
 is 'at first there is none' "$(state)" absent
 run mvm build --flake "$flake" --json
 is 'a build starts it' "$(json '.builder.mode')/$status" persistent/0
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
 is 'it stays' "$(state)" ready
 is 'its record is private' "$(stat -c %a "$record")" 600
 first=$(pid)
@@ -47,7 +47,7 @@ is 'with its content' "$(mvm exec --flake "$flake" -- cat /five)" changed
 change
 run mvm build --flake "$flake" --no-persistent-builder --json
 is '--no-persistent-builder chooses one of its own' "$(json '.builder.mode')/$status" single-shot/0
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
 is 'which is no fallback' "$(json '.builder.fallback_reason')" null
 is 'the persistent one is undisturbed' "$(pid)" "$first"
 check 'the copy of the store is gone' test -z "$(find "$MVM_CACHE_DIR/builder-vm" -name '.nix-store*')"
@@ -86,7 +86,7 @@ for i in 1 2 3 4 5 6 7 8; do
 done
 echo "# eight builds that sleep 5 s: $(($(date +%s) - start)) s"
 is 'eight builds at once are right, in one builder' "$right/$(pid)" "8/$first"
-[ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | sed 's/^/# /'
+[ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | say
 
 (umask 077 && printf '[nix]\naccess_tokens = ["example.org=sekret"]\n' >"$MVM_HOME/config.toml")
 for how in INT KILL HUP; do
@@ -124,7 +124,7 @@ run mvm persistent-builder start --workspace "$tmp/space"
 is 'start says what runs' "$(mvm persistent-builder status --json | jq -r .workspace)/$(pid)" "$tmp/space/$first"
 run mvm persistent-builder submit --flake path:/work/sub --attr packages.x86_64-linux.default --json
 is 'submit builds a flake of the workspace' "$status" 0
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
 run mvm persistent-builder submit --flake "path:$tmp/hello"
 is 'but nothing outside of it' "$status" 2
 

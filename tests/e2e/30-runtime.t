@@ -117,5 +117,5 @@ done
 # shellcheck disable=SC2086 # a list of process ids
 kill $busy
 is 'thirty guests boot on a busy machine' "$booted" 30
-[ "$booted" = 30 ] || sed 's/^/# /' "$tmp/boots" | tail -n 40
+[ "$booted" = 30 ] || say <"$tmp/boots"
 finish

@@ -16,7 +16,7 @@ snap=$snapshots/$image/256m-1c
 boot() {
     run mvm up --flake "$flake" --name a --json "$@"
     log=$(grep '^mvm: .*snapshot' "$MVM_HOME/vms/a/agent.log" 2>/dev/null || :)
-    [ "$status" = 0 ] || printf '%s\n' "$err" | sed 's/^/# /'
+    [ "$status" = 0 ] || printf '%s\n' "$err" | say
 }
 down() { mvm down a >/dev/null; }
 mode() { json '.mode + ": " + (.cold_reason // "")'; }
@@ -94,12 +94,17 @@ boot
 is 'and leave one snapshot' "$(mode)/$(find "$snapshots/$image" -name meta.json | wc -l)" 'warm: /1'
 down
 
-# The supervisor is killed while it makes one.
-"$MVMCTL" up --flake "$flake" --name k --memory 200M >"$tmp/k" 2>&1 &
-pid=$!
-check 'a snapshot is in the making' eventually 20 test -e "$snapshots/$image/.200m-1c.new"
-kill -KILL "$(supervisors)"
-wait $pid || :
+# The supervisor is killed while it makes one. Making one can be over before the kill: then once more.
+for _ in 1 2 3 4 5; do
+    rm -rf "$snapshots/$image/200m-1c"
+    "$MVMCTL" up --flake "$flake" --name k --memory 200M >"$tmp/k" 2>&1 &
+    pid=$!
+    eventually 20 test -e "$snapshots/$image/.200m-1c.new"
+    kill -KILL "$(supervisors)"
+    wait $pid || :
+    [ -e "$snapshots/$image/200m-1c" ] || break
+done
+check 'a snapshot in the making is killed' test -e "$snapshots/$image/.200m-1c.new" -a ! -e "$snapshots/$image/200m-1c"
 check 'killed, it leaves no VMM' eventually 5 test -z "$(vm_processes)"
 boot --memory 200M
 is 'the next one makes it' "$(mode)/$(ls "$snapshots/$image")" "cold: there was no snapshot of this image yet/$(printf '200m-1c\n256m-1c\nimage')"

@@ -40,7 +40,7 @@ fill() {
     printf %s "$2" >"$flake/megabytes"
     printf %s "${3:-0}" >"$flake/seconds"
     run mvm build --flake "$flake" --offline --verbose
-    [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 8 | sed 's/^/# /'
+    [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 8 | say
 }
 allocated() { echo $(($(stat -c %b "$disk") * 512)); }
 inode() { stat -c %i "$disk"; }

@@ -18,11 +18,14 @@ fail() {
     count=$((count + 1))
     bad=$((bad + 1))
     echo "not ok $count - $1"
+    echo "# failed: $1" >&2
 }
 skip() {
     count=$((count + 1))
     echo "ok $count - $1 # SKIP $2"
 }
+# What a failure had to say, from standard input. On standard error: prove keeps standard output to itself.
+say() { head -n 40 | sed 's/^/# /' >&2; }
 # check NAME COMMAND...: the command succeeds. check_fails: it does not. Their output is shown where that is not so.
 check() {
     name=$1
@@ -31,7 +34,7 @@ check() {
         pass "$name"
     else
         fail "$name"
-        tail -n 20 "$tmp/check.out" | sed 's/^/# /'
+        tail -n 20 "$tmp/check.out" | say
     fi
 }
 check_fails() {
@@ -39,7 +42,7 @@ check_fails() {
     shift
     if "$@" >"$tmp/check.out" 2>&1; then
         fail "$name"
-        tail -n 20 "$tmp/check.out" | sed 's/^/# /'
+        tail -n 20 "$tmp/check.out" | say
     else
         pass "$name"
     fi
@@ -50,7 +53,7 @@ is() {
         pass "$1"
     else
         fail "$1"
-        printf 'got: %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
+        printf 'got: %s\nwanted: %s\n' "$2" "$3" | say
     fi
 }
 # run COMMAND...: output in $out, errors in $err, status in $status.
@@ -66,13 +69,13 @@ has() {
         pass "$1"
     else
         fail "$1"
-        printf 'no line matches: %s\n%s\n' "$3" "$2" | head -30 | sed 's/^/# /'
+        printf 'no line matches: %s\n%s\n' "$3" "$2" | say
     fi
 }
 has_not() {
     if printf '%s\n' "$2" | grep -qE -e "$3"; then
         fail "$1"
-        printf 'a line matches: %s\n%s\n' "$3" "$2" | head -30 | sed 's/^/# /'
+        printf 'a line matches: %s\n%s\n' "$3" "$2" | say
     else
         pass "$1"
     fi
