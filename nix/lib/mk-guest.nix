@@ -100,7 +100,7 @@ let
       "label ${builtins.substring 0 16 name}"
       "uuid-from ${name}"
       "time 1"
-      "spare ${toString (check.positive "spare" (args.spare or 16) * 1048576)}"
+      "spare ${toString (check.positive "spare" (args.spare or 1) * 1048576)}"
     ]
     ++ map (d: "dir ${d}") directories
     ++ [
@@ -115,6 +115,20 @@ let
     ++ attrsToList fileLine (baseFiles // (args.files or { }))
     ++ map (p: "bin /usr/local/bin ${escapeField "${p}"}") packages
   );
+
+  # A kernel of the builder, in its store: copied there once, because what it is is known beforehand.
+  kernel =
+    kind:
+    derivation {
+      name = "mvm-kernel-${kind}";
+      inherit system;
+      builder = "${tools}/bin/busybox";
+      args = [ "sh" "-c" "${tools}/bin/busybox cp -r /usr/share/mvm/kernels/${kind} $out" ];
+      outputHashMode = "recursive";
+      outputHash = builtins.readFile "${tools}/kernels/${kind}.nar";
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    };
 
   # A file that mentions all that the image refers to: its references are the image's closure.
   fileText = f: if builtins.isString f then f else f.text or "";
@@ -154,6 +168,7 @@ else
       builder = "${tools}/bin/busybox";
       args = [ "sh" ./build-image.sh ];
       tools = "${tools}";
+      kernel = kernel "distribution";
       passAsFile = [ "spec" "metadata" ];
       preferLocalBuild = true;
       allowSubstitutes = false; # no cache has it: asking costs a round trip, or without a network its retries

@@ -26,6 +26,7 @@ struct job {
     struct job_result *ret;
     struct client *client;
     const struct provided_flakes *flakes;
+    struct known_files *known;
     uint32_t stream;
     struct tree_receiver tree;
     struct sha256 sha;
@@ -51,19 +52,37 @@ static void on_content(void *data, const char *path, const void *p, uint64_t n)
         sha256_update(&j->sha, zeros, MIN_OF(n, (uint64_t)sizeof(zeros)));
 }
 
-static void on_file_done(void *data, const char *path, uint64_t size)
+static void note_artifact(struct job *j, const char *path, uint64_t size, const char *sha256)
 {
-    struct job *j = data;
-    uint8_t digest[SHA256_SIZE];
-    sha256_final(&j->sha, digest);
     int a = artifact_parse(path);
     if (a < 0)
         return;
     struct artifact_info *info = &j->ret->manifest.artifacts[a];
     info->present = true;
     info->size = size;
-    sha256_hex(digest, info->sha256);
+    memcpy(info->sha256, sha256, sizeof(info->sha256));
     progress_detail(j->p, "%s, %.1f MB", path, (double)size / 1e6);
+}
+
+static void on_file_done(void *data, const char *path, uint64_t size)
+{
+    struct job *j = data;
+    uint8_t digest[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    sha256_final(&j->sha, digest);
+    sha256_hex(digest, hex);
+    note_artifact(j, path, size, hex);
+}
+
+/* What the host has itself comes without its content. */
+static int take_known(void *data, const uint8_t *key, int parent, const char *name)
+{
+    struct job *j = data;
+    const struct known_file *f;
+    int r = known_take(j->known, key, parent, name, &f);
+    if (r == 0)
+        note_artifact(j, name, f->size, f->sha256);
+    return r;
 }
 
 /* Only the names an image is made of are taken, and each is a plain file. */
@@ -188,7 +207,7 @@ static int open_job(struct job *j, struct mvm_error *err)
 {
     CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
     const struct flake_ref *f = j->o->ref;
-    char *inputs[FLAKE_MAX_INPUTS];
+    char *inputs[FLAKE_MAX_INPUTS], *known[KNOWN_MAX];
     for (size_t i = 0; i < j->o->inputs->n; i++)
         inputs[i] = j->o->inputs->v[i].path;
     /* Encoding borrows: the struct's pointers are not changed. */
@@ -205,6 +224,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .place = (char *)(uintptr_t)j->o->place,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
         .max_jobs = j->o->max_jobs,
+        .known = known_digests(j->known, known),
     };
     int r = msg_build_encode(&m, &b);
     if (r < 0)
@@ -361,17 +381,19 @@ static int run(struct job *j, struct mvm_error *err)
 int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
             struct mvm_error *err)
 {
+    static const struct tree_keeper keeper = {.take = take_known};
     static const struct tree_limits limits = {.max_bytes = MAX_ARTIFACTS, .max_size = MAX_FILE, .max_entries = 16};
     CLEAN_FREE struct job *j = calloc(1, sizeof(*j));
     if (!j)
         return mvm_error_errno(err, -ENOMEM, "job");
-    *j = (struct job){.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes};
+    *j = (struct job){.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes, .known = &s->known};
     ret->lock.max = MAX_LOCK;
     sha256_init(&j->sha);
     tree_receiver_init(&j->tree, o->stage_fd, &limits);
     j->tree.content = on_content;
     j->tree.file_done = on_file_done;
     j->tree.data = j;
+    j->tree.keeper = &keeper;
     int r = run(j, err);
     if (r == -ENOSPC) {
         hint_room(j, err);

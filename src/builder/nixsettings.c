@@ -10,19 +10,6 @@
 #define HOST_SEEN "10.0.2.2" /* this machine, from a VM with user-mode networking (vmm/vmm.h) */
 
 /* Takes text over. */
-static int add(struct msg_strings *list, char *text)
-{
-    char **v = text ? reallocarray(list->v, list->n + 2, sizeof(*v)) : NULL;
-    if (!v) {
-        free(text);
-        return -ENOMEM;
-    }
-    list->v = v;
-    v[list->n++] = text;
-    v[list->n] = NULL;
-    return 0;
-}
-
 static int add_joined(struct msg_strings *list, const char *head, const struct config_list *words)
 {
     struct buf b = BUF_INIT(MAX_TEXT);
@@ -30,7 +17,7 @@ static int add_joined(struct msg_strings *list, const char *head, const struct c
     for (size_t i = 0; r == 0 && i < words->n; i++)
         r = buf_printf(&b, "%s%s", i ? " " : "", words->v[i]);
     if (r == 0 && words->n)
-        r = add(list, (char *)TAKE_PTR(b.data));
+        r = msg_strings_add(list, (char *)TAKE_PTR(b.data));
     if (b.data)
         explicit_bzero(b.data, b.cap);
     buf_done(&b);
@@ -51,9 +38,9 @@ static int add_proxy(struct msg_strings *env, const char *name, const char *valu
         if (strncmp(host, loopback[i], n) == 0 && (host[n] == ':' || host[n] == '/' || !host[n]))
             return asprintf(&text, "%s=%.*s" HOST_SEEN "%s", name, (int)(host - value), value, host + n) < 0
                        ? -ENOMEM
-                       : add(env, text);
+                       : msg_strings_add(env, text);
     }
-    return asprintf(&text, "%s=%s", name, value) < 0 ? -ENOMEM : add(env, text);
+    return asprintf(&text, "%s=%s", name, value) < 0 ? -ENOMEM : msg_strings_add(env, text);
 }
 
 static int add_proxies(struct msg_strings *env, const struct config *c)
@@ -71,7 +58,7 @@ static int add_proxies(struct msg_strings *env, const struct config *c)
             r = add_proxy(env, all[i].name, all[i].value);
     char *text = NULL;
     if (r == 0 && none && *none)
-        r = asprintf(&text, "no_proxy=%s", none) < 0 ? -ENOMEM : add(env, text);
+        r = asprintf(&text, "no_proxy=%s", none) < 0 ? -ENOMEM : msg_strings_add(env, text);
     return r;
 }
 

@@ -145,6 +145,7 @@ static int try_persistent(struct session *s, const struct session_opts *o, struc
 static int start(struct session *s, const struct session_opts *o, struct mvm_error *err)
 {
     progress_phase(s->progress, "builder-start");
+    known_load(&s->known, o->image);
     CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
     int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
     if (r == 0 && !o->single_shot) {
@@ -192,6 +193,7 @@ void session_done(struct session *s)
     if (!s->persistent || store_is_full(&s->store))
         store_tidy(&s->store, s->client, s->progress);
     client_free(TAKE_PTR(s->client));
+    known_done(&s->known);
     /* In an orderly way whatever came before: the store's disk is to be clean for the next builder. */
     if (s->tether >= 0)
         (void)!machine_stop(s->home, s->name, STOP_GRACE_MS, NULL);

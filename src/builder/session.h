@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "builder/known.h"
 #include "builder/provided.h"
 #include "builder/store.h"
 #include "cache/home.h"
@@ -23,6 +24,7 @@ struct session {
     int tether;                /* single-shot: the VM ends when this is closed */
     struct client *client;
     struct provided_flakes flakes; /* what its registry provides */
+    struct known_files known;      /* what it need not send back */
     struct store store;
 };
 

@@ -47,19 +47,6 @@ static char *decode(const char *s, size_t n, int *r)
     return out;
 }
 
-static int add_string(struct msg_strings *list, char *text)
-{
-    char **v = list->n < MSG_MAX_ARGS ? reallocarray(list->v, list->n + 2, sizeof(*v)) : NULL;
-    if (!v) {
-        free(text);
-        return -ENOMEM;
-    }
-    list->v = v;
-    v[list->n++] = text;
-    v[list->n] = NULL;
-    return 0;
-}
-
 static int set_string(char **slot, char *text)
 {
     free(*slot);
@@ -115,9 +102,9 @@ static int directive(struct guest_conf *c, const char *key, char *value)
     if (strcmp(key, "service") == 0)
         return begin_service(c, value);
     if (strcmp(key, "env") == 0 && strchr(value, '='))
-        return add_string(s ? &s->env : &c->env, value);
+        return msg_strings_add(s ? &s->env : &c->env, value);
     if (s && strcmp(key, "arg") == 0)
-        return add_string(&s->argv, value);
+        return msg_strings_add(&s->argv, value);
     if (s && strcmp(key, "user") == 0)
         return set_string(&s->user, value);
     if (s && strcmp(key, "cwd") == 0)

@@ -30,7 +30,7 @@ bool files_has(const uint8_t *key)
     return utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static int take(const uint8_t *key, int parent, const char *name)
+static int take(void *data, const uint8_t *key, int parent, const char *name)
 {
     char path[PATH_SIZE];
     size_t folder;
@@ -38,7 +38,7 @@ static int take(const uint8_t *key, int parent, const char *name)
     return linkat(AT_FDCWD, path, parent, name, 0) < 0 ? -errno : 0;
 }
 
-static void keep(const uint8_t *key, int parent, const char *name)
+static void keep(void *data, const uint8_t *key, int parent, const char *name)
 {
     char path[PATH_SIZE];
     size_t folder;

@@ -18,7 +18,8 @@
  *     tree PATH SOURCE        a copy of a folder, modes 0755 and 0644, without devices and sockets
  *     drop PATTERN            takes out what earlier lines put there; * and ? match within a component
  *     concat MODE PATH SOURCE the files of a folder, one behind the other in the order of names
- *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path
+ *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path,
+ *                             and @sha256:/PATH@ the digest, in hex, of the file there
  *     char MODE PATH MAJOR MINOR   a character device
  *     store GRAPH             all that an exportReferencesGraph file (graph.h) lists, in its place
  *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where SOURCE has one

@@ -33,7 +33,6 @@ static void put(struct sha256 *s, const char *text)
 
 static int put_content(struct sha256 *s, const struct fsnode *n)
 {
-    put_length(s, n->size);
     if (n->memory) {
         sha256_update(s, n->memory, n->size);
     } else if (n->size) {
@@ -50,7 +49,6 @@ static int put_content(struct sha256 *s, const struct fsnode *n)
             at += want;
         }
     }
-    put_padding(s, n->size);
     return 0;
 }
 
@@ -70,7 +68,9 @@ static int put_node(struct sha256 *s, const struct fsnode *n)
             put(s, "");
         }
         put(s, "contents");
+        put_length(s, n->size);
         r = put_content(s, n);
+        put_padding(s, n->size);
     } else {
         put(s, "directory");
         for (size_t i = 0; r == 0 && i < n->n_children; i++) {
@@ -113,5 +113,18 @@ int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct m
     sha256_final(&s, digest);
     strcpy(out, "sha256-");
     base64(digest, sizeof(digest), out + strlen(out));
+    return 0;
+}
+
+int nar_content_sha256(const struct fsnode *file, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
+{
+    struct sha256 s;
+    uint8_t digest[SHA256_SIZE];
+    sha256_init(&s);
+    int r = put_content(&s, file);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot hash %s", file->name);
+    sha256_final(&s, digest);
+    sha256_hex(digest, out);
     return 0;
 }

@@ -12,9 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FIELDS 4
-#define MAX_TEXT   (8u << 20)
-#define MAX_SPARE  ((uint64_t)1 << 40)
+#define MAX_FIELDS  4
+#define MAX_TEXT    (8u << 20)
+#define NAR_MARK    "@nar:"
+#define DIGEST_MARK "@sha256:"
+#define MAX_SPARE   ((uint64_t)1 << 40)
 
 /* A directive's fields, decoded; a NUL lies behind each, and only `text` may have one within. */
 struct field {
@@ -167,10 +169,35 @@ static int do_concat(struct spec *s, const struct field *f, struct mvm_error *er
     return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, all.data, all.len, err);
 }
 
-/* A text in which @nar:/PATH@ stands for the Nix hash of what the image has there. */
+/* What a mark in a text stands for: the Nix hash of a path of the image, or the digest of a file. */
+static int put_mark(struct spec *s, const char *source, const char *mark, struct buf *out, const char **ret_end,
+                    struct mvm_error *err)
+{
+    bool nar = strncmp(mark, NAR_MARK, sizeof(NAR_MARK) - 1) == 0;
+    const char *name = strchr(mark, ':') + 1;
+    size_t n = strcspn(name, "@\n");
+    char path[256], hash[MAX_OF(NAR_HASH_SIZE, SHA256_HEX_SIZE)];
+    const struct fsnode *node = NULL;
+    if (name[n] == '@' && n < sizeof(path)) {
+        snprintf(path, sizeof(path), "%.*s", (int)n, name);
+        node = fstree_find(&s->tree, path);
+    }
+    if (!node || (!nar && node->kind != FSNODE_FILE))
+        return mvm_error_set(err, -ENOENT, "%s names nothing in the image: %.60s", source, mark);
+    int r = nar ? nar_hash(node, hash, err) : nar_content_sha256(node, hash, err);
+    *ret_end = name + n + 1;
+    return r < 0 ? r : buf_append(out, hash, strlen(hash));
+}
+
+/* The next mark in a text; NULL: there is none. */
+static const char *next_mark(const char *at)
+{
+    const char *nar = strstr(at, NAR_MARK), *digest = strstr(at, DIGEST_MARK);
+    return !nar || (digest && digest < nar) ? digest : nar;
+}
+
 static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err)
 {
-    static const char open[] = "@nar:";
     mode_t mode = 0;
     CLEAN_BUF struct buf in = BUF_INIT(MAX_TEXT);
     CLEAN_BUF struct buf out = BUF_INIT(MAX_TEXT);
@@ -179,28 +206,16 @@ static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err
     if (r == 0)
         r = path_read_file(AT_FDCWD, source, &in, err);
     const char *at = buf_cstr(&in);
-    for (const char *mark; r == 0 && (mark = strstr(at, open));) {
-        char path[256], hash[NAR_HASH_SIZE];
-        const char *name = mark + sizeof(open) - 1;
-        size_t n = strcspn(name, "@\n");
-        const struct fsnode *node = NULL;
-        if (name[n] == '@' && n < sizeof(path)) {
-            snprintf(path, sizeof(path), "%.*s", (int)n, name);
-            node = fstree_find(&s->tree, path);
-        }
-        if (!node)
-            return mvm_error_set(err, -ENOENT, "%s names nothing in the image: @nar:%.60s", source, name);
-        r = nar_hash(node, hash, err);
+    for (const char *mark; r == 0 && (mark = next_mark(at));) {
+        r = buf_append(&out, at, (size_t)(mark - at));
         if (r == 0)
-            r = buf_append(&out, at, (size_t)(mark - at));
-        if (r == 0)
-            r = buf_append(&out, hash, strlen(hash));
-        at = name + n + 1;
+            r = put_mark(s, source, mark, &out, &at, err);
     }
     if (r == 0)
         r = buf_append(&out, at, strlen(at));
-    return r < 0 ? mvm_error_errno(err, r, "%s", f[1].s)
-                 : fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
+    if (r < 0)
+        return err && err->code ? r : mvm_error_errno(err, r, "%s", f[1].s);
+    return fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
 }
 
 /* A store path may be a folder, a file or a symlink. */

@@ -126,16 +126,12 @@ void msg_strings_done(struct msg_strings *s)
     *s = (struct msg_strings){0};
 }
 
-static int strings_add(struct msg_strings *s, char *text)
+int msg_strings_add(struct msg_strings *s, char *text)
 {
-    if (s->n == MSG_MAX_ARGS) {
-        free(text);
-        return -EPROTO;
-    }
-    char **v = reallocarray(s->v, s->n + 2, sizeof(*v));
+    char **v = text && s->n < MSG_MAX_ARGS ? reallocarray(s->v, s->n + 2, sizeof(*v)) : NULL;
     if (!v) {
         free(text);
-        return -ENOMEM;
+        return s->n < MSG_MAX_ARGS ? -ENOMEM : -E2BIG;
     }
     s->v = v;
     v[s->n++] = text;
@@ -251,9 +247,9 @@ static void decode_field(struct msg_reader *r, const struct field *f, uint8_t *a
     case LIST:
         text = msg_strdup(r);
         if (text) {
-            int e = strings_add((struct msg_strings *)(void *)at, text);
+            int e = msg_strings_add((struct msg_strings *)(void *)at, text);
             if (e < 0)
-                r->error = e;
+                r->error = e == -E2BIG ? -EPROTO : e;
         }
         break;
     default:
@@ -353,7 +349,7 @@ MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_b
                F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
                F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
                F_BOOL(9, msg_build, manifest), F_U64(MSG_BUILD_MAX_JOBS, msg_build, max_jobs),
-               F_ALLOC(20, msg_build, place), F_LIST(21, msg_build, env))
+               F_ALLOC(20, msg_build, place), F_LIST(21, msg_build, env), F_LIST(22, msg_build, known))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name), F_U64(2, msg_phase, before))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),

@@ -99,6 +99,8 @@ struct msg_strings {
     size_t n;
 };
 void msg_strings_done(struct msg_strings *s);
+/* Takes text, which may be NULL (-ENOMEM); -E2BIG beyond MSG_MAX_ARGS. */
+int msg_strings_add(struct msg_strings *s, char *text);
 
 struct msg_hello {
     uint64_t protocol; /* MVM_PROTOCOL_VERSION */
@@ -258,6 +260,7 @@ struct msg_build {
     char *place;                /* an absolute path where the flake's folder appears for the job; NULL: nowhere */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
     uint64_t max_jobs;          /* it waits while this many jobs run; 0: the guest's default */
+    struct msg_strings known;   /* SHA-256, in hex, of files that the host has: they come back without their content */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;

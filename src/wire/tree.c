@@ -323,11 +323,11 @@ static void discard_file(struct tree_receiver *t)
 static void keep_file(const struct tree_receiver *t)
 {
     const char *name;
-    if (!t->keeper || t->entry->key_len != TREE_KEY_SIZE)
+    if (!t->keeper || !t->keeper->keep || t->entry->key_len != TREE_KEY_SIZE)
         return;
     CLEAN_FD int parent = open_parent(t, t->entry->path, &name);
     if (parent >= 0)
-        t->keeper->keep(t->entry->key, parent, name);
+        t->keeper->keep(t->data, t->entry->key, parent, name);
 }
 
 static int finish_file(struct tree_receiver *t, struct mvm_error *err)
@@ -360,7 +360,7 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
     if (parent < 0)
         return mvm_error_errno(err, parent, "cannot make %s", e->path);
     if (e->kept) {
-        int r = t->keeper && e->key_len == TREE_KEY_SIZE ? t->keeper->take(e->key, parent, name) : -EPROTO;
+        int r = t->keeper && e->key_len == TREE_KEY_SIZE ? t->keeper->take(t->data, e->key, parent, name) : -EPROTO;
         return r < 0 ? mvm_error_errno(err, r, "%s came without its content", e->path) : 0;
     }
     if (t->replace)

@@ -57,12 +57,12 @@ struct tree_limits {
     uint64_t max_entries;
 };
 
-/* Where files are kept between trees. name is the file's in the open folder parent. 0 or -errno. */
+/* Where files are kept between trees. name is the file's in the open folder parent; data is the receiver's. */
 struct tree_keeper {
-    /* Makes the file of that key there. */
-    int (*take)(const uint8_t *key, int parent, const char *name);
-    /* Keeps the complete file that is there; failing to is no error. */
-    void (*keep)(const uint8_t *key, int parent, const char *name);
+    /* Makes the file of that key there. 0 or -errno. The receiver's content and file_done are not called for it. */
+    int (*take)(void *data, const uint8_t *key, int parent, const char *name);
+    /* Keeps the complete file that is there; failing to is no error. NULL: nothing is kept. */
+    void (*keep)(void *data, const uint8_t *key, int parent, const char *name);
 };
 
 struct tree_receiver {

@@ -5,9 +5,11 @@
 #include "base/process.h"
 #include "builder/flake.h"
 #include "builder/flake_lock.h"
+#include "builder/known.h"
 #include "builder/seed.h"
 #include "builder/source.h"
 #include "image/ext4.h"
+#include "image/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -365,6 +367,50 @@ static void test_seeds(void)
     seed_done(&seed);
 }
 
+/* ---- What the host has itself ---- */
+
+static void test_known(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct known_files k = {0};
+    const struct known_file *f = NULL;
+    struct manifest m = {0};
+    uint8_t key[TREE_KEY_SIZE] = {0};
+    char *digests[KNOWN_MAX];
+    put("image/vmlinux", "kernel", 0644);
+    CLEAN_FD int dir = openat(folder, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int file = openat(dir, "vmlinux", O_RDONLY | O_CLOEXEC);
+    CLEAN_FREE char *path = path_join(folder_path, "image", NULL);
+    known_load(&k, path);
+    ok(k.n == 0, "an image without a manifest gives nothing");
+    struct artifact_info *a = &m.artifacts[ARTIFACT_VMLINUX];
+    *a = (struct artifact_info){.present = true, .size = 6};
+    m.artifacts[ARTIFACT_ROOTFS] = (struct artifact_info){.present = true, .size = 1};
+    memset(m.artifacts[ARTIFACT_ROOTFS].sha256, '0', SHA256_HEX_SIZE - 1);
+    if (sha256_fd(file, a->sha256) < 0 || manifest_save(&m, dir, &e) < 0)
+        abort();
+    known_load(&k, path);
+    struct msg_strings list = known_digests(&k, digests);
+    ok(list.n == 1 && strcmp(list.v[0], a->sha256) == 0, "one with it gives its kernel's digest");
+    unlinkat(dir, "vmlinux", 0);
+    sha256_parse(a->sha256, key);
+    CLEAN_BUF struct buf text = BUF_INIT(100);
+    ok(known_take(&k, key, folder, "taken", &f) == 0 && f->size == 6 &&
+           path_read_file(folder, "taken", &text, &e) == 0 && strcmp(buf_cstr(&text), "kernel") == 0,
+       "and the kernel, even when the image is gone");
+    ok(known_take(&k, key, folder, "taken", &f) == -EEXIST, "nothing is overwritten");
+    key[SHA256_SIZE] = 1;
+    ok(known_take(&k, key, folder, "other", &f) == -ENOENT, "it is no program");
+    key[SHA256_SIZE] = 0;
+    key[0] ^= 1;
+    ok(known_take(&k, key, folder, "other", &f) == -ENOENT, "another digest is not known");
+    known_done(&k);
+    put("image/vmlinux", "longer kernel", 0644);
+    known_load(&k, path);
+    ok(k.n == 0, "a file of another size is not what the manifest says");
+    known_done(&k);
+}
+
 int main(void)
 {
     char template[] = "/tmp/mvm-test-builder.XXXXXX", path[64];
@@ -385,6 +431,7 @@ int main(void)
     test_lock();
     test_source();
     test_seeds();
+    test_known();
     home_done(&home);
     close(folder);
     (void)!path_remove_tree(AT_FDCWD, template);

@@ -652,6 +652,17 @@ static void test_mkrootfs(void)
            ext4_has("root.ext4", "/nix/store/" HASH_B, &err) == 1 && ext4_has("root.ext4", "/init", &err) == 1 &&
            ext4_has("root.ext4", "/opt x/sub/tool", &err) == 1 && ext4_has("root.ext4", "/bin/su", &err) == 1,
        "the closure is in it, and programs are reached through symlinks");
+    put_file("digests", "<@sha256:/a@ @nar:/b@>", 22);
+    CLEAN_BUF struct buf subst = BUF_INIT(4096);
+    ok(mkrootfs("text 644 /a abc\ntext 644 /b/c x\nsubst 644 /d digests", "subst.ext4", &e) == 0 &&
+           ext4_read("subst.ext4", "/d", &subst, &err) == 0 &&
+           strncmp(buf_cstr(&subst), "<ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad sha256-", 73) ==
+               0,
+       "a text has the digests of the image's files: %s", buf_cstr(&subst));
+    put_file("digests", "@sha256:/b@", 11);
+    ok(mkrootfs("text 644 /b/c x\nsubst 644 /d digests", "subst.ext4", &e) == 1 &&
+           strstr(buf_cstr(&e), "names nothing"),
+       "a folder has none");
     CLEAN_BUF struct buf text = BUF_INIT(4096);
     static const char want[] = "hostname web\nenv A=b c%\0";
     ok(ext4_read("root.ext4", "/etc/mvm/guest.conf", &text, &err) == 0 && text.len == sizeof(want) - 1 &&

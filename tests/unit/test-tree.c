@@ -444,14 +444,14 @@ static void tree_checksums(void)
 static int kept_fd = -1;
 static unsigned n_kept;
 
-static int take_kept(const uint8_t *key, int parent, const char *name)
+static int take_kept(void *data, const uint8_t *key, int parent, const char *name)
 {
     char file[8];
     snprintf(file, sizeof(file), "%02x", key[0]);
     return linkat(kept_fd, file, parent, name, 0) < 0 ? -errno : 0;
 }
 
-static void keep_file(const uint8_t *key, int parent, const char *name)
+static void keep_file(void *data, const uint8_t *key, int parent, const char *name)
 {
     char file[8];
     snprintf(file, sizeof(file), "%02x", key[0]);

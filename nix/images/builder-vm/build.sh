@@ -7,12 +7,12 @@ image=$source/images/builder-vm
 make() {
     "$source/programs/mvm-mkrootfs" --set packages="$packages" --set programs="$source/programs" --set nix="$source" \
         --set image="$image" --set modules="$packages/share/mvm/modules" \
-        --set kernel="$packages/share/mvm/tools/kernel/vmlinux" --set list="$packages/share/mvm/packages.txt" \
+        --set kernel="$packages/share/mvm/kernels/distribution/vmlinux" --set list="$packages/share/mvm/packages.txt" \
         --set initrd="$out/initrd" "$@"
 }
 
 "$bb" mkdir "$out"
-"$bb" ln -s "$packages/share/mvm/tools/kernel/vmlinux" "$out/vmlinux"
+"$bb" ln -s "$packages/share/mvm/kernels/distribution/vmlinux" "$out/vmlinux"
 "$bb" cp "$image/cmdline.txt" "$out/cmdline.txt"
 make --spec "$image/initrd.spec" --format initrd --output "$out/initrd"
 make --spec "$image/rootfs.spec" --output "$out/rootfs.ext4"
