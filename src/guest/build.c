@@ -44,11 +44,17 @@
 #define MAX_ENV    24
 #define MAX_ARGS   96
 
+struct args {
+    const char *v[MAX_ARGS];
+    size_t n;
+};
+
 struct job {
     int sock;
     unsigned id;
     const struct msg_build *m;
     char work[64], source[80], tmpdir[96], ref[9000];
+    struct args options; /* for every Nix */
     struct cgroup cgroup;
     bool too_many; /* processes: the step was ended */
     struct msg_result result;
@@ -182,18 +188,13 @@ static void fill_environment(const struct job *j, const char *env[static MAX_ENV
     env[n] = NULL;
 }
 
-struct args {
-    const char *v[MAX_ARGS];
-    size_t n;
-};
-
 static void add(struct args *a, const char *s)
 {
     if (a->n < MAX_ARGS - 1)
         a->v[a->n++] = s;
 }
 
-/* A setting "name=value" of the host's choosing: only names that look like Nix's. */
+/* A setting "name=value" of the host's choosing, which is taken apart: only names that look like Nix's. */
 static void add_option(struct args *a, char *option)
 {
     char *value = strchr(option, '=');
@@ -215,8 +216,8 @@ static void begin_nix(struct args *a, const struct job *j, const char *command, 
     add(a, "nix-command flakes");
     if (j->m->offline)
         add(a, "--offline");
-    for (size_t i = 0; i < j->m->options.n; i++)
-        add_option(a, j->m->options.v[i]);
+    for (size_t i = 0; i < j->options.n; i++)
+        add(a, j->options.v[i]);
 }
 
 /* Runs one step: its output into out, its log to the host. The exit status as a shell reports it, or -errno. */
@@ -656,6 +657,8 @@ void build_serve(int sock, const struct msg_build *m, unsigned id)
     int r = m->offline ? net_isolate() : 0;
     if (r < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no network namespaces: %s", strerror(-r));
+    for (size_t i = 0; i < m->options.n; i++)
+        add_option(&j->options, m->options.v[i]);
     uint64_t start = clock_now();
     send_phase(j, "stage");
     prepare(j);

@@ -169,6 +169,35 @@ printf '[network]\nhttp_proxy = "http://127.0.0.1:%s"\n' "$port" >"$MVM_HOME/con
 fetches proxied http://example.invalid/proxied
 run mvm build --flake "$tmp/proxied"
 has 'a proxy on this machine is used' "$(cat "$tmp/requests")" 'GET http://example.invalid/proxied'
+
+# A binary cache: what it has is fetched and not built, where its key is trusted.
+unset MVM_NO_PERSISTENT_BUILDER
+mkdir "$tmp/asked" "$tmp/cache-of-ours"
+cat >"$tmp/asked/flake.nix" <<N
+{
+  inputs.tools.url = "mvm-tools";
+  outputs = { self, tools }: { packages.x86_64-linux.default = derivation {
+    name = "asked-for-$$"; system = "x86_64-linux"; builder = "\${tools}/bin/busybox"; args = [ "mkdir" "\${placeholder "out"}" ];
+  }; };
+}
+N
+in_builder() { mvm exec builder -- sh -c "export HOME=/root; cd /tmp; $1"; }
+rm "$MVM_HOME/config.toml"
+run mvm build --flake "$tmp/asked" --verbose
+has 'without a binary cache a derivation is built' "$err" "building asked-for-$$"
+key=$(in_builder 'nix key generate-secret --key-name ours-1 >key && nix key convert-secret-to-public <key')
+in_builder "p=\$(ls -d /nix/store/*-asked-for-$$) && nix copy --to 'file:///tmp/cache?secret-key=/tmp/key' \$p && nix store delete --ignore-liveness \$p" >"$tmp/copied" 2>&1 ||
+    say <"$tmp/copied"
+in_builder 'tar -C cache -c .' | tar -C "$tmp/cache-of-ours" -x
+printf '[nix]\nsubstituters = ["http://10.0.2.2:%s/cache-of-ours"]\n' "$port" >"$MVM_HOME/config.toml"
+run mvm build --flake "$tmp/asked" --verbose
+has 'a binary cache is asked' "$(cat "$tmp/requests")" 'GET /cache-of-ours/nix-cache-info'
+has 'what nobody trusts is built all the same' "$err" "building asked-for-$$"
+in_builder "nix store delete --ignore-liveness /nix/store/*-asked-for-$$" >/dev/null 2>&1
+printf 'trusted_public_keys = ["%s"]\n' "$key" >>"$MVM_HOME/config.toml"
+run mvm build --flake "$tmp/asked" --verbose
+has 'with its key trusted, what it has is fetched' "$(cat "$tmp/requests")" 'GET /cache-of-ours/nar/'
+has_not 'and not built' "$err" "building asked-for-$$"
 rm "$MVM_HOME/config.toml"
 kill "$server"
 finish
