@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154 # Nix sets tools, out, specPath, metadataPath
+# shellcheck shell=sh disable=SC2154 # Nix sets tools, kernel, out, specPath, metadataPath
 # Runs in Nix's sandbox under the builder's busybox: the description becomes an image folder.
 set -eu
 bb=$tools/bin/busybox
@@ -18,7 +18,9 @@ fi
 
 $bb mkdir "$out"
 "$tools/bin/mvm-mkrootfs" --spec spec --output "$out/rootfs.ext4"
-$bb ln -s "$tools/kernel/vmlinux" "$out/vmlinux"
-$bb ln -s "$tools/kernel/initrd" "$out/initrd"
-$bb ln -s "$tools/kernel/cmdline.txt" "$out/cmdline.txt"
+for file in vmlinux initrd cmdline.txt; do
+    if [ -e "$kernel/$file" ]; then # the slim kernel has no initrd
+        $bb ln -s "$kernel/$file" "$out/$file"
+    fi
+done
 $bb cp "$metadataPath" "$out/image.json"

@@ -8,6 +8,7 @@
 #   env        environment of services and of `mvmctl exec`
 #   hostname   default: the name of the VM;  ports: for the reader of image.json
 #   network    "static" (the address that mvmctl gives; the default) or "dhcp"
+#   kernel     "distribution" (with an initrd; the default) or "slim" (nix/kernel, which tools/build-kernel builds)
 #   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
 #
 # Everything here is evaluated without a network and without nixpkgs: the builder's tools do the work.
@@ -16,6 +17,7 @@ let
   check = import ./check.nix;
   arguments = [
     "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare" "network"
+    "kernel"
   ];
   serviceArguments = [ "command" "user" "cwd" "env" "restart" ];
 
@@ -33,6 +35,14 @@ let
   packages = args.packages or [ ];
   ports = args.ports or [ ];
   env = args.env or { };
+
+  # Each kernel's folder, and how it finds its devices: what the backend has to know of it.
+  kernels = {
+    distribution = { folder = "${tools}/kernel"; devices = "acpi"; };
+    slim = { folder = "${tools}/kernel/slim"; devices = "cmdline"; };
+  };
+  kernelKind = check.oneOf "kernel" [ "distribution" "slim" ] (args.kernel or "distribution");
+  kernel = kernels.${kernelKind};
 
   services =
     (args.services or { })
@@ -137,6 +147,8 @@ let
       init = "/sbin/mvm-init";
       arguments = [ ];
       agent_protocol = 1;
+      kernel_kind = kernelKind;
+      inherit (kernel) devices;
     }
     // (if args ? memory then { memory_mib = check.positive "memory" args.memory; } else { })
     // (if args ? vcpus then { vcpus = check.positive "vcpus" args.vcpus; } else { })
@@ -146,6 +158,8 @@ if services == { } && !(args ? services) then
   check.fail "arguments" "neither command nor services say what the VM runs"
 else if !(builtins.pathExists "${tools}/bin/mvm-mkrootfs") then
   check.fail "tools" "this library's tools are in the builder image only: build with mvmctl build"
+else if !(builtins.pathExists "${kernel.folder}/vmlinux") then
+  check.fail "kernel" "the slim kernel has not been built from mvm's present nix/kernel"
 else
   derivation (
     {
@@ -154,6 +168,7 @@ else
       builder = "${tools}/bin/busybox";
       args = [ "sh" ./build-image.sh ];
       tools = "${tools}";
+      kernel = kernel.folder;
       passAsFile = [ "spec" "metadata" ];
       preferLocalBuild = true;
       allowSubstitutes = false; # no cache has it: asking costs a round trip, or without a network its retries

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 static struct home home = HOME_INIT;
@@ -305,6 +306,55 @@ static void test_source(void)
     }
 }
 
+static bool has_slim_kernel(const struct install *i)
+{
+    CLEAN_SOURCE struct source s = {0};
+    if (source_load(&s, &home, i, NULL) < 0)
+        abort();
+    for (size_t k = 0; k < s.n_files; k++)
+        if (strcmp(s.files[k].path, SOURCE_SLIM_KERNEL) == 0)
+            return true;
+    return false;
+}
+
+static void put_kernel_json(const char *config, const char *vmlinux)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "{\"config_sha256\": \"%s\", \"vmlinux_sha256\": \"%s\"}", config, vmlinux);
+    put("cache/kernels/one/kernel.json", text, 0644);
+}
+
+/* What tools/build-kernel leaves in the cache, and what it does not. */
+static void test_slim_kernel(void)
+{
+    static const char zeros[SHA256_HEX_SIZE] = "0000000000000000000000000000000000000000000000000000000000000000";
+    char last[SHA256_HEX_SIZE] = "", config[SHA256_HEX_SIZE], vmlinux[SHA256_HEX_SIZE], name[128];
+    struct utsname u;
+    uname(&u);
+    snprintf(name, sizeof(name), "slim-nix/kernel/slim-%.32s.config", u.machine);
+    put(name, "CONFIG_X=y\n", 0644);
+    put("mvm-init", "a program", 0755);
+    put("mvm-mkrootfs", "another", 0755);
+    put("cache/kernels/one/vmlinux", "a kernel", 0444);
+    CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
+                                      .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                      .nix = path_join(folder_path, "slim-nix", NULL)};
+    CLEAN_FD int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    CLEAN_FD int kernel = openat(folder, "cache/kernels/one/vmlinux", O_RDONLY | O_CLOEXEC);
+    if (sha256_fd(fd, config) < 0 || sha256_fd(kernel, vmlinux) < 0)
+        abort();
+    ok(moved(&i, last) && !has_slim_kernel(&i), "no slim kernel, none among the sources");
+    put_kernel_json(config, vmlinux);
+    ok(symlinkat("one", folder, "cache/kernels/slim") == 0 && has_slim_kernel(&i) && moved(&i, last),
+       "one that was built is a source");
+    put_kernel_json(zeros, vmlinux);
+    ok(!has_slim_kernel(&i) && moved(&i, last), "of another configuration, it is none");
+    put_kernel_json(config, zeros);
+    ok(!has_slim_kernel(&i), "nor with another content than recorded");
+    put("cache/kernels/one/kernel.json", "{", 0644);
+    ok(!has_slim_kernel(&i), "nor where its record is damaged");
+}
+
 /* ---- Seeds ---- */
 
 static void test_seeds(void)
@@ -384,6 +434,7 @@ int main(void)
     test_git();
     test_lock();
     test_source();
+    test_slim_kernel();
     test_seeds();
     home_done(&home);
     close(folder);

@@ -618,6 +618,8 @@ static void test_image(void)
         "{\"name\":\"../x\",\"system\":\"x86_64-linux\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"memory_mib\":\"much\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"vcpus\":-1}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"\"}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"devices\":\"pci\"}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         put_file("image/image.json", bad[i], strlen(bad[i]));
@@ -627,8 +629,13 @@ static void test_image(void)
     put_file("image/image.json", good, sizeof(good) - 1);
     struct image_metadata m;
     ok(image_validate(dir, &err) == 0 && image_metadata_load(&m, dir, &err) == 0 && m.vcpus == 2 && m.memory_mib == 0 &&
-           !strcmp(m.name, "web"),
+           !strcmp(m.name, "web") && !m.kernel_kind[0] && !m.devices_on_cmdline,
        "and read");
+    static const char slim[] =
+        "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"slim\",\"devices\":\"cmdline\"}";
+    put_file("image/image.json", slim, sizeof(slim) - 1);
+    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.kernel_kind, "slim") && m.devices_on_cmdline,
+       "with the kernel and how it finds its devices");
     unlink("image/initrd");
     must(symlink("vmlinux", "image/initrd"));
     ok(invalid(dir, "initrd"), "a symlink is no artifact");
