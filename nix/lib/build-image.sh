@@ -19,7 +19,7 @@ fi
 $bb mkdir "$out"
 "$tools/bin/mvm-mkrootfs" --spec spec --output "$out/rootfs.ext4"
 for file in vmlinux initrd cmdline.txt; do
-    if [ -e "$kernel/$file" ]; then
+    if [ -e "$kernel/$file" ]; then # the slim kernel has no initrd
         $bb ln -s "$kernel/$file" "$out/$file"
     fi
 done

@@ -8,6 +8,7 @@
 #   env        environment of services and of `mvmctl exec`
 #   hostname   default: the name of the VM;  ports: for the reader of image.json
 #   network    "static" (the address that mvmctl gives; the default) or "dhcp"
+#   kernel     "distribution" (with an initrd; the default) or "slim" (nix/kernel, which tools/build-kernel builds)
 #   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
 #
 # Everything here is evaluated without a network and without nixpkgs: the builder's tools do the work.
@@ -16,6 +17,7 @@ let
   check = import ./check.nix;
   arguments = [
     "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare" "network"
+    "kernel"
   ];
   serviceArguments = [ "command" "user" "cwd" "env" "restart" ];
 
@@ -33,6 +35,10 @@ let
   packages = args.packages or [ ];
   ports = args.ports or [ ];
   env = args.env or { };
+
+  # How each kernel finds its devices: what the backend has to know of it.
+  kernels = { distribution = "acpi"; slim = "cmdline"; };
+  kernelKind = check.oneOf "kernel" (builtins.attrNames kernels) (args.kernel or "distribution");
 
   services =
     (args.services or { })
@@ -116,19 +122,17 @@ let
     ++ map (p: "bin /usr/local/bin ${escapeField "${p}"}") packages
   );
 
-  # A kernel of the builder, in its store: copied there once, because what it is is known beforehand.
-  kernel =
-    kind:
-    derivation {
-      name = "mvm-kernel-${kind}";
-      inherit system;
-      builder = "${tools}/bin/busybox";
-      args = [ "sh" "-c" "${tools}/bin/busybox cp -r /usr/share/mvm/kernels/${kind} $out" ];
-      outputHashMode = "recursive";
-      outputHash = builtins.readFile "${tools}/kernels/${kind}.nar";
-      preferLocalBuild = true;
-      allowSubstitutes = false;
-    };
+  # The builder's kernel, in its store: copied there once, because what it is is known beforehand.
+  kernel = derivation {
+    name = "mvm-kernel-${kernelKind}";
+    inherit system;
+    builder = "${tools}/bin/busybox";
+    args = [ "sh" "-c" "${tools}/bin/busybox cp -r /usr/share/mvm/kernels/${kernelKind} $out" ];
+    outputHashMode = "recursive";
+    outputHash = builtins.readFile "${tools}/kernels/${kernelKind}/nar";
+    preferLocalBuild = true;
+    allowSubstitutes = false;
+  };
 
   # A file that mentions all that the image refers to: its references are the image's closure.
   fileText = f: if builtins.isString f then f else f.text or "";
@@ -151,6 +155,8 @@ let
       init = "/sbin/mvm-init";
       arguments = [ ];
       agent_protocol = 1;
+      kernel_kind = kernelKind;
+      devices = kernels.${kernelKind};
     }
     // (if args ? memory then { memory_mib = check.positive "memory" args.memory; } else { })
     // (if args ? vcpus then { vcpus = check.positive "vcpus" args.vcpus; } else { })
@@ -160,6 +166,8 @@ if services == { } && !(args ? services) then
   check.fail "arguments" "neither command nor services say what the VM runs"
 else if !(builtins.pathExists "${tools}/bin/mvm-mkrootfs") then
   check.fail "tools" "this library's tools are in the builder image only: build with mvmctl build"
+else if kernelKind == "slim" && !(builtins.pathExists "${tools}/kernels/slim/vmlinux.sha256") then
+  check.fail "kernel" "the slim kernel has not been built from mvm's present nix/kernel"
 else
   derivation (
     {
@@ -168,7 +176,7 @@ else
       builder = "${tools}/bin/busybox";
       args = [ "sh" ./build-image.sh ];
       tools = "${tools}";
-      kernel = kernel "distribution";
+      inherit kernel;
       passAsFile = [ "spec" "metadata" ];
       preferLocalBuild = true;
       allowSubstitutes = false; # no cache has it: asking costs a round trip, or without a network its retries

@@ -76,7 +76,7 @@ struct place {
     char *path;
 };
 
-static void places_done(struct place (*p)[8])
+static void places_done(struct place (*p)[9])
 {
     for (size_t i = 0; i < ARRAY_SIZE(*p); i++)
         free((*p)[i].path);
@@ -108,7 +108,7 @@ static int make(int dirfd, const char *description, const struct place *places, 
 static int write_images(int dirfd, const char *dir_path, const char *packages, struct mvm_error *err)
 {
     CLEANUP(places_done)
-    struct place places[8] = {
+    struct place places[9] = {
         {"packages", path_join(packages, "usr", NULL)},
         {"list", path_join(packages, "packages.txt", NULL)},
         {"nix", path_join(dir_path, SOURCE, NULL)},
@@ -117,11 +117,15 @@ static int write_images(int dirfd, const char *dir_path, const char *packages, s
         {"modules", path_join(dir_path, MODULES, NULL)},
         {"kernel", path_join(dir_path, artifact_name(ARTIFACT_VMLINUX), NULL)},
         {"initrd", path_join(dir_path, artifact_name(ARTIFACT_INITRD), NULL)},
+        {"slim", path_join(dir_path, SOURCE "/" SOURCE_SLIM, NULL)},
     };
     for (size_t i = 0; i < ARRAY_SIZE(places); i++)
         if (!places[i].path)
             return mvm_error_errno(err, -ENOMEM, "image");
-    int r = make(dirfd, DESCRIPTION("initrd.spec"), places, ARRAY_SIZE(places), ARTIFACT_INITRD, err);
+    CLEAN_FD int slim = path_open_dir(dirfd, SOURCE "/" SOURCE_SLIM, err); /* made where it is absent */
+    int r = slim < 0 ? slim : 0;
+    if (r == 0)
+        r = make(dirfd, DESCRIPTION("initrd.spec"), places, ARRAY_SIZE(places), ARTIFACT_INITRD, err);
     if (r == 0)
         r = make(dirfd, DESCRIPTION("rootfs.spec"), places, ARRAY_SIZE(places), ARTIFACT_ROOTFS, err);
     if (r == 0 && renameat(dirfd, DESCRIPTION("cmdline.txt"), dirfd, artifact_name(ARTIFACT_CMDLINE)) < 0)

@@ -1,8 +1,9 @@
-/* Artifacts that the host has itself: the builder's kernel, which most guests run. The builder is told their digests
- * and does not send them back. */
+/* Artifacts that the host has itself: the kernels that guests run. The builder is told their digests and does not send
+ * them back. */
 #pragma once
 
 #include "base/sha256.h"
+#include "cache/home.h"
 #include "wire/msg.h"
 
 #include <stdint.h>
@@ -20,13 +21,14 @@ struct known_files {
     size_t n;
 };
 
-/* The kernel of the builder image in that folder. An image without a manifest (a seed) gives nothing, which only makes
- * builds slower. The files stay open: an image that is replaced meanwhile stays what it was. */
-void known_load(struct known_files *k, const char *image);
+/* The kernel of the builder image in that folder, and the slim kernel of the cache. What cannot be read, like the
+ * kernel of an image without a manifest (a seed), is not known, which only makes builds slower. The files stay open: an
+ * image that is replaced meanwhile stays what it was. */
+void known_load(struct known_files *k, struct home *h, const char *image);
 /* The digests as a job tells them. Borrows: v must outlive the list. */
 struct msg_strings known_digests(struct known_files *k, char *v[static KNOWN_MAX]);
 /* Copies the file of that key (TREE_KEY_SIZE) to name in the open folder parent, mode 0644: 0 with the file, -ENOENT
- * where there is none. */
+ * where there is none, -EBADMSG where its content is not of that digest any more (the copy is there then). */
 int known_take(const struct known_files *k, const uint8_t *key, int parent, const char *name,
                const struct known_file **ret);
 void known_done(struct known_files *k);

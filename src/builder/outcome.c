@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NO_SLIM_KERNEL "the slim kernel has not been built" /* mkGuest says so */
+
 /* "packages.x86_64-linux has: default, http" from the JSON list of names that the guest passes on. */
 static void name_available(const struct outcome *o, struct mvm_error *err)
 {
@@ -116,6 +118,8 @@ int outcome_explain(const struct outcome *o, struct mvm_error *err)
     err->phase = phase;
     if (step)
         mvm_error_detail(err, buf_cstr(&o->log->tail), o->log->tail.len);
+    if (step && strstr(err->msg, NO_SLIM_KERNEL))
+        mvm_error_hint(err, "tools/build-kernel in mvm's sources builds it, in some minutes; or leave kernel out");
     if (phase == MVM_PHASE_NIX_EVAL)
         mvm_error_hint(err, "check flake.nix, and --profile or --attr");
     else if (phase == MVM_PHASE_NIX_BUILD)

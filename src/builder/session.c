@@ -145,7 +145,7 @@ static int try_persistent(struct session *s, const struct session_opts *o, struc
 static int start(struct session *s, const struct session_opts *o, struct mvm_error *err)
 {
     progress_phase(s->progress, "builder-start");
-    known_load(&s->known, o->image);
+    known_load(&s->known, s->home, o->image);
     CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
     int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
     if (r == 0 && !o->single_shot) {

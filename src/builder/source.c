@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/path.h"
 #include "cache/fingerprint.h"
 #include "cache/statindex.h"
@@ -12,10 +13,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
-#define MAX_FILES 4096
-#define MAX_FILE  (64u << 20)
+#define MAX_FILES    4096
+#define MAX_FILE     (64u << 20)
+#define MAX_JSON     (64u << 10)
+#define SLIM_KERNELS "kernels/slim" /* a link to the newest */
 
 struct lister {
     struct source *s;
@@ -97,6 +101,52 @@ static int walk(struct lister *l, const char *path, const char *from, unsigned d
     return r;
 }
 
+/* The digest of the configuration that a slim kernel of this machine is built from; NULL where there is none. */
+static const char *slim_config(const struct source *s)
+{
+    struct utsname u;
+    char path[128];
+    uname(&u);
+    snprintf(path, sizeof(path), "kernel/slim-%.32s.config", u.machine);
+    for (size_t i = 0; i < s->n_files; i++)
+        if (strcmp(s->files[i].path, path) == 0)
+            return s->files[i].digest;
+    return NULL;
+}
+
+/* vmlinux.sha256 beside it says the same: Nix and the builder read it there. */
+static bool says_digest(int dir, const char *sha)
+{
+    CLEAN_BUF struct buf text = BUF_INIT(SHA256_HEX_SIZE + 1);
+    return path_read_file(dir, "vmlinux.sha256", &text, NULL) == 0 && text.len == SHA256_HEX_SIZE &&
+           strncmp(buf_cstr(&text), sha, SHA256_HEX_SIZE - 1) == 0;
+}
+
+/* The slim kernel, where tools/build-kernel has left one in the cache. One of another configuration, or that is not
+ * what its kernel.json says, is none. */
+static int add_slim_kernel(struct lister *l, struct home *h)
+{
+    CLEAN_FD int dir = openat(h->cache_fd, SLIM_KERNELS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_JSON json_object *o = NULL;
+    const char *wanted = slim_config(l->s), *config, *sha;
+    if (dir < 0 || !wanted || json_load(dir, "kernel.json", MAX_JSON, &o, NULL) < 0 ||
+        json_get_string(o, "config_sha256", &config, NULL) < 0 ||
+        json_get_string(o, "vmlinux_sha256", &sha, NULL) < 0 || strcmp(config, wanted) != 0 ||
+        faccessat(dir, "vmlinux", R_OK, 0) < 0 || !says_digest(dir, sha))
+        return 0;
+    int r = add(l, strdup(SOURCE_SLIM_KERNEL), path_join(h->cache, SLIM_KERNELS, "vmlinux", NULL));
+    struct source_file *f = &l->s->files[l->s->n_files - 1];
+    if (r == 0 && strcmp(f->digest, sha) != 0) {
+        free(f->path);
+        free(f->from);
+        l->s->n_files--;
+        return 0;
+    }
+    return r < 0 ? r
+                 : add(l, strdup(SOURCE_SLIM_KERNEL ".sha256"),
+                       path_join(h->cache, SLIM_KERNELS, "vmlinux.sha256", NULL));
+}
+
 static int by_path(const void *a, const void *b)
 {
     const struct source_file *x = a, *y = b;
@@ -114,6 +164,8 @@ int source_load(struct source *s, struct home *h, const struct install *i, struc
         r = add(&l, strdup("programs/mvm-init"), realpath(i->mvm_init, NULL));
     if (r == 0)
         r = add(&l, strdup("programs/mvm-mkrootfs"), realpath(i->mkrootfs, NULL));
+    if (r == 0)
+        r = add_slim_kernel(&l, h);
     statindex_save(l.index);
     statindex_free(l.index);
     if (r < 0)

@@ -1,6 +1,7 @@
 /*
- * What the builder image is made from: every file of the nix/ folder but meson.build, and the programs that run in it.
- * As staged for the build: the folder's content, and programs/mvm-init, programs/mvm-mkrootfs beside.
+ * What the builder image is made from: every file of the nix/ folder but meson.build, the programs that run in it, and
+ * the slim kernel where tools/build-kernel has built it. As staged for the build: the folder's content, and
+ * programs/mvm-init, programs/mvm-mkrootfs, programs/slim/vmlinux beside.
  */
 #pragma once
 
@@ -27,8 +28,10 @@ struct source {
 
 #define CLEAN_SOURCE CLEANUP(source_done)
 /* In the staged tree. */
-#define SOURCE_IMAGE    "images/builder-vm" /* the flake */
-#define SOURCE_PROGRAMS "programs"
+#define SOURCE_IMAGE       "images/builder-vm" /* the flake */
+#define SOURCE_PROGRAMS    "programs"
+#define SOURCE_SLIM        SOURCE_PROGRAMS "/slim" /* the slim kernel's folder: empty where there is none */
+#define SOURCE_SLIM_KERNEL SOURCE_SLIM "/vmlinux"
 
 /* Lists the files with their digests, read through a stat index. */
 int source_load(struct source *s, struct home *h, const struct install *i, struct mvm_error *err) MVM_MUST_CHECK;

@@ -72,10 +72,12 @@ int build_and_print(const struct args *a, struct home *h, const char *ref, const
     opts.place = place;
     if (run_with_limit(a, &opts, h, &p, &b, &err) < 0)
         return ui_fail(&err);
+    const struct image_metadata *m = &b.image.metadata;
+    if (m->kernel_kind[0])
+        progress_verbose(&p, "kernel: %s", m->kernel_kind);
     ui_clear();
     if (!ui.json) {
-        printf("%.12s  %s  %s\n", b.image.digest, b.image.metadata.name[0] ? b.image.metadata.name : "image",
-               b.image.path);
+        printf("%.12s  %s  %s\n", b.image.digest, m->name[0] ? m->name : "image", b.image.path);
         if (b.cached)
             fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", ref);
         return 0;
@@ -88,6 +90,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref, const
     add_path(o, "rootfs", &b.image, ARTIFACT_ROOTFS);
     add_path(o, "initrd", &b.image, ARTIFACT_INITRD);
     add_path(o, "cmdline", &b.image, ARTIFACT_CMDLINE);
+    json_add_string(o, "kernel_kind", m->kernel_kind[0] ? m->kernel_kind : NULL);
     json_add_string(o, "store_path", b.store_path);
     json_add_string(o, "attr", b.attr);
     json_add(o, "builder", builder_json(&b));

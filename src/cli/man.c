@@ -116,6 +116,7 @@ static const struct {
           {"~/.cache/mvm/artifacts/DIGEST/",
            "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
           {"~/.cache/mvm/builds/", "which inputs gave which images"},
+          {"~/.cache/mvm/kernels/", "the slim kernel, where tools/build-kernel has built it"},
           {"~/.cache/mvm/logs/", "logs of builds, and what became of them"},
           {"~/.cache/mvm/builder-vm/", "the builder's store disk, sparse"},
           {"~/.cache/mvm/downloads/", "half files of published images"},

@@ -132,7 +132,7 @@ const struct command commands[] = {
      build_options,
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
      "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "
-     "line, or null\n"
+     "line, or null\nkernel_kind: distribution, slim, or null where the image does not say\n"
      "builder: null where no builder was needed; else an object with kind, ready and reason of its image as it was "
      "found "
      "(" REASONS "), and where it was built now, seed (what it was built in) and passed_over (objects with seed and "

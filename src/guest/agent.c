@@ -302,7 +302,6 @@ static void begin(bool builder, uint64_t boot_ns)
 {
     agent.builder = builder;
     agent.boot_ns = boot_ns;
-    boot_early_mounts();
     agent.chunk = malloc(READ_CHUNK);
     agent.epoll = epoll_create1(EPOLL_CLOEXEC);
     agent.port = open_port();

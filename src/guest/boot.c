@@ -23,9 +23,9 @@
 
 #define DEVICE_WAIT_MS 10000
 #define TERM_WAIT_MS   3000
-#define NEW_ROOT       "/newroot"
 #define LOWER          "/lower"
-#define LAYER          "/layer"
+#define LAYER          "/run" /* every image has it */
+#define NEW_ROOT       LAYER "/root"
 
 void boot_log(const char *fmt, ...)
 {
@@ -84,7 +84,7 @@ static void try_mount(const char *source, const char *target, const char *type, 
         boot_log("cannot mount %s: %s", target, strerror(errno));
 }
 
-int boot_early_mounts(void)
+static void early_mounts(void)
 {
     struct stat st;
     /* The initrd moved these here; a kernel without initrd may have mounted /dev itself. */
@@ -94,7 +94,6 @@ int boot_early_mounts(void)
         try_mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     if (stat("/dev/null", &st) < 0)
         try_mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755");
-    return 0;
 }
 
 void boot_late_mounts(void)
@@ -177,22 +176,28 @@ static int wait_for_device(const char *path)
     return 0;
 }
 
-/* The root: the image read only below, a layer in memory above it that takes what is written. */
-static int mount_root(const char *device, struct mvm_error *err)
+/* A layer in memory above the read-only file system at `lower`, which takes what is written. */
+static int mount_layer(const char *lower, struct mvm_error *err)
 {
-    mkdir(LOWER, 0755);
+    char options[128];
+    snprintf(options, sizeof(options), "lowerdir=%s,upperdir=" LAYER "/upper,workdir=" LAYER "/work", lower);
     mkdir(LAYER, 0755);
-    mkdir(NEW_ROOT, 0755);
-    if (mount(device, LOWER, "ext4", MS_RDONLY | MS_NOATIME, NULL) < 0)
-        return mvm_error_errno(err, -errno, "cannot mount %s", device);
     if (mount("tmpfs", LAYER, "tmpfs", 0, "mode=0755") < 0)
         return mvm_error_errno(err, -errno, "cannot mount the writable layer");
     mkdir(LAYER "/upper", 0755);
     mkdir(LAYER "/work", 0755);
-    if (mount("overlay", NEW_ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work") <
-        0)
+    mkdir(NEW_ROOT, 0755);
+    if (mount("overlay", NEW_ROOT, "overlay", 0, options) < 0)
         return mvm_error_errno(err, -errno, "cannot mount the overlay root");
     return 0;
+}
+
+static int mount_root(const char *device, struct mvm_error *err)
+{
+    mkdir(LOWER, 0755);
+    if (mount(device, LOWER, "ext4", MS_RDONLY | MS_NOATIME, NULL) < 0)
+        return mvm_error_errno(err, -errno, "cannot mount %s", device);
+    return mount_layer(LOWER, err);
 }
 
 /* The memory of the initrd's files is given back. Only below the first file system, never below a mount. */
@@ -225,7 +230,7 @@ static int switch_root(struct mvm_error *err)
 
 int boot_initrd(struct mvm_error *err)
 {
-    boot_early_mounts();
+    early_mounts();
     char name[64], device[80], init[256];
     if (!boot_param(boot_cmdline(), "mvm.root", name, sizeof(name)))
         return mvm_error_set(err, -EINVAL, "the kernel command line names no root (mvm.root)");
@@ -245,6 +250,19 @@ int boot_initrd(struct mvm_error *err)
     char *const envp[] = {NULL};
     execve(init, argv, envp);
     return mvm_error_errno(err, -errno, "cannot execute %s", init);
+}
+
+/* ---- Without an initrd ---- */
+
+int boot_layer(struct mvm_error *err)
+{
+    char value[2];
+    early_mounts();
+    if (!boot_param(boot_cmdline(), "mvm.layer", value, sizeof(value)))
+        return 0;
+    (void)!mount(NULL, "/dev", NULL, MS_REMOUNT | MS_BIND | MS_NOSUID, NULL); /* the kernel's own mount of it */
+    int r = mount_layer("/", err);
+    return r < 0 ? r : switch_root(err);
 }
 
 /* ---- The end ---- */

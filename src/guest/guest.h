@@ -14,8 +14,10 @@
 /* Role of /init in an initrd: loads modules, mounts the root, switches to it and executes mvm.init. Returns only on
  * failure. */
 int boot_initrd(struct mvm_error *err);
-/* The mounts that the agent's channel needs; then all the others. */
-int boot_early_mounts(void);
+/* With mvm.layer on the kernel command line, where the kernel has mounted the root itself: puts a layer in memory above
+ * it and switches to that. Makes the early mounts in any case. */
+int boot_layer(struct mvm_error *err);
+/* The mounts that the agent's channel does not need. */
 void boot_late_mounts(void);
 /* The value of a parameter of the kernel command line ("" where it is set without one); false where it is absent. */
 bool boot_param(const char *cmdline, const char *name, char *out, size_t size);

@@ -31,9 +31,9 @@ int main(int argc, char **argv)
     }
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
-    if (strcmp(name, "init") == 0) {
-        struct mvm_error err = MVM_ERROR_INIT;
-        boot_initrd(&err);
+    struct mvm_error err = MVM_ERROR_INIT;
+    bool initrd = strcmp(name, "init") == 0;
+    if ((initrd ? boot_initrd(&err) : boot_layer(&err)) < 0) {
         boot_log("cannot start the system: %s", err.msg);
         reboot(RB_AUTOBOOT); /* the VMM ends (-no-reboot) and the host sees it */
         return 1;

@@ -15,8 +15,9 @@ int kernel_check(int fd, struct mvm_error *err);
 /* The release string ("6.12.0-cloud-amd64") from "Linux version ..." in an extracted ELF or from a bzImage's header. */
 int kernel_release(int fd, char *out, size_t size, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Adds the named modules and all they depend on to an initrd tree as modules/NN-name.ko, uncompressed, in an order that
- * loads (dependencies first; read from each module's .modinfo "depends="). modules_dir: .../lib/modules/<release> on
- * this machine. A module that is absent is skipped if it is listed in modules.builtin, else -ENOENT. */
+/* Adds the named modules and all they depend on to an initrd tree as modules/NN-name.ko, uncompressed and without
+ * signatures, in an order that loads (dependencies first; read from each module's .modinfo "depends="). modules_dir:
+ * .../lib/modules/<release> on this machine. A module that is absent is skipped if it is listed in modules.builtin,
+ * else -ENOENT. */
 int kernel_add_modules(struct fstree *initrd, const char *modules_dir, const char *const *names,
                        struct mvm_error *err) MVM_MUST_CHECK;

@@ -170,6 +170,21 @@ static int plain_string(json_object *o, const char *key, char *out, size_t size,
     return 0;
 }
 
+/* What an image of before does not say: a distribution's kernel, which reads ACPI's tables. */
+static int load_kernel(struct image_metadata *m, json_object *o, struct mvm_error *err)
+{
+    char devices[8] = "acpi";
+    int r = 0;
+    if (json_object_object_get_ex(o, "kernel_kind", NULL))
+        r = plain_string(o, "kernel_kind", m->kernel_kind, sizeof(m->kernel_kind), err);
+    if (r == 0 && json_object_object_get_ex(o, "devices", NULL))
+        r = plain_string(o, "devices", devices, sizeof(devices), err);
+    m->devices_on_cmdline = strcmp(devices, "cmdline") == 0;
+    if (r == 0 && !m->devices_on_cmdline && strcmp(devices, "acpi") != 0)
+        r = mvm_error_set(err, -EINVAL, "field 'devices' is neither acpi nor cmdline");
+    return r;
+}
+
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
@@ -186,6 +201,8 @@ int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *e
         r = optional_number(o, "memory_mib", MAX_MEMORY_MIB, &loaded.memory_mib, err);
     if (r == 0)
         r = optional_number(o, "vcpus", MAX_VCPUS, &loaded.vcpus, err);
+    if (r == 0)
+        r = load_kernel(&loaded, o, err);
     if (r < 0)
         return mvm_error_wrap(err, "%s", names[ARTIFACT_METADATA]);
     *m = loaded;

@@ -55,8 +55,10 @@ struct image_metadata {
     char name[64];
     char system[32];
     uint64_t agent_protocol;
-    uint64_t memory_mib; /* 0: no wish */
-    uint64_t vcpus;      /* 0: no wish */
+    uint64_t memory_mib;     /* 0: no wish */
+    uint64_t vcpus;          /* 0: no wish */
+    char kernel_kind[16];    /* "distribution", "slim"; "" where the image does not say */
+    bool devices_on_cmdline; /* the kernel finds virtio-mmio devices by its command line, not through ACPI */
 };
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -129,6 +129,24 @@ static const char *module_depends(const struct buf *m)
     return NULL;
 }
 
+/*
+ * Drops the signature behind a module (kernel: include/linux/module_signature.h): its length is in the last four bytes,
+ * big endian, of the twelve before the mark. Distributions do not enforce it, and verifying six of them takes a guest
+ * longer than the whole rest of its boot. The modules are as trusted as the kernel beside them: both are artifacts with
+ * digests.
+ */
+static void drop_signature(struct buf *m)
+{
+    static const char mark[] = "~Module signature appended~\n";
+    const size_t info = 12, tail = sizeof(mark) - 1 + info;
+    if (m->len < tail || memcmp(m->data + m->len - sizeof(mark) + 1, mark, sizeof(mark) - 1) != 0)
+        return;
+    const uint8_t *p = m->data + m->len - sizeof(mark) + 1 - 4;
+    uint32_t len = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    if (len <= m->len - tail)
+        m->len -= tail + len;
+}
+
 static int load_module(const struct fsnode *n, struct buf *out, struct mvm_error *err)
 {
     CLEAN_BUF struct buf packed = BUF_INIT(MAX_MODULE);
@@ -136,6 +154,7 @@ static int load_module(const struct fsnode *n, struct buf *out, struct mvm_error
     if (r < 0)
         return r;
     r = unpack(packed.data, packed.len, out);
+    drop_signature(out);
     return r < 0 ? mvm_error_errno(err, r, "cannot decompress %s", n->source) : 0;
 }
 

@@ -33,6 +33,14 @@ static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out
     return r;
 }
 
+/* Images without metadata have a kernel like the distribution's. */
+static int load_metadata(int image_fd, struct image_metadata *ret, struct mvm_error *err)
+{
+    *ret = (struct image_metadata){0};
+    bool has = faccessat(image_fd, artifact_name(ARTIFACT_METADATA), F_OK, 0) == 0;
+    return has ? image_metadata_load(ret, image_fd, err) : 0;
+}
+
 /* A config, and what it borrows. */
 struct plan {
     char *kernel, *initrd, *rootfs;
@@ -53,7 +61,10 @@ static int plan(struct plan *p, const struct runfile *run, const struct launch_s
     CLEAN_FD int image = open(run->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (image < 0)
         return mvm_error_errno(err, -errno, "cannot open the image");
+    struct image_metadata metadata;
     int r = load_cmdline(run, image, &p->cmdline, err);
+    if (r == 0)
+        r = load_metadata(image, &metadata, err);
     p->kernel = path_join(run->image_path, artifact_name(ARTIFACT_VMLINUX), NULL);
     p->initrd = path_join(run->image_path, artifact_name(ARTIFACT_INITRD), NULL);
     p->rootfs = path_join(run->image_path, artifact_name(ARTIFACT_ROOTFS), NULL);
@@ -64,6 +75,7 @@ static int plan(struct plan *p, const struct runfile *run, const struct launch_s
         .name = run->name,
         .kernel = p->kernel,
         .initrd = faccessat(image, artifact_name(ARTIFACT_INITRD), F_OK, 0) == 0 ? p->initrd : NULL,
+        .devices_on_cmdline = metadata.devices_on_cmdline,
         .cmdline = buf_cstr(&p->cmdline),
         .disks = {{.path = p->rootfs, .read_only = true}, {.path = store, .discard = true}},
         .n_disks = run->store_disk[0] ? 2 : 1,

@@ -34,10 +34,11 @@ enum vmm_net {
 };
 
 struct vmm_config {
-    const char *name;    /* of the VM: for messages and the process's title */
-    const char *kernel;  /* uncompressed ELF with a PVH note; unused where `incoming` */
-    const char *initrd;  /* NULL: none */
-    const char *cmdline; /* what the image and the role want; the backend adds console, clock and reboot settings */
+    const char *name;        /* of the VM: for messages and the process's title */
+    const char *kernel;      /* uncompressed ELF with a PVH note; unused where `incoming` */
+    const char *initrd;      /* NULL: none */
+    bool devices_on_cmdline; /* the kernel looks for its devices there, not in ACPI's tables */
+    const char *cmdline;     /* what the image and the role want; the backend adds console, clock and reboot settings */
     struct vmm_disk disks[VMM_MAX_DISKS]; /* vda, vdb, ... */
     unsigned n_disks;
     uint64_t memory_mib;

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 static struct home home = HOME_INIT;
@@ -307,6 +308,60 @@ static void test_source(void)
     }
 }
 
+static bool has_slim_kernel(const struct install *i)
+{
+    CLEAN_SOURCE struct source s = {0};
+    if (source_load(&s, &home, i, NULL) < 0)
+        abort();
+    for (size_t k = 0; k < s.n_files; k++)
+        if (strcmp(s.files[k].path, SOURCE_SLIM_KERNEL) == 0)
+            return true;
+    return false;
+}
+
+static void put_kernel_json(const char *config, const char *vmlinux)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "{\"config_sha256\": \"%s\", \"vmlinux_sha256\": \"%s\"}", config, vmlinux);
+    put("cache/kernels/one/kernel.json", text, 0644);
+}
+
+/* What tools/build-kernel leaves in the cache, and what it does not. */
+static void test_slim_kernel(void)
+{
+    static const char zeros[SHA256_HEX_SIZE] = "0000000000000000000000000000000000000000000000000000000000000000";
+    char last[SHA256_HEX_SIZE] = "", config[SHA256_HEX_SIZE], vmlinux[SHA256_HEX_SIZE], name[128];
+    struct utsname u;
+    uname(&u);
+    snprintf(name, sizeof(name), "slim-nix/kernel/slim-%.32s.config", u.machine);
+    put(name, "CONFIG_X=y\n", 0644);
+    put("mvm-init", "a program", 0755);
+    put("mvm-mkrootfs", "another", 0755);
+    put("cache/kernels/one/vmlinux", "a kernel", 0444);
+    CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
+                                      .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                      .nix = path_join(folder_path, "slim-nix", NULL)};
+    CLEAN_FD int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    CLEAN_FD int kernel = openat(folder, "cache/kernels/one/vmlinux", O_RDONLY | O_CLOEXEC);
+    if (sha256_fd(fd, config) < 0 || sha256_fd(kernel, vmlinux) < 0)
+        abort();
+    ok(moved(&i, last) && !has_slim_kernel(&i), "no slim kernel, none among the sources");
+    put_kernel_json(config, vmlinux);
+    snprintf(name, sizeof(name), "%s\n", vmlinux);
+    put("cache/kernels/one/vmlinux.sha256", name, 0444);
+    ok(symlinkat("one", folder, "cache/kernels/slim") == 0 && has_slim_kernel(&i) && moved(&i, last),
+       "one that was built is a source");
+    put_kernel_json(zeros, vmlinux);
+    ok(!has_slim_kernel(&i) && moved(&i, last), "of another configuration, it is none");
+    put_kernel_json(config, zeros);
+    ok(!has_slim_kernel(&i), "nor with another content than recorded");
+    put_kernel_json(config, vmlinux);
+    put("cache/kernels/one/vmlinux.sha256", zeros, 0644);
+    ok(!has_slim_kernel(&i), "nor where its digest is told wrongly");
+    put("cache/kernels/one/kernel.json", "{", 0644);
+    ok(!has_slim_kernel(&i), "nor where its record is damaged");
+}
+
 /* ---- Seeds ---- */
 
 static void test_seeds(void)
@@ -381,7 +436,7 @@ static void test_known(void)
     CLEAN_FD int dir = openat(folder, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FD int file = openat(dir, "vmlinux", O_RDONLY | O_CLOEXEC);
     CLEAN_FREE char *path = path_join(folder_path, "image", NULL);
-    known_load(&k, path);
+    known_load(&k, &home, path);
     ok(k.n == 0, "an image without a manifest gives nothing");
     struct artifact_info *a = &m.artifacts[ARTIFACT_VMLINUX];
     *a = (struct artifact_info){.present = true, .size = 6};
@@ -389,7 +444,7 @@ static void test_known(void)
     memset(m.artifacts[ARTIFACT_ROOTFS].sha256, '0', SHA256_HEX_SIZE - 1);
     if (sha256_fd(file, a->sha256) < 0 || manifest_save(&m, dir, &e) < 0)
         abort();
-    known_load(&k, path);
+    known_load(&k, &home, path);
     struct msg_strings list = known_digests(&k, digests);
     ok(list.n == 1 && strcmp(list.v[0], a->sha256) == 0, "one with it gives its kernel's digest");
     unlinkat(dir, "vmlinux", 0);
@@ -405,9 +460,10 @@ static void test_known(void)
     key[0] ^= 1;
     ok(known_take(&k, key, folder, "other", &f) == -ENOENT, "another digest is not known");
     known_done(&k);
-    put("image/vmlinux", "longer kernel", 0644);
-    known_load(&k, path);
-    ok(k.n == 0, "a file of another size is not what the manifest says");
+    put("image/vmlinux", "colder", 0644);
+    known_load(&k, &home, path);
+    key[0] ^= 1;
+    ok(known_take(&k, key, folder, "other", &f) == -EBADMSG, "a file that is not what the manifest says is not taken");
     known_done(&k);
 }
 
@@ -430,6 +486,7 @@ int main(void)
     test_git();
     test_lock();
     test_source();
+    test_slim_kernel();
     test_seeds();
     test_known();
     home_done(&home);

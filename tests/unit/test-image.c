@@ -513,6 +513,29 @@ static void test_modules(void)
     ok(pick((const char *const[]){"packed", NULL}, order, sizeof(order), &err) < 0, "half of one is refused");
 }
 
+/* The size in the initrd of a module with that many bytes behind it, then a signature's information and mark. */
+static uint64_t size_signed(size_t behind, uint32_t said)
+{
+    static const char mark[] = "~Module signature appended~\n";
+    uint8_t p[2048] = {0};
+    const uint8_t len[4] = {(uint8_t)(said >> 24), (uint8_t)(said >> 16), (uint8_t)(said >> 8), (uint8_t)said};
+    size_t n = make_module(p, INFO("depends=")) + behind;
+    memset(p + 1024, 'S', 1024);
+    memcpy(p + n + 8, len, 4);
+    memcpy(p + n + 12, mark, sizeof(mark) - 1);
+    put_file("mods/kernel/signed.ko", p, n + 12 + sizeof(mark) - 1);
+    CLEAN_FSTREE struct fstree t = {0};
+    if (fstree_init(&t) < 0 || kernel_add_modules(&t, "mods", (const char *const[]){"signed", NULL}, NULL) < 0)
+        abort();
+    return fstree_find(&t, "modules/00-signed.ko")->size;
+}
+
+static void test_signatures(void)
+{
+    ok(size_signed(256, 256) == 1024, "a module's signature is dropped");
+    ok(size_signed(256, 4096) == 1024 + 256 + 40, "one that would be longer than the module is left alone");
+}
+
 /* ---- manifests and images ---- */
 
 #define DIGEST      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -595,6 +618,8 @@ static void test_image(void)
         "{\"name\":\"../x\",\"system\":\"x86_64-linux\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"memory_mib\":\"much\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"vcpus\":-1}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"\"}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"devices\":\"pci\"}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         put_file("image/image.json", bad[i], strlen(bad[i]));
@@ -604,8 +629,13 @@ static void test_image(void)
     put_file("image/image.json", good, sizeof(good) - 1);
     struct image_metadata m;
     ok(image_validate(dir, &err) == 0 && image_metadata_load(&m, dir, &err) == 0 && m.vcpus == 2 && m.memory_mib == 0 &&
-           !strcmp(m.name, "web"),
+           !strcmp(m.name, "web") && !m.kernel_kind[0] && !m.devices_on_cmdline,
        "and read");
+    static const char slim[] =
+        "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"slim\",\"devices\":\"cmdline\"}";
+    put_file("image/image.json", slim, sizeof(slim) - 1);
+    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.kernel_kind, "slim") && m.devices_on_cmdline,
+       "with the kernel and how it finds its devices");
     unlink("image/initrd");
     must(symlink("vmlinux", "image/initrd"));
     ok(invalid(dir, "initrd"), "a symlink is no artifact");
@@ -732,6 +762,7 @@ int main(void)
     test_cpio();
     test_kernel();
     test_modules();
+    test_signatures();
     test_manifest();
     test_image();
     if (find_tool())

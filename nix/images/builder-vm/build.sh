@@ -4,11 +4,15 @@ set -eu
 bb=$packages/bin/busybox
 image=$source/images/builder-vm
 
+# The slim kernel is there only where tools/build-kernel has built it.
+slim=$source/programs/slim
+[ -d "$slim" ] || { slim=$PWD/slim && "$bb" mkdir "$slim"; }
+
 make() {
     "$source/programs/mvm-mkrootfs" --set packages="$packages" --set programs="$source/programs" --set nix="$source" \
         --set image="$image" --set modules="$packages/share/mvm/modules" \
         --set kernel="$packages/share/mvm/kernels/distribution/vmlinux" --set list="$packages/share/mvm/packages.txt" \
-        --set initrd="$out/initrd" "$@"
+        --set initrd="$out/initrd" --set slim="$slim" "$@"
 }
 
 "$bb" mkdir "$out"
