@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/path.h"
+#include "cache/config.h"
 #include "image/manifest.h"
 #include "machine/machine.h"
 #include "machine/runfile.h"
@@ -135,7 +136,10 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
                         struct mvm_error *err)
 {
     const struct vmm_ops *backend;
-    int r = vmm_find(c->hypervisor, &backend, err);
+    CLEAN_CONFIG struct config config = CONFIG_INIT;
+    int r = config_load(&config, h, err);
+    if (r == 0)
+        r = vmm_find(c->hypervisor, &backend, err);
     if (r == 0)
         r = backend->available(err);
     if (r == 0)
@@ -144,6 +148,8 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         return r;
     if (c->cold)
         snprintf(run->cold_reason, sizeof(run->cold_reason), "it was asked for");
+    else if (!config.boot_snapshots)
+        snprintf(run->cold_reason, sizeof(run->cold_reason), "boot.snapshots is false in " CONFIG_FILE);
     snprintf(run->name, sizeof(run->name), "%s", c->name);
     snprintf(run->role, sizeof(run->role), "%s", c->role);
     snprintf(run->image, sizeof(run->image), "%s", c->image_digest ? c->image_digest : "");

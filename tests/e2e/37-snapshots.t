@@ -7,6 +7,7 @@ snapshots=$MVM_HOME/snapshots
 example hello "$flake"
 run mvm build --flake "$flake" --json
 is 'an image is built' "$status" 0
+[ "$status" = 0 ] || printf '%s\n' "$err" | sed 's/^/# /'
 folder=$(dirname "$(json .kernel)")
 in_vm() { name=$1 && shift && mvm exec "$name" -- sh -c "$*"; }
 identity() { in_vm "$1" 'head -c 16 /dev/urandom | md5sum; cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname'; }
