@@ -257,7 +257,8 @@ const struct command commands[] = {
      CACHE_JSON "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
                 "invalid_rootfs, no_host_vm_init, no_package_list)\nstore: an object with state (absent, clean, in "
                 "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
-                "cached image needs, once that is known)\n",
+                "cached image needs, once that is known)\nsnapshots: an object with images (that have snapshots of "
+                "their first boots), snapshots (how many), allocated (bytes)\n",
      false, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
      "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "

@@ -284,6 +284,47 @@ int snapshot_seal(struct snapshot *s, struct mvm_error *err)
     return r;
 }
 
+/* ---- Accounting ---- */
+
+static void survey_image(int image, struct snapshot_usage *u)
+{
+    DIR *d = fdopendir(image);
+    if (!d)
+        close(image);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        CLEAN_FD int dir = path_is_plain_name(e->d_name, sizeof(((struct snapshot *)0)->name) - 1)
+                               ? openat(image, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                               : -1;
+        static const char *const files[] = {MEMORY, STATE, META};
+        struct stat st;
+        u->snapshots += dir >= 0;
+        for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
+            if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+                u->bytes += (uint64_t)st.st_blocks * 512;
+    }
+    if (d)
+        closedir(d);
+}
+
+void snapshot_survey(int cache_fd, struct snapshot_usage *ret)
+{
+    *ret = (struct snapshot_usage){0};
+    int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = root >= 0 ? fdopendir(root) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int image = path_is_plain_name(e->d_name, 64)
+                        ? openat(root, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                        : -1;
+        if (image < 0)
+            continue;
+        unsigned before = ret->snapshots;
+        survey_image(image, ret);
+        ret->images += ret->snapshots > before;
+    }
+    if (d)
+        closedir(d);
+}
+
 /* ---- The end ---- */
 
 void snapshot_remove(struct snapshot *s)

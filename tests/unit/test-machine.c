@@ -166,6 +166,11 @@ static void test_make(void)
     ok(fstat(s.memory_fd, &st) == 0 && st.st_size == MEMORY_MIB << 20 && st.st_blocks < 2048, "which has its holes");
     snapshot_done(&s);
     ok(fstatat(folder, SNAP, &st, 0) == 0, "closing it keeps it");
+    struct snapshot_usage usage;
+    CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snapshot_survey(cache, &usage);
+    ok(usage.images == 1 && usage.snapshots == 1 && usage.bytes > 0 && usage.bytes < 1 << 20,
+       "it is counted with what it takes (%llu)", (unsigned long long)usage.bytes);
 }
 
 /* Each damage to a good snapshot has its reason. */
