@@ -92,6 +92,10 @@ static const struct setting {
      offsetof(struct config, idle_timeout),
      0,
      604800},
+    {{"boot", "snapshots", "BOOLEAN",
+      "VMs are restored from snapshots of their images' first boots; false: every VM boots (default: true)"},
+     BOOLEAN,
+     offsetof(struct config, boot_snapshots)},
 };
 
 const struct config_key *config_key(size_t i)

@@ -35,13 +35,14 @@ struct config {
     struct config_list access_tokens; /* secrets; the file must be its owner's alone */
     char *http_proxy, *https_proxy, *no_proxy;
     bool persistent;       /* builds share a builder that stays */
+    bool boot_snapshots;   /* VMs are restored from snapshots of their images */
     int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
 };
 
 #define CONFIG_INIT                                                                                                    \
     {                                                                                                                  \
-        .persistent = true, .idle_timeout = 600, .stall_seconds = 60                                                   \
+        .persistent = true, .boot_snapshots = true, .idle_timeout = 600, .stall_seconds = 60                           \
     }
 #define CLEAN_CONFIG CLEANUP(config_done)
 

@@ -14,3 +14,16 @@ int build_with_progress(const struct args *a, struct home *h, struct progress *p
 /* Boots the image as the options say. name NULL: --name, or a free one made from the image's. */
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Starts a VM: c->name, or a free name made from base. */
+int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
+               struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+/* machine_check_name, and no builder's name. */
+int boot_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
+/* Prints a VM that was started. built may be NULL. more: an object with further fields for --json, taken; or NULL. */
+void boot_print(const struct machine_info *info, const struct build_result *built, const struct progress *p,
+                json_object *more);
+/* Follows its logs until it ends; an interrupt stops it. The exit status. */
+int boot_attach(struct home *h, const char *name, struct mvm_error *err);
+/* up --from. */
+int up_from(struct args *a);

@@ -135,6 +135,12 @@ int cmd_cp(struct args *a);
 int cmd_ls(struct args *a);
 int cmd_logs(struct args *a);
 int cmd_down(struct args *a);
+int cmd_pause(struct args *a);
+int cmd_resume(struct args *a);
+int cmd_fork(struct args *a);
+int cmd_snapshot_create(struct args *a);
+int cmd_snapshot_ls(struct args *a);
+int cmd_snapshot_rm(struct args *a);
 int cmd_doctor(struct args *a);
 int cmd_dev_up(struct args *a);
 int cmd_dev_shell(struct args *a);
@@ -162,6 +168,9 @@ int print_man_page(void);
 
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */
 int follow_logs(struct home *h, const char *name, struct mvm_error *err);
+
+/* What to do about a VM that refuses a request because it is paused. */
+void hint_paused(const char *name, struct mvm_error *err);
 
 /* Runs a program in a VM with this process's input, output, signals and terminal; its exit status in *ret_code. */
 struct client;

@@ -7,6 +7,7 @@
 #include "cache/config.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
+#include "machine/snapshot.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -95,6 +96,15 @@ static void print_store(const struct store_info *s)
     printf("\n");
 }
 
+static json_object *snapshots_json(const struct snapshot_usage *u)
+{
+    json_object *o = json_object_new_object();
+    json_add_int(o, "images", u->images);
+    json_add_int(o, "snapshots", u->snapshots);
+    json_add_int(o, "allocated", (int64_t)u->bytes);
+    return o;
+}
+
 static json_object *seeds_json(const struct inspection *in)
 {
     json_object *all = json_object_new_array();
@@ -155,9 +165,13 @@ int cmd_dev_cache_inspect(struct args *a)
     if (status)
         return status;
     inspect_seeds(&h, &in);
+    struct snapshot_usage snapshots;
+    snapshot_survey(h.cache_fd, &snapshots);
     if (!ui.json) {
         print_cache(&in);
         print_store(&in.store);
+        printf("snapshots      %u of %u images, %.1f MB\n", snapshots.snapshots, snapshots.images,
+               (double)snapshots.bytes / 1e6);
         if (in.left.building)
             printf("               an image is being built right now\n");
         if (in.left.previous)
@@ -173,6 +187,7 @@ int cmd_dev_cache_inspect(struct args *a)
     json_add(o, "builder_cache", cache_json(&in));
     json_add(o, "dev_images", seeds_json(&in));
     json_add(o, "store", store_json(&in.store));
+    json_add(o, "snapshots", snapshots_json(&snapshots));
     ui_print_json(o);
     return 0;
 }

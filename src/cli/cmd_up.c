@@ -34,7 +34,7 @@ static int machine_options(const struct args *a, const struct artifact_image *im
 }
 
 /* "builder" and "builder-N" are builders' (builder/persistent.h). */
-static int check_name(const char *name, struct mvm_error *err)
+int boot_check_name(const char *name, struct mvm_error *err)
 {
     size_t n = strlen(PERSISTENT_NAME);
     if (strncmp(name, PERSISTENT_NAME, n) != 0 || (name[n] && name[n] != '-') ||
@@ -46,13 +46,32 @@ static int check_name(const char *name, struct mvm_error *err)
     return -EINVAL;
 }
 
+int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
+               struct machine_info *info, struct mvm_error *err)
+{
+    char free_name[MACHINE_MAX_NAME + 1];
+    int r = 0;
+    if (c->name)
+        return machine_start(h, c, p, info, err);
+    /* The name is free now; whoever starts first has it, and the other takes the next. */
+    c->hostname = base;
+    for (int tries = 0; tries < 20; tries++) {
+        r = machine_free_name(h, base, free_name, err);
+        c->name = free_name;
+        if (r == 0)
+            r = machine_start(h, c, p, info, err);
+        if (r != -EEXIST)
+            break;
+    }
+    c->name = NULL;
+    return r;
+}
+
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
-    char free_name[MACHINE_MAX_NAME + 1];
     /* An image's name may be a builder's. */
-    bool usable = img->metadata.name[0] && check_name(img->metadata.name, NULL) == 0;
-    const char *base = usable ? img->metadata.name : "vm";
+    bool usable = img->metadata.name[0] && boot_check_name(img->metadata.name, NULL) == 0;
     struct machine_config c = {
         .name = arg_value(a, "name"),
         .role = "runtime",
@@ -62,22 +81,8 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
     };
     int r = machine_options(a, img, &c, err);
     if (r == 0 && c.name)
-        r = check_name(c.name, err);
-    if (r < 0)
-        return r;
-    if (c.name)
-        return machine_start(h, &c, p, info, err);
-    /* The name is free now; whoever starts first has it, and the other takes the next. */
-    c.hostname = base;
-    for (int tries = 0; tries < 20; tries++) {
-        r = machine_free_name(h, base, free_name, err);
-        c.name = free_name;
-        if (r == 0)
-            r = machine_start(h, &c, p, info, err);
-        if (r != -EEXIST)
-            break;
-    }
-    return r;
+        r = boot_check_name(c.name, err);
+    return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", p, info, err);
 }
 
 /* Wishes in the options are checked before anything long begins. */
@@ -88,14 +93,16 @@ static int check_early(const struct args *a, struct mvm_error *err)
     const struct vmm_ops *backend;
     int r = machine_options(a, &none, &c, err);
     if (r == 0 && arg_value(a, "name"))
-        r = check_name(arg_value(a, "name"), err);
+        r = boot_check_name(arg_value(a, "name"), err);
     if (r == 0)
         r = vmm_find(c.hypervisor, &backend, err);
     return r;
 }
 
-static void print_vm(const struct machine_info *info, const struct build_result *built, const struct progress *p)
+void boot_print(const struct machine_info *info, const struct build_result *built, const struct progress *p,
+                json_object *more)
 {
+    CLEAN_JSON json_object *fields = more;
     const struct msg_status *st = &info->status;
     double ready = (double)st->ready_ns / 1e6;
     ui_clear();
@@ -125,11 +132,17 @@ static void print_vm(const struct machine_info *info, const struct build_result 
         json_add(t, "build", ui_timings(p));
     }
     json_add(o, "timings", t);
+    if (fields) {
+        json_object_object_foreach(fields, key, value)
+        {
+            json_add(o, key, json_object_get(value));
+        }
+    }
     ui_print_json(o);
 }
 
 /* Follows the logs; an interrupt stops the VM, its end ends us. */
-static int attach(struct home *h, const char *name, struct mvm_error *err)
+int boot_attach(struct home *h, const char *name, struct mvm_error *err)
 {
     fflush(stdout);
     int r = follow_logs(h, name, err);
@@ -148,8 +161,8 @@ static int finish(const struct args *a, struct home *h, const struct artifact_im
     progress_phase(&boot, "boot");
     if (boot_image(a, h, img, false, &boot, &info, err) < 0)
         return ui_fail(err);
-    print_vm(&info, built, p);
-    return arg_flag(a, "attach") ? attach(h, info.name, err) : 0;
+    boot_print(&info, built, p, NULL);
+    return arg_flag(a, "attach") ? boot_attach(h, info.name, err) : 0;
 }
 
 /* IMAGE: a folder, or the beginning of a digest. */
@@ -184,6 +197,8 @@ int cmd_up(struct args *a)
     CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     const char *word = a->n_words ? a->words[0] : NULL;
+    if (arg_value(a, "from"))
+        return up_from(a);
     if (a->n_words > 1 || a->rest || (word && arg_value(a, "flake")))
         return ui_usage("give either one IMAGE or --flake REF", "up: more than one image");
     interrupt_install();

@@ -33,6 +33,9 @@ OPTION(o_memory, "memory", 0, "SIZE", "memory, such as 512M or 1G (default: the 
 OPTION(o_hypervisor, "hypervisor", 0, "NAME", "the backend that runs the VM", "qemu");
 OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NULL);
 OPTION(o_cold, "cold", 0, NULL, "boot, even where a snapshot of the booted image could be restored", NULL);
+OPTION(o_from, "from", 0, "NAME[:TAG]", "continue from a snapshot instead (default: the newest of NAME)", NULL);
+OPTION(o_rm_all, "all", 0, NULL, "every snapshot of NAME", NULL);
+OPTION(o_snapshot_names, "names", 0, NULL, "NAME:TAG only, one a line", NULL);
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
@@ -56,8 +59,8 @@ OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file 
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
         &o_verify, &o_jobs, &o_json, &o_verbose);
-OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold,
-        &o_timeout, &o_json, &o_verbose);
+OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_from, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach,
+        &o_cold, &o_timeout, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_jobs,
         &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
@@ -66,6 +69,9 @@ OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
+OPTIONS(fork_options, &o_timeout, &o_json, &o_verbose);
+OPTIONS(snapshot_ls_options, &o_snapshot_names, &o_json);
+OPTIONS(snapshot_rm_options, &o_rm_all, &o_json);
 OPTIONS(cp_options, &o_follow_link);
 OPTIONS(image_export_options, &o_to, &o_kind, &o_version, &o_json);
 OPTIONS(image_sign_options, &o_key, &o_password_file, &o_json);
@@ -110,6 +116,12 @@ static const struct option_spec *const no_options[] = {NULL};
     "status: ok\nkind: dev or builder\narch: the machine it is for\nversion: its version\n"                            \
     "created: when it was exported\nartifacts: the names of its files\n"
 
+#define SNAPSHOT_JSON                                                                                                  \
+    "name: the VM's name\ntag: the snapshot's tag\nimage: the image's digest, or null\nmemory_mib, cpus: what it "     \
+    "has\n"                                                                                                            \
+    "bytes: what it takes on the disk\ncreated_at: seconds since 1970\ndamaged: true where its description cannot be " \
+    "read\n"
+
 const struct command commands[] = {
     {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
      "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the "
@@ -149,15 +161,20 @@ const struct command commands[] = {
      "running, "
      "or killed), phase, kind, error, derivation, started_at (seconds since 1970), bytes\n",
      false, cmd_build_log},
-    {"up", "[--flake REF | IMAGE] [OPTION]...", "boot an image that has been built",
+    {"up", "[--flake REF | IMAGE | --from NAME[:TAG]] [OPTION]...", "boot an image that has been built",
      "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
      "a folder with "
      "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run "
      "does that.\n\n"
      "The first boot of an image leaves a snapshot of its memory, taken before the guest is told anything of its own; "
      "later VMs with as much memory and as many processors are restored from it, copy on write, unless --cold is "
-     "given.",
-     up_options, UP_JSON, false, cmd_up},
+     "given.\n\n"
+     "With --from, a VM continues from a snapshot that snapshot create has made: with the processes and files that "
+     "were "
+     "there, and with an identity of its own (random numbers, machine id, host name). It never boots instead: where "
+     "the "
+     "snapshot is damaged or does not fit, that is an error.",
+     up_options, UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n", false, cmd_up},
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
      "Does what build and up do, one after the other.", run_options,
      UP_JSON "cached: true where nothing had to be built\n", false, cmd_run},
@@ -191,6 +208,29 @@ const struct command commands[] = {
      "VM's folder with its logs is removed.",
      down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n",
      true, cmd_down},
+    {"pause", "NAME [--json]", "stop a VM's processors",
+     "Lets a VM stand still, with everything in it, until resume. What is running in it, exec too, waits.",
+     json_options, "status: ok\nname: the VM's name\nstate: paused\n", true, cmd_pause},
+    {"resume", "NAME [--json]", "let a paused VM go on", "Lets a paused VM go on, and sets its clock.", json_options,
+     "status: ok\nname: the VM's name\nstate: ready\n", true, cmd_resume},
+    {"fork", "NAME NEW [OPTION]...", "copy a running VM",
+     "Starts the VM NEW as a copy of the running VM NAME: memory, processes, files and all. Both go on, each with its "
+     "own. NEW gets random numbers, a machine id and a host name of its own, its services are not started again, and "
+     "what clients ran in NAME with exec is ended in NEW, as if they had gone away. NAME stands still only for the "
+     "last "
+     "milliseconds of the copying.",
+     fork_options, UP_JSON "stopped_ms: how long NAME stood still\n", true, cmd_fork},
+    {"snapshot create", "NAME [TAG] [OPTION]...", "save a running VM",
+     "Saves a running VM, memory, processes, files and all, as NAME:TAG (default: the time in UTC), for up --from. The "
+     "VM "
+     "goes on; it stands still only for the last milliseconds. The image it runs is kept with the snapshot, whatever "
+     "happens to the cache. What is in the VM's memory is in the snapshot too: secrets, sessions, keys.",
+     json_options, "status: ok\n" SNAPSHOT_JSON "stopped_ms: how long the VM stood still\n", true, cmd_snapshot_create},
+    {"snapshot ls", "[NAME] [OPTION]...", "list snapshots", "Lists the snapshots of a VM, or all, the oldest first.",
+     snapshot_ls_options, "snapshots: a list of objects with\n" SNAPSHOT_JSON, true, cmd_snapshot_ls},
+    {"snapshot rm", "NAME TAG | NAME:TAG | NAME --all [OPTION]...", "remove snapshots",
+     "Removes a snapshot. VMs that continued from it are not affected. NAME alone is enough where it has one snapshot.",
+     snapshot_rm_options, "status: ok\nremoved: a list of NAME:TAG\n", true, cmd_snapshot_rm},
     {"dev up", "[OPTION]...", "keep the builder up",
      "Starts the persistent builder where it does not run, and keeps it up until dev down: it does not stop itself "
      "when "
@@ -217,7 +257,8 @@ const struct command commands[] = {
      CACHE_JSON "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
                 "invalid_rootfs, no_host_vm_init, no_package_list)\nstore: an object with state (absent, clean, in "
                 "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
-                "cached image needs, once that is known)\n",
+                "cached image needs, once that is known)\nsnapshots: an object with images (that have snapshots of "
+                "their first boots), snapshots (how many), allocated (bytes)\n",
      false, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
      "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "

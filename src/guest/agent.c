@@ -30,6 +30,8 @@
 
 static struct {
     bool builder, configured, port_writable;
+    bool copied; /* a copy of a guest that was held: its connection is another */
+    struct msg_configured done;
     uint64_t boot_ns;
     int epoll, port, signals;
     int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
@@ -162,6 +164,8 @@ static void set_machine_id(const char *id)
 {
     char line[40];
     int n = snprintf(line, sizeof(line), "%s\n", id);
+    if (agent.copied)
+        agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
     CLEAN_FD int fd = TAKE_FD(agent.machine_id); /* once: it stays when the host configures again */
     if (*id && fd >= 0 && fd_write_all(fd, line, (size_t)n) < 0)
         send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
@@ -210,13 +214,19 @@ static int on_configure(const void *p, size_t n)
     const char *hostname = agent.conf.hostname ? agent.conf.hostname : m.hostname;
     if (*hostname && sethostname(hostname, strlen(hostname)) < 0)
         send_log(NULL, "mvm-init: the host name cannot be set");
-    if (!agent.configured) {
+    agent.copied = m.copied && agent.configured;
+    if (!agent.configured || agent.copied) {
         set_machine_id(m.machine_id);
-        net_configure(&m, agent.conf.dhcp, done.problem, sizeof(done.problem));
+        /* A copy goes on with the lease; what the host gives is set again, in case it is another. */
+        net_configure(&m, agent.conf.dhcp, agent.copied, done.problem, sizeof(done.problem));
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
         if (agent.builder)
             store_mount(&m, &done);
+    }
+    if (agent.copied) { /* the answer goes over the new connection: renew() */
+        agent.done = done;
+        return 0;
     }
     SEND(configured, &done);
     flush();
@@ -224,6 +234,15 @@ static int on_configure(const void *p, size_t n)
     const struct service_ops ops = {.log = send_log, .state = send_service};
     services_start(&agent.conf, &ops, agent.epoll);
     return 0;
+}
+
+/* The host is about to copy this guest. A copy must find no half frame on either side of the channel, so that the host
+ * sends nothing after this message and we send nothing after the answer. */
+static void on_hold(void)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(64);
+    if (msg_begin(&b, MSG_HELD) == 0 && mux_send_msg(agent.mux, &b) == 0)
+        mux_hold(agent.mux);
 }
 
 static int on_msg(void *data, const void *p, size_t n)
@@ -238,6 +257,12 @@ static int on_msg(void *data, const void *p, size_t n)
         return on_configure(p, n);
     case MSG_POWEROFF:
         boot_power_off();
+    case MSG_HOLD:
+        on_hold();
+        return 0;
+    case MSG_RELEASE:
+        mux_release(agent.mux);
+        return 0;
     case MSG_CLOCK:
         if (msg_clock_decode(&clock, p, n) < 0)
             return -EPROTO;
@@ -269,22 +294,42 @@ static const struct mux_events mux_events = {
 
 /* ---- Connection ---- */
 
-static void connect_port(void)
+static void new_connection(void)
 {
     while (!agent.mux && !(agent.mux = mux_new(false, &mux_events, NULL)))
         sleep(1); /* no memory at all: only waiting helps */
     workers_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
+}
+
+static void connect_port(void)
+{
+    new_connection();
     send_hello();
+}
+
+static void end_connection(void)
+{
+    workers_end_all();
+    mux_free(agent.mux);
+    agent.mux = NULL;
 }
 
 /* The connection is beyond repair: say why, end what it served, begin anew. */
 static void reconnect(void)
 {
     flush();
-    workers_end_all();
-    mux_free(agent.mux);
-    agent.mux = NULL;
+    end_connection();
     connect_port();
+}
+
+/* This guest has become a copy, with a host that knows none of its streams: what they served ends, as when a client
+ * goes away. */
+static void renew(void)
+{
+    end_connection();
+    new_connection();
+    SEND(configured, &agent.done);
+    agent.copied = false;
 }
 
 static void on_port_input(void)
@@ -296,6 +341,8 @@ static void on_port_input(void)
         return; /* no host at the other end; it comes back or the VM ends */
     if (mux_input(agent.mux, agent.chunk, (size_t)n) < 0)
         reconnect();
+    else if (agent.copied)
+        renew();
 }
 
 static void begin(bool builder, uint64_t boot_ns)

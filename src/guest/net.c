@@ -248,10 +248,17 @@ int net_isolate(void)
     return fd < 0 ? -errno : link_up(fd, 1);
 }
 
-void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t size)
+void net_configure(struct msg_configure *m, bool dhcp, bool again, char *problem, size_t size)
 {
+    static char leased[sizeof(m->address)]; /* the first lease's address */
     problem[0] = '\0';
     CLEAN_FD int fd = TAKE_FD(prepared.netlink);
+    if (again && dhcp) {
+        snprintf(m->address, sizeof(m->address), "%s", leased);
+        return;
+    }
+    if (again)
+        fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     struct card card = m->address[0] || dhcp ? prepared.card : (struct card){0};
     int r = 0;
     if (card.index)
@@ -264,4 +271,6 @@ void net_configure(struct msg_configure *m, bool dhcp, char *problem, size_t siz
         write_resolv_conf(m->dns);
     if (r < 0 || !card.index)
         m->address[0] = '\0';
+    if (!again)
+        snprintf(leased, sizeof(leased), "%s", m->address);
 }

@@ -360,3 +360,27 @@ int client_set_idle(struct client *c, uint64_t idle_ms, uint64_t deadline, struc
     int r = msg_idle_encode(&request, &m);
     return r < 0 ? mvm_error_errno(err, r, "request") : ask_supervisor(c, &request, deadline, take_exit, &done, err);
 }
+
+static int take_saved(void *data, const void *p, size_t n)
+{
+    return msg_saved_decode(data, p, n);
+}
+
+int client_save(struct client *c, const struct msg_save *m, struct msg_saved *ret, uint64_t deadline,
+                struct mvm_error *err)
+{
+    CLEAN_BUF struct buf request = BUF_INIT(256);
+    int r = msg_save_encode(&request, m);
+    return r < 0 ? mvm_error_errno(err, r, "request") : ask_supervisor(c, &request, deadline, take_saved, ret, err);
+}
+
+int client_pause(struct client *c, bool pause, uint64_t deadline, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf request = BUF_INIT(64);
+    struct msg_exit m = {0};
+    int r = msg_begin(&request, pause ? MSG_PAUSE : MSG_RESUME);
+    if (r < 0)
+        return mvm_error_errno(err, r, "request");
+    r = ask_supervisor(c, &request, deadline, take_exit, &m, err);
+    return r == 0 && m.code ? mvm_error_set(err, -EBUSY, "%s", m.problem) : r;
+}

@@ -61,6 +61,12 @@ int client_expect_exit(struct client *c, uint32_t stream, uint64_t deadline, str
 /* Asks the supervisor for MSG_STATUS and waits. */
 int client_status(struct client *c, struct msg_status *ret, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* Asks the supervisor to save the VM (msg.h). What it has against it is in ret->problem. */
+int client_save(struct client *c, const struct msg_save *m, struct msg_saved *ret, uint64_t deadline,
+                struct mvm_error *err) MVM_MUST_CHECK;
+/* Stops the VM's processors (MSG_PAUSE) or lets them go on (MSG_RESUME), and waits until it is so. */
+int client_pause(struct client *c, bool pause, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
+
 /* How long the VM may have no client before it stops by itself; 0: for ever. */
 int client_set_idle(struct client *c, uint64_t idle_ms, uint64_t deadline, struct mvm_error *err) MVM_MUST_CHECK;
 

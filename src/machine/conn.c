@@ -27,6 +27,10 @@ void conn_send(struct conn *c, const void *p, size_t n)
 {
     if (!c || c->closing)
         return;
+    if (c->held) {
+        (void)!buf_append(&c->kept, p, n); /* without memory: as below */
+        return;
+    }
     if (uv_stream_get_write_queue_size(&c->stream) == 0) {
         uv_buf_t b = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
         int w = uv_try_write(&c->stream, &b, 1);
@@ -51,6 +55,21 @@ void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t chan
     CLEAN_BUF struct buf f = BUF_INIT(FRAME_MAX_SIZE);
     if (n <= FRAME_MAX_PAYLOAD && frame_append(&f, type, stream, channel, p, (uint32_t)n) == 0)
         conn_send(c, f.data, f.len);
+}
+
+void conn_hold(struct conn *c)
+{
+    if (c)
+        c->held = true;
+}
+
+void conn_release(struct conn *c)
+{
+    if (!c || !c->held)
+        return;
+    c->held = false;
+    conn_send(c, c->kept.data, c->kept.len);
+    buf_done(&c->kept);
 }
 
 /* ---- Receiving ---- */
@@ -108,6 +127,7 @@ struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
         return NULL;
     c->ops = ops;
     c->owner = owner;
+    c->kept.max = SIZE_MAX / 2;
     c->in.max = READ_CHUNK + FRAME_MAX_SIZE;
     if (uv_pipe_init(loop, &c->pipe, 0) < 0) {
         free(c);
@@ -126,6 +146,7 @@ static void on_closed(uv_handle_t *h)
 {
     struct conn *c = h->data;
     buf_done(&c->in);
+    buf_done(&c->kept);
     free(c);
 }
 

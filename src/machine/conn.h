@@ -36,6 +36,8 @@ struct conn {
     struct buf in;
     bool used; /* a client: it has asked the guest for something */
     bool closing;
+    bool held; /* conn_hold */
+    struct buf kept;
 };
 
 /* One that is not open yet (uv_pipe_open, uv_accept); NULL where memory is short. It frees itself when it is closed. */
@@ -45,6 +47,9 @@ int conn_start(struct conn *c) MVM_MUST_CHECK;
 /* Sends bytes, or one frame. Nothing happens on a connection that is NULL or closing. */
 void conn_send(struct conn *c, const void *p, size_t n);
 void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n);
+/* Keeps back what is sent from now on, until conn_release. The router's windows bound it. NULL is nothing. */
+void conn_hold(struct conn *c);
+void conn_release(struct conn *c);
 /* Ends it: `gone` is called. conn_discard: without that. */
 void conn_close(struct conn *c);
 void conn_discard(struct conn *c);

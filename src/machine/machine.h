@@ -40,13 +40,14 @@ struct machine_config {
     uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
     bool cold;           /* boots, whatever snapshot there is */
+    const char *state;   /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
     bool transient;      /* removed with its folder when its starter's connection or the VM ends */
 };
 
 struct machine_info {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char state[16]; /* "starting", "ready", "stopping", "stopped", "failed" */
+    char state[16]; /* "starting", "ready", "paused", "stopping", "stopped", "failed" */
     char image[65];
     char backend[32];
     struct vmm_accel accel;

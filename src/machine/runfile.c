@@ -13,10 +13,15 @@
 static const struct field {
     const char *key;
     size_t offset, size; /* size 0: a uint64_t */
+    bool optional;       /* older ones lack it: a VM may run when mvmctl is replaced */
 } fields[] = {
 #define TEXT(key, member)                                                                                              \
     {                                                                                                                  \
         key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member)                                   \
+    }
+#define LATER_TEXT(key, member)                                                                                        \
+    {                                                                                                                  \
+        key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member), true                             \
     }
 #define NUMBER(key, member)                                                                                            \
     {                                                                                                                  \
@@ -30,6 +35,8 @@ static const struct field {
     TEXT("image_path", image_path),
     TEXT("store_disk", store_disk),
     TEXT("snapshots", snapshots),
+    LATER_TEXT("cold_reason", cold_reason),
+    LATER_TEXT("state", state),
     TEXT("accel", accel.name),
     TEXT("accel_reason", accel.reason),
     NUMBER("tsc_khz", accel.tsc_khz),
@@ -40,6 +47,7 @@ static const struct field {
     NUMBER("started_at", started_at),
     NUMBER("start_mono", start_mono),
 #undef TEXT
+#undef LATER_TEXT
 #undef NUMBER
 };
 
@@ -86,7 +94,7 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
             if (e == 0)
                 memcpy(at, &n, sizeof(n));
         }
-        if (e < 0)
+        if (e < 0 && !(e == -ENOENT && fields[i].optional))
             return mvm_error_wrap(err, VMDIR_CONFIG);
     }
     json_object *t = NULL;

@@ -12,6 +12,8 @@ struct runfile {
     char image_path[4096];
     char store_disk[4096]; /* "" for none */
     char snapshots[4096];  /* MVM_CACHE_DIR/snapshots; "" for a VM that shall boot */
+    char cold_reason[256]; /* why it shall boot */
+    char state[4096];      /* the state that it continues from, of a user's snapshot or a fork; "" for none */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

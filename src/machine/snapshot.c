@@ -1,10 +1,9 @@
 #include "machine/snapshot.h"
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
-#include "cache/statindex.h"
 #include "image/manifest.h"
+#include "machine/snapmeta.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,14 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCHEMA  1
-#define META    "meta.json"
-#define MEMORY  "memory"
-#define STATE   "state"
-#define STORE   "store"
-#define IMAGE   "image"
-#define BLOCK   (64u * 1024)
-#define KHZ_PPM 200 /* two measurements of one clock differ by less */
+#define SCHEMA 1
+#define META   "meta.json"
+#define MEMORY "memory"
+#define STATE  "state"
+#define STORE  "store"
+#define IMAGE  "image"
 
 /* ---- Names ---- */
 
@@ -54,6 +51,12 @@ static int key_of_files(const char *path, char out[static SHA256_HEX_SIZE])
     return 0;
 }
 
+int snapshot_key_of_files(const char *path, char key[static SHA256_HEX_SIZE], struct mvm_error *err)
+{
+    int r = key_of_files(path, key);
+    return r < 0 ? mvm_error_errno(err, r, "the image cannot be read") : 0;
+}
+
 static int name_it(struct snapshot *s, const struct runfile *run, char image[static SHA256_HEX_SIZE],
                    struct mvm_error *err)
 {
@@ -61,8 +64,7 @@ static int name_it(struct snapshot *s, const struct runfile *run, char image[sta
     snprintf(s->name, sizeof(s->name), "%llum-%lluc", (unsigned long long)run->memory_mib,
              (unsigned long long)run->vcpus);
     snprintf(image, SHA256_HEX_SIZE, "%s", run->image);
-    int r = run->image[0] ? 0 : key_of_files(run->image_path, image);
-    return r < 0 ? mvm_error_errno(err, r, "the image cannot be read") : 0;
+    return run->image[0] ? 0 : snapshot_key_of_files(run->image_path, image, err);
 }
 
 /* A hidden name beside the snapshot's own: .NAME.SUFFIX. */
@@ -77,53 +79,6 @@ static uint64_t file_size(const char *path)
     return *path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-/* ---- Digests ---- */
-
-/* Digest of the blocks that are not zero and where they are: holes cost nothing, and filling or digging them changes
- * nothing. */
-static int digest_sparse(int fd, char out[static SHA256_HEX_SIZE])
-{
-    static const uint8_t zeros[BLOCK];
-    CLEAN_FREE uint8_t *block = malloc(BLOCK);
-    struct sha256 sha;
-    uint8_t digest[SHA256_SIZE];
-    if (!block)
-        return -ENOMEM;
-    sha256_init(&sha);
-    for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0;) {
-        at -= at % BLOCK;
-        ssize_t n = pread(fd, block, BLOCK, at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        if (memcmp(block, zeros, (size_t)n) != 0) {
-            uint64_t offset = (uint64_t)at;
-            sha256_update(&sha, &offset, sizeof(offset));
-            sha256_update(&sha, block, (size_t)n);
-        }
-        at += n;
-    }
-    if (errno != ENXIO)
-        return -errno;
-    sha256_final(&sha, digest);
-    sha256_hex(digest, out);
-    return 0;
-}
-
-/* The file's digest from the index, or by reading. */
-static int digest_of(struct statindex *index, const char *name, int fd, const struct stat *st,
-                     char out[static SHA256_HEX_SIZE])
-{
-    uint64_t read_at = clock_wall();
-    if (index && statindex_get(index, name, st, out))
-        return 0;
-    int r = digest_sparse(fd, out);
-    if (r == 0 && index)
-        statindex_put(index, name, st, read_at, out);
-    return r;
-}
-
 static struct statindex *open_index(struct snapshot *s, const char *image)
 {
     char key[160];
@@ -136,114 +91,38 @@ static struct statindex *open_index(struct snapshot *s, const char *image)
 
 /* ---- meta.json ---- */
 
-struct file_facts {
-    uint64_t size;
-    char sha256[SHA256_HEX_SIZE];
-};
-
-static void add_file(json_object *o, const char *name, const struct file_facts *f)
+/* What is at hand, or what one in the making is made with. */
+static struct snapmeta present(const struct snapshot *s)
 {
-    json_object *file = json_object_new_object();
-    json_add_int(file, "size", (int64_t)f->size);
-    json_add_string(file, "sha256", f->sha256);
-    json_add(o, name, file);
+    return (struct snapmeta){
+        .id = s->id, .tsc_khz = s->run->accel.tsc_khz, .store_size = file_size(s->run->store_disk), .hello = s->hello};
 }
 
-static int save_meta(const struct snapshot *s, const struct file_facts *memory, const struct file_facts *state,
+static int save_meta(const struct snapshot *s, const struct snapfile *memory, const struct snapfile *state,
                      struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = json_object_new_object();
-    json_object *hello = json_object_new_object();
+    const struct snapmeta m = present(s);
     json_add_int(o, "schema_version", SCHEMA);
-    json_add_string(o, "backend", s->id.backend);
-    json_add_string(o, "machine", s->id.machine);
-    json_add_string(o, "cpu", s->id.cpu);
-    json_add_int(o, "tsc_khz", (int64_t)s->run->accel.tsc_khz);
-    json_add_int(o, "store_size", (int64_t)file_size(s->run->store_disk));
-    json_add_int(hello, "protocol", (int64_t)s->hello.protocol);
-    json_add_string(hello, "role", s->hello.role);
-    json_add_string(hello, "kernel", s->hello.kernel);
-    json_add_int(hello, "boot_ns", (int64_t)s->hello.boot_ns);
-    json_add_int(hello, "ready_ns", (int64_t)s->hello.ready_ns);
-    json_add(o, "hello", hello);
-    add_file(o, MEMORY, memory);
-    add_file(o, STATE, state);
+    snapmeta_put(o, &m);
+    snapmeta_put_file(o, MEMORY, memory);
+    snapmeta_put_file(o, STATE, state);
     return json_save(s->dir, META, o, 0400, true, err);
-}
-
-static bool same_text(json_object *o, const char *key, const char *want)
-{
-    const char *text;
-    return json_get_string(o, key, &text, NULL) == 0 && strcmp(text, want) == 0;
-}
-
-static bool same_clock(json_object *o, uint64_t khz)
-{
-    int64_t was;
-    if (json_get_int(o, "tsc_khz", &was, NULL) < 0 || was < 0)
-        return false;
-    uint64_t a = (uint64_t)was, difference = a > khz ? a - khz : khz - a;
-    return difference <= khz / 1000000 * KHZ_PPM;
-}
-
-static int load_hello(struct msg_hello *m, json_object *o)
-{
-    json_object *h;
-    const char *role, *kernel;
-    int64_t protocol, boot, ready;
-    if (json_get_object(o, "hello", &h, NULL) < 0 || json_get_int(h, "protocol", &protocol, NULL) < 0 ||
-        json_get_string(h, "role", &role, NULL) < 0 || json_get_string(h, "kernel", &kernel, NULL) < 0 ||
-        json_get_int(h, "boot_ns", &boot, NULL) < 0 || json_get_int(h, "ready_ns", &ready, NULL) < 0)
-        return -EINVAL;
-    *m = (struct msg_hello){.protocol = (uint64_t)protocol, .boot_ns = (uint64_t)boot, .ready_ns = (uint64_t)ready};
-    snprintf(m->role, sizeof(m->role), "%s", role);
-    snprintf(m->kernel, sizeof(m->kernel), "%s", kernel);
-    return 0;
 }
 
 /* Why it does not fit, NULL where it does. */
 static const char *judge_meta(struct snapshot *s, json_object *o)
 {
-    int64_t schema, store;
-    if (json_get_int(o, "schema_version", &schema, NULL) < 0 || schema != SCHEMA || load_hello(&s->hello, o) < 0 ||
-        json_get_int(o, "store_size", &store, NULL) < 0)
+    int64_t schema;
+    if (json_get_int(o, "schema_version", &schema, NULL) < 0 || schema != SCHEMA)
         return "the snapshot's description is damaged or of another version";
-    if (!same_text(o, "backend", s->id.backend))
-        return "the snapshot was made by another version of the backend";
-    if (!same_text(o, "machine", s->id.machine))
-        return "the snapshot is of a machine with other devices or another command line";
-    if (!same_text(o, "cpu", s->id.cpu))
-        return "the snapshot was made on another processor";
-    if (!same_clock(o, s->run->accel.tsc_khz))
-        return "the snapshot was made with another clock rate";
-    if ((uint64_t)store != file_size(s->run->store_disk))
-        return "the snapshot was made with another size of the store's disk";
-    if (s->hello.protocol != MVM_PROTOCOL_VERSION)
-        return "the snapshot's agent speaks another protocol";
-    return NULL;
+    struct snapmeta now = present(s);
+    const char *why = snapmeta_judge(o, &now);
+    s->hello = now.hello;
+    return why;
 }
 
 /* ---- Finding ---- */
-
-static int open_file(struct snapshot *s, json_object *meta, const char *name, struct statindex *index, int *ret_fd,
-                     struct mvm_error *err)
-{
-    json_object *want;
-    int64_t size;
-    const char *sha256;
-    struct stat st;
-    char digest[SHA256_HEX_SIZE];
-    CLEAN_FD int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' is missing", name);
-    if (json_get_object(meta, name, &want, NULL) < 0 || json_get_int(want, "size", &size, NULL) < 0 ||
-        json_get_string(want, "sha256", &sha256, NULL) < 0 || st.st_size != size)
-        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another size than recorded", name);
-    if (digest_of(index, name, fd, &st, digest) < 0 || strcmp(digest, sha256) != 0)
-        return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another content than recorded", name);
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}
 
 int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id, struct mvm_error *err)
 {
@@ -259,15 +138,15 @@ int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vm
     if (s->dir < 0)
         return mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet");
     CLEAN_JSON json_object *meta = NULL;
-    if (json_load(s->dir, META, BLOCK, &meta, NULL) < 0)
+    if (json_load(s->dir, META, SNAPMETA_MAX, &meta, NULL) < 0)
         return mvm_error_set(err, -ESTALE, "the snapshot's description is damaged or of another version");
     const char *why = judge_meta(s, meta);
     if (why)
         return mvm_error_set(err, -ESTALE, "%s", why);
     struct statindex *index = open_index(s, image);
-    r = open_file(s, meta, STATE, index, &s->state_fd, err);
+    r = snapmeta_open_file(meta, STATE, s->dir, STATE, index, &s->state_fd, err);
     if (r == 0)
-        r = open_file(s, meta, MEMORY, index, &s->memory_fd, err);
+        r = snapmeta_open_file(meta, MEMORY, s->dir, MEMORY, index, &s->memory_fd, err);
     if (index)
         statindex_save(index);
     statindex_free(index);
@@ -372,22 +251,16 @@ void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
     fchmod(s->state_fd, 0400);
 }
 
-static int seal_file(struct statindex *index, const char *name, int fd, struct file_facts *ret, struct mvm_error *err)
+static int seal_file(struct statindex *index, const char *name, int fd, struct snapfile *ret, struct mvm_error *err)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return mvm_error_errno(err, -errno, "%s", name);
-    ret->size = (uint64_t)st.st_size;
-    int r = digest_of(index, name, fd, &st, ret->sha256);
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
-    return r < 0 ? mvm_error_errno(err, r, "%s", name) : 0;
+    int r = snapmeta_measure(index, name, fd, ret, err);
+    return r == 0 && fsync(fd) < 0 ? mvm_error_errno(err, -errno, "%s", name) : r;
 }
 
 int snapshot_seal(struct snapshot *s, struct mvm_error *err)
 {
     char image[SHA256_HEX_SIZE], stage[64];
-    struct file_facts memory, state;
+    struct snapfile memory, state;
     int r = name_it(s, s->run, image, err);
     if (r < 0)
         return r;
@@ -409,6 +282,47 @@ int snapshot_seal(struct snapshot *s, struct mvm_error *err)
     }
     statindex_free(index);
     return r;
+}
+
+/* ---- Accounting ---- */
+
+static void survey_image(int image, struct snapshot_usage *u)
+{
+    DIR *d = fdopendir(image);
+    if (!d)
+        close(image);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        CLEAN_FD int dir = path_is_plain_name(e->d_name, sizeof(((struct snapshot *)0)->name) - 1)
+                               ? openat(image, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                               : -1;
+        static const char *const files[] = {MEMORY, STATE, META};
+        struct stat st;
+        u->snapshots += dir >= 0;
+        for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
+            if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+                u->bytes += (uint64_t)st.st_blocks * 512;
+    }
+    if (d)
+        closedir(d);
+}
+
+void snapshot_survey(int cache_fd, struct snapshot_usage *ret)
+{
+    *ret = (struct snapshot_usage){0};
+    int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = root >= 0 ? fdopendir(root) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int image = path_is_plain_name(e->d_name, 64)
+                        ? openat(root, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                        : -1;
+        if (image < 0)
+            continue;
+        unsigned before = ret->snapshots;
+        survey_image(image, ret);
+        ret->images += ret->snapshots > before;
+    }
+    if (d)
+        closedir(d);
 }
 
 /* ---- The end ---- */

@@ -58,6 +58,16 @@ void snapshot_saved(struct snapshot *s, const struct msg_hello *hello);
  * continues from the snapshot runs, as long as nobody else touches it. */
 int snapshot_seal(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* What stands for the digest of an image in a folder: where its files are and that nobody has touched them since. */
+int snapshot_key_of_files(const char *path, char key[static SHA256_HEX_SIZE], struct mvm_error *err) MVM_MUST_CHECK;
+
+/* What the snapshots of all images take: how many images have some, how many there are, bytes allocated on the disk. */
+struct snapshot_usage {
+    unsigned images, snapshots;
+    uint64_t bytes;
+};
+void snapshot_survey(int cache_fd, struct snapshot_usage *ret);
+
 /* Removes it, in the making or not, unless somebody makes another. */
 void snapshot_remove(struct snapshot *s);
 /* Closes it; one in the making is removed. The object can be used again. */

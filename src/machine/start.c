@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/path.h"
+#include "cache/config.h"
 #include "image/manifest.h"
 #include "machine/machine.h"
 #include "machine/runfile.h"
@@ -135,13 +136,20 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
                         struct mvm_error *err)
 {
     const struct vmm_ops *backend;
-    int r = vmm_find(c->hypervisor, &backend, err);
+    CLEAN_CONFIG struct config config = CONFIG_INIT;
+    int r = config_load(&config, h, err);
+    if (r == 0)
+        r = vmm_find(c->hypervisor, &backend, err);
     if (r == 0)
         r = backend->available(err);
     if (r == 0)
         r = vmm_choose_accel(h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
     if (r < 0)
         return r;
+    if (c->cold)
+        snprintf(run->cold_reason, sizeof(run->cold_reason), "it was asked for");
+    else if (!config.boot_snapshots)
+        snprintf(run->cold_reason, sizeof(run->cold_reason), "boot.snapshots is false in " CONFIG_FILE);
     snprintf(run->name, sizeof(run->name), "%s", c->name);
     snprintf(run->role, sizeof(run->role), "%s", c->role);
     snprintf(run->image, sizeof(run->image), "%s", c->image_digest ? c->image_digest : "");
@@ -150,7 +158,8 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     if ((size_t)snprintf(run->image_path, sizeof(run->image_path), "%s", c->image) >= sizeof(run->image_path) ||
         (size_t)snprintf(run->store_disk, sizeof(run->store_disk), "%s", c->store_disk ? c->store_disk : "") >=
             sizeof(run->store_disk) ||
-        (!c->cold &&
+        (size_t)snprintf(run->state, sizeof(run->state), "%s", c->state ? c->state : "") >= sizeof(run->state) ||
+        (!run->cold_reason[0] && !c->state &&
          (size_t)snprintf(run->snapshots, sizeof(run->snapshots), "%s/snapshots", h->cache) >= sizeof(run->snapshots)))
         return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
     run->memory_mib = c->memory_mib;

@@ -8,15 +8,11 @@
  * Its life: start the VMM, booting or restoring (vm.c) -> the agent is there -> configure it -> ready -> stopping
  * (guest asked, then VMM, then killed) -> gone. One libuv loop, nothing blocks, nothing is polled.
  */
+#include "machine/supervisor.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
-#include "machine/conn.h"
-#include "machine/logfile.h"
-#include "machine/router.h"
-#include "machine/runfile.h"
-#include "machine/vm.h"
 #include "machine/vmdir.h"
 
 #include <errno.h>
@@ -31,38 +27,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <uv.h>
 
-#define CONSOLE_CAP      (1u << 20)
-#define AGENT_CAP        (1u << 20)
-#define QUIT_GRACE_MS    1000
-#define DEFAULT_GRACE_MS 5000
-#define IDLE_GRACE_MS    20000 /* nobody waits, and a builder has much to write */
-#define MAX_CLIENTS      64
-
-enum state { STARTING, READY, STOPPING };
-
-struct supervisor {
-    uv_loop_t loop;
-    struct runfile run;
-    int dirfd;
-    enum state state;
-    struct msg_status status;
-    bool asked_to_stop; /* by a client or signal: ending is no failure */
-
-    struct vm vm;
-    uv_pipe_t listener, starter;
-    uv_timer_t timer, idle;
-    uv_signal_t signals[3];
-    bool starter_gone;
-
-    unsigned n_clients;
-    uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
-    struct router *router;
-    struct logfile console_log, agent_log;
-};
-
-static void begin_stop(struct supervisor *s, uint64_t grace_ms);
+#define CONSOLE_CAP   (1u << 20)
+#define AGENT_CAP     (1u << 20)
+#define QUIT_GRACE_MS 1000
+#define IDLE_GRACE_MS 20000 /* nobody waits, and a builder has much to write */
+#define MAX_CLIENTS   64
 
 /* ---- Telling the starter ---- */
 
@@ -78,7 +48,7 @@ static void tell_starter(struct supervisor *s)
     (void)n;
 }
 
-static void set_state(struct supervisor *s, enum state state, const char *name)
+void supervisor_set_state(struct supervisor *s, enum state state, const char *name)
 {
     s->state = state;
     snprintf(s->status.state, sizeof(s->status.state), "%s", name);
@@ -96,7 +66,7 @@ static void fail(struct supervisor *s, const char *fmt, ...)
     logfile_printf(&s->agent_log, "mvm: %s\n", s->status.problem);
     snprintf(s->status.state, sizeof(s->status.state), "failed");
     tell_starter(s);
-    begin_stop(s, 0);
+    supervisor_stop(s, 0);
 }
 
 /* ---- Nothing to do ---- */
@@ -106,11 +76,11 @@ static void on_idle(uv_timer_t *t)
     struct supervisor *s = t->data;
     logfile_printf(&s->agent_log, "mvm: stopped after %.1f s without a client\n", (double)s->run.idle_ms / 1000);
     s->asked_to_stop = true;
-    begin_stop(s, IDLE_GRACE_MS);
+    supervisor_stop(s, IDLE_GRACE_MS);
 }
 
 /* Whenever clients come or go, or the time changes. Who only looks (MSG_STATUS) does not count as use. */
-static void watch_idle(struct supervisor *s)
+void supervisor_watch_idle(struct supervisor *s)
 {
     s->status.clients = s->n_clients;
     s->status.idle_ms = s->run.idle_ms;
@@ -128,7 +98,7 @@ static uint64_t since_start(const struct supervisor *s)
     return clock_now() - s->run.start_mono;
 }
 
-static struct conn *guest_of(struct supervisor *s)
+struct conn *supervisor_guest(struct supervisor *s)
 {
     return s->vm.now ? s->vm.now->channel : NULL;
 }
@@ -153,12 +123,13 @@ static void send_configure(struct supervisor *s)
     snprintf(m.gateway, sizeof(m.gateway), "10.0.2.2");
     snprintf(m.dns, sizeof(m.dns), "10.0.2.3");
     m.store_check = s->run.store_check;
+    m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;
     if (getrandom(m.seed, sizeof(m.seed), 0) != (ssize_t)sizeof(m.seed))
         m.seed_len = 0;
     make_machine_id(m.machine_id);
     CLEAN_BUF struct buf b = BUF_INIT(4096);
     if (msg_configure_encode(&b, &m) == 0)
-        conn_send_frame(guest_of(s), FRAME_MSG, 0, 0, b.data, b.len);
+        conn_send_frame(supervisor_guest(s), FRAME_MSG, 0, 0, b.data, b.len);
     explicit_bzero(&m, sizeof(m));
     explicit_bzero(b.data, b.len);
 }
@@ -187,7 +158,11 @@ static void on_agent(void *owner, const struct msg_hello *m)
         s->status.hello_ns = since_start(s);
     s->status.guest_boot_ns = m->boot_ns;
     s->status.guest_ready_ns = m->ready_ns;
-    logfile_printf(&s->agent_log, "mvm: agent of role %s on Linux %s is there\n", m->role, m->kernel);
+    if (s->run.state[0] && s->vm.stage == VM_RESTORING)
+        logfile_printf(&s->agent_log, "mvm: the guest continues from a snapshot\n");
+    else
+        logfile_printf(&s->agent_log, "mvm: agent of role %s on Linux %s is there\n", m->role, m->kernel);
+    s->hello = *m;
     /* A second hello: the agent has begun anew, what it served is gone. */
     router_set_guest(s->router, false, "the guest's agent was restarted");
     send_configure(s);
@@ -219,9 +194,9 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     s->status.ready_ns = since_start(s);
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
-    set_state(s, READY, "ready");
+    supervisor_set_state(s, READY, "ready");
     s->used_at = clock_now();
-    watch_idle(s);
+    supervisor_watch_idle(s);
     tell_starter(s);
     return 0;
 }
@@ -236,6 +211,10 @@ static int on_guest_msg(void *data, const void *p, size_t n)
         return on_hello(s, p, n);
     if (r.type == MSG_CONFIGURED)
         return on_configured(s, p, n);
+    if (r.type == MSG_HELD) {
+        capture_held(&s->capture);
+        return 0;
+    }
     if (r.type == MSG_LOG) {
         struct msg_log m = {0};
         if (msg_log_decode(&m, p, n) < 0)
@@ -250,52 +229,10 @@ static int on_guest_msg(void *data, const void *p, size_t n)
     return 0; /* what a newer agent may say besides is ignored */
 }
 
-/* ---- Requests the supervisor answers itself ---- */
-
-static bool on_local(void *data, void *handle, uint32_t stream, const void *p, size_t n)
-{
-    struct supervisor *s = data;
-    struct conn *c = handle;
-    struct msg_reader r;
-    if (msg_open(&r, p, n) < 0)
-        return false;
-    if (r.type == MSG_STATUS) {
-        CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
-        if (msg_status_encode(&m, &s->status) == 0)
-            conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
-        conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
-        return true;
-    }
-    if (r.type == MSG_IDLE) {
-        struct msg_idle m = {0};
-        const struct msg_exit done = {0};
-        CLEAN_BUF struct buf b = BUF_INIT(1024);
-        if (msg_idle_decode(&m, p, n) < 0)
-            return false;
-        s->run.idle_ms = m.idle_ms;
-        c->used = true;
-        if (msg_exit_encode(&b, &done) == 0)
-            conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, b.data, b.len);
-        conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
-        return true;
-    }
-    if (r.type != MSG_STOP) {
-        c->used = true;
-        return false;
-    }
-    uint64_t grace = DEFAULT_GRACE_MS;
-    while (msg_next(&r))
-        if (r.field == 1)
-            grace = msg_u64(&r);
-    s->asked_to_stop = true;
-    begin_stop(s, grace);
-    return true; /* the stream ends with the connection, when the VM is gone */
-}
-
 static void to_guest(void *data, const void *p, size_t n)
 {
     struct supervisor *s = data;
-    conn_send(guest_of(s), p, n);
+    conn_send(supervisor_guest(s), p, n);
 }
 
 static void to_client(void *data, void *client, const void *p, size_t n)
@@ -307,7 +244,7 @@ static const struct router_ops router_ops = {
     .to_guest = to_guest,
     .to_client = to_client,
     .guest_msg = on_guest_msg,
-    .local = on_local,
+    .local = local_request,
 };
 
 /* ---- Connections ---- */
@@ -331,15 +268,16 @@ static void on_gone(struct conn *c)
 {
     struct supervisor *s = c->owner;
     if (!c->client) {
-        if (c == guest_of(s))
+        if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
         router_set_guest(s->router, false, "the vm is gone");
         return;
     }
+    local_gone(s, c);
     s->n_clients--;
     if (c->used)
         s->used_at = clock_now();
-    watch_idle(s);
+    supervisor_watch_idle(s);
     router_remove_client(s->router, c->client);
 }
 
@@ -357,7 +295,7 @@ static void on_client(uv_stream_t *listener, int status)
         return;
     }
     s->n_clients++;
-    watch_idle(s);
+    supervisor_watch_idle(s);
     if (conn_start(c) < 0)
         conn_close(c);
 }
@@ -376,6 +314,19 @@ static void on_vm_log(void *owner, const char *text)
     logfile_printf(&s->agent_log, "mvm: %s\n", text);
 }
 
+static void on_vm_lost(void *owner, const char *why)
+{
+    struct supervisor *s = owner;
+    snprintf(s->status.hint, sizeof(s->status.hint), "the snapshot is kept; mvmctl logs %s shows what QEMU said",
+             s->run.name);
+    fail(s, "the snapshot cannot be restored: %s", why);
+}
+
+static void on_vm_event(void *owner, enum vmm_event event, const char *problem)
+{
+    local_event(owner, event, problem);
+}
+
 static void on_vm_changed(void *owner)
 {
     struct supervisor *s = owner;
@@ -391,7 +342,7 @@ static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
     s->starter_gone = true;
     if (s->state == STARTING || s->run.transient) {
         s->asked_to_stop = true;
-        begin_stop(s, s->state == STARTING ? 0 : DEFAULT_GRACE_MS);
+        supervisor_stop(s, s->state == STARTING ? 0 : DEFAULT_GRACE_MS);
     }
 }
 
@@ -417,19 +368,21 @@ static void on_grace_over(uv_timer_t *t)
         uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
 }
 
-static void begin_stop(struct supervisor *s, uint64_t grace_ms)
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
 {
     bool again = s->state == STOPPING;
-    bool ask_guest = s->state == READY && guest_of(s) && grace_ms;
+    bool ask_guest = s->state == READY && supervisor_guest(s) && grace_ms;
     vm_stop(&s->vm);
+    if (s->paused && s->vm.now) /* or the guest could not do its part */
+        (void)!s->vm.backend->resume(s->vm.now->control_fd);
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)
-        set_state(s, STOPPING, "stopping");
+        supervisor_set_state(s, STOPPING, "stopping");
     s->state = STOPPING;
-    watch_idle(s);
+    supervisor_watch_idle(s);
     if (ask_guest) {
         CLEAN_BUF struct buf m = BUF_INIT(64);
         if (msg_begin(&m, MSG_POWEROFF) == 0)
-            conn_send_frame(guest_of(s), FRAME_MSG, 0, 0, m.data, m.len);
+            conn_send_frame(supervisor_guest(s), FRAME_MSG, 0, 0, m.data, m.len);
     }
     if (!again || grace_ms == 0) {
         if (ask_guest)
@@ -469,6 +422,7 @@ static void on_vm_ended(void *owner, int status)
 {
     struct supervisor *s = owner;
     router_set_guest(s->router, false, "the vm is gone");
+    local_ended(s);
     if (s->state == STARTING) {
         int code = process_exit_code(status);
         if (code == 0)
@@ -487,6 +441,8 @@ static const struct vm_ops vm_ops = {
     .log = on_vm_log,
     .changed = on_vm_changed,
     .agent = on_agent,
+    .lost = on_vm_lost,
+    .event = on_vm_event,
     .ended = on_vm_ended,
     .settled = on_settled,
 };
@@ -502,7 +458,7 @@ static void on_signal(uv_signal_t *h, int sig)
 {
     struct supervisor *s = h->data;
     s->asked_to_stop = true;
-    begin_stop(s, DEFAULT_GRACE_MS);
+    supervisor_stop(s, DEFAULT_GRACE_MS);
 }
 
 /* ---- Start ---- */
@@ -564,12 +520,13 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     s->dirfd = dirfd;
     s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
     s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
-    set_state(s, STARTING, "starting");
+    supervisor_set_state(s, STARTING, "starting");
     s->router = router_new(&router_ops, s);
     if (!s->router || uv_loop_init(&s->loop) < 0)
         return -ENOMEM;
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;
+    local_init(s);
     uv_timer_init(&s->loop, &s->idle);
     s->idle.data = s;
     static const int sigs[] = {SIGTERM, SIGINT, SIGHUP};

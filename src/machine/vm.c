@@ -1,6 +1,7 @@
 #include "machine/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,11 +47,15 @@ static int start_plain(struct vm *v, struct mvm_error *err)
 
 /* ---- Restoring ---- */
 
-/* Another try, without snapshot. */
+/* Another try, without snapshot; but not where what is in it would be lost. */
 static void boot_instead(struct vm *v, const char *why)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     uv_timer_stop(&v->timer);
+    if (v->run->state[0]) {
+        v->ops->lost(v->owner, why);
+        return;
+    }
     say(v, "the snapshot is dropped: %s", why);
     snprintf(v->cold_reason, sizeof(v->cold_reason), "restoring the snapshot failed: %s", why);
     snapshot_remove(&v->snapshot);
@@ -72,7 +77,7 @@ static int start_restored(struct vm *v, struct mvm_error *err)
     const struct launch_source source = {.memory_fd = v->snapshot.memory_fd, .restore = true};
     int r = start(v, VM_RESTORING, &source, err);
     if (r == 0)
-        r = v->backend->restore(v->now->control_fd, v->snapshot.state_fd);
+        r = v->backend->restore(v->now->control_fd, v->snapshot.state_fd, v->run->state[0]);
     if (r == 0)
         uv_timer_start(&v->timer, on_restore_timeout, MIN_OF(v->run->timeout_ms / 2, (uint64_t)RESTORE_MAX_MS), 0);
     return r;
@@ -80,7 +85,7 @@ static int start_restored(struct vm *v, struct mvm_error *err)
 
 bool vm_retry(struct vm *v, const char *why)
 {
-    if (v->stage != VM_RESTORING || v->stopping)
+    if (v->stage != VM_RESTORING || v->stopping || v->run->state[0])
         return false;
     boot_instead(v, why);
     return true;
@@ -147,7 +152,7 @@ void vm_hello(struct vm *v, const struct msg_hello *hello)
     }
     v->snapshot.hello = *hello;
     v->stage = VM_SAVING;
-    if (v->backend->save(v->now->control_fd, v->snapshot.state_fd) < 0)
+    if (v->backend->save(v->now->control_fd, v->snapshot.state_fd, false) < 0)
         save_failed(v, "the backend takes no command");
 }
 
@@ -192,17 +197,29 @@ static void on_console(void *owner, const void *p, size_t n)
     v->ops->console(v->owner, p, n);
 }
 
+static void on_restored(struct vm *v)
+{
+    /* It may have stood still when it was saved. */
+    if (v->run->state[0])
+        (void)!v->backend->resume(v->now->control_fd);
+    v->ops->agent(v->owner, &v->snapshot.hello);
+}
+
 static void on_event(void *owner, struct instance *i, enum vmm_event event, const char *problem)
 {
     struct vm *v = owner;
-    if (v->stopping)
+    if (v->stage == VM_PLAIN || v->stage == VM_RESTORED) {
+        v->ops->event(v->owner, event, problem);
+        return;
+    }
+    if (v->stopping || (event != VMM_COMPLETED && event != VMM_FAILED))
         return;
     if (v->stage == VM_SAVING && event == VMM_COMPLETED)
         on_saved(v);
     else if (v->stage == VM_SAVING)
         save_failed(v, problem);
     else if (v->stage == VM_RESTORING && event == VMM_COMPLETED)
-        v->ops->agent(v->owner, &v->snapshot.hello);
+        on_restored(v);
     else if (v->stage == VM_RESTORING)
         boot_instead(v, problem);
 }
@@ -223,6 +240,16 @@ static const struct instance_ops instance_ops = {.console = on_console, .event =
 
 /* ---- Start and end ---- */
 
+static int start_from_state(struct vm *v, struct mvm_error *err)
+{
+    v->snapshot.run = v->run;
+    v->snapshot.state_fd = open(v->run->state, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (v->snapshot.state_fd < 0)
+        return mvm_error_errno(err, -errno, "cannot open the state to continue from");
+    v->warm = true;
+    return start_restored(v, err);
+}
+
 int vm_start(struct vm *v, struct mvm_error *err)
 {
     v->snapshot = (struct snapshot)SNAPSHOT_INIT;
@@ -231,8 +258,10 @@ int vm_start(struct vm *v, struct mvm_error *err)
     int r = vmm_find(v->run->backend, &v->backend, err);
     if (r < 0)
         return r;
+    if (v->run->state[0])
+        return start_from_state(v, err);
     if (!v->run->snapshots[0]) {
-        snprintf(v->cold_reason, sizeof(v->cold_reason), "it was asked for");
+        snprintf(v->cold_reason, sizeof(v->cold_reason), "%s", v->run->cold_reason);
         return start_plain(v, err);
     }
     struct mvm_error why = MVM_ERROR_INIT;

@@ -6,6 +6,8 @@
  * anything, the devices' state is saved, that VMM ends, and the VM continues from the snapshot like every later one.
  * Its files are hashed and promoted once the VM is ready. Whatever goes wrong with snapshots, the VM boots without: a
  * snapshot that cannot be restored is removed, and one that cannot be made is only missed.
+ *
+ * A VM with a `state` continues from that, which a user has asked for: it never boots instead.
  */
 #pragma once
 
@@ -22,6 +24,10 @@ struct vm_ops {
     void (*changed)(void *owner);
     /* The agent is there and wants to be configured. */
     void (*agent)(void *owner, const struct msg_hello *hello);
+    /* The state that it was to continue from, and without which it must not run, cannot be restored. */
+    void (*lost)(void *owner, const char *why);
+    /* A VM that runs: what its VMM said besides. */
+    void (*event)(void *owner, enum vmm_event event, const char *problem);
     /* The VMM has ended and no other follows. */
     void (*ended)(void *owner, int status);
     /* Nothing of a snapshot is in the making any more; after `ended` only. */

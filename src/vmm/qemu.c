@@ -88,7 +88,7 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "-name");
     add(a, "mvm-%s", c->name);
     add(a, "-M");
-    add(a, "microvm,acpi=%s%s", c->devices_on_cmdline ? "off" : "on", c->memory_fd >= 0 ? ",memory-backend=ram" : "");
+    add(a, "microvm,acpi=%s,memory-backend=ram", c->devices_on_cmdline ? "off" : "on");
     add(a, "-nodefaults");
     add(a, "-no-user-config");
     add(a, "-display");
@@ -106,11 +106,13 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "%u", c->vcpus);
     add(a, "-m");
     add(a, "%llu", (unsigned long long)c->memory_mib);
-    if (c->memory_fd >= 0) {
-        add(a, "-object");
+    /* Both kinds have one name in a saved state: a guest may leave one and continue in the other. */
+    add(a, "-object");
+    if (c->memory_fd < 0)
+        add(a, "memory-backend-ram,id=ram,size=%lluM", (unsigned long long)c->memory_mib);
+    else
         add(a, "memory-backend-file,id=ram,size=%lluM,mem-path=/proc/self/fd/%d,share=%s",
             (unsigned long long)c->memory_mib, c->memory_fd, c->memory_shared ? "on" : "off");
-    }
     if (c->incoming) {
         add(a, "-incoming");
         add(a, "defer");
@@ -287,5 +289,8 @@ const struct vmm_ops vmm_qemu = {
     .identity = qemu_identity,
     .save = qmp_save,
     .restore = qmp_restore,
+    .cancel = qmp_cancel,
+    .pause = qmp_pause,
+    .resume = qmp_resume,
     .read = qmp_read,
 };

@@ -8,17 +8,25 @@
 
 /*
  * x-ignore-shared: memory that is a shared file stays in the file, the state holds the devices alone. It also lets a
- * private mapping of that file be what the guest continues with.
+ * private mapping of that file be what the guest continues with. Without it the state holds the memory too.
  * The descriptor travels with the first byte and is kept for getfd: the sandbox lets QEMU neither spawn what an exec:
  * address needs nor is there a file: address in QEMU 7.
  */
-#define NEGOTIATE                                                                                                      \
-    "{\"execute\":\"qmp_capabilities\"}"                                                                               \
-    "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["                                      \
-    "{\"capability\":\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]},"                \
-    "\"id\":\"task\"}"                                                                                                 \
-    "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"},\"id\":\"task\"}"
-#define TASK_ID "task"
+#define TASK_ID                    "task"
+#define GO_ON_ID                   "cont"
+#define STOP_ID                    "stop"
+#define TASK(command)              "{\"execute\":\"" command "\",\"id\":\"" TASK_ID "\"}"
+#define TASK_WITH(command, values) "{\"execute\":\"" command "\",\"arguments\":{" values "},\"id\":\"" TASK_ID "\"}"
+#define NEGOTIATE(ignore_shared)                                                                                       \
+    "{\"execute\":\"qmp_capabilities\"}" TASK_WITH(                                                                    \
+        "migrate-set-capabilities", "\"capabilities\":[{\"capability\":\"x-ignore-shared\",\"state\":" ignore_shared   \
+                                    "},{\"capability\":\"events\",\"state\":true}]")                                   \
+        TASK_WITH("getfd", "\"fdname\":\"state\"")
+/* The guest runs while its memory is written, until what is left takes downtime-limit (ms). The file takes what it can:
+ * max-bandwidth (bytes a second) is no bound. */
+#define WHILE_IT_RUNS TASK_WITH("migrate-set-parameters", "\"max-bandwidth\":1099511627776,\"downtime-limit\":20")
+#define MIGRATE       TASK_WITH("migrate", "\"uri\":\"fd:state\"")
+#define INCOMING      TASK_WITH("migrate-incoming", "\"uri\":\"fd:state\"")
 
 static int send_with_fd(int control_fd, const char *text, int fd)
 {
@@ -39,32 +47,52 @@ static int send_with_fd(int control_fd, const char *text, int fd)
     return (size_t)n == iov.iov_len ? 0 : -EIO; /* a fresh socket takes so little whole */
 }
 
-int qmp_save(int control_fd, int state_fd)
+int qmp_save(int control_fd, int state_fd, bool whole)
 {
-    return send_with_fd(control_fd,
-                        NEGOTIATE "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"},\"id\":\"task\"}",
+    return send_with_fd(control_fd, whole ? NEGOTIATE("false") WHILE_IT_RUNS MIGRATE : NEGOTIATE("true") MIGRATE,
                         state_fd);
 }
 
-int qmp_restore(int control_fd, int state_fd)
+int qmp_restore(int control_fd, int state_fd, bool whole)
 {
-    return send_with_fd(
-        control_fd, NEGOTIATE "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:state\"},\"id\":\"task\"}",
-        state_fd);
+    return send_with_fd(control_fd, whole ? NEGOTIATE("false") INCOMING : NEGOTIATE("true") INCOMING, state_fd);
+}
+
+static int send_text(int control_fd, const char *text)
+{
+    ssize_t n = send(control_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n < 0 ? -errno : 0;
 }
 
 int qmp_quit(int control_fd)
 {
-    static const char text[] = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
-    ssize_t n = send(control_fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return n < 0 ? -errno : 0;
+    return send_text(control_fd, "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}");
 }
 
-/* An error that answers a command of save or restore; others (quit's capabilities, twice negotiated) mean nothing. */
+int qmp_pause(int control_fd)
+{
+    return send_text(control_fd, "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"stop\",\"id\":\"" STOP_ID "\"}");
+}
+
+int qmp_resume(int control_fd)
+{
+    return send_text(control_fd, "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"cont\",\"id\":\"" GO_ON_ID "\"}");
+}
+
+int qmp_cancel(int control_fd)
+{
+    return send_text(control_fd, TASK("migrate_cancel"));
+}
+
+/* An error that answers a command of ours; others (quit's capabilities, twice negotiated) mean nothing. */
 static enum vmm_event judge_error(json_object *o, json_object *error, char *problem, size_t size)
 {
     const char *id, *text = "no reason given";
-    if (json_get_string(o, "id", &id, NULL) < 0 || strcmp(id, TASK_ID) != 0)
+    if (json_get_string(o, "id", &id, NULL) < 0)
+        return VMM_NOTHING;
+    if (strcmp(id, GO_ON_ID) == 0)
+        return VMM_NOT_YET; /* a saved guest goes on when QEMU has tidied up, which is after it says that it is saved */
+    if (strcmp(id, TASK_ID) != 0 && strcmp(id, STOP_ID) != 0)
         return VMM_NOTHING;
     (void)!json_get_string(error, "desc", &text, NULL);
     snprintf(problem, size, "%s", text);
@@ -75,15 +103,26 @@ static enum vmm_event judge_event(json_object *o, const char *name, char *proble
 {
     json_object *data;
     const char *status;
+    if (strcmp(name, "STOP") == 0)
+        return VMM_STOPPED;
     if (strcmp(name, "MIGRATION") != 0 || json_get_object(o, "data", &data, NULL) < 0 ||
         json_get_string(data, "status", &status, NULL) < 0)
         return VMM_NOTHING;
     if (strcmp(status, "completed") == 0)
         return VMM_COMPLETED;
-    if (strcmp(status, "failed") != 0)
+    if (strcmp(status, "failed") != 0 && strcmp(status, "cancelled") != 0)
         return VMM_NOTHING;
     snprintf(problem, size, "the state could not be written or read");
     return VMM_FAILED;
+}
+
+/* The answers tell when it is done: of a command that changes nothing there is no event. */
+static enum vmm_event judge_return(json_object *o)
+{
+    const char *id;
+    if (json_get_string(o, "id", &id, NULL) < 0)
+        return VMM_NOTHING;
+    return strcmp(id, GO_ON_ID) == 0 ? VMM_RUNNING : strcmp(id, STOP_ID) == 0 ? VMM_STOPPED : VMM_NOTHING;
 }
 
 static enum vmm_event judge(const uint8_t *line, size_t n, char *problem, size_t size)
@@ -97,7 +136,7 @@ static enum vmm_event judge(const uint8_t *line, size_t n, char *problem, size_t
         return judge_error(o, error, problem, size);
     if (json_get_string(o, "event", &name, NULL) == 0)
         return judge_event(o, name, problem, size);
-    return VMM_NOTHING;
+    return judge_return(o);
 }
 
 enum vmm_event qmp_read(struct vmm_control *c, char *problem, size_t size)

@@ -6,8 +6,11 @@
 
 #include "vmm/vmm.h"
 
-/* See struct vmm_ops: quit, save, restore, read. */
+/* See struct vmm_ops. */
 int qmp_quit(int control_fd);
-int qmp_save(int control_fd, int state_fd);
-int qmp_restore(int control_fd, int state_fd);
+int qmp_save(int control_fd, int state_fd, bool whole);
+int qmp_restore(int control_fd, int state_fd, bool whole);
+int qmp_cancel(int control_fd);
+int qmp_pause(int control_fd);
+int qmp_resume(int control_fd);
 enum vmm_event qmp_read(struct vmm_control *c, char *problem, size_t size);

@@ -61,7 +61,14 @@ struct vmm_identity {
     char cpu[SHA256_HEX_SIZE];     /* the host processor's model and features where the guest sees them, else "" */
 };
 
-enum vmm_event { VMM_NOTHING, VMM_COMPLETED, VMM_FAILED };
+enum vmm_event {
+    VMM_NOTHING,
+    VMM_COMPLETED, /* saving or restoring */
+    VMM_FAILED,    /* either, or `pause` */
+    VMM_STOPPED,   /* the guest's processors stand still; while it is saved or restored, too */
+    VMM_RUNNING,   /* they run */
+    VMM_NOT_YET,   /* `resume` came too early: again */
+};
 
 /* What the VMM said over its control socket and nobody has judged yet. */
 struct vmm_control {
@@ -84,12 +91,18 @@ struct vmm_ops {
     /* What a VMM started with that config would be. */
     int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
     /* Begins to write the devices' state to the file; when `read` says VMM_COMPLETED the guest stands still and the
-     * memory file is what belongs to that state; at VMM_FAILED it goes on. Once for a VMM. */
-    int (*save)(int control_fd, int state_fd);
-    /* To a VMM started with `incoming`, at once: read the devices' state from the file, and run. A VMM that cannot says
-     * VMM_FAILED or ends. Once for a VMM. */
-    int (*restore)(int control_fd, int state_fd);
-    /* The next thing that save or restore came to in the bytes of c->in (which it uses up); the caller appends. */
+     * memory file is what belongs to that state; at VMM_FAILED it goes on. whole: the guest's memory is written too,
+     * for the most part while the guest runs; it may be resumed afterwards, and saved again. */
+    int (*save)(int control_fd, int state_fd, bool whole);
+    /* To a VMM started with `incoming`, at once: read the state from the file, and run, unless the guest stood still
+     * when it was saved. A VMM that cannot says VMM_FAILED or ends. Once for a VMM. */
+    int (*restore)(int control_fd, int state_fd, bool whole);
+    /* Gives up saving: VMM_FAILED or, if it was too late, VMM_COMPLETED follows. */
+    int (*cancel)(int control_fd);
+    /* The processors stand still (VMM_STOPPED follows), or go on (VMM_RUNNING, or VMM_NOT_YET). */
+    int (*pause)(int control_fd);
+    int (*resume)(int control_fd);
+    /* The next thing that came to pass in the bytes of c->in (which it uses up); the caller appends. */
     enum vmm_event (*read)(struct vmm_control *c, char *problem, size_t size);
 };
 

@@ -328,7 +328,8 @@ MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
 MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state), F_U64(3, msg_service, code))
 MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
-        F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id))
+        F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id),
+        F_BOOL(9, msg_configure, copied))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
         F_TEXT(3, msg_configured, store))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
@@ -357,6 +358,9 @@ MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_resul
                F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns),
                F_TEXT(12, msg_result, kind))
 MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
+MESSAGE(save, MSG_SAVE, F_TEXT(1, msg_save, folder))
+MESSAGE(saved, MSG_SAVED, F_TEXT(1, msg_saved, problem), F_U64(2, msg_saved, protocol), F_TEXT(3, msg_saved, kernel),
+        F_U64(4, msg_saved, stopped_ns))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
         F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns), F_U64(8, msg_status, hello_ns),

@@ -20,12 +20,15 @@ enum msg_type {
     MSG_LOG = 2,        /* a line for agent.log */
     MSG_CONFIGURED = 3, /* what MSG_CONFIGURE asked for is done */
     MSG_SERVICE = 4,    /* a service of the image started, ended or failed */
+    MSG_HELD = 5,       /* the answer to MSG_HOLD; nothing follows until MSG_RELEASE or MSG_CONFIGURE */
 
     /* Stream 0, host to guest. */
     MSG_CONFIGURE = 16, /* hostname, time, random seed, network; starts the image's services */
     MSG_POWEROFF = 17,  /* sync, unmount, power off */
     MSG_CLOCK = 18,     /* set the clock */
     MSG_SEED = 19,      /* feed the random generator */
+    MSG_HOLD = 20,      /* the guest is about to be copied: say MSG_HELD, then nothing more */
+    MSG_RELEASE = 21,   /* that is over */
 
     /* First message of a stream (FRAME_OPEN). */
     MSG_EXEC = 32,   /* run a program */
@@ -38,6 +41,9 @@ enum msg_type {
     MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
     MSG_IDLE = 42,   /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
+    MSG_SAVE = 43,   /* answered by the supervisor: write the running guest to a file; then MSG_SAVED */
+    MSG_PAUSE = 44,  /* answered by the supervisor: the processors stand still; then MSG_EXIT */
+    MSG_RESUME = 45, /* answered by the supervisor: they go on; then MSG_EXIT */
 
     /* Within a stream. */
     MSG_SIGNAL = 48,  /* to the program of MSG_EXEC */
@@ -52,6 +58,7 @@ enum msg_type {
     MSG_WANT = 60,  /* the answer: which of them shall come */
     MSG_EOF = 56,   /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
     MSG_STORE_REPLY = 58,
+    MSG_SAVED = 61, /* the answer to MSG_SAVE */
 };
 
 /* ---- Reading and writing fields ---- */
@@ -136,6 +143,7 @@ struct msg_configure {
     char dns[40];
     bool store_check;    /* builder: the store's disk was not closed in order, check it before use */
     char machine_id[33]; /* 32 hex digits for /etc/machine-id, "": leave it */
+    bool copied;         /* the guest is a copy of one that was configured and held: what it served is gone */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -338,9 +346,25 @@ struct msg_idle {
 int msg_idle_encode(struct buf *b, const struct msg_idle *m) MVM_MUST_CHECK;
 int msg_idle_decode(struct msg_idle *m, const void *p, size_t n) MVM_MUST_CHECK;
 
+/* MSG_SAVE: into the file `state` of a folder that the client has made in MVM_HOME/snapshots. */
+struct msg_save {
+    char folder[64]; /* its name, which begins with a dot: it is hidden */
+};
+int msg_save_encode(struct buf *b, const struct msg_save *m) MVM_MUST_CHECK;
+int msg_save_decode(struct msg_save *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_saved {
+    char problem[512];   /* why not, "" where it is written */
+    uint64_t protocol;   /* of the agent that is in it */
+    char kernel[80];     /* as in MSG_HELLO */
+    uint64_t stopped_ns; /* how long the processors stood still */
+};
+int msg_saved_encode(struct buf *b, const struct msg_saved *m) MVM_MUST_CHECK;
+int msg_saved_decode(struct msg_saved *m, const void *p, size_t n) MVM_MUST_CHECK;
+
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
-    char state[16];     /* "starting", "ready", "stopping", "failed" */
+    char state[16];     /* "starting", "ready", "paused", "stopping", "failed" */
     char problem[1024]; /* where failed */
     char hint[512];
     char detail[4096];

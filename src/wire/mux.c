@@ -36,6 +36,8 @@ struct mux {
     struct buf in;      /* the start of a frame that is not whole yet; allocated once */
     char problem[1100]; /* why the connection has ended, "" while it has not */
     bool owes_bye;      /* it was this side that ended it, and has not said so yet */
+    bool held;          /* see mux_hold */
+    size_t held_left;   /* bytes at the head of `control` that still go out */
 };
 
 #define OUT_BATCH     (4 * FRAME_MAX_SIZE)
@@ -197,6 +199,17 @@ int mux_send_msg(struct mux *m, const struct buf *msg)
     return control(m, FRAME_MSG, 0, msg->data, msg->len);
 }
 
+void mux_hold(struct mux *m)
+{
+    m->held = true;
+    m->held_left = queue_len(&m->control);
+}
+
+void mux_release(struct mux *m)
+{
+    m->held = false;
+}
+
 int64_t mux_open(struct mux *m, const struct buf *request)
 {
     if (*m->problem)
@@ -350,17 +363,17 @@ size_t mux_output(struct mux *m, const uint8_t **ret)
     if (m->out_head == m->out.len) {
         buf_clear(&m->out);
         m->out_head = 0;
-        if (queue_len(&m->control)) {
-            size_t n = MIN_OF(queue_len(&m->control), (size_t)OUT_BATCH);
-            if (buf_append(&m->out, m->control.buf.data + m->control.head, n) == 0)
-                queue_take(&m->control, n);
+        size_t n = MIN_OF(m->held ? m->held_left : queue_len(&m->control), (size_t)OUT_BATCH);
+        if (n && buf_append(&m->out, m->control.buf.data + m->control.head, n) == 0) {
+            queue_take(&m->control, n);
+            m->held_left -= m->held ? n : 0;
         }
         /* A control frame that the batch has cut is finished by the next one. */
-        if (!*m->problem && m->out.len < OUT_BATCH) {
+        if (!*m->problem && !m->held && m->out.len < OUT_BATCH) {
             give_windows_back(m);
             serve_all(m);
         }
-        if (m->owes_bye && !queue_len(&m->control) && m->out.len < OUT_BATCH) {
+        if (m->owes_bye && !m->held && !queue_len(&m->control) && m->out.len < OUT_BATCH) {
             m->owes_bye = false;
             (void)!frame_append(&m->out, FRAME_BYE, 0, 0, m->problem, (uint32_t)strnlen(m->problem, 1024));
         }

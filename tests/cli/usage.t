@@ -6,8 +6,9 @@ run "$MVMCTL" version
 has 'version' "$out" '^mvmctl [0-9]+\.[0-9]+'
 run "$MVMCTL" version --json
 is 'version as JSON' "$(printf '%s' "$out" | jq -r .protocol)" 1
-for c in build build-log up run exec cp ls logs down doctor version completion help; do
-    run "$MVMCTL" "$c" --help
+for c in build build-log up run exec cp ls logs down pause resume fork "snapshot create" "snapshot ls" "snapshot rm" doctor version completion help; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $c --help
     is "$c --help" "$status" 0
     has "$c --help says its usage" "$out" "^Usage: mvmctl $c"
 done
@@ -60,6 +61,24 @@ run "$MVMCTL" logs nosuch
 has 'logs of a VM that is not there' "$err" "there is no vm 'nosuch'"
 run "$MVMCTL" down
 is 'down without a name' "$status" 2
+for words in 'pause' 'pause a b' 'resume' 'fork a' 'fork a builder-7' 'fork a ../x' 'snapshot create' 'snapshot create a b c' \
+    'snapshot create a ../x' 'snapshot create a:b c' 'snapshot ls a b' 'snapshot rm' 'snapshot rm a .b' 'snapshot rm a b --all' \
+    'up --from a --flake .' 'up --from a image' 'up --from a --memory 1G' 'up --from a --cold' 'up --from a:' 'up --from ../a' \
+    'up --from a --name x/y'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $words
+    is "mvmctl $words is a usage error" "$status" 2
+    has 'with a way out' "$err" '^mvmctl: hint: '
+done
+for words in 'pause nosuch' 'resume nosuch' 'fork nosuch new' 'snapshot create nosuch' 'snapshot rm nosuch' 'snapshot rm nosuch a' \
+    'up --from nosuch' 'up --from nosuch:tag'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $words
+    is "mvmctl $words: there is none" "$status" 14
+    has 'with a way out' "$err" '^mvmctl: hint: '
+done
+run "$MVMCTL" snapshot ls --json
+is 'no snapshots' "$out" '{"snapshots":[]}'
 run "$MVMCTL" ls --json
 is 'ls of nothing' "$out" '{"vms":[]}'
 

@@ -59,6 +59,11 @@ down
 boot
 is 'and keeps the snapshot' "$(mode)" 'warm: '
 down
+printf '[boot]\nsnapshots = false\n' >"$MVM_HOME/config.toml"
+boot
+is 'with boot.snapshots = false every VM boots' "$(mode)" 'cold: boot.snapshots is false in config.toml'
+down
+rm "$MVM_HOME/config.toml"
 
 # A snapshot that does not fit is dropped, the VM boots and makes another (tests/unit/test-machine.c has every reason).
 printf 'X' | dd of="$snap/memory" bs=1 seek=20000000 conv=notrunc 2>/dev/null

@@ -35,6 +35,8 @@ AGAIN(seed, )
 AGAIN(offer, )
 AGAIN(want, )
 AGAIN(idle, )
+AGAIN(save, )
+AGAIN(saved, )
 AGAIN(exec, msg_exec_done(&m))
 AGAIN(build, msg_build_done(&m))
 AGAIN(flood, )
@@ -82,6 +84,8 @@ static const again_fn again[256] = {
     [MSG_OFFER] = again_offer,
     [MSG_WANT] = again_want,
     [MSG_IDLE] = again_idle,
+    [MSG_SAVE] = again_save,
+    [MSG_SAVED] = again_saved,
     [MSG_STORE] = again_store,
     [MSG_STORE_REPLY] = again_store_reply,
 };

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "machine/snapshot.h"
+#include "machine/usersnapshot.h"
 #include "vmm/qmp.h"
 
 #include <errno.h>
@@ -45,7 +46,14 @@ static void test_qmp_read(void)
                  problem) == VMM_FAILED &&
            problem[0],
        "one that failed");
+    ok(qmp_read(&c, problem, sizeof(problem)) == VMM_STOPPED, "the guest was stopped for it");
     ok(qmp_read(&c, problem, sizeof(problem)) == VMM_NOTHING && c.in.len == 0, "what follows is used up");
+    ok(read_text(&c, "{\"return\": {}, \"id\": \"stop\"}\n", problem) == VMM_STOPPED, "stop is done");
+    ok(read_text(&c, "{\"return\": {}, \"id\": \"cont\"}\n", problem) == VMM_RUNNING, "and so is cont");
+    ok(read_text(&c, "{\"error\": {\"desc\": \"Migration is not finalized yet\"}, \"id\": \"cont\"}\n", problem) ==
+           VMM_NOT_YET,
+       "which may come too early");
+    ok(read_text(&c, "{\"return\": {}, \"id\": \"task\"}\n", problem) == VMM_NOTHING, "other answers are nothing");
     ok(read_text(&c, "{\"error\": {\"desc\": \"no such fd\"}, \"id\": \"task\"}\n", problem) == VMM_FAILED &&
            strcmp(problem, "no such fd") == 0,
        "an error of ours has its reason");
@@ -62,14 +70,14 @@ static void test_qmp_read(void)
     buf_done(&c.in);
 }
 
-static void test_qmp_restore(void)
+static void test_qmp_restore(bool whole)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         abort();
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
-    ok(qmp_restore(ours, folder) == 0, "a restore is asked for");
+    ok(qmp_restore(ours, folder, whole) == 0, "a restore is asked for");
     char text[4096] = "", control[CMSG_SPACE(sizeof(int))] = "";
     struct iovec iov = {text, sizeof(text) - 1};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -78,7 +86,42 @@ static void test_qmp_restore(void)
         memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
     struct stat a, b;
     ok(got >= 0 && fstat(got, &a) == 0 && fstat(folder, &b) == 0 && a.st_ino == b.st_ino, "the file goes along");
-    ok(strstr(text, "x-ignore-shared") && strstr(text, "migrate-incoming"), "with the commands");
+    ok(strstr(text, whole ? "\"x-ignore-shared\",\"state\":false" : "\"x-ignore-shared\",\"state\":true") &&
+           strstr(text, "migrate-incoming"),
+       "with the commands");
+}
+
+/* ---- Names of user snapshots ---- */
+
+static void test_parse(void)
+{
+    static const struct {
+        const char *word;
+        int want;
+        const char *vm, *tag;
+    } cases[] = {
+        {"web", 0, "web", ""},
+        {"web:a.1-b_c", 0, "web", "a.1-b_c"},
+        {"web:", -EINVAL, "", ""},
+        {":tag", -EINVAL, "", ""},
+        {"", -EINVAL, "", ""},
+        {"web:a:b", -EINVAL, "", ""},
+        {"../x", -EINVAL, "", ""},
+        {"web:../x", -EINVAL, "", ""},
+        {".images", -EINVAL, "", ""},
+        {"web:.new", -EINVAL, "", ""},
+        {"web:a/b", -EINVAL, "", ""},
+        {"web:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", -EINVAL, "", ""},
+        {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:b", -EINVAL, "", ""},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        char vm[MACHINE_MAX_NAME + 1], tag[USERSNAPSHOT_MAX_TAG + 1];
+        int r = usersnapshot_parse(cases[i].word, vm, tag, &e);
+        ok(r == cases[i].want && (r < 0 ? e.phase == MVM_PHASE_USAGE && e.hint[0]
+                                        : strcmp(vm, cases[i].vm) == 0 && strcmp(tag, cases[i].tag) == 0),
+           "'%s'", cases[i].word);
+    }
 }
 
 /* ---- Snapshots ---- */
@@ -123,6 +166,11 @@ static void test_make(void)
     ok(fstat(s.memory_fd, &st) == 0 && st.st_size == MEMORY_MIB << 20 && st.st_blocks < 2048, "which has its holes");
     snapshot_done(&s);
     ok(fstatat(folder, SNAP, &st, 0) == 0, "closing it keeps it");
+    struct snapshot_usage usage;
+    CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snapshot_survey(cache, &usage);
+    ok(usage.images == 1 && usage.snapshots == 1 && usage.bytes > 0 && usage.bytes < 1 << 20,
+       "it is counted with what it takes (%llu)", (unsigned long long)usage.bytes);
 }
 
 /* Each damage to a good snapshot has its reason. */
@@ -276,7 +324,9 @@ int main(void)
     snprintf(run.image_path, sizeof(run.image_path), "%s/images/" DIGEST, top);
     snprintf(run.snapshots, sizeof(run.snapshots), "%s/cache/snapshots", top);
     test_qmp_read();
-    test_qmp_restore();
+    test_qmp_restore(false);
+    test_qmp_restore(true);
+    test_parse();
     test_make();
     test_fit();
     test_sweep();

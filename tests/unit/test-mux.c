@@ -181,6 +181,26 @@ static void mux_life(void)
     ok(!p.a.damaged && !p.b.damaged, "nothing was damaged");
 }
 
+/* Held, a side sends whole frames of what was queued before and nothing of what comes later. */
+static void mux_held(size_t piece)
+{
+    CLEAN_PAIR struct pair p;
+    CLEAN_BUF struct buf m = BUF_INIT(16);
+    uint64_t sent = 0;
+    pair_init(&p);
+    uint32_t stream = open_stream(&p.a);
+    settle(&p, piece);
+    if (buf_append(&m, "one", 3) < 0 || mux_send_msg(p.a.m, &m) < 0)
+        abort();
+    mux_hold(p.a.m);
+    ok(mux_send_msg(p.a.m, &m) == 0 && send_some(&p.a, stream, &sent, 1000) == 0, "what is held is taken");
+    settle(&p, piece);
+    ok(p.b.msgs == 1 && p.b.got[stream] == 0, "but only what came before is sent, pieces of %zu", piece);
+    mux_release(p.a.m);
+    settle(&p, piece);
+    ok(p.b.msgs == 2 && p.b.got[stream] == 1000 && !p.b.damaged, "the rest follows when it is released");
+}
+
 static void mux_many(size_t piece)
 {
     CLEAN_PAIR struct pair p;
@@ -478,6 +498,8 @@ int main(void)
     static const size_t pieces[] = {1, 7, 4096, FRAME_MAX_SIZE + 1, 1 << 20};
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
         mux_many(pieces[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
+        mux_held(pieces[i]);
     mux_slow_reader();
     mux_fair();
     mux_resets();

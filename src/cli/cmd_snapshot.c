@@ -1,0 +1,235 @@
+/* snapshot create, ls, rm, and up --from. */
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "cli/boot.h"
+#include "machine/usersnapshot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_TIMEOUT_MS 60000
+
+static json_object *snapshot_json(const struct usersnapshot *u)
+{
+    json_object *o = json_object_new_object();
+    json_add_string(o, "name", u->vm);
+    json_add_string(o, "tag", u->tag);
+    json_add_string(o, "image", u->image[0] ? u->image : NULL);
+    json_add_int(o, "memory_mib", (int64_t)u->memory_mib);
+    json_add_int(o, "cpus", (int64_t)u->vcpus);
+    json_add_int(o, "bytes", (int64_t)u->bytes);
+    json_add_int(o, "created_at", (int64_t)(u->created_at / NSEC_PER_SEC));
+    json_add_bool(o, "damaged", u->damaged);
+    return o;
+}
+
+static int fail_runtime(struct mvm_error *err)
+{
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    return ui_fail(err);
+}
+
+/* NAME:TAG, or NAME and TAG as two words, which may be absent: tag "". */
+static int parse_words(const struct args *a, struct usersnapshot *u, struct mvm_error *err)
+{
+    int r = usersnapshot_parse(a->words[0], u->vm, u->tag, err);
+    if (r == 0 && a->n_words == 2) {
+        if (u->tag[0]) {
+            mvm_error_set(err, -EINVAL, "two tags: '%s' and '%.70s'", u->tag, a->words[1]);
+            mvm_error_phase(err, MVM_PHASE_USAGE);
+            mvm_error_hint(err, "give NAME TAG or NAME:TAG");
+            return -EINVAL;
+        }
+        r = usersnapshot_check_tag(a->words[1], err);
+        if (r == 0)
+            snprintf(u->tag, sizeof(u->tag), "%s", a->words[1]);
+    }
+    return r;
+}
+
+int cmd_snapshot_create(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    struct usersnapshot wish = {0}, u;
+    if (a->n_words < 1 || a->n_words > 2 || a->rest)
+        return ui_usage("mvmctl snapshot create NAME [TAG]", "snapshot create: a VM and at most a tag are wanted");
+    interrupt_install();
+    if (parse_words(a, &wish, &err) < 0 || home_open(&h, &err) < 0 ||
+        usersnapshot_create(&h, wish.vm, wish.tag[0] ? wish.tag : NULL, &u, &err) < 0)
+        return fail_runtime(&err);
+    double stopped_ms = (double)u.stopped_ns / NSEC_PER_MSEC;
+    if (!ui.json) {
+        printf("%s:%s  %.1f MB, the vm stood still for %.1f ms\n", u.vm, u.tag, (double)u.bytes / 1e6, stopped_ms);
+        return 0;
+    }
+    json_object *o = snapshot_json(&u);
+    json_add_string(o, "status", "ok");
+    json_add_double(o, "stopped_ms", stopped_ms);
+    ui_print_json(o);
+    return 0;
+}
+
+/* ---- ls ---- */
+
+static void print_snapshots(const struct usersnapshot *list, size_t n)
+{
+    if (n)
+        printf("%-20s %-20s %-12s %8s %4s %10s  %s\n", "NAME", "TAG", "IMAGE", "MEMORY", "CPUS", "SIZE", "CREATED");
+    for (size_t i = 0; i < n; i++) {
+        const struct usersnapshot *u = &list[i];
+        char created[32] = "";
+        time_t t = (time_t)(u->created_at / NSEC_PER_SEC);
+        struct tm tm;
+        strftime(created, sizeof(created), "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
+        if (u->damaged)
+            printf("%-20s %-20s damaged\n", u->vm, u->tag);
+        else
+            printf("%-20s %-20s %-12.12s %6llu M %4llu %7.1f MB  %s\n", u->vm, u->tag, u->image[0] ? u->image : "-",
+                   (unsigned long long)u->memory_mib, (unsigned long long)u->vcpus, (double)u->bytes / 1e6, created);
+    }
+}
+
+int cmd_snapshot_ls(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct usersnapshot *list = NULL;
+    const char *vm = a->n_words ? a->words[0] : NULL;
+    size_t n = 0;
+    if (a->n_words > 1 || a->rest)
+        return ui_usage("mvmctl snapshot ls [NAME]", "snapshot ls: unexpected argument");
+    if ((vm && machine_check_name(vm, &err) < 0) || home_open(&h, &err) < 0 ||
+        usersnapshot_list(&h, vm, &list, &n, &err) < 0)
+        return fail_runtime(&err);
+    if (arg_flag(a, "names")) {
+        for (size_t i = 0; i < n; i++)
+            printf("%s:%s\n", list[i].vm, list[i].tag);
+    } else if (ui.json) {
+        json_object *o = json_object_new_object(), *all = json_object_new_array();
+        for (size_t i = 0; i < n; i++)
+            json_object_array_add(all, snapshot_json(&list[i]));
+        json_add(o, "snapshots", all);
+        ui_print_json(o);
+    } else {
+        print_snapshots(list, n);
+    }
+    return 0;
+}
+
+/* ---- rm ---- */
+
+static int remove_all(struct home *h, const struct usersnapshot *list, size_t n, json_object *removed,
+                      struct mvm_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        char name[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
+        int r = usersnapshot_remove(h, list[i].vm, list[i].tag, err);
+        if (r < 0)
+            return r;
+        snprintf(name, sizeof(name), "%s:%s", list[i].vm, list[i].tag);
+        json_object_array_add(removed, json_object_new_string(name));
+        if (!ui.json)
+            printf("%s\n", name);
+    }
+    return 0;
+}
+
+/* Which ones are meant. */
+static int choose(struct home *h, const struct args *a, const struct usersnapshot *wish, struct usersnapshot **ret,
+                  size_t *ret_n, struct mvm_error *err)
+{
+    if (wish->tag[0]) {
+        *ret = calloc(1, sizeof(**ret));
+        if (!*ret)
+            return mvm_error_errno(err, -ENOMEM, "snapshots");
+        **ret = *wish;
+        *ret_n = 1;
+        return 0;
+    }
+    int r = usersnapshot_list(h, wish->vm, ret, ret_n, err);
+    if (r < 0 || *ret_n == 1 || (arg_flag(a, "all") && *ret_n))
+        return r;
+    if (*ret_n == 0) {
+        mvm_error_set(err, -ENOENT, "there is no snapshot of '%s'", wish->vm);
+        mvm_error_hint(err, "mvmctl snapshot ls shows the ones there are");
+        return -ENOENT;
+    }
+    mvm_error_set(err, -EINVAL, "'%s' has %zu snapshots", wish->vm, *ret_n);
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    mvm_error_hint(err, "name one: mvmctl snapshot rm %s TAG, or give --all", wish->vm);
+    return -EINVAL;
+}
+
+int cmd_snapshot_rm(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct usersnapshot *list = NULL;
+    struct usersnapshot wish = {0};
+    size_t n = 0;
+    if (a->n_words < 1 || a->n_words > 2 || a->rest)
+        return ui_usage("mvmctl snapshot rm NAME TAG", "snapshot rm: a VM and a tag are wanted");
+    int r = parse_words(a, &wish, &err);
+    if (r == 0 && wish.tag[0] && arg_flag(a, "all"))
+        return ui_usage("mvmctl snapshot rm NAME TAG, or NAME --all", "snapshot rm: a tag and --all at once");
+    if (r == 0)
+        r = home_open(&h, &err);
+    if (r == 0)
+        r = choose(&h, a, &wish, &list, &n, &err);
+    json_object *o = json_object_new_object(), *removed = json_object_new_array();
+    if (r == 0)
+        r = remove_all(&h, list, n, removed, &err);
+    json_add_string(o, "status", "ok");
+    json_add(o, "removed", removed);
+    if (r == 0 && ui.json)
+        ui_print_json(o);
+    else
+        json_object_put(o);
+    return r < 0 ? fail_runtime(&err) : 0;
+}
+
+/* ---- up --from ---- */
+
+int up_from(struct args *a)
+{
+    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold"};
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));
+    struct usersnapshot wish = {0};
+    struct machine_info info;
+    struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
+    if (a->n_words || a->rest)
+        return ui_usage("give either one IMAGE, --flake REF or --from NAME", "up: --from and an image");
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (arg_value(a, others[i]))
+            return ui_usage("a snapshot says what it is of", "up: --from and --%s", others[i]);
+    struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
+    const char *timeout = arg_value(a, "timeout");
+    interrupt_install();
+    int r = usersnapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
+    if (r == 0 && c.name)
+        r = boot_check_name(c.name, &err);
+    if (r == 0 && timeout)
+        r = parse_timeout(timeout, &c.timeout_ms, &err);
+    if (r == 0)
+        r = home_open(&h, &err);
+    if (r == 0)
+        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, u, &err) : mvm_error_errno(&err, -ENOMEM, "snapshot");
+    if (r == 0) {
+        progress_phase(&boot, "boot");
+        usersnapshot_fill(u, &c);
+        r = boot_named(&h, &c, u->vm, &boot, &info, &err);
+    }
+    if (r < 0)
+        return fail_runtime(&err);
+    char from[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
+    snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
+    json_object *more = json_object_new_object();
+    json_add_string(more, "from", from);
+    boot_print(&info, NULL, NULL, more);
+    return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
+}

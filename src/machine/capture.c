@@ -1,0 +1,128 @@
+#include "machine/capture.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "machine/vm.h"
+
+#include <stdio.h>
+
+#define HOLD_MS 10000 /* an agent answers in milliseconds; a loaded host takes its time */
+#define LIVE_MS 1000  /* a guest that writes faster than it is copied stands still after this */
+#define SAVE_MS 60000 /* ... and is left alone after this */
+
+static void fail(struct capture *c, const char *why)
+{
+    if (!c->result.problem[0])
+        snprintf(c->result.problem, sizeof(c->result.problem), "%s", why);
+}
+
+/* Both sides may speak again. */
+static void finish(struct capture *c)
+{
+    const struct msg_saved result = c->result;
+    c->stage = CAPTURE_IDLE;
+    uv_timer_stop(&c->timer);
+    fd_closep(&c->file_fd);
+    if (c->vm->now)
+        conn_release(c->vm->now->channel);
+    c->done(c->owner, &result);
+}
+
+static void resume(struct capture *c)
+{
+    c->stage = CAPTURE_RESUMING;
+    if (c->vm->backend->resume(c->vm->now->control_fd) < 0) {
+        fail(c, "the backend takes no command");
+        finish(c);
+    }
+}
+
+static void on_timeout(uv_timer_t *t)
+{
+    struct capture *c = t->data;
+    if (c->stage == CAPTURE_HOLDING) {
+        fail(c, "the guest's agent does not answer (is its image older than this mvmctl?)");
+        finish(c);
+    } else if (c->stage == CAPTURE_SAVING && !c->stopped_at) {
+        (void)!c->vm->backend->pause(c->vm->now->control_fd);
+        c->stopped_at = clock_now();
+        uv_timer_start(&c->timer, on_timeout, SAVE_MS, 0);
+    } else if (c->stage == CAPTURE_SAVING) {
+        fail(c, "writing the state took too long");
+        (void)!c->vm->backend->cancel(c->vm->now->control_fd);
+    }
+}
+
+void capture_init(struct capture *c, uv_loop_t *loop)
+{
+    c->file_fd = -1;
+    uv_timer_init(loop, &c->timer);
+    c->timer.data = c;
+}
+
+static void send_bare(struct conn *channel, uint8_t type)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(64);
+    if (msg_begin(&m, type) == 0)
+        conn_send_frame(channel, FRAME_MSG, 0, 0, m.data, m.len);
+}
+
+void capture_start(struct capture *c, int file_fd)
+{
+    struct conn *channel = c->vm->now->channel;
+    c->stage = CAPTURE_HOLDING;
+    c->file_fd = file_fd;
+    c->result = (struct msg_saved){0};
+    c->stopped_at = 0;
+    send_bare(channel, MSG_HOLD);
+    conn_hold(channel);
+    send_bare(channel, MSG_RELEASE); /* the first of what is kept back */
+    uv_timer_start(&c->timer, on_timeout, HOLD_MS, 0);
+}
+
+void capture_held(struct capture *c)
+{
+    if (c->stage != CAPTURE_HOLDING)
+        return;
+    c->stage = CAPTURE_SAVING;
+    uv_timer_start(&c->timer, on_timeout, LIVE_MS, 0);
+    if (c->vm->backend->save(c->vm->now->control_fd, c->file_fd, true) < 0) {
+        fail(c, "the backend takes no command");
+        finish(c);
+    }
+}
+
+void capture_event(struct capture *c, enum vmm_event event, const char *problem)
+{
+    switch (event) {
+    case VMM_STOPPED:
+        c->stopped_at = c->stopped_at ? c->stopped_at : clock_now();
+        break;
+    case VMM_FAILED:
+        fail(c, problem);
+        /* fall through */
+    case VMM_COMPLETED:
+        if (c->stage == CAPTURE_SAVING)
+            resume(c);
+        break;
+    case VMM_NOT_YET:
+        if (c->stage == CAPTURE_RESUMING)
+            resume(c);
+        break;
+    case VMM_RUNNING:
+        if (c->stage != CAPTURE_RESUMING)
+            break;
+        c->result.stopped_ns = c->stopped_at ? clock_now() - c->stopped_at : 0;
+        finish(c);
+        break;
+    case VMM_NOTHING:
+        break;
+    }
+}
+
+void capture_ended(struct capture *c)
+{
+    if (c->stage == CAPTURE_IDLE)
+        return;
+    fail(c, "the vm has ended");
+    finish(c);
+}

@@ -1,0 +1,40 @@
+/*
+ * Copying a running guest into a file, while it runs on.
+ *
+ * Theory of operation. A copy continues with the agent's memory as it was, but with a new host at the other end of the
+ * channel. It must find no half frame, neither sent nor received. So the agent is asked to be silent (MSG_HOLD) and
+ * answers (MSG_HELD) as its last word; from the question on nothing is sent to it either. Between the two ends of the
+ * channel nothing is on its way then, and the guest is saved: its memory while it runs, in the end, for some
+ * milliseconds, while it stands still. Then it goes on and both sides may speak again (MSG_RELEASE). Whatever goes
+ * wrong, the guest goes on.
+ */
+#pragma once
+
+#include "machine/instance.h"
+#include "wire/msg.h"
+
+#include <uv.h>
+
+struct vm;
+
+struct capture {
+    struct vm *vm;                                             /* what the owner sets */
+    void (*done)(void *owner, const struct msg_saved *result); /* ...: once for each capture_start that succeeded */
+    void *owner;                                               /* ... */
+    enum { CAPTURE_IDLE, CAPTURE_HOLDING, CAPTURE_SAVING, CAPTURE_RESUMING } stage;
+    int file_fd;
+    uint64_t stopped_at; /* clock.h; 0: the processors run */
+    struct msg_saved result;
+    uv_timer_t timer;
+};
+
+void capture_init(struct capture *c, uv_loop_t *loop);
+/* Begins; takes the descriptor of an empty file. Nothing else may be in the making, the guest is configured and runs.
+ */
+void capture_start(struct capture *c, int file_fd);
+/* The agent said MSG_HELD. */
+void capture_held(struct capture *c);
+/* The VMM said something while stage is not CAPTURE_IDLE. */
+void capture_event(struct capture *c, enum vmm_event event, const char *problem);
+/* The VMM has ended. */
+void capture_ended(struct capture *c);

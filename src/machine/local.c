@@ -1,0 +1,247 @@
+/* Requests that the supervisor answers itself instead of passing them on to the guest. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "machine/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- Answers ---- */
+
+static void answer(struct conn *c, uint32_t stream, const struct buf *m)
+{
+    conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m->data, m->len);
+    conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+}
+
+static void answer_exit(struct conn *c, uint32_t stream, const char *problem)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    struct msg_exit m = {.code = *problem != '\0'};
+    snprintf(m.problem, sizeof(m.problem), "%s", problem);
+    if (msg_exit_encode(&b, &m) == 0)
+        answer(c, stream, &b);
+}
+
+static void answer_saved(struct conn *c, uint32_t stream, const struct msg_saved *m)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    if (msg_saved_encode(&b, m) == 0)
+        answer(c, stream, &b);
+}
+
+static void refuse(struct conn *c, uint32_t stream, uint8_t type, const char *why)
+{
+    struct msg_saved saved = {0};
+    snprintf(saved.problem, sizeof(saved.problem), "%s", why);
+    if (type == MSG_SAVE)
+        answer_saved(c, stream, &saved);
+    else
+        answer_exit(c, stream, why);
+}
+
+/* ---- Saving ---- */
+
+static void on_captured(void *owner, const struct msg_saved *result)
+{
+    struct supervisor *s = owner;
+    struct msg_saved m = *result;
+    m.protocol = s->hello.protocol ? s->hello.protocol : MVM_PROTOCOL_VERSION;
+    snprintf(m.kernel, sizeof(m.kernel), "%s", s->hello.kernel);
+    s->serving.type = 0;
+    if (m.problem[0])
+        logfile_printf(&s->agent_log, "mvm: the guest is not saved: %s\n", m.problem);
+    else
+        logfile_printf(&s->agent_log, "mvm: the guest was saved, standing still for %.1f ms\n",
+                       (double)m.stopped_ns / NSEC_PER_MSEC);
+    if (s->serving.conn)
+        answer_saved(s->serving.conn, s->serving.stream, &m);
+}
+
+/* The client made an empty file in a hidden folder of MVM_HOME/snapshots; the VM's folder is MVM_HOME/vms/<name>. */
+static int open_target(struct supervisor *s, const char *folder)
+{
+    char path[128];
+    if (folder[0] != '.' || !path_is_plain_name(folder + 1, 60))
+        return -EINVAL;
+    CLEAN_FD int home = openat(s->dirfd, "../..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (home < 0)
+        return -errno;
+    snprintf(path, sizeof(path), "snapshots/%s/state", folder);
+    CLEAN_FD int fd = path_open_beneath(home, path, O_RDWR | O_NOFOLLOW, 0);
+    struct stat st;
+    if (fd < 0)
+        return fd;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 ? TAKE_FD(fd) : -EINVAL;
+}
+
+static const char *save(struct supervisor *s, const void *p, size_t n)
+{
+    struct msg_save m = {0};
+    int fd = msg_save_decode(&m, p, n) < 0 ? -EPROTO : open_target(s, m.folder);
+    if (fd < 0)
+        return "the file to write to cannot be opened";
+    capture_start(&s->capture, fd);
+    return NULL;
+}
+
+/* ---- Pausing ---- */
+
+static void set_paused(struct supervisor *s, bool paused)
+{
+    s->paused = paused;
+    supervisor_set_state(s, READY, paused ? "paused" : "ready");
+    if (paused)
+        return;
+    /* The guest's clock has stood still too. */
+    CLEAN_BUF struct buf b = BUF_INIT(64);
+    const struct msg_clock clock = {.wall_ns = clock_wall()};
+    if (msg_clock_encode(&b, &clock) == 0)
+        conn_send_frame(supervisor_guest(s), FRAME_MSG, 0, 0, b.data, b.len);
+}
+
+static void end_request(struct supervisor *s, const char *problem)
+{
+    s->serving.type = 0;
+    if (s->serving.conn)
+        answer_exit(s->serving.conn, s->serving.stream, problem);
+}
+
+void local_event(struct supervisor *s, enum vmm_event event, const char *problem)
+{
+    if (s->capture.stage != CAPTURE_IDLE) {
+        capture_event(&s->capture, event, problem);
+        return;
+    }
+    uint8_t type = s->serving.type;
+    if ((type == MSG_PAUSE && event == VMM_STOPPED) || (type == MSG_RESUME && event == VMM_RUNNING)) {
+        if (s->state == READY)
+            set_paused(s, type == MSG_PAUSE);
+        end_request(s, "");
+    } else if (type == MSG_RESUME && event == VMM_NOT_YET) {
+        (void)!s->vm.backend->resume(s->vm.now->control_fd);
+    } else if (type && event == VMM_FAILED) {
+        end_request(s, problem);
+    }
+}
+
+void local_ended(struct supervisor *s)
+{
+    capture_ended(&s->capture);
+    if (s->serving.type)
+        end_request(s, "the vm has ended");
+}
+
+/* ---- One at a time ---- */
+
+/* Why the request cannot be served now, NULL where it is being served. */
+static const char *begin(struct supervisor *s, uint8_t type, const void *p, size_t n)
+{
+    if (s->state != READY || !supervisor_guest(s))
+        return "the vm is not ready";
+    if (strcmp(s->run.role, "builder") == 0)
+        return "it is a builder";
+    if (s->capture.stage != CAPTURE_IDLE || s->serving.type)
+        return "another request to save, pause or resume it is being served";
+    if (s->paused && type != MSG_RESUME)
+        return type == MSG_PAUSE ? "it is paused already" : "it is paused";
+    if (!s->paused && type == MSG_RESUME)
+        return "it is not paused";
+    if (type == MSG_SAVE)
+        return save(s, p, n);
+    int control_fd = s->vm.now->control_fd;
+    int r = type == MSG_PAUSE ? s->vm.backend->pause(control_fd) : s->vm.backend->resume(control_fd);
+    return r < 0 ? "the backend takes no command" : NULL;
+}
+
+static void serve(struct supervisor *s, struct conn *c, uint32_t stream, uint8_t type, const void *p, size_t n)
+{
+    const char *why = begin(s, type, p, n);
+    if (why) {
+        refuse(c, stream, type, why);
+        return;
+    }
+    s->serving.type = type;
+    s->serving.conn = c;
+    s->serving.stream = stream;
+}
+
+void local_gone(struct supervisor *s, const struct conn *c)
+{
+    if (s->serving.conn == c)
+        s->serving.conn = NULL;
+}
+
+/* ---- Requests ---- */
+
+static bool on_status(struct supervisor *s, struct conn *c, uint32_t stream)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+    if (msg_status_encode(&m, &s->status) == 0)
+        conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
+    conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+    return true;
+}
+
+static bool on_idle_time(struct supervisor *s, struct conn *c, uint32_t stream, const void *p, size_t n)
+{
+    struct msg_idle m = {0};
+    if (msg_idle_decode(&m, p, n) < 0)
+        return false;
+    s->run.idle_ms = m.idle_ms;
+    c->used = true;
+    answer_exit(c, stream, "");
+    return true;
+}
+
+static bool on_stop(struct supervisor *s, struct msg_reader *r)
+{
+    uint64_t grace = DEFAULT_GRACE_MS;
+    while (msg_next(r))
+        if (r->field == 1)
+            grace = msg_u64(r);
+    s->asked_to_stop = true;
+    supervisor_stop(s, grace);
+    return true; /* the stream ends with the connection, when the VM is gone */
+}
+
+bool local_request(void *data, void *handle, uint32_t stream, const void *p, size_t n)
+{
+    static const char paused[] = "the vm is paused";
+    struct supervisor *s = data;
+    struct conn *c = handle;
+    struct msg_reader r;
+    if (msg_open(&r, p, n) < 0)
+        return false;
+    switch (r.type) {
+    case MSG_STATUS:
+        return on_status(s, c, stream);
+    case MSG_IDLE:
+        return on_idle_time(s, c, stream, p, n);
+    case MSG_STOP:
+        return on_stop(s, &r);
+    case MSG_SAVE:
+    case MSG_PAUSE:
+    case MSG_RESUME:
+        serve(s, c, stream, r.type, p, n);
+        return true;
+    default:
+        c->used = true;
+        if (s->paused)
+            conn_send_frame(c, FRAME_RESET, stream, 0, paused, sizeof(paused) - 1);
+        return s->paused;
+    }
+}
+
+void local_init(struct supervisor *s)
+{
+    capture_init(&s->capture, &s->loop);
+    s->capture.vm = &s->vm;
+    s->capture.done = on_captured;
+    s->capture.owner = s;
+}

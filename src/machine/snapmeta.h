@@ -1,0 +1,38 @@
+/*
+ * What both kinds of snapshots (snapshot.h, usersnapshot.h) write into their meta.json: what a saved guest fits, and
+ * the sizes and digests of its files.
+ */
+#pragma once
+
+#include "base/json.h"
+#include "base/sha256.h"
+#include "cache/statindex.h"
+#include "vmm/vmm.h"
+#include "wire/msg.h"
+
+#define SNAPMETA_MAX (64u * 1024) /* bytes of a meta.json */
+
+/* What a guest was saved with, or what is at hand for it. */
+struct snapmeta {
+    struct vmm_identity id;
+    uint64_t tsc_khz;
+    uint64_t store_size; /* bytes of a builder's disk, 0: none */
+    struct msg_hello hello;
+};
+
+struct snapfile {
+    uint64_t size;
+    char sha256[SHA256_HEX_SIZE];
+};
+
+void snapmeta_put(json_object *o, const struct snapmeta *m);
+/* Why what is written in o does not fit `now`, NULL where it does; the hello goes into now->hello. */
+const char *snapmeta_judge(json_object *o, struct snapmeta *now);
+
+void snapmeta_put_file(json_object *o, const char *name, const struct snapfile *f);
+/* Size and digest of a file, by the index (which may be NULL) or by reading; blocks of zeros and holes are the same. */
+int snapmeta_measure(struct statindex *index, const char *name, int fd, struct snapfile *ret,
+                     struct mvm_error *err) MVM_MUST_CHECK;
+/* Opens a file whose size and digest are what o says: *ret_fd is the caller's; -ESTALE. what: its name in o. */
+int snapmeta_open_file(json_object *o, const char *what, int dirfd, const char *name, struct statindex *index,
+                       int *ret_fd, struct mvm_error *err) MVM_MUST_CHECK;

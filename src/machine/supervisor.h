@@ -1,0 +1,62 @@
+/* What the supervisor's files share: supervisor.c (its life), local.c (requests that it answers itself). */
+#pragma once
+
+#include "machine/capture.h"
+#include "machine/conn.h"
+#include "machine/logfile.h"
+#include "machine/router.h"
+#include "machine/runfile.h"
+#include "machine/vm.h"
+
+#include <uv.h>
+
+#define DEFAULT_GRACE_MS 5000
+
+enum state { STARTING, READY, STOPPING };
+
+struct supervisor {
+    uv_loop_t loop;
+    struct runfile run;
+    int dirfd;
+    enum state state;
+    struct msg_status status;
+    bool asked_to_stop; /* by a client or signal: ending is no failure */
+
+    struct vm vm;
+    uv_pipe_t listener, starter;
+    uv_timer_t timer, idle;
+    uv_signal_t signals[3];
+    bool starter_gone;
+
+    unsigned n_clients;
+    uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
+    struct router *router;
+    struct logfile console_log, agent_log;
+
+    bool paused;
+    struct msg_hello hello; /* the agent's last one */
+    struct capture capture;
+    struct {
+        uint8_t type;      /* the request that is being served: MSG_SAVE, MSG_PAUSE, MSG_RESUME; 0: none */
+        struct conn *conn; /* who asked, NULL where it has left */
+        uint32_t stream;
+    } serving;
+};
+
+void supervisor_set_state(struct supervisor *s, enum state state, const char *name);
+/* Ends the VM, after at most grace_ms of the guest's own doing. */
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
+/* The guest's connection, NULL where it is cut off. */
+struct conn *supervisor_guest(struct supervisor *s);
+/* Whenever clients come or go, or the time after which an idle VM stops changes. */
+void supervisor_watch_idle(struct supervisor *s);
+
+/* ---- local.c ---- */
+
+void local_init(struct supervisor *s);
+/* See struct router_ops: local. */
+bool local_request(void *data, void *handle, uint32_t stream, const void *p, size_t n);
+/* A client has left; the VMM of a VM that runs said something; the VM has ended. */
+void local_gone(struct supervisor *s, const struct conn *c);
+void local_event(struct supervisor *s, enum vmm_event event, const char *problem);
+void local_ended(struct supervisor *s);

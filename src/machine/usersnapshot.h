@@ -1,0 +1,59 @@
+/*
+ * Snapshots that a user asks for: a running VM as it is, memory, processes and all, to continue from later.
+ *
+ *   MVM_HOME/snapshots/<vm>/<tag>/      one snapshot
+ *       state                           memory and devices, in the backend's own format, 0400
+ *       meta.json                       what it fits and is, sizes and digests
+ *   MVM_HOME/snapshots/.images/         the images they need (keptimage.h)
+ *   MVM_HOME/snapshots/.new-<n>/        one in the making, locked by its maker; promoted by rename
+ *   MVM_HOME/snapshots/.lock            held by who promotes, removes and tidies
+ *
+ * They are the user's, not the cache's. What is in a state may be secret: folders are 0700. One that does not fit or is
+ * damaged is refused, never replaced by a boot, because what is in it would be lost. docs/boot.md has the reasons.
+ */
+#pragma once
+
+#include "base/sha256.h"
+#include "cache/home.h"
+#include "machine/machine.h"
+
+#define USERSNAPSHOT_MAX_TAG 63
+
+struct usersnapshot {
+    char vm[MACHINE_MAX_NAME + 1];
+    char tag[USERSNAPSHOT_MAX_TAG + 1];
+    char image[65]; /* the image's digest; "" of one in a folder */
+    char image_key[SHA256_HEX_SIZE];
+    char backend[32];
+    char accel[8];
+    uint64_t memory_mib, vcpus;
+    uint64_t created_at; /* CLOCK_REALTIME ns */
+    uint64_t bytes;      /* of the state, allocated on the disk */
+    uint64_t stopped_ns; /* how long the VM stood still for it */
+    char image_path[4096], state_path[4096];
+    bool damaged; /* its description cannot be read: only vm, tag and bytes are known */
+};
+
+/* "NAME:TAG" or "NAME" (tag ""). -EINVAL with phase usage. */
+int usersnapshot_parse(const char *word, char vm[static MACHINE_MAX_NAME + 1],
+                       char tag[static USERSNAPSHOT_MAX_TAG + 1], struct mvm_error *err) MVM_MUST_CHECK;
+/* As machine_check_name. */
+int usersnapshot_check_tag(const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Saves a running VM. tag NULL: the present time. -EEXIST where there is one of that tag. */
+int usersnapshot_create(struct home *h, const char *vm, const char *tag, struct usersnapshot *ret,
+                        struct mvm_error *err) MVM_MUST_CHECK;
+/* Those of one VM or, where vm is NULL, all, by name, the oldest first; the caller frees *ret. */
+int usersnapshot_list(struct home *h, const char *vm, struct usersnapshot **ret, size_t *ret_n,
+                      struct mvm_error *err) MVM_MUST_CHECK;
+/* -ENOENT where there is none. */
+int usersnapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
+/* Finds one to continue from and verifies its files; tag "": the newest. -ENOENT, -ESTALE. */
+int usersnapshot_find(struct home *h, const char *vm, const char *tag, struct usersnapshot *ret,
+                      struct mvm_error *err) MVM_MUST_CHECK;
+
+/* Starts `c` as a copy of a running VM, both go on: fills what of c is the original's. */
+int usersnapshot_fork(struct home *h, const char *vm, struct machine_config *c, struct progress *p,
+                      struct machine_info *info, uint64_t *ret_stopped_ns, struct mvm_error *err) MVM_MUST_CHECK;
+/* What of c is the snapshot's; borrows from u. */
+void usersnapshot_fill(const struct usersnapshot *u, struct machine_config *c);
