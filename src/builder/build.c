@@ -280,9 +280,13 @@ int build_find_last(const struct build_opts *o, struct home *h, struct artifact_
     if (r < 0)
         return r;
     struct build_record rec;
+    uint64_t since = clock_now();
     r = build_record_last(h, plan.ref.text, plan.attr, &rec, err);
+    steps_add(o->steps, "image-lookup", since);
+    since = clock_now();
     if (r == 0)
         r = artifact_image_open(ret, h, rec.image, err);
+    steps_add(o->steps, "digest-check", since);
     if (r == 0)
         return 0;
     if (r == -ENOENT)

@@ -1,4 +1,5 @@
 #include "machine/vm.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -27,10 +28,12 @@ static int start(struct vm *v, enum vm_stage stage, const struct launch_source *
     v->now = NULL;
     v->stage = stage;
     struct instance *i = NULL;
+    uint64_t since = clock_now();
     int r = instance_start(&i, v->loop, v->backend, v->run, source, v->dirfd, &instance_ops, v, v->ops->channel,
                            v->owner, err);
     if (r < 0)
         return r;
+    steps_add(&v->steps, "spawn-vmm", since);
     v->now = i;
     v->ops->changed(v->owner);
     return 0;
@@ -42,6 +45,15 @@ static int start_plain(struct vm *v, struct mvm_error *err)
     snapshot_done(&v->snapshot);
     v->warm = false;
     return start(v, VM_PLAIN, &plain, err);
+}
+
+/* How long it took the VMM to load, and then to get the guest to where it is now. */
+static void note_vmm(struct vm *v, const char *then)
+{
+    const struct instance *i = v->now;
+    steps_span(&v->steps, "vmm-load", i->spawned_at, i->answered_at ? i->answered_at : i->spawned_at);
+    steps_add(&v->steps, then, i->answered_at ? i->answered_at : i->spawned_at);
+    v->since = clock_now();
 }
 
 /* ---- Restoring ---- */
@@ -65,6 +77,12 @@ static void boot_instead(struct vm *v, const char *why)
 static void on_restore_timeout(uv_timer_t *t)
 {
     boot_instead(t->data, "the guest did not answer in time");
+}
+
+static void on_restored(struct vm *v)
+{
+    note_vmm(v, "restore");
+    v->ops->agent(v->owner, &v->snapshot.hello);
 }
 
 static int start_restored(struct vm *v, struct mvm_error *err)
@@ -131,6 +149,7 @@ static void on_saved(struct vm *v)
         boot_instead(v, "the guest was speaking while it was saved");
         return;
     }
+    steps_add(&v->steps, "save", v->since);
     snapshot_saved(&v->snapshot, &hello);
     instance_discard(v->now);
     if (start_restored(v, &err) < 0)
@@ -142,11 +161,13 @@ void vm_hello(struct vm *v, const struct msg_hello *hello)
     if (v->stage == VM_SAVING)
         return; /* it was heard already, and what is being saved is told nothing */
     if (v->stage != VM_MAKING) {
+        note_vmm(v, "boot");
         v->ops->agent(v->owner, hello);
         return;
     }
     v->snapshot.hello = *hello;
     v->stage = VM_SAVING;
+    note_vmm(v, "boot");
     if (v->backend->save(v->now->control_fd, v->snapshot.state_fd) < 0)
         save_failed(v, "the backend takes no command");
 }
@@ -202,7 +223,7 @@ static void on_event(void *owner, struct instance *i, enum vmm_event event, cons
     else if (v->stage == VM_SAVING)
         save_failed(v, problem);
     else if (v->stage == VM_RESTORING && event == VMM_COMPLETED)
-        v->ops->agent(v->owner, &v->snapshot.hello);
+        on_restored(v);
     else if (v->stage == VM_RESTORING)
         boot_instead(v, problem);
 }
@@ -236,9 +257,13 @@ int vm_start(struct vm *v, struct mvm_error *err)
         return start_plain(v, err);
     }
     struct mvm_error why = MVM_ERROR_INIT;
+    uint64_t since = clock_now();
     r = launch_identity(v->backend, v->run, &v->id, &why);
+    steps_add(&v->steps, "identity", since);
+    since = clock_now();
     if (r == 0)
         r = snapshot_find(&v->snapshot, v->run, &v->id, &why);
+    steps_add(&v->steps, "snapshot-check", since);
     if (r == 0) {
         v->warm = true;
         r = start_restored(v, &why);
