@@ -104,6 +104,7 @@ int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 
 struct ui {
     bool json, verbose, terminal, color;
+    uint64_t born; /* when this process began, clock.h */
     char phase[32];
     uint64_t started;    /* of the phase, clock.h */
     uint64_t drawn_at;   /* when its progress was shown last */

@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/path.h"
@@ -16,7 +17,7 @@ struct ui ui;
 void ui_init(bool json, bool verbose)
 {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    ui = (struct ui){.json = json, .verbose = verbose};
+    ui = (struct ui){.json = json, .verbose = verbose, .born = ui.born ? ui.born : clock_now()};
     ui.terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     ui.color = ui.terminal && !(no_color && *no_color);
 }

@@ -33,6 +33,8 @@ OPTION(o_memory, "memory", 0, "SIZE", "memory, such as 512M or 1G (default: the 
 OPTION(o_hypervisor, "hypervisor", 0, "NAME", "the backend that runs the VM", "qemu");
 OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NULL);
 OPTION(o_cold, "cold", 0, NULL, "boot, even where a snapshot of the booted image could be restored", NULL);
+OPTION(o_trace, "trace", 0, "FILE", "write what it did when, as a Chrome trace (JSON, for Perfetto)", NULL);
+OPTION(o_timing, "timing", 0, NULL, "print a table of the steps of the start", NULL);
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
@@ -68,11 +70,12 @@ OPTION(o_sample_timeout, "timeout", 0, "SECONDS", "how long one sample may take 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
-        &o_verify, &o_jobs, &o_json, &o_verbose);
+        &o_verify, &o_jobs, &o_trace, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold,
-        &o_timeout, &o_json, &o_verbose);
+        &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_jobs,
-        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
+        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_timing, &o_trace, &o_json,
+        &o_verbose);
 OPTIONS(bench_boot_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_bench_cold, &o_count,
         &o_samples, &o_warmups, &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_exec_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
@@ -83,7 +86,7 @@ OPTIONS(bench_density_options, &o_flake, &o_profile, &o_attr, &o_config, &o_vms,
         &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
-        &o_hypervisor, &o_cold, &o_timeout, &o_verbose);
+        &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
@@ -124,7 +127,7 @@ static const struct option_spec *const no_options[] = {NULL};
     "mode: warm (restored from a snapshot) or cold (booted)\ncold_reason: why it was booted, or null\n"                \
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
-    "(guest's own clock)\n"                                                                                            \
+    "(guest's own clock), steps: a list of objects with name, process, start_ms and ms\n"                              \
     "address: the guest's network address\n"
 
 #define RELEASE_JSON                                                                                                   \
