@@ -196,7 +196,8 @@ const struct command commands[] = {
      "Where a build fails, kind says which of its phase's failures it is. nix-eval: attribute (there is no such one), "
      "eval, fetch, hash-mismatch. nix-build: builder (a derivation's builder failed), fetch, hash-mismatch, "
      "out-of-memory, too-many-processes, disk-full, build (anything else). artifact-extraction: artifacts (the output "
-     "is no image).",
+     "is no image). boot-budget: instructions, warm-start (a start of the image costs more than the flake's "
+     "bootBudget).",
      build_options,
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
      "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "

@@ -57,6 +57,9 @@ struct image_metadata {
     uint64_t agent_protocol;
     uint64_t memory_mib; /* 0: no wish */
     uint64_t vcpus;      /* 0: no wish */
+    /* What a start may cost; 0: anything. */
+    uint64_t boot_budget_minstr;  /* million guest instructions from reset to the agent's hello */
+    uint64_t boot_budget_warm_ms; /* a warm start */
 };
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 
