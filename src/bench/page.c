@@ -106,7 +106,10 @@ static void put_facts(struct page *p, const struct report *r)
     put_fact(p, "Machine", text);
     put_fact(p, "Kernel", r->host->kernel);
     put_fact(p, "Backend", r->host->backend);
-    put_fact(p, "Acceleration", r->bench->sides[0].accel.name[0] ? r->bench->sides[0].accel.reason : "");
+    const struct vmm_accel *accel = &r->bench->sides[0].accel;
+    snprintf(text, sizeof(text), "%s: %s", accel->name, accel->reason);
+    if (accel->name[0])
+        put_fact(p, "Acceleration", text);
     snprintf(text, sizeof(text), "%.2f before, %.2f after", r->host->load, r->load_after);
     put_fact(p, "Load", text);
     put(p, "</dl>\n");
@@ -126,15 +129,28 @@ static double x_of(const struct axis *a, double v)
     return LEFT + (v - a->from) / (a->to - a->from) * (WIDTH - LEFT - RIGHT);
 }
 
+/* 1, 2 or 5 times a power of ten: about TICKS of them. */
+static double tick_step(const struct axis *a)
+{
+    static const double nice[] = {1, 2, 5, 10};
+    double wanted = (a->to - a->from) / TICKS, power = 0.001;
+    while (power * 10 <= wanted)
+        power *= 10;
+    size_t i = 0;
+    while (i + 1 < ARRAY_SIZE(nice) && nice[i] * power < wanted)
+        i++;
+    return nice[i] * power;
+}
+
 static void put_axis(struct page *p, const struct axis *a, double height, const char *name)
 {
-    for (int i = 0; i <= TICKS; i++) {
-        double v = a->from + (a->to - a->from) * i / TICKS, x = x_of(a, v);
+    double step = tick_step(a);
+    int digits = step < 0.01 ? 3 : step < 0.1 ? 2 : step < 1 ? 1 : 0;
+    long first = (long)(a->from / step), last = (long)(a->to / step);
+    for (long i = (double)first * step < a->from ? first + 1 : first; i <= last; i++) {
+        double v = (double)i * step, x = x_of(a, v);
         put(p, "<line class=\"axis\" x1=\"%.1f\" y1=\"8\" x2=\"%.1f\" y2=\"%.1f\"/>", x, x, height - 34);
-        put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%.*f</text>\n", x, height - 18,
-            a->to - a->from < 10    ? 2
-            : a->to - a->from < 100 ? 1
-                                    : 0,
+        put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%.*f</text>\n", x, height - 18, digits,
             v);
     }
     put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", (WIDTH + LEFT - RIGHT) / 2,
