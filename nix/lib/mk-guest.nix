@@ -10,6 +10,8 @@
 #   network    "static" (the address that mvmctl gives; the default) or "dhcp"
 #   kernel     "distribution" (with an initrd; the default) or "slim" (nix/kernel, which tools/build-kernel builds)
 #   memory     MiB, and vcpus: what `mvmctl up` gives where it is not told
+#   bootBudget what a start may cost, else the build fails: million guest instructions from reset to the agent's hello,
+#              or { instructions ? ; warmMilliseconds ? ; } (million; of a start from a snapshot)
 #
 # Everything here is evaluated without a network and without nixpkgs: the builder's tools do the work.
 { system, tools }:
@@ -17,7 +19,7 @@ let
   check = import ./check.nix;
   arguments = [
     "name" "command" "services" "packages" "files" "env" "hostname" "ports" "memory" "vcpus" "spare" "network"
-    "kernel"
+    "kernel" "bootBudget"
   ];
   serviceArguments = [ "command" "user" "cwd" "env" "restart" ];
 
@@ -148,6 +150,16 @@ let
     allowSubstitutes = false;
   };
 
+  bootBudget =
+    let
+      b = if builtins.isInt args.bootBudget then { instructions = args.bootBudget; } else args.bootBudget;
+      set = check.known "bootBudget" [ "instructions" "warmMilliseconds" ] b;
+    in
+    if set == { } then
+      check.fail "bootBudget" "has neither instructions nor warmMilliseconds"
+    else
+      builtins.mapAttrs (n: check.positive "bootBudget.${n}") set;
+
   metadata = builtins.toJSON (
     {
       schema_version = 1;
@@ -160,6 +172,15 @@ let
     }
     // (if args ? memory then { memory_mib = check.positive "memory" args.memory; } else { })
     // (if args ? vcpus then { vcpus = check.positive "vcpus" args.vcpus; } else { })
+    // (
+      if args ? bootBudget then
+        {
+          boot_budget_minstr = bootBudget.instructions or 0;
+          boot_budget_warm_ms = bootBudget.warmMilliseconds or 0;
+        }
+      else
+        { }
+    )
   );
 in
 if services == { } && !(args ? services) then

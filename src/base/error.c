@@ -13,6 +13,7 @@ static const char *const phase_names[] = {
     [MVM_PHASE_NIX_BUILD] = "nix-build",
     [MVM_PHASE_ARTIFACT_EXTRACTION] = "artifact-extraction",
     [MVM_PHASE_RUNTIME_BACKEND] = "runtime-backend",
+    [MVM_PHASE_BOOT_BUDGET] = "boot-budget",
 };
 _Static_assert(ARRAY_SIZE(phase_names) == MVM_PHASE_COUNT, "every phase has a name");
 

@@ -10,6 +10,7 @@ void progress_end(struct progress *p)
     if (!p || p->current < 0)
         return;
     p->phases[p->current].ns += clock_now() - p->started;
+    steps_add(p->steps, p->phases[p->current].name, p->started);
     p->current = -1;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/macros.h"
+#include "base/steps.h"
 
 #include <stdint.h>
 
@@ -38,6 +39,7 @@ struct progress {
     unsigned n_phases;
     int current; /* index, -1 between phases */
     uint64_t started;
+    struct steps *steps; /* NULL, or where each stay in a phase is noted; borrowed */
 };
 
 #define PROGRESS_INIT(ops_, data_)                                                                                     \

@@ -1,6 +1,7 @@
 #include "builder/build.h"
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "builder/budget.h"
 #include "builder/job.h"
 #include "builder/session.h"
 #include "builder/source.h"
@@ -129,11 +130,21 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     return r;
 }
 
+/* Nothing is recorded of an image whose start costs more than it may. */
+static int judge_budget(const char *digest, struct home *h, struct progress *p, struct mvm_error *err)
+{
+    CLEAN_ARTIFACT_IMAGE struct artifact_image image = ARTIFACT_IMAGE_INIT;
+    int r = artifact_image_open(&image, h, digest, err);
+    return r < 0 ? r : budget_check(&image, h, p, err);
+}
+
 static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage, struct job_result *job,
-                const struct build_opts *o, struct build_result *ret, struct mvm_error *err)
+                const struct build_opts *o, struct progress *p, struct build_result *ret, struct mvm_error *err)
 {
     char digest[SHA256_HEX_SIZE];
     int r = artifact_stage_commit(stage, h, &job->manifest, digest, err);
+    if (r == 0)
+        r = judge_budget(digest, h, p, err);
     if (r < 0)
         return r;
     bool lock_changed = job->lock.len && plan->ref.root && o->write_lock;
@@ -241,7 +252,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     if (r < 0)
         return r;
     progress_phase(p, "cache");
-    r = keep(plan, h, &stage, &job, o, ret, err);
+    r = keep(plan, h, &stage, &job, o, p, ret, err);
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
     if (!s.persistent)
         progress_phase(p, "builder-stop");
@@ -280,9 +291,13 @@ int build_find_last(const struct build_opts *o, struct home *h, struct artifact_
     if (r < 0)
         return r;
     struct build_record rec;
+    uint64_t since = clock_now();
     r = build_record_last(h, plan.ref.text, plan.attr, &rec, err);
+    steps_add(o->steps, "image-lookup", since);
+    since = clock_now();
     if (r == 0)
         r = artifact_image_open(ret, h, rec.image, err);
+    steps_add(o->steps, "digest-check", since);
     if (r == 0)
         return 0;
     if (r == -ENOENT)

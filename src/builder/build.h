@@ -27,6 +27,7 @@ struct build_opts {
     unsigned max_jobs;           /* it waits while this many builds run in the builder; 0: the builder's default */
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */
+    struct steps *steps;         /* NULL, or where build_find_last notes what it does; borrowed */
 };
 
 struct build_result {

@@ -2,8 +2,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
+#include "builder/libcurl.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +18,7 @@
 /* One transfer: it goes to text, or to fd behind the bytes that are there. */
 struct transfer {
     const struct download_opts *o;
+    const struct libcurl *lib;
     struct progress *p;
     struct buf *text;
     int fd;
@@ -57,26 +58,26 @@ static void set_options(struct transfer *t)
 {
     CURL *c = t->curl;
     bool https = strncmp(t->o->url, "https:", 6) == 0;
-    curl_easy_setopt(c, CURLOPT_URL, t->o->url);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, https ? "https" : "file");
-    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "https");
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
-    curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)MIN_OF(CONNECT_SECONDS, t->o->stall_seconds));
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)t->o->stall_seconds);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "mvmctl");
+    t->lib->easy_setopt(c, CURLOPT_URL, t->o->url);
+    t->lib->easy_setopt(c, CURLOPT_PROTOCOLS_STR, https ? "https" : "file");
+    t->lib->easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "https");
+    t->lib->easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+    t->lib->easy_setopt(c, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
+    t->lib->easy_setopt(c, CURLOPT_FAILONERROR, 1L);
+    t->lib->easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    t->lib->easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)MIN_OF(CONNECT_SECONDS, t->o->stall_seconds));
+    t->lib->easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    t->lib->easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)t->o->stall_seconds);
+    t->lib->easy_setopt(c, CURLOPT_USERAGENT, "mvmctl");
     if (t->o->ca_file) {
-        curl_easy_setopt(c, CURLOPT_CAINFO, t->o->ca_file);
-        curl_easy_setopt(c, CURLOPT_CAPATH, NULL); /* these certificates, not those besides the system's */
+        t->lib->easy_setopt(c, CURLOPT_CAINFO, t->o->ca_file);
+        t->lib->easy_setopt(c, CURLOPT_CAPATH, NULL); /* these certificates, not those besides the system's */
     }
-    curl_easy_setopt(c, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)t->at);
-    curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)(t->size - t->at));
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->why);
+    t->lib->easy_setopt(c, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)t->at);
+    t->lib->easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)(t->size - t->at));
+    t->lib->easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
+    t->lib->easy_setopt(c, CURLOPT_WRITEDATA, t);
+    t->lib->easy_setopt(c, CURLOPT_ERRORBUFFER, t->why);
 }
 
 /* Waits for the transfer and for the user's signal at once, which curl_easy_perform cannot. */
@@ -84,15 +85,15 @@ static int run(struct transfer *t, CURLM *m, CURLcode *ret)
 {
     struct curl_waitfd interrupt = {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN};
     for (int running = 1; running;) {
-        if (curl_multi_perform(m, &running) != CURLM_OK)
+        if (t->lib->multi_perform(m, &running) != CURLM_OK)
             return -EIO;
         if (interrupt_pending())
             return -EINTR;
-        if (running && curl_multi_poll(m, &interrupt, interrupt.fd >= 0, 1000, NULL) != CURLM_OK)
+        if (running && t->lib->multi_poll(m, &interrupt, interrupt.fd >= 0, 1000, NULL) != CURLM_OK)
             return -EIO;
     }
     int left;
-    const struct CURLMsg *msg = curl_multi_info_read(m, &left);
+    const struct CURLMsg *msg = t->lib->multi_info_read(m, &left);
     *ret = msg ? msg->data.result : CURLE_FAILED_INIT;
     return 0;
 }
@@ -102,21 +103,21 @@ static int perform(struct transfer *t, CURLcode *ret)
     t->why[0] = '\0';
     t->failed = 0;
     t->status = 0;
-    t->curl = curl_easy_init();
-    CURLM *m = curl_multi_init();
+    t->curl = t->lib->easy_init();
+    CURLM *m = t->lib->multi_init();
     int r = t->curl && m ? 0 : -ENOMEM;
     if (r == 0)
         set_options(t);
-    if (r == 0 && curl_multi_add_handle(m, t->curl) != CURLM_OK)
+    if (r == 0 && t->lib->multi_add_handle(m, t->curl) != CURLM_OK)
         r = -EIO;
     if (r == 0)
         r = run(t, m, ret);
     if (r == 0)
-        curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &t->status);
+        t->lib->easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &t->status);
     if (m && t->curl)
-        curl_multi_remove_handle(m, t->curl);
-    curl_easy_cleanup(t->curl);
-    curl_multi_cleanup(m);
+        t->lib->multi_remove_handle(m, t->curl);
+    t->lib->easy_cleanup(t->curl);
+    t->lib->multi_cleanup(m);
     t->curl = NULL;
     return r < 0 ? r : t->failed;
 }
@@ -125,7 +126,7 @@ static int perform(struct transfer *t, CURLcode *ret)
 
 static int explain(const struct transfer *t, int r, CURLcode c, struct mvm_error *err)
 {
-    const char *why = t->why[0] ? t->why : curl_easy_strerror(c), *name = t->o->name;
+    const char *why = t->why[0] ? t->why : t->lib->easy_strerror(c), *name = t->o->name;
     if (r == -EINTR)
         return mvm_error_set(err, r, "interrupted while downloading %s", name);
     if (r == -EMSGSIZE || c == CURLE_FILESIZE_EXCEEDED)
@@ -156,7 +157,9 @@ static int explain(const struct transfer *t, int r, CURLcode c, struct mvm_error
 
 int download_text(const struct download_opts *o, struct buf *out, struct progress *p, struct mvm_error *err)
 {
-    struct transfer t = {.o = o, .p = p, .text = out, .fd = -1, .size = out->max};
+    struct transfer t = {.o = o, .lib = libcurl_load(err), .p = p, .text = out, .fd = -1, .size = out->max};
+    if (!t.lib)
+        return -ENOENT;
     CURLcode c = CURLE_OK;
     progress_detail(p, "%s", o->name);
     int r = perform(&t, &c);
@@ -185,8 +188,10 @@ static int begin_again(struct transfer *t, struct mvm_error *err)
 
 int download_file(const struct download_opts *o, int fd, uint64_t size, struct progress *p, struct mvm_error *err)
 {
-    struct transfer t = {.o = o, .p = p, .fd = fd, .size = size};
+    struct transfer t = {.o = o, .lib = libcurl_load(err), .p = p, .fd = fd, .size = size};
     struct stat st;
+    if (!t.lib)
+        return -ENOENT;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot keep %s", o->name);
     t.at = (uint64_t)st.st_size;

@@ -168,14 +168,22 @@ int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err)
     return bad_value(err, hint, "memory size", text);
 }
 
-static int parse_count(const char *text, const char *what, unsigned *ret, struct mvm_error *err)
+int parse_number(const char *text, const char *what, unsigned least, unsigned most, unsigned *ret,
+                 struct mvm_error *err)
 {
-    char *end;
+    char *end = NULL, hint[64];
     unsigned long n = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
-    if (n < 1 || n > 64 || *end)
-        return bad_value(err, "give a number from 1 to 64", what, text);
+    if (!end || *end || n < least || n > most) {
+        snprintf(hint, sizeof(hint), "give a number from %u to %u", least, most);
+        return bad_value(err, hint, what, text);
+    }
     *ret = (unsigned)n;
     return 0;
+}
+
+static int parse_count(const char *text, const char *what, unsigned *ret, struct mvm_error *err)
+{
+    return parse_number(text, what, 1, 64, ret, err);
 }
 
 int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err)

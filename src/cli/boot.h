@@ -3,6 +3,7 @@
 
 #include "builder/build.h"
 #include "cli/cli.h"
+#include "cli/trace.h"
 #include "machine/machine.h"
 
 struct build_opts build_opts_from(const struct args *a);
@@ -20,9 +21,10 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
                struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
 /* machine_check_name, and no builder's name. */
 int boot_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
-/* Prints a VM that was started. built may be NULL. more: an object with further fields for --json, taken; or NULL. */
+/* Prints a VM that was started; table: with the steps of the start. built, trace and more may be NULL. more: an object
+ * with further fields for --json, taken. */
 void boot_print(const struct machine_info *info, const struct build_result *built, const struct progress *p,
-                json_object *more);
+                const struct trace *trace, bool table, json_object *more);
 /* Follows its logs until it ends; an interrupt stops it. The exit status. */
 int boot_attach(struct home *h, const char *name, struct mvm_error *err);
 /* up --from. */

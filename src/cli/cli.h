@@ -57,6 +57,7 @@ enum {
     EXIT_NIX_BUILD = 12,
     EXIT_ARTIFACT_EXTRACTION = 13,
     EXIT_RUNTIME_BACKEND = 14,
+    EXIT_BOOT_BUDGET = 15,
     EXIT_EXEC_FAILED = 125,
 };
 
@@ -93,6 +94,9 @@ int parse_memory(const char *text, uint64_t *ret_mib, struct mvm_error *err);
 int parse_cpus(const char *text, unsigned *ret, struct mvm_error *err);
 /* Builds at once in a builder. */
 int parse_jobs(const char *text, unsigned *ret, struct mvm_error *err);
+/* A plain number of something, from least to most. */
+int parse_number(const char *text, const char *what, unsigned least, unsigned most, unsigned *ret,
+                 struct mvm_error *err);
 /* Seconds, fractions allowed: ms. */
 int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 
@@ -100,6 +104,7 @@ int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 
 struct ui {
     bool json, verbose, terminal, color;
+    uint64_t born; /* when this process began, clock.h */
     char phase[32];
     uint64_t started;    /* of the phase, clock.h */
     uint64_t drawn_at;   /* when its progress was shown last */
@@ -123,9 +128,15 @@ void ui_print_json(json_object *o);
 /* Phases of a progress as {"name": ms, ..., "total": ms}. */
 json_object *ui_timings(const struct progress *p);
 int exit_status_of(const struct mvm_error *err);
+/* Writes a file that the user has named, as one step. */
+int ui_write_file(const char *path, const void *data, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* ---- Commands ---- */
 
+int cmd_bench_boot(struct args *a);
+int cmd_bench_exec(struct args *a);
+int cmd_bench_build(struct args *a);
+int cmd_bench_density(struct args *a);
 int cmd_build(struct args *a);
 int cmd_build_log(struct args *a);
 int cmd_up(struct args *a);

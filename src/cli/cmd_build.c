@@ -2,6 +2,7 @@
 #include "builder/build.h"
 #include "cli/boot.h"
 #include "cli/cli.h"
+#include "cli/trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,11 @@ int build_and_print(const struct args *a, struct home *h, const char *ref, const
     struct build_opts opts = build_opts_from(a);
     opts.ref = ref;
     opts.place = place;
-    if (run_with_limit(a, &opts, h, &p, &b, &err) < 0)
+    struct trace trace = {0};
+    p.steps = &trace.own;
+    steps_add(&trace.own, "startup", ui.born);
+    if (run_with_limit(a, &opts, h, &p, &b, &err) < 0 ||
+        (arg_value(a, "trace") && trace_write(&trace, arg_value(a, "trace"), &err) < 0))
         return ui_fail(&err);
     const struct image_metadata *m = &b.image.metadata;
     if (m->kernel_kind[0])

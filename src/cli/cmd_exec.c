@@ -1,6 +1,8 @@
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "cli/boot.h"
+#include "cli/trace.h"
 #include "machine/client.h"
 
 #include <errno.h>
@@ -67,20 +69,34 @@ static int run_in(struct home *h, const struct args *a, const char *name, struct
     return code;
 }
 
+static int finish_trace(const struct args *a, const struct trace *t, int code, struct mvm_error *err)
+{
+    const char *file = arg_value(a, "trace");
+    return file && trace_write(t, file, err) < 0 ? fail_exec(err) : code;
+}
+
 static int run_transient(struct home *h, const struct args *a, struct mvm_error *err)
 {
     CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
     struct machine_info info;
-    const struct build_opts o = build_opts_from(a);
+    struct build_opts o = build_opts_from(a);
+    struct trace t = {0};
+    o.steps = &t.own;
+    steps_add(&t.own, "startup", ui.born);
     struct progress p = PROGRESS_INIT(ui.verbose ? &ui_progress : NULL, &p);
     interrupt_install();
     if (build_find_last(&o, h, &img, err) < 0 || boot_image(a, h, &img, true, &p, &info, err) < 0)
         return fail_exec(err);
+    trace_machine(&t, &info);
+    uint64_t since = clock_now();
     int code = run_in(h, a, info.name, err);
+    steps_add(&t.own, "exec", since);
+    since = clock_now();
     fd_closep(&info.tether); /* had we died before, this would have ended the VM */
     struct mvm_error ignored = MVM_ERROR_INIT;
     (void)!machine_stop(h, info.name, 0, &ignored);
-    return code;
+    steps_add(&t.own, "stop", since);
+    return finish_trace(a, &t, code, err);
 }
 
 int cmd_exec(struct args *a)
@@ -98,5 +114,12 @@ int cmd_exec(struct args *a)
         return ui_usage("--env NAME=VALUE", "exec: variable '%.60s' has no value", arg_value(a, "env"));
     if (home_open(&h, &err) < 0)
         return fail_exec(&err);
-    return transient ? run_transient(&h, a, &err) : run_in(&h, a, a->words[0], &err);
+    if (transient)
+        return run_transient(&h, a, &err);
+    struct trace t = {0};
+    uint64_t since = clock_now();
+    steps_add(&t.own, "startup", ui.born);
+    int code = run_in(&h, a, a->words[0], &err);
+    steps_add(&t.own, "exec", since);
+    return finish_trace(a, &t, code, &err);
 }

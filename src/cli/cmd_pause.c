@@ -81,6 +81,6 @@ int cmd_fork(struct args *a)
         return ui_fail(&err);
     json_object *more = json_object_new_object();
     json_add_double(more, "stopped_ms", (double)stopped_ns / NSEC_PER_MSEC);
-    boot_print(&info, NULL, &p, more);
+    boot_print(&info, NULL, &p, NULL, false, more);
     return 0;
 }

@@ -208,8 +208,10 @@ int up_from(struct args *a)
         if (arg_value(a, others[i]))
             return ui_usage("a snapshot says what it is of", "up: --from and --%s", others[i]);
     struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
+    struct trace t = {0};
     const char *timeout = arg_value(a, "timeout");
     interrupt_install();
+    steps_add(&t.own, "startup", ui.born);
     int r = usersnapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
     if (r == 0 && c.name)
         r = boot_check_name(c.name, &err);
@@ -230,6 +232,9 @@ int up_from(struct args *a)
     snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
     json_object *more = json_object_new_object();
     json_add_string(more, "from", from);
-    boot_print(&info, NULL, NULL, more);
+    trace_machine(&t, &info);
+    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
+    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0)
+        return ui_fail(&err);
     return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
 }

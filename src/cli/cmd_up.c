@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +101,7 @@ static int check_early(const struct args *a, struct mvm_error *err)
 }
 
 void boot_print(const struct machine_info *info, const struct build_result *built, const struct progress *p,
-                json_object *more)
+                const struct trace *trace, bool table, json_object *more)
 {
     CLEAN_JSON json_object *fields = more;
     const struct msg_status *st = &info->status;
@@ -108,6 +109,8 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     ui_clear();
     if (!ui.json) {
         printf("%s  ready in %.0f ms\n", info->name, ready);
+        if (table)
+            trace_print(trace);
         if (st->problem[0])
             fprintf(stderr, "mvmctl: in the guest: %s\n", st->problem);
         return;
@@ -127,6 +130,8 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_double(t, "hello_ms", (double)st->hello_ns / 1e6);
     json_add_double(t, "ready_ms", ready);
     json_add_double(t, "guest_ready_ms", (double)st->guest_ready_ns / 1e6);
+    if (trace)
+        json_add(t, "steps", trace_json(trace));
     if (built) {
         json_add_bool(o, "cached", built->cached);
         json_add(t, "build", ui_timings(p));
@@ -153,15 +158,19 @@ int boot_attach(struct home *h, const char *name, struct mvm_error *err)
     return r < 0 ? ui_fail(err) : 0;
 }
 
-static int finish(const struct args *a, struct home *h, const struct artifact_image *img,
+static int finish(const struct args *a, struct home *h, const struct artifact_image *img, struct trace *t,
                   const struct build_result *built, struct progress *p, struct mvm_error *err)
 {
     struct machine_info info;
+    const char *file = arg_value(a, "trace");
     struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
     progress_phase(&boot, "boot");
     if (boot_image(a, h, img, false, &boot, &info, err) < 0)
         return ui_fail(err);
-    boot_print(&info, built, p, NULL);
+    trace_machine(t, &info);
+    boot_print(&info, built, p, t, arg_flag(a, "timing"), NULL);
+    if (file && trace_write(t, file, err) < 0)
+        return ui_fail(err);
     return arg_flag(a, "attach") ? boot_attach(h, info.name, err) : 0;
 }
 
@@ -204,13 +213,16 @@ int cmd_up(struct args *a)
     interrupt_install();
     if (check_early(a, &err) < 0 || home_open(&h, &err) < 0)
         return ui_fail(&err);
-    const struct build_opts o = build_opts_from(a);
+    struct build_opts o = build_opts_from(a);
+    struct trace t = {0};
+    o.steps = &t.own;
+    steps_add(&t.own, "startup", ui.born);
     int r = word ? open_named_image(&h, word, &img, &err) : build_find_last(&o, &h, &img, &err);
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
         return ui_fail(&err);
     }
-    return finish(a, &h, &img, NULL, &p, &err);
+    return finish(a, &h, &img, &t, NULL, &p, &err);
 }
 
 int cmd_run(struct args *a)
@@ -222,8 +234,11 @@ int cmd_run(struct args *a)
     if (a->n_words || a->rest)
         return ui_usage("name the flake with --flake", "run: unexpected argument '%.60s'",
                         a->n_words ? a->words[0] : "--");
+    struct trace t = {0};
+    p.steps = &t.own;
     interrupt_install();
+    steps_add(&t.own, "startup", ui.born);
     if (check_early(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
         return ui_fail(&err);
-    return finish(a, &h, &b.image, &b, &p, &err);
+    return finish(a, &h, &b.image, &t, &b, &p, &err);
 }

@@ -1,7 +1,12 @@
+#include "base/clock.h"
+#include "base/fd.h"
 #include "base/interrupt.h"
+#include "base/path.h"
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +17,7 @@ struct ui ui;
 void ui_init(bool json, bool verbose)
 {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    ui = (struct ui){.json = json, .verbose = verbose};
+    ui = (struct ui){.json = json, .verbose = verbose, .born = ui.born ? ui.born : clock_now()};
     ui.terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     ui.color = ui.terminal && !(no_color && *no_color);
 }
@@ -48,6 +53,7 @@ int exit_status_of(const struct mvm_error *err)
         [MVM_PHASE_NIX_BUILD] = EXIT_NIX_BUILD,
         [MVM_PHASE_ARTIFACT_EXTRACTION] = EXIT_ARTIFACT_EXTRACTION,
         [MVM_PHASE_RUNTIME_BACKEND] = EXIT_RUNTIME_BACKEND,
+        [MVM_PHASE_BOOT_BUDGET] = EXIT_BOOT_BUDGET,
     };
     _Static_assert(ARRAY_SIZE(statuses) == MVM_PHASE_COUNT, "every phase has an exit status");
     if (err->code == -EINTR)
@@ -96,6 +102,16 @@ int ui_fail(const struct mvm_error *err)
     json_add_string(o, "status", "error");
     ui_print_json(o);
     return status;
+}
+
+int ui_write_file(const char *path, const void *data, size_t len, struct mvm_error *err)
+{
+    CLEAN_FREE char *folder = strdup(path);
+    CLEAN_FREE char *name = strdup(path);
+    CLEAN_FD int dir = folder ? open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir < 0 || !name)
+        return mvm_error_errno(err, -errno, "cannot write %.500s", path);
+    return path_write_file(dir, basename(name), data, len, 0644, false, err);
 }
 
 int ui_usage(const char *hint, const char *fmt, ...)

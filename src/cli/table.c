@@ -36,6 +36,8 @@ OPTION(o_cold, "cold", 0, NULL, "boot, even where a snapshot of the booted image
 OPTION(o_from, "from", 0, "NAME[:TAG]", "continue from a snapshot instead (default: the newest of NAME)", NULL);
 OPTION(o_rm_all, "all", 0, NULL, "every snapshot of NAME", NULL);
 OPTION(o_snapshot_names, "names", 0, NULL, "NAME:TAG only, one a line", NULL);
+OPTION(o_trace, "trace", 0, "FILE", "write what it did when, as a Chrome trace (JSON, for Perfetto)", NULL);
+OPTION(o_timing, "timing", 0, NULL, "print a table of the steps of the start", NULL);
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
@@ -55,17 +57,39 @@ OPTION(o_password_file, "password-file", 0, "FILE", "its password, on the first 
        NULL);
 OPTION(o_public_key, "public-key", 0, "KEY", "a minisign public key or its file (default: those of config.toml)", NULL);
 
+OPTION(o_config, "config", 0, "FILE", "what is measured, from a TOML file (see bench boot)", NULL);
+OPTION(o_compare, "compare", 0, "A B", "measure A and B in turn and print the ratio of their medians", NULL);
+OPTION(o_baseline, "baseline", 0, "COMMAND",
+       "measure another program in turn: its words are split as by a shell, but no shell is run", NULL);
+OPTION(o_samples, "samples", 0, "N", "how many samples of each side to take (default: 20)", NULL);
+OPTION(o_warmups, "warmups", 0, "N", "how many to take before these and throw away (default: 2)", NULL);
+OPTION(o_count, "count-instructions", 0, NULL, "count guest instructions instead of time", NULL);
+OPTION(o_report, "report", 0, "FILE", "write a page with plots and all samples (HTML)", NULL);
+OPTION(o_budget, "budget", 0, "MS", "exit with 15 where the first side's median is above so many milliseconds", NULL);
+OPTION(o_bench_cold, "cold", 0, NULL, "measure boots instead of restores", NULL);
+OPTION(o_vms, "count", 0, "N", "how many VMs (default: 10)", NULL);
+OPTION(o_sample_timeout, "timeout", 0, "SECONDS", "how long one sample may take (default: 60; of a build: 1800)", NULL);
+
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
-        &o_verify, &o_jobs, &o_json, &o_verbose);
+        &o_verify, &o_jobs, &o_trace, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_from, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach,
-        &o_cold, &o_timeout, &o_json, &o_verbose);
+        &o_cold, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_jobs,
-        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_json, &o_verbose);
+        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_timing, &o_trace, &o_json,
+        &o_verbose);
+OPTIONS(bench_boot_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_bench_cold, &o_count,
+        &o_samples, &o_warmups, &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
+OPTIONS(bench_exec_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
+        &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
+OPTIONS(bench_build_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
+        &o_offline, &o_no_persistent, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
+OPTIONS(bench_density_options, &o_flake, &o_profile, &o_attr, &o_config, &o_vms, &o_memory, &o_sample_timeout, &o_json,
+        &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
-        &o_hypervisor, &o_cold, &o_timeout, &o_verbose);
+        &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
@@ -109,7 +133,7 @@ static const struct option_spec *const no_options[] = {NULL};
     "mode: warm (restored from a snapshot) or cold (booted)\ncold_reason: why it was booted, or null\n"                \
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
-    "(guest's own clock)\n"                                                                                            \
+    "(guest's own clock), steps: a list of objects with name, process, start_ms and ms\n"                              \
     "address: the guest's network address\n"
 
 #define RELEASE_JSON                                                                                                   \
@@ -121,8 +145,51 @@ static const struct option_spec *const no_options[] = {NULL};
     "has\n"                                                                                                            \
     "bytes: what it takes on the disk\ncreated_at: seconds since 1970\ndamaged: true where its description cannot be " \
     "read\n"
+#define BENCH_JSON                                                                                                     \
+    "status: ok, or over-budget\nbench: the command\ntaken: when, in UTC\n"                                            \
+    "host: cpu, cores, memory_mib, machine, kernel, backend_version, load and load_after (of the last minute)\n"       \
+    "warmups: how many samples of each side were thrown away\n"                                                        \
+    "instructions: with --count-instructions, the median of the first side\n"                                          \
+    "sides: a list of objects with name, kind (boot, exec, build, baseline), unit (ms or instructions), mode, flake, " \
+    "image, backend, accel, accel_reason, memory_mib, cpus, command, n, p50, p90, p99, min, max, samples (in the "     \
+    "order they were taken), phases (the same for each)\n"                                                             \
+    "ratios: of the first side's median to each other's: of, to, ratio, low, high, confidence, resamples\n"            \
+    "budget: where one was given: ms, over_by_ms, kept\n"
 
 const struct command commands[] = {
+    {"bench boot", "[--flake REF | --config FILE | --compare A B] [OPTION]...", "measure starts of VMs",
+     "Starts VMs of an image that exists, one after another, and says how long they take from the first step of the "
+     "start to the configured agent: restored from a snapshot, or with --cold booted. With --count-instructions each "
+     "boots with a clock that counts the guest's instructions from reset until its agent is ready, which does not "
+     "depend on what else this machine does. Nothing is built, and neither making the first snapshot nor stopping VMs "
+     "is "
+     "part of a figure.\n\n"
+     "The file of --config has name, flake or kernel, rootfs, initrd, cmdline (files relative to it), backend, memory, "
+     "cpus, mode (warm or cold). With --compare, A and B are each a flake, or a file that ends in .toml.\n\n"
+     "Percentiles are interpolated between the nearest ranks. The interval of a ratio of medians is a percentile "
+     "bootstrap of 4000 resamples with a fixed seed.",
+     bench_boot_options, BENCH_JSON, false, cmd_bench_boot},
+    {"bench exec", "[--flake REF | --config FILE | --compare A B] [OPTION]... [-- COMMAND [ARGUMENT]...]",
+     "measure running a program in a VM",
+     "Starts a VM, and measures running the program in it (default: /bin/true), from connecting to its exit, which "
+     "must "
+     "be with status 0.",
+     bench_exec_options, BENCH_JSON, false, cmd_bench_exec},
+    {"bench build", "[--flake REF | --config FILE | --compare A B] [OPTION]...", "measure builds",
+     "Builds the flake again and again although its result is there, in the persistent builder, and says what each "
+     "phase "
+     "takes. The flake must have been built once. The first warm-up starts the builder.",
+     bench_build_options, BENCH_JSON, false, cmd_bench_build},
+    {"bench density", "[--flake REF | --config FILE] [--count N] [OPTION]...", "measure many VMs at once",
+     "Starts N VMs of an image at once, restored from its snapshot, and says when they were ready and how much memory "
+     "each takes while all run: the proportional set sizes of its backend and its supervisor, in which what several "
+     "share is divided among them. Then all are stopped; so they are when this command is interrupted.",
+     bench_density_options,
+     "status: ok\nbench: the command\nhost: as bench boot has it\ncount: how many VMs\nwarm: how many were restored\n"
+     "all_ready_ms: from the first start to the last one ready\ndown_ms: from the first stop to the last one gone\n"
+     "ready_ms, pss_mib, vmm_pss_mib, supervisor_pss_mib: objects with p50, p90, p99, max\n"
+     "vms: a list of objects with warm, ready_ms, vmm_pss_kib, supervisor_pss_kib\n",
+     false, cmd_bench_density},
     {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
      "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the "
      "host's cache. Where "
@@ -140,7 +207,8 @@ const struct command commands[] = {
      "Where a build fails, kind says which of its phase's failures it is. nix-eval: attribute (there is no such one), "
      "eval, fetch, hash-mismatch. nix-build: builder (a derivation's builder failed), fetch, hash-mismatch, "
      "out-of-memory, too-many-processes, disk-full, build (anything else). artifact-extraction: artifacts (the output "
-     "is no image).",
+     "is no image). boot-budget: instructions, warm-start (a start of the image costs more than the flake's "
+     "bootBudget).",
      build_options,
      "status: ok\ncached: true where nothing had to be built\nimage: the image's digest\nkernel: path of the kernel\n"
      "rootfs: path of the root file system\ninitrd: path of the initrd, or null\ncmdline: path of the kernel command "

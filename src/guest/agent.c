@@ -29,7 +29,7 @@
 #define READ_CHUNK (256u * 1024)
 
 static struct {
-    bool builder, configured, port_writable;
+    bool builder, configured, port_writable, counting;
     bool copied; /* a copy of a guest that was held: its connection is another */
     struct msg_configured done;
     uint64_t boot_ns;
@@ -37,6 +37,7 @@ static struct {
     int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
     struct mux *mux;
     struct guest_conf conf;
+    struct count count;
     uint8_t *chunk;
     uint8_t tag_port, tag_signals;
 } agent;
@@ -197,10 +198,14 @@ static void load_conf(void)
         send_log(NULL, err.msg);
 }
 
+static const struct count_log count_log = {.line = send_log};
+
 static int on_configure(const void *p, size_t n)
 {
     struct msg_configure m = {0};
     struct msg_configured done = {0};
+    if (agent.counting)
+        count_step(&agent.count, "configure");
     if (msg_configure_decode(&m, p, n) < 0)
         return -EPROTO;
     /* Randomness first: restored from a snapshot, the generator is where that of every other VM of it was. */
@@ -228,11 +233,18 @@ static int on_configure(const void *p, size_t n)
         agent.done = done;
         return 0;
     }
-    SEND(configured, &done);
-    flush();
     agent.configured = true;
+    if (!agent.counting) {
+        SEND(configured, &done);
+        flush();
+    }
     const struct service_ops ops = {.log = send_log, .state = send_service};
     services_start(&agent.conf, &ops, agent.epoll);
+    if (agent.counting) { /* the host reads the counts when it hears that the guest is configured */
+        count_step(&agent.count, "services");
+        count_report(&agent.count, &count_log);
+        SEND(configured, &done);
+    }
     return 0;
 }
 
@@ -349,6 +361,8 @@ static void begin(bool builder, uint64_t boot_ns)
 {
     agent.builder = builder;
     agent.boot_ns = boot_ns;
+    count_step(&agent.count, "agent");
+    agent.counting = count_wanted();
     agent.chunk = malloc(READ_CHUNK);
     agent.epoll = epoll_create1(EPOLL_CLOEXEC);
     agent.port = open_port();
@@ -375,7 +389,12 @@ static void begin(bool builder, uint64_t boot_ns)
     net_prepare();
     agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
+    count_step(&agent.count, "hello");
     connect_port();
+    if (agent.counting) {
+        count_report(&agent.count, &count_log);
+        count_report_kernel(&count_log);
+    }
     if (agent.machine_id < 0)
         send_log(NULL, "mvm-init: /etc/machine-id cannot be made");
     load_conf();

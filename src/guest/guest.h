@@ -31,6 +31,32 @@ void boot_log(const char *fmt, ...) MVM_PRINTF(1, 2);
 /* Makes an empty file in place of what is there, to be written later by its descriptor, or -errno. */
 int boot_prepare_file(const char *folder, const char *name, mode_t mode);
 
+/* ---- count.c: what a start costs, in counting mode ---- */
+
+#define COUNT_STEPS 4
+
+/* What the instruction counter said at the steps of a start. */
+struct count {
+    struct {
+        const char *name;
+        uint64_t at;
+    } steps[COUNT_STEPS];
+    unsigned n;
+};
+
+struct count_log {
+    void (*line)(void *data, const char *line);
+};
+
+/* True where the kernel command line has `mvm.count`. */
+bool count_wanted(void);
+/* Takes the counter down; the name is kept. */
+void count_step(struct count *c, const char *name);
+/* Writes the steps to the log and forgets them. */
+void count_report(struct count *c, const struct count_log *log);
+/* What the kernel has logged about its initcalls and about starting init, with the log's own clock in microseconds. */
+void count_report_kernel(const struct count_log *log);
+
 /* ---- net.c ---- */
 
 /* What needs no address: loopback and the first other network card come up, files and sockets are opened. A guest

@@ -18,6 +18,7 @@
 #define MAX_CMDLINE    2048
 #define MAX_VCPUS      1024
 #define MAX_MEMORY_MIB (1 << 24)
+#define MAX_BUDGET     1000000000
 
 /* The ext4 super block. */
 #define SUPER_AT       1024
@@ -203,6 +204,10 @@ int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *e
         r = optional_number(o, "vcpus", MAX_VCPUS, &loaded.vcpus, err);
     if (r == 0)
         r = load_kernel(&loaded, o, err);
+    if (r == 0)
+        r = optional_number(o, "boot_budget_minstr", MAX_BUDGET, &loaded.boot_budget_minstr, err);
+    if (r == 0)
+        r = optional_number(o, "boot_budget_warm_ms", MAX_BUDGET, &loaded.boot_budget_warm_ms, err);
     if (r < 0)
         return mvm_error_wrap(err, "%s", names[ARTIFACT_METADATA]);
     *m = loaded;

@@ -59,6 +59,9 @@ struct image_metadata {
     uint64_t vcpus;          /* 0: no wish */
     char kernel_kind[16];    /* "distribution", "slim"; "" where the image does not say */
     bool devices_on_cmdline; /* the kernel finds virtio-mmio devices by its command line, not through ACPI */
+    /* What a start may cost; 0: anything. */
+    uint64_t boot_budget_minstr;  /* million guest instructions from reset to the agent's hello */
+    uint64_t boot_budget_warm_ms; /* a warm start */
 };
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -70,6 +70,8 @@ static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
 {
     struct instance *i = st->data;
     char problem[200] = "";
+    if (n > 0 && i->answered_at == 0)
+        i->answered_at = clock_now();
     if (n < 0 || (n > 0 && buf_append(&i->said.in, b->base, (size_t)n) < 0)) {
         uv_read_stop(st); /* its end is what counts then */
         return;
@@ -120,8 +122,13 @@ int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops 
         free(i);
         return r;
     }
-    *i = (struct instance){
-        .ops = ops, .owner = owner, .backend = backend, .process = l.process, .said = VMM_CONTROL_INIT, .n_open = 3};
+    *i = (struct instance){.ops = ops,
+                           .owner = owner,
+                           .backend = backend,
+                           .process = l.process,
+                           .said = VMM_CONTROL_INIT,
+                           .n_open = 3,
+                           .spawned_at = clock_now()};
     uv_pipe_init(loop, &i->console, 0);
     uv_pipe_init(loop, &i->control, 0);
     r = uv_poll_init(loop, &i->exit, i->process.pidfd);

@@ -32,6 +32,9 @@ struct instance {
     struct vmm_control said;
     unsigned n_open; /* handles that libuv has not closed yet */
     bool discarded;
+    uint64_t spawned_at; /* clock_now() when its process had been started */
+    uint64_t
+        answered_at; /* when it said its first word on its control socket, which is when it has loaded; 0: not yet */
 };
 
 /* Starts one. channel and channel_owner are those of the guest's connection. */

@@ -86,6 +86,8 @@ static int plan(struct plan *p, const struct runfile *run, const struct launch_s
         .incoming = source->restore,
         .net = VMM_NET_USER,
         .accel = run->accel,
+        .count = run->counting != COUNTING_OFF,
+        .initcalls = run->counting == COUNTING_INITCALLS,
     };
     return 0;
 }

@@ -25,6 +25,13 @@
 
 #define MACHINE_MAX_NAME 63
 
+/* Whether the guest's clock counts instructions (count.h). */
+enum machine_counting {
+    COUNTING_OFF,
+    COUNTING_ON,
+    COUNTING_INITCALLS, /* and the kernel notes what its initcalls take, which costs instructions itself */
+};
+
 struct machine_config {
     const char *name;         /* machine_check_name() */
     const char *role;         /* "runtime" or "builder" */
@@ -39,9 +46,10 @@ struct machine_config {
     uint64_t timeout_ms; /* to ready */
     uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
-    bool cold;           /* boots, whatever snapshot there is */
-    const char *state;   /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
-    bool transient;      /* removed with its folder when its starter's connection or the VM ends */
+    enum machine_counting counting;
+    bool cold;         /* boots, whatever snapshot there is */
+    const char *state; /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
+    bool transient;    /* removed with its folder when its starter's connection or the VM ends */
 };
 
 struct machine_info {
@@ -57,6 +65,8 @@ struct machine_info {
     pid_t supervisor;         /* 0 where not running */
     struct msg_status status; /* of a running one */
     char ended[256];          /* of a stopped one, "" if unknown */
+    struct steps steps;       /* from machine_start: what its start consisted of, the supervisor's part last */
+    unsigned own_steps;       /* how many of them are this process's */
     int tether; /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */
 };
 

@@ -21,6 +21,7 @@ struct runfile {
     uint64_t idle_ms;
     uint64_t started_at; /* CLOCK_REALTIME ns */
     uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
+    uint64_t counting;   /* enum machine_counting */
     bool transient;
     bool store_check; /* the guest is to check the store's disk before use */
 };

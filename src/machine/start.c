@@ -121,7 +121,9 @@ static int wait_status(int fd, uint64_t deadline, struct msg_status *ret)
 
 static void info_from_run(struct machine_info *info, const struct runfile *run)
 {
-    *info = (struct machine_info){.accel = run->accel,
+    const struct steps steps = info->steps;
+    *info = (struct machine_info){.steps = steps,
+                                  .accel = run->accel,
                                   .memory_mib = run->memory_mib,
                                   .vcpus = (unsigned)run->vcpus,
                                   .started_at = run->started_at,
@@ -143,7 +145,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     if (r == 0)
         r = backend->available(err);
     if (r == 0)
-        r = vmm_choose_accel(h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
+        r = vmm_choose_accel(h->state_fd, c->counting ? "tcg" : getenv("MVM_ACCEL"), &run->accel, err);
     if (r < 0)
         return r;
     if (c->cold)
@@ -159,13 +161,14 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         (size_t)snprintf(run->store_disk, sizeof(run->store_disk), "%s", c->store_disk ? c->store_disk : "") >=
             sizeof(run->store_disk) ||
         (size_t)snprintf(run->state, sizeof(run->state), "%s", c->state ? c->state : "") >= sizeof(run->state) ||
-        (!run->cold_reason[0] && !c->state &&
+        (!run->cold_reason[0] && !c->state && !c->counting &&
          (size_t)snprintf(run->snapshots, sizeof(run->snapshots), "%s/snapshots", h->cache) >= sizeof(run->snapshots)))
         return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;
     run->idle_ms = c->idle_ms;
+    run->counting = c->counting;
     run->started_at = clock_wall();
     run->start_mono = start_mono;
     run->transient = c->transient;
@@ -204,24 +207,32 @@ static int failed(const struct msg_status *st, int dirfd, const struct runfile *
 static int start_in_dir(struct home *h, const struct machine_config *c, int vms_fd, int dirfd, struct lock *lock,
                         const struct runfile *run, struct machine_info *info, struct mvm_error *err)
 {
+    uint64_t since = clock_now();
     int r = runfile_save(run, dirfd, err);
     if (r < 0)
         return r;
+    steps_add(&info->steps, "run-file", since);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return mvm_error_errno(err, -errno, "cannot make a socket");
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
     CLEAN_PROCESS struct process supervisor = PROCESS_INIT;
+    since = clock_now();
     r = spawn_supervisor(dirfd, lock->fd, theirs, c->hold_fd, &supervisor, err);
     if (r < 0)
         return r;
+    steps_add(&info->steps, "spawn-supervisor", since);
     fd_closep(&theirs);
     lock_done(lock); /* the supervisor holds it now */
     info_from_run(info, run);
     info->supervisor = supervisor.pid;
     /* The supervisor has the deadline that counts; ours is for a supervisor that hangs. */
+    since = clock_now();
     r = wait_status(ours, clock_deadline((int64_t)c->timeout_ms + 10000), &info->status);
+    steps_add(&info->steps, "wait-ready", since);
+    info->own_steps = info->steps.n;
+    steps_parse(&info->steps, info->status.steps);
     if (r == 0 && strcmp(info->status.state, "ready") == 0) {
         snprintf(info->state, sizeof(info->state), "ready");
         release(&supervisor);
@@ -245,8 +256,9 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
 int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
                   struct mvm_error *err)
 {
-    uint64_t start_mono = clock_now();
+    uint64_t start_mono = clock_now(), since;
     int r = machine_check_name(c->name, err);
+    info->steps.n = 0;
     if (r < 0)
         return r;
     CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
@@ -256,8 +268,11 @@ int machine_start(struct home *h, const struct machine_config *c, struct progres
     CLEAN_FD int dir = -1;
     CLEAN_LOCK struct lock lock = LOCK_INIT;
     r = vms < 0 ? vms : fill_runfile(run, h, c, start_mono, err);
+    steps_add(&info->steps, "acceleration", start_mono);
+    since = clock_now();
     if (r == 0)
         r = vmdir_create(vms, c->name, &lock, &dir, err);
+    steps_add(&info->steps, "vm-folder", since);
     if (r == 0) {
         progress_verbose(p, "acceleration: %s: %s", run->accel.name, run->accel.reason);
         r = start_in_dir(h, c, vms, dir, &lock, run, info, err);

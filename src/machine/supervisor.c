@@ -192,6 +192,8 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", m.problem);
     uv_timer_stop(&s->timer);
     s->status.ready_ns = since_start(s);
+    steps_add(&s->vm.steps, "configure", s->vm.since);
+    steps_format(&s->vm.steps, s->status.steps, sizeof(s->status.steps));
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
     supervisor_set_state(s, READY, "ready");
@@ -502,16 +504,19 @@ static int listen_clients(struct supervisor *s)
 }
 
 /* The VMM is started before anything else is set up: everything else happens while it loads. */
-static int supervisor_start(struct supervisor *s, int starter_fd, struct mvm_error *err)
+static int supervisor_start(struct supervisor *s, int starter_fd, uint64_t begun_at, struct mvm_error *err)
 {
     s->vm = (struct vm){.loop = &s->loop, .run = &s->run, .dirfd = s->dirfd, .ops = &vm_ops, .owner = s};
+    steps_add(&s->vm.steps, "supervisor-init", begun_at);
     int r = vm_start(&s->vm, err);
     if (r < 0)
         return r;
+    uint64_t since = clock_now();
     s->status.spawn_ns = since_start(s);
     r = open_pipe(s, &s->starter, starter_fd, on_starter);
     if (r == 0)
         r = listen_clients(s);
+    steps_add(&s->vm.steps, "control-socket", since);
     return r < 0 ? mvm_error_errno(err, r, "cannot set up the supervisor") : 0;
 }
 
@@ -552,6 +557,7 @@ static void remove_traces(struct supervisor *s)
 
 int machine_supervise(int argc, char **argv)
 {
+    uint64_t begun_at = clock_now();
     /* A fourth descriptor is only held: it closes with this process. */
     if (argc != 3 && !(argc == 4 && fd_set_cloexec(atoi(argv[3]), true) == 0))
         return 2;
@@ -566,7 +572,7 @@ int machine_supervise(int argc, char **argv)
     int r = runfile_load(&s.run, dirfd, &err);
     if (r == 0) {
         uv_timer_start(&s.timer, on_ready_timeout, s.run.timeout_ms, 0);
-        r = supervisor_start(&s, starter_fd, &err);
+        r = supervisor_start(&s, starter_fd, begun_at, &err);
     }
     if (r < 0) {
         snprintf(s.status.state, sizeof(s.status.state), "failed");

@@ -1,4 +1,5 @@
 #include "machine/vm.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,10 +29,12 @@ static int start(struct vm *v, enum vm_stage stage, const struct launch_source *
     v->now = NULL;
     v->stage = stage;
     struct instance *i = NULL;
+    uint64_t since = clock_now();
     int r = instance_start(&i, v->loop, v->backend, v->run, source, v->dirfd, &instance_ops, v, v->ops->channel,
                            v->owner, err);
     if (r < 0)
         return r;
+    steps_add(&v->steps, "spawn-vmm", since);
     v->now = i;
     v->ops->changed(v->owner);
     return 0;
@@ -43,6 +46,15 @@ static int start_plain(struct vm *v, struct mvm_error *err)
     snapshot_done(&v->snapshot);
     v->warm = false;
     return start(v, VM_PLAIN, &plain, err);
+}
+
+/* How long it took the VMM to load, and then to get the guest to where it is now. */
+static void note_vmm(struct vm *v, const char *then)
+{
+    const struct instance *i = v->now;
+    steps_span(&v->steps, "vmm-load", i->spawned_at, i->answered_at ? i->answered_at : i->spawned_at);
+    steps_add(&v->steps, then, i->answered_at ? i->answered_at : i->spawned_at);
+    v->since = clock_now();
 }
 
 /* ---- Restoring ---- */
@@ -136,6 +148,7 @@ static void on_saved(struct vm *v)
         boot_instead(v, "the guest was speaking while it was saved");
         return;
     }
+    steps_add(&v->steps, "save", v->since);
     snapshot_saved(&v->snapshot, &hello);
     instance_discard(v->now);
     if (start_restored(v, &err) < 0)
@@ -147,11 +160,13 @@ void vm_hello(struct vm *v, const struct msg_hello *hello)
     if (v->stage == VM_SAVING)
         return; /* it was heard already, and what is being saved is told nothing */
     if (v->stage != VM_MAKING) {
+        note_vmm(v, "boot");
         v->ops->agent(v->owner, hello);
         return;
     }
     v->snapshot.hello = *hello;
     v->stage = VM_SAVING;
+    note_vmm(v, "boot");
     if (v->backend->save(v->now->control_fd, v->snapshot.state_fd, false) < 0)
         save_failed(v, "the backend takes no command");
 }
@@ -199,6 +214,7 @@ static void on_console(void *owner, const void *p, size_t n)
 
 static void on_restored(struct vm *v)
 {
+    note_vmm(v, "restore");
     /* It may have stood still when it was saved. */
     if (v->run->state[0])
         (void)!v->backend->resume(v->now->control_fd);
@@ -265,9 +281,13 @@ int vm_start(struct vm *v, struct mvm_error *err)
         return start_plain(v, err);
     }
     struct mvm_error why = MVM_ERROR_INIT;
+    uint64_t since = clock_now();
     r = launch_identity(v->backend, v->run, &v->id, &why);
+    steps_add(&v->steps, "identity", since);
+    since = clock_now();
     if (r == 0)
         r = snapshot_find(&v->snapshot, v->run, &v->id, &why);
+    steps_add(&v->steps, "snapshot-check", since);
     if (r == 0) {
         v->warm = true;
         r = start_restored(v, &why);

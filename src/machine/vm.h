@@ -59,6 +59,8 @@ struct vm {
     bool seal_failed, sealing, stopping;
     uv_timer_t timer;
     uv_work_t work;
+    struct steps steps; /* of its start, so far */
+    uint64_t since;     /* when the last one ended */
 };
 
 /* Starts the VMM. */

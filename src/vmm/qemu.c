@@ -5,6 +5,7 @@
  * appear. Manual: qemu-system(1); docs/system/i386/microvm.rst.
  */
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "vmm/qmp.h"
 #include "vmm/vmm.h"
@@ -97,7 +98,12 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "-sandbox");
     add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add(a, "-accel");
-    add(a, "%s", kvm ? "kvm" : c->vcpus > 1 ? "tcg,thread=multi" : "tcg");
+    add(a, "%s", kvm ? "kvm" : c->count ? "tcg,thread=single" : c->vcpus > 1 ? "tcg,thread=multi" : "tcg");
+    /* One instruction is one nanosecond of the guest; where it has nothing to do, its clock jumps to its next event. */
+    if (c->count) {
+        add(a, "-icount");
+        add(a, "shift=0,sleep=off");
+    }
     /* TCG runs `rep movsb` byte by byte; without these flags kernel and C library copy by words, three times as fast.
      */
     add(a, "-cpu");
@@ -128,8 +134,11 @@ static void add_machine(struct args *a, const struct vmm_config *c)
  */
 static void add_kernel(struct args *a, const struct vmm_config *c)
 {
-    char tsc[64] = "";
-    if (c->accel.tsc_khz)
+    char tsc[128] = "";
+    if (c->count)
+        snprintf(tsc, sizeof(tsc), " tsc_early_khz=1000000 tsc=reliable lpj=4000000 mvm.count%s",
+                 c->initcalls ? " initcall_debug log_buf_len=4M" : "");
+    else if (c->accel.tsc_khz)
         snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu tsc=reliable", (unsigned long long)c->accel.tsc_khz);
     add(a, "-kernel");
     add(a, "%s", c->kernel);
@@ -169,6 +178,18 @@ static int qemu_available(struct mvm_error *err)
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
     mvm_error_hint(err, "install the package " QEMU_PACKAGE);
     return -ENOENT;
+}
+
+static int qemu_version(char *out, size_t size, struct mvm_error *err)
+{
+    const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
+    const struct process_opts o = {.argv = argv, .stdin_fd = -1};
+    CLEAN_BUF struct buf text = BUF_INIT(4096);
+    int r = process_capture(&o, &text, NULL, clock_deadline(10000), err);
+    if (r != 0)
+        return r < 0 ? r : mvm_error_set(err, -EIO, "%s --version exits with %d", QEMU_PROGRAM, r);
+    snprintf(out, size, "%.*s", (int)strcspn(buf_cstr(&text), "\n"), buf_cstr(&text));
+    return 0;
 }
 
 static int build_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
@@ -284,6 +305,7 @@ static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, s
 const struct vmm_ops vmm_qemu = {
     .name = "qemu",
     .available = qemu_available,
+    .version = qemu_version,
     .start = qemu_start,
     .quit = qmp_quit,
     .identity = qemu_identity,

@@ -48,6 +48,8 @@ struct vmm_config {
     bool incoming;      /* does not boot: waits for vmm_ops.restore */
     enum vmm_net net;
     struct vmm_accel accel;
+    bool count;     /* the guest's clock counts instructions, a thousand million a second; software emulation only */
+    bool initcalls; /* the guest's kernel notes what each of its initcalls takes */
     int channel_fd; /* connected stream socket: the guest's mvm.agent port */
     int console_fd; /* connected stream socket: the console's output */
     int control_fd; /* connected stream socket: the backend's own control protocol */
@@ -84,6 +86,8 @@ struct vmm_ops {
     const char *name;
     /* 0 if it can run here, else -errno with what is missing and what to install. */
     int (*available)(struct mvm_error *err);
+    /* The program's own account of its version, one line. */
+    int (*version)(char *out, size_t size, struct mvm_error *err);
     /* Starts the VMM; it dies with the calling thread. The config's descriptors stay the caller's. */
     int (*start)(const struct vmm_config *c, struct process *ret, struct mvm_error *err);
     /* Asks the VMM itself, over its control socket (nonblocking), to end now. */

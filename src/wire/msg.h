@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/steps.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -374,11 +375,12 @@ struct msg_status {
     uint64_t hello_ns; /* ... to the hello frame */
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
-    char store[16];        /* as in MSG_CONFIGURED */
-    char mode[16];         /* "warm" (restored from a snapshot) or "cold" (booted) */
-    char cold_reason[256]; /* why it was booted */
-    uint64_t clients;      /* connections to the control socket, the one that asks included */
-    uint64_t idle_ms;      /* as in MSG_IDLE */
+    char store[16];             /* as in MSG_CONFIGURED */
+    char mode[16];              /* "warm" (restored from a snapshot) or "cold" (booted) */
+    char cold_reason[256];      /* why it was booted */
+    uint64_t clients;           /* connections to the control socket, the one that asks included */
+    uint64_t idle_ms;           /* as in MSG_IDLE */
+    char steps[STEPS_MAX_TEXT]; /* of its start, as steps_format() has them */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

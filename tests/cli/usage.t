@@ -6,7 +6,7 @@ run "$MVMCTL" version
 has 'version' "$out" '^mvmctl [0-9]+\.[0-9]+'
 run "$MVMCTL" version --json
 is 'version as JSON' "$(printf '%s' "$out" | jq -r .protocol)" 1
-for c in build build-log up run exec cp ls logs down pause resume fork "snapshot create" "snapshot ls" "snapshot rm" doctor version completion help; do
+for c in build build-log up run exec cp ls logs down pause resume fork "snapshot create" "snapshot ls" "snapshot rm" "bench boot" "bench exec" "bench build" "bench density" doctor version completion help; do
     # shellcheck disable=SC2086 # words
     run "$MVMCTL" $c --help
     is "$c --help" "$status" 0
@@ -39,6 +39,35 @@ for t in 0 abc -1; do
     run "$MVMCTL" up --timeout "$t"
     is "timeout $t is refused" "$status" 2
 done
+for o in '--samples 0' '--samples x' '--warmups -1' '--budget 0' '--budget x' '--timeout 0' '--memory 1' '--cpus 0' 'extra' \
+    '--compare a' '--compare a b c' '--flake a --config b.toml' '--flake a --compare b c' '--budget 5 --count-instructions' \
+    '-- true' '--nonsense'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" bench boot $o
+    is "bench boot $o is refused" "$status" 2
+done
+run "$MVMCTL" bench exec --
+is 'bench exec without a program' "$status" 2
+for o in '--count 0' '--count x' '--count 1001' 'extra'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" bench density $o
+    is "bench density $o is refused" "$status" 2
+done
+printf 'kernel = "none"\nrootfs = "none"\n' >"$tmp/none.toml"
+run "$MVMCTL" bench boot --config "$tmp/none.toml"
+is 'a configuration that names what is not there' "$status" 3
+has 'says which' "$err" 'none.toml: none: No such file'
+printf 'krenel = "none"\n' >"$tmp/typo.toml"
+run "$MVMCTL" bench boot --config "$tmp/typo.toml"
+has 'a key mistyped has its line' "$err" 'typo.toml: line 1: there is no key .krenel'
+has 'and a guess' "$err" 'did you mean kernel'
+mkdir "$tmp/unbuilt" && touch "$tmp/unbuilt/flake.nix"
+run "$MVMCTL" bench boot --flake "$tmp/unbuilt"
+is 'nothing is built for a bench' "$status" 14
+has 'which is said' "$err" 'hint: mvmctl build --flake'
+check 'and nothing is left of it' test -z "$(ls -A "$MVM_CACHE_DIR/artifacts" 2>/dev/null)"
+run "$MVMCTL" up --trace
+has 'a trace without a file' "$err" 'needs an argument'
 long=$(printf '%0300d' 0)
 for n in '' a/b ../x .hidden "$long" 'a b'; do
     run "$MVMCTL" up --name "$n"
