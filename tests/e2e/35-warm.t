@@ -102,6 +102,7 @@ kill -KILL "$(supervisors)"
 wait $pid || :
 check 'killed, it leaves no VMM' eventually 5 test -z "$(vm_processes)"
 boot --memory 200M
+eventually 20 test -e "$snapshots/$image/200m-1c" # it is hashed while the VM runs
 is 'the next one makes it' "$(mode)/$(ls "$snapshots/$image")" "cold: there was no snapshot of this image yet/$(printf '200m-1c\n256m-1c\nimage')"
 down
 
