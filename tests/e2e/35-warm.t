@@ -112,6 +112,7 @@ done
 check 'a snapshot in the making is killed' test -e "$snapshots/$image/.200m-1c.new" -a ! -e "$snapshots/$image/200m-1c"
 check 'killed, it leaves no VMM' eventually 5 test -z "$(vm_processes)"
 boot --memory 200M
+eventually 20 test -e "$snapshots/$image/200m-1c" # it is hashed while the VM runs
 is 'the next one makes it' "$(mode)/$(ls "$snapshots/$image")" "cold: there was no snapshot of this image yet/$(printf '200m-1c\n256m-1c\nimage')"
 down
 

@@ -113,7 +113,7 @@ FLAT(entry, .kind = ENTRY_SYMLINK, .path = "a/b", .mode = 0755, .size = 5, .targ
 FLAT(phase, .name = "eval")
 FLAT(status, .state = "ready", .problem = "p", .hint = "hi", .detail = "l1\nl2", .vmm_pid = 1, .ready_ns = 2,
      .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1",
-     .store = STORE_BROKEN)
+     .store = STORE_BROKEN, .steps = "a 1 2\n")
 FLAT(store_reply, .size = 1, .used = 2, .freed = 3, .surveyed = true, .reclaimable = 4, .problem = "no")
 
 static bool same_text(const char *a, const char *b)
@@ -271,7 +271,7 @@ static const struct message messages[] = {
     MESSAGE(entry, "type 51: 1:8 2:3 3:8 4:8 5:4"),
     MESSAGE(phase, "type 53: 1:4"),
     MESSAGE(result, "type 54: 2:8 3:9 4:2 5:16 6:12 7:2 8:8 9:8 10:8 11:8"),
-    MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8 12:6"),
+    MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8 12:6 18:6"),
     MESSAGE(store, "type 38: 1:2 1:0 1:4 2:8 3:8 4:8 5:8"),
     MESSAGE(store_reply, "type 58: 1:8 2:8 3:8 4:8 5:8 6:2"),
 };
