@@ -47,3 +47,11 @@ need_packages() {
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
+
+# linux-source depends on the package of the present version, which has the source as a tar archive: package, version, tarball.
+kernel_source_package() {
+    package=$(dpkg-query -W -f '${Depends}' linux-source)
+    package=${package%% *}
+    version=$(dpkg-query -W -f '${Version}' "$package")
+    tarball=$(dpkg-query -L "$package" | grep '\.tar\.xz$') || fail "$package has no source in it" 'install linux-source again'
+}

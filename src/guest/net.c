@@ -118,13 +118,21 @@ static struct {
     struct card card;
 } prepared = {.netlink = -1, .resolv_conf = -1};
 
-/* The first card that is not the loopback: index 0 for none. */
+/* Not the loopback, nor what a kernel makes by itself (dummy0, sit0): a card is a device on some bus. */
+static bool is_card(const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/sys/class/net/%.15s/device", name);
+    return name[0] != '.' && access(path, F_OK) == 0;
+}
+
+/* The first card: index 0 for none. */
 static struct card first_card(void)
 {
     struct card c = {0};
     DIR *d = opendir("/sys/class/net");
     for (struct dirent *e; d && (e = readdir(d));)
-        if (e->d_name[0] != '.' && strcmp(e->d_name, "lo") != 0 && (!c.name[0] || strcmp(e->d_name, c.name) < 0))
+        if (is_card(e->d_name) && (!c.name[0] || strcmp(e->d_name, c.name) < 0))
             snprintf(c.name, sizeof(c.name), "%.15s", e->d_name);
     if (d)
         closedir(d);
