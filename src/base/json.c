@@ -69,7 +69,7 @@ static int get(json_object *o, const char *key, json_type type, json_object **re
 
 int json_get_string(json_object *o, const char *key, const char **ret, struct mvm_error *err)
 {
-    json_object *v;
+    json_object *v = NULL;
     int r = get(o, key, json_type_string, &v, err);
     if (r == 0)
         *ret = json_object_get_string(v);
@@ -78,7 +78,7 @@ int json_get_string(json_object *o, const char *key, const char **ret, struct mv
 
 int json_get_int(json_object *o, const char *key, int64_t *ret, struct mvm_error *err)
 {
-    json_object *v;
+    json_object *v = NULL;
     int r = get(o, key, json_type_int, &v, err);
     if (r == 0)
         *ret = json_object_get_int64(v);

@@ -99,7 +99,7 @@ void capture_event(struct capture *c, enum vmm_event event, const char *problem)
         break;
     case VMM_FAILED:
         fail(c, problem);
-        /* fall through */
+        __attribute__((fallthrough));
     case VMM_COMPLETED:
         if (c->stage == CAPTURE_SAVING)
             resume(c);

@@ -12,8 +12,8 @@ copy_builder() {
     cp -al "$1/cache/builder-vm/$(uname -m)" "$2/cache/builder-vm/"
     cp -a --sparse=always "$1"/cache/builder-vm/nix-store* "$2/cache/builder-vm/"
 }
-# The slim kernel that tools/check has built: a part of what the builder image is made from.
-[ ! -d "${MVM_TEST_KERNELS:-}" ] || cp -a "$MVM_TEST_KERNELS" "$MVM_CACHE_DIR/kernels"
+# The slim kernel that tools/check has built, for who wants it: then the builder image is made anew, with it.
+[ -z "${wants_kernels:-}" ] || cp -a "$MVM_TEST_KERNELS" "$MVM_CACHE_DIR/kernels"
 [ ! -d "$template" ] || copy_builder "$template" "$tmp"
 leave_template() {
     copy_builder "$tmp" "$template.new" && mv "$template.new" "$template"

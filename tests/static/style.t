@@ -28,7 +28,7 @@ if command -v clang-tidy >/dev/null; then
         pass 'clang-tidy is content'
     else
         fail 'clang-tidy is content'
-        grep -E 'warning:|error:' "$tmp/tidy.log" | sort -u | head -20 | sed 's/^/# /'
+        grep -E 'warning:|error:' "$tmp/tidy.log" | sort -u | say
     fi
 fi
 finish

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Every example boots with both kernels, cold and restored, and says which; without a slim kernel it is said how to get one.
 . "$(dirname "$0")/../lib/tap.sh"
+wants_kernels=1
 . "$(dirname "$0")/../lib/e2e.sh"
 unset MVM_NO_PERSISTENT_BUILDER # one builder for all
 
@@ -11,7 +12,7 @@ with() {
     [ "$1" = distribution ] || sed -i "s/^\( *\)name = .*;/&\n\1kernel = \"$1\";/" "$flake/flake.nix"
     run mvm build --flake "$flake" --json
     is "$2 with the $1 kernel is built, and says so" "$(json .kernel_kind)/$status" "$1/0"
-    [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | sed 's/^/# /'
+    [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
     check 'it boots cold' mvm exec --flake "$flake" --cold -- true
 }
 
