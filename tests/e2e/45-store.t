@@ -136,9 +136,9 @@ for kind in qemu supervisor mvmctl; do
     printf 60 >"$flake/seconds"
     "$MVMCTL" build --flake "$flake" --offline --verbose >/dev/null 2>"$tmp/kill.err" &
     building=$!
-    eventually 60 sleeping
-    sleep 1
-    kill -9 "$(victim_of "$kind")"
+    check "$kind: a build runs" eventually 60 sleeping
+    victim=$(victim_of "$kind")
+    check "$kind is killed" kill -9 "$victim"
     wait "$building" 2>/dev/null
     fill "after-$kind" 1
     is "$kind killed while it builds: the next build succeeds" "$status" 0
