@@ -231,6 +231,9 @@ void store_mount(const struct msg_configure *m, struct msg_configured *ret)
     forget_disk(device);
     int r = check_and_mount(device, m->store_check, ret);
     if (r == 0) {
+        /* After an unclean end a kept file may have its size and not its content: nothing was synced. */
+        if (m->store_check)
+            (void)!path_remove_tree(AT_FDCWD, BUILD_FILES);
         prepare(device);
         if (m->store_check || strcmp(ret->store, STORE_OK) != 0)
             r = check_database();
