@@ -9,7 +9,6 @@
 #define MAX_TEXT  16384
 #define HOST_SEEN "10.0.2.2" /* this machine, from a VM with user-mode networking (vmm/vmm.h) */
 
-/* Takes text over. */
 static int add_joined(struct msg_strings *list, const char *head, const struct config_list *words)
 {
     struct buf b = BUF_INIT(MAX_TEXT);
