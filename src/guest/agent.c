@@ -383,6 +383,7 @@ static void begin(bool builder, uint64_t boot_ns)
     agent.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     want(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
     boot_late_mounts();
+    boot_rest_timer();
     CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (oom >= 0)
         (void)!fd_write_all(oom, "-1000", 5);

@@ -12,6 +12,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <sys/io.h>
+#endif
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -112,6 +115,27 @@ void boot_late_mounts(void)
             boot_log("cannot make %s: %s", links[i][1], strerror(errno));
     mkdir("/run/mvm", 0755);
     mkdir("/run/mvm/log", 0755);
+}
+
+/*
+ * The 8254 timer ticks from reset on, every 27 ms, and a kernel that keeps time by the processors' own timers leaves it
+ * so: under emulation each tick wakes the VMM for nothing. In mode 0 it counts down once and rests.
+ */
+void boot_rest_timer(void)
+{
+#if defined(__x86_64__)
+    enum { COUNTER = 0x40, MODE = 0x43, COUNT_ONCE = 0x30 };
+    char used[32] = "";
+    CLEAN_FD int fd = open("/sys/devices/system/clockevents/clockevent0/current_device", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, used, sizeof(used) - 1) <= 0 || strncmp(used, "lapic", 5) != 0)
+        return;
+    if (ioperm(COUNTER, MODE - COUNTER + 1, 1) < 0)
+        return;
+    outb(COUNT_ONCE, MODE);
+    outb(0, COUNTER);
+    outb(0, COUNTER);
+    ioperm(COUNTER, MODE - COUNTER + 1, 0);
+#endif
 }
 
 int boot_prepare_file(const char *folder, const char *name, mode_t mode)

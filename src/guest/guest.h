@@ -19,6 +19,8 @@ int boot_initrd(struct mvm_error *err);
 int boot_layer(struct mvm_error *err);
 /* The mounts that the agent's channel does not need. */
 void boot_late_mounts(void);
+/* Stops what wakes an idle guest's VMM for nothing. */
+void boot_rest_timer(void);
 /* The value of a parameter of the kernel command line ("" where it is set without one); false where it is absent. */
 bool boot_param(const char *cmdline, const char *name, char *out, size_t size);
 /* Reads /proc/cmdline. */

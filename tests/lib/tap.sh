@@ -47,13 +47,14 @@ check_fails() {
         pass "$name"
     fi
 }
-# is NAME GOT WANTED
+# is NAME GOT WANTED: where they differ, the end of what the last command run had to say may tell why.
 is() {
     if [ "$2" = "$3" ]; then
         pass "$1"
     else
         fail "$1"
         printf 'got: %s\nwanted: %s\n' "$2" "$3" | say
+        [ ! -s "$tmp/run.err" ] || tail -n 20 "$tmp/run.err" | sed 's/^/| /' | say
     fi
 }
 # run COMMAND...: output in $out, errors in $err, status in $status.
