@@ -1,0 +1,45 @@
+/* The folder of the user's snapshots (usersnapshot.h), for what makes them and what reads them; nobody else's. */
+#pragma once
+
+#include "base/json.h"
+#include "cache/lock.h"
+#include "cache/statindex.h"
+#include "machine/runfile.h"
+#include "machine/snapmeta.h"
+#include "machine/usersnapshot.h"
+
+#define SNAPFOLDER_SCHEMA 1
+#define SNAPFOLDER_META   "meta.json"
+#define SNAPFOLDER_STATE  "state"
+#define SNAPFOLDER_ROOTFS "rootfs" /* the image's, in meta.json */
+#define SNAPFOLDER_STAGE  ".new-"  /* and a process's id: one in the making, locked by it */
+#define SNAPFOLDER_NEEDS  "image"  /* in that: the key of the image it needs */
+
+/* MVM_HOME/snapshots, made where it is absent; a descriptor or -errno. */
+int snapfolder_open(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+/* The folder of one snapshot, or -errno. */
+int snapfolder_open_one(int root, const char *vm, const char *tag);
+/* For who promotes, removes and tidies; waits for others. */
+int snapfolder_lock(struct lock *l, int root, struct mvm_error *err) MVM_MUST_CHECK;
+/* Removes what dead makers left and the images that nothing needs. Under the lock. */
+void snapfolder_tidy(struct home *h, int root);
+
+/* Bytes that a file takes on the disk; 0 where it is absent. */
+uint64_t snapfolder_allocated(int dirfd, const char *name);
+/* Of the snapshot in a folder, whose vm and tag are set in u. ret_meta, if not NULL: its description, the caller's. */
+void snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta);
+/* What snapfolder_load reads. */
+void snapfolder_put_facts(json_object *o, const struct usersnapshot *u);
+/* What is at hand for a snapshot, or what it is saved with. */
+int snapfolder_present(const struct usersnapshot *u, const struct runfile *run, struct snapmeta *ret,
+                       struct mvm_error *err) MVM_MUST_CHECK;
+/* Of its files; NULL where there is no memory. The caller saves and frees it. */
+struct statindex *snapfolder_index(struct home *h, const struct usersnapshot *u);
+
+struct snaplist {
+    struct usersnapshot *v; /* the caller frees it, whatever is returned */
+    size_t n;
+};
+
+/* Adds those of one VM or, where vm is NULL, all; by name, the oldest first. */
+int snapfolder_list(int root, const char *vm, struct snaplist *ret, struct mvm_error *err) MVM_MUST_CHECK;

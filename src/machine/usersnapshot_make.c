@@ -1,0 +1,269 @@
+/* The part of usersnapshot.h that makes snapshots, to be kept or to be continued at once. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "image/manifest.h"
+#include "machine/client.h"
+#include "machine/keptimage.h"
+#include "machine/snapfolder.h"
+#include "machine/vmdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SAVE_WAIT_MS 120000 /* the supervisor has bounds of its own */
+#define LEAST_FREE   (4u << 20)
+
+struct stage {
+    int root, fd;
+    char name[64];
+    struct runfile run;
+};
+
+static void stage_done(struct stage *s)
+{
+    if (s->fd >= 0 && s->root >= 0)
+        (void)!path_remove_tree(s->root, s->name);
+    fd_closep(&s->fd);
+    fd_closep(&s->root);
+    free(s);
+}
+
+static inline void stage_donep(struct stage **s)
+{
+    if (*s)
+        stage_done(*s);
+}
+#define CLEAN_STAGE CLEANUP(stage_donep)
+
+static int stage_open(struct stage *s, struct mvm_error *err)
+{
+    snprintf(s->name, sizeof(s->name), SNAPFOLDER_STAGE "%d", getpid());
+    int r = path_remove_tree(s->root, s->name);
+    if (r == 0 && mkdirat(s->root, s->name, 0700) < 0)
+        r = -errno;
+    if (r == 0)
+        s->fd = openat(s->root, s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (r == 0 && (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB) < 0))
+        r = -errno;
+    CLEAN_FD int state = r == 0 ? openat(s->fd, SNAPFOLDER_STATE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+    if (r == 0 && state < 0)
+        r = -errno;
+    return r < 0 ? mvm_error_errno(err, r, "cannot make the snapshot's folder") : 0;
+}
+
+/* The VM's folder says what it runs; the folder and the image it needs are there afterwards. */
+static int stage_prepare(struct stage *s, struct home *h, const char *vm, struct usersnapshot *u, struct mvm_error *err)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    CLEAN_FD int dir = machine_open_dir(h, vm, err);
+    if (dir < 0)
+        return dir;
+    int r = runfile_load(&s->run, dir, err);
+    if (r == 0 && strcmp(s->run.role, "builder") == 0) {
+        r = mvm_error_set(err, -EPERM, "vm '%s' is a builder: its disk is no part of a snapshot", vm);
+        mvm_error_hint(err, "snapshots are of VMs that up and run start");
+    }
+    if (r == 0 && lock_is_held(dir, VMDIR_LOCK) != 1)
+        r = mvm_error_set(err, -ENOENT, "vm '%s' is not running", vm);
+    if (r < 0)
+        return r;
+    s->root = snapfolder_open(h, err);
+    r = s->root < 0 ? s->root : snapfolder_lock(&lock, s->root, err);
+    if (r < 0)
+        return r;
+    snapfolder_tidy(h, s->root);
+    r = stage_open(s, err);
+    if (r == 0)
+        r = keptimage_keep(s->root, &s->run, u->image_key, err);
+    if (r == 0)
+        r = path_write_file(s->fd, SNAPFOLDER_NEEDS, u->image_key, strlen(u->image_key), 0600, false, err);
+    keptimage_path(h->state, u->image_key, u->image_path, sizeof(u->image_path));
+    return r;
+}
+
+static void explain_full(const struct stage *s, struct mvm_error *err)
+{
+    struct statvfs fs;
+    if (fstatvfs(s->fd, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= LEAST_FREE)
+        return;
+    mvm_error_set(err, -ENOSPC, "there is no room on the disk for the snapshot");
+    mvm_error_hint(err, "it takes up to the VM's memory; mvmctl snapshot rm makes room");
+}
+
+/* Has the supervisor write the VM into the stage. */
+static int stage_save(struct stage *s, struct home *h, const char *vm, struct usersnapshot *u, struct msg_saved *saved,
+                      struct mvm_error *err)
+{
+    CLEAN_CLIENT struct client *c = NULL;
+    struct msg_save request = {0};
+    snprintf(request.folder, sizeof(request.folder), "%s", s->name);
+    int r = client_connect(h, vm, &c, err);
+    if (r == 0)
+        r = client_save(c, &request, saved, clock_deadline(SAVE_WAIT_MS), err);
+    if (r == 0 && saved->problem[0]) {
+        r = mvm_error_set(err, -EIO, "vm '%s' is not saved: %s", vm, saved->problem);
+        if (strcmp(saved->problem, "it is paused") == 0)
+            mvm_error_hint(err, "mvmctl resume %s lets it go on", vm);
+        explain_full(s, err);
+    }
+    if (r < 0)
+        return r;
+    snprintf(u->vm, sizeof(u->vm), "%s", vm);
+    snprintf(u->image, sizeof(u->image), "%s", s->run.image);
+    snprintf(u->backend, sizeof(u->backend), "%s", s->run.backend);
+    snprintf(u->accel, sizeof(u->accel), "%s", s->run.accel.name);
+    u->memory_mib = s->run.memory_mib;
+    u->vcpus = s->run.vcpus;
+    u->stopped_ns = saved->stopped_ns;
+    u->created_at = clock_wall();
+    u->bytes = snapfolder_allocated(s->fd, SNAPFOLDER_STATE);
+    return 0;
+}
+
+static int take(struct home *h, const char *vm, struct stage **ret, struct usersnapshot *u, struct msg_saved *saved,
+                struct mvm_error *err)
+{
+    struct stage *s = calloc(1, sizeof(*s));
+    if (!s)
+        return mvm_error_errno(err, -ENOMEM, "snapshot");
+    *ret = s;
+    s->root = s->fd = -1;
+    int r = stage_prepare(s, h, vm, u, err);
+    return r < 0 ? r : stage_save(s, h, vm, u, saved, err);
+}
+
+/* Sizes and digests of the state and the root file system, synced. */
+static int put_files(const struct stage *s, struct home *h, const struct usersnapshot *u, json_object *o,
+                     struct mvm_error *err)
+{
+    struct snapfile f;
+    struct statindex *index = snapfolder_index(h, u);
+    CLEAN_FD int image = keptimage_open(s->root, u->image_key);
+    CLEAN_FD int rootfs = image < 0 ? -1 : openat(image, artifact_name(ARTIFACT_ROOTFS), O_RDONLY | O_CLOEXEC);
+    CLEAN_FD int state = openat(s->fd, SNAPFOLDER_STATE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int r = rootfs < 0 || state < 0 ? mvm_error_errno(err, -errno, "cannot read the snapshot's files") : 0;
+    if (r == 0 && (fchmod(state, 0400) < 0 || fsync(state) < 0))
+        r = mvm_error_errno(err, -errno, "cannot keep the snapshot");
+    if (r == 0)
+        r = snapmeta_measure(index, SNAPFOLDER_STATE, state, &f, err);
+    if (r == 0) {
+        snapmeta_put_file(o, SNAPFOLDER_STATE, &f);
+        r = snapmeta_measure(index, SNAPFOLDER_ROOTFS, rootfs, &f, err);
+    }
+    if (r == 0)
+        snapmeta_put_file(o, SNAPFOLDER_ROOTFS, &f);
+    if (index)
+        statindex_save(index);
+    statindex_free(index);
+    return r;
+}
+
+static int stage_seal(struct stage *s, struct home *h, const struct usersnapshot *u, const struct msg_saved *saved,
+                      struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = json_object_new_object();
+    struct snapmeta m;
+    /* What will be run; the cache may have lost the image meanwhile. */
+    snprintf(s->run.image_path, sizeof(s->run.image_path), "%s", u->image_path);
+    int r = snapfolder_present(u, &s->run, &m, err);
+    if (r < 0)
+        return r;
+    m.hello.protocol = saved->protocol;
+    snprintf(m.hello.role, sizeof(m.hello.role), "%s", s->run.role);
+    snprintf(m.hello.kernel, sizeof(m.hello.kernel), "%s", saved->kernel);
+    json_add_int(o, "schema_version", SNAPFOLDER_SCHEMA);
+    snapmeta_put(o, &m);
+    snapfolder_put_facts(o, u);
+    r = put_files(s, h, u, o, err);
+    return r < 0 ? r : json_save(s->fd, SNAPFOLDER_META, o, 0400, true, err);
+}
+
+/* Under the lock: from then on it is there. */
+static int stage_promote(struct stage *s, const struct usersnapshot *u, struct mvm_error *err)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    int r = snapfolder_lock(&lock, s->root, err);
+    if (r < 0)
+        return r;
+    CLEAN_FD int folder = path_open_dir(s->root, u->vm, err);
+    if (folder < 0)
+        return folder;
+    unlinkat(s->fd, SNAPFOLDER_NEEDS, 0);
+    if (fsync(s->fd) < 0 || renameat(s->root, s->name, folder, u->tag) < 0)
+        return mvm_error_errno(err, -errno, "cannot keep the snapshot");
+    fd_closep(&s->fd);
+    if (fsync(folder) < 0 || fsync(s->root) < 0)
+        return mvm_error_errno(err, -errno, "cannot keep the snapshot");
+    return 0;
+}
+
+static int choose_tag(struct home *h, const char *vm, const char *tag, struct usersnapshot *u, struct mvm_error *err)
+{
+    CLEAN_FD int root = snapfolder_open(h, err);
+    if (root < 0)
+        return root;
+    char now[32];
+    struct tm tm;
+    time_t t = (time_t)(clock_wall() / NSEC_PER_SEC);
+    strftime(now, sizeof(now), "%Y%m%d-%H%M%S", gmtime_r(&t, &tm));
+    for (unsigned i = 1; i < 1000; i++) {
+        if (i == 1)
+            snprintf(u->tag, sizeof(u->tag), "%s", tag ? tag : now);
+        else
+            snprintf(u->tag, sizeof(u->tag), "%s-%u", now, i);
+        CLEAN_FD int dir = snapfolder_open_one(root, vm, u->tag);
+        if (dir < 0)
+            return 0;
+        if (tag)
+            break;
+    }
+    mvm_error_set(err, -EEXIST, "there is a snapshot %s:%s already", vm, u->tag);
+    mvm_error_hint(err, "choose another tag, or remove it: mvmctl snapshot rm %s %s", vm, u->tag);
+    return -EEXIST;
+}
+
+int usersnapshot_create(struct home *h, const char *vm, const char *tag, struct usersnapshot *ret,
+                        struct mvm_error *err)
+{
+    CLEAN_STAGE struct stage *s = NULL;
+    struct msg_saved saved = {0};
+    *ret = (struct usersnapshot){0};
+    int r = machine_check_name(vm, err);
+    if (r == 0 && tag)
+        r = usersnapshot_check_tag(tag, err);
+    if (r == 0)
+        r = choose_tag(h, vm, tag, ret, err);
+    if (r == 0)
+        r = take(h, vm, &s, ret, &saved, err);
+    if (r == 0)
+        r = stage_seal(s, h, ret, &saved, err);
+    if (r == 0)
+        r = stage_promote(s, ret, err);
+    return r;
+}
+
+/* Nobody else will read the state: it is neither hashed nor synced, and goes with the stage. */
+int usersnapshot_fork(struct home *h, const char *vm, struct machine_config *c, struct progress *p,
+                      struct machine_info *info, uint64_t *ret_stopped_ns, struct mvm_error *err)
+{
+    CLEAN_STAGE struct stage *s = NULL;
+    CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));
+    struct msg_saved saved = {0};
+    if (!u)
+        return mvm_error_errno(err, -ENOMEM, "fork");
+    int r = take(h, vm, &s, u, &saved, err);
+    if (r < 0)
+        return r;
+    snprintf(u->state_path, sizeof(u->state_path), "%s/snapshots/%s/" SNAPFOLDER_STATE, h->state, s->name);
+    usersnapshot_fill(u, c);
+    *ret_stopped_ns = saved.stopped_ns;
+    return machine_start(h, c, p, info, err);
+}
