@@ -47,7 +47,7 @@ is 'nothing was written to the snapshot' "$(sha256sum "$snap/memory" "$snap/stat
 # A hundred VMs of one snapshot, some at once: what is random or an identity is different in each.
 rounds=100
 # shellcheck disable=SC2016 # the guest's shell
-seq $rounds | xargs -P 4 -I N "$MVMCTL" exec --flake "$flake" -- sh -c \
+seq $rounds | xargs -P 4 -I '{}' "$MVMCTL" exec --flake "$flake" -- sh -c \
     'echo $(head -c 16 /dev/urandom | md5sum) $(cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id /etc/machine-id)' >"$tmp/lines"
 tr ' ' '\n' <"$tmp/lines" | grep -v '^-*$' >"$tmp/ids"
 is 'a hundred VMs say their random numbers and ids' "$(wc -l <"$tmp/ids")" $((rounds * 4))

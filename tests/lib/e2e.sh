@@ -4,13 +4,13 @@
 template=$MVM_TEST_TMP/template
 export MVM_HOME MVM_CACHE_DIR
 mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
-# What is only read is linked (tests damage files by replacing them); the store's disk is written.
+# Images are copied and not linked: a link that another test file makes or removes would count as a touch of the image (its
+# ctime changes), and its snapshot would be gone.
 copy_builder() {
     mkdir -p "$2/home" "$2/cache/builder-vm"
-    cp -al "$1/home/dev" "$2/home/"
     cp -al "$1/cache/stage0" "$2/cache/"
-    cp -al "$1/cache/builder-vm/$(uname -m)" "$2/cache/builder-vm/"
-    cp -a --sparse=always "$1"/cache/builder-vm/nix-store* "$2/cache/builder-vm/"
+    cp -a --sparse=always "$1/home/dev" "$2/home/"
+    cp -a --sparse=always "$1/cache/builder-vm/$(uname -m)" "$1"/cache/builder-vm/nix-store* "$2/cache/builder-vm/"
 }
 # The slim kernel that tools/check has built, for who wants it: then the builder image is made anew, with it.
 [ -z "${wants_kernels:-}" ] || cp -a "$MVM_TEST_KERNELS" "$MVM_CACHE_DIR/kernels"
