@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
+#include <string.h>
 
 #define MAX_DEPTH 32
 
@@ -119,4 +121,52 @@ void json_add_double(json_object *o, const char *key, double value)
 void json_add_bool(json_object *o, const char *key, bool value)
 {
     json_add(o, key, json_object_new_boolean(value));
+}
+
+/* ---- Tables ---- */
+
+void json_put_fields(json_object *o, const struct json_field *fields, size_t n, const void *from)
+{
+    for (const struct json_field *f = fields; f < fields + n; f++) {
+        const char *at = (const char *)from + f->offset;
+        uint64_t number;
+        if (f->size) {
+            json_add_string(o, f->key, at);
+        } else {
+            memcpy(&number, at, sizeof(number));
+            json_add_int(o, f->key, (int64_t)number);
+        }
+    }
+}
+
+static int get_text(json_object *o, const struct json_field *f, char *at, struct mvm_error *err)
+{
+    const char *text = NULL;
+    int r = json_get_string(o, f->key, &text, err);
+    if (r == 0 && (size_t)snprintf(at, f->size, "%s", text) >= f->size)
+        r = mvm_error_set(err, -EINVAL, "field '%s' is too long", f->key);
+    return r;
+}
+
+static int get_number(json_object *o, const struct json_field *f, char *at, struct mvm_error *err)
+{
+    int64_t number = 0;
+    int r = json_get_int(o, f->key, &number, err);
+    if (r == 0 && number < 0)
+        r = mvm_error_set(err, -EINVAL, "field '%s' is negative", f->key);
+    if (r == 0)
+        memcpy(at, &number, sizeof(number));
+    return r;
+}
+
+int json_get_fields(json_object *o, const struct json_field *fields, size_t n, void *to, struct mvm_error *err)
+{
+    for (const struct json_field *f = fields; f < fields + n; f++) {
+        bool absent = f->optional && !json_object_object_get_ex(o, f->key, NULL);
+        char *at = (char *)to + f->offset;
+        int r = absent ? 0 : f->size ? get_text(o, f, at, err) : get_number(o, f, at, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }

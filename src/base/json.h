@@ -9,6 +9,7 @@
 
 #include <json-c/json.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 static inline void json_putp(json_object **o)
@@ -41,3 +42,28 @@ void json_add_double(json_object *o, const char *key, double value);
 void json_add_bool(json_object *o, const char *key, bool value);
 /* Takes ownership of value. */
 void json_add(json_object *o, const char *key, json_object *value);
+
+/* Members of a struct that are fields of an object: one table for writing and reading. */
+struct json_field {
+    const char *key;
+    size_t offset;
+    size_t size;   /* of a char array, the end included; 0: a uint64_t of at most INT64_MAX */
+    bool optional; /* one that lacks it is read too, the member stays as it is */
+};
+#define JSON_TEXT(type, key, member)                                                                                   \
+    {                                                                                                                  \
+        key, offsetof(type, member), sizeof(((type *)0)->member), false                                                \
+    }
+#define JSON_OPTIONAL_TEXT(type, key, member)                                                                          \
+    {                                                                                                                  \
+        key, offsetof(type, member), sizeof(((type *)0)->member), true                                                 \
+    }
+#define JSON_NUMBER(type, key, member)                                                                                 \
+    {                                                                                                                  \
+        key, offsetof(type, member), 0, false                                                                          \
+    }
+void json_put_fields(json_object *o, const struct json_field *fields, size_t n, const void *from);
+/* -ENOENT, or -EINVAL for another type, a text that is too long or a negative number; members before it are set then.
+ */
+int json_get_fields(json_object *o, const struct json_field *fields, size_t n, void *to,
+                    struct mvm_error *err) MVM_MUST_CHECK;

@@ -3,30 +3,16 @@
 #include "machine/vmdir.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #define SCHEMA 1
 
-/* One row a field, for writing and reading alike. */
-static const struct field {
-    const char *key;
-    size_t offset, size; /* size 0: a uint64_t */
-    bool optional;       /* older ones lack it: a VM may run when mvmctl is replaced */
-} fields[] = {
-#define TEXT(key, member)                                                                                              \
-    {                                                                                                                  \
-        key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member)                                   \
-    }
-#define LATER_TEXT(key, member)                                                                                        \
-    {                                                                                                                  \
-        key, offsetof(struct runfile, member), sizeof(((struct runfile *)0)->member), true                             \
-    }
-#define NUMBER(key, member)                                                                                            \
-    {                                                                                                                  \
-        key, offsetof(struct runfile, member), 0                                                                       \
-    }
+/* Older ones lack the optional ones: a VM may run when mvmctl is replaced. */
+static const struct json_field fields[] = {
+#define TEXT(key, member)       JSON_TEXT(struct runfile, key, member)
+#define LATER_TEXT(key, member) JSON_OPTIONAL_TEXT(struct runfile, key, member)
+#define NUMBER(key, member)     JSON_NUMBER(struct runfile, key, member)
     TEXT("name", name),
     TEXT("role", role),
     TEXT("image", image),
@@ -58,15 +44,7 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     json_add_bool(o, "transient", r->transient);
     json_add_int(o, "counting", (int64_t)r->counting);
     json_add_bool(o, "store_check", r->store_check);
-    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-        const char *at = (const char *)r + fields[i].offset;
-        uint64_t n;
-        memcpy(&n, at, sizeof(n));
-        if (fields[i].size)
-            json_add_string(o, fields[i].key, at);
-        else
-            json_add_int(o, fields[i].key, (int64_t)n);
-    }
+    json_put_fields(o, fields, ARRAY_SIZE(fields), r);
     return json_save(dirfd, VMDIR_CONFIG, o, 0600, false, err);
 }
 
@@ -82,22 +60,9 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     if (schema != SCHEMA)
         return mvm_error_set(err, -EINVAL, VMDIR_CONFIG ": schema version %lld", (long long)schema);
     memset(r, 0, sizeof(*r));
-    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-        char *at = (char *)r + fields[i].offset;
-        const char *text;
-        int64_t n;
-        if (fields[i].size) {
-            e = json_get_string(o, fields[i].key, &text, err);
-            if (e == 0 && (size_t)snprintf(at, fields[i].size, "%s", text) >= fields[i].size)
-                e = mvm_error_set(err, -EINVAL, "field '%s' is too long", fields[i].key);
-        } else {
-            e = json_get_int(o, fields[i].key, &n, err);
-            if (e == 0)
-                memcpy(at, &n, sizeof(n));
-        }
-        if (e < 0 && !(e == -ENOENT && fields[i].optional))
-            return mvm_error_wrap(err, VMDIR_CONFIG);
-    }
+    e = json_get_fields(o, fields, ARRAY_SIZE(fields), r, err);
+    if (e < 0)
+        return mvm_error_wrap(err, VMDIR_CONFIG);
     json_object *t = NULL;
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
     r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;

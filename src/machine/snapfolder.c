@@ -31,18 +31,9 @@ int snapfolder_lock(struct lock *l, int root, struct mvm_error *err)
 
 /* ---- meta.json ---- */
 
-static const struct {
-    const char *key;
-    size_t offset, size; /* size 0: a uint64_t */
-} facts[] = {
-#define TEXT(member)                                                                                                   \
-    {                                                                                                                  \
-        "vm_" #member, offsetof(struct usersnapshot, member), sizeof(((struct usersnapshot *)0)->member)               \
-    }
-#define NUMBER(member)                                                                                                 \
-    {                                                                                                                  \
-        "vm_" #member, offsetof(struct usersnapshot, member), 0                                                        \
-    }
+static const struct json_field facts[] = {
+#define TEXT(member)   JSON_TEXT(struct usersnapshot, "vm_" #member, member)
+#define NUMBER(member) JSON_NUMBER(struct usersnapshot, "vm_" #member, member)
     TEXT(image),        TEXT(image_key), TEXT(backend),      TEXT(accel),
     NUMBER(memory_mib), NUMBER(vcpus),   NUMBER(created_at), NUMBER(stopped_ns),
 #undef TEXT
@@ -51,36 +42,15 @@ static const struct {
 
 void snapfolder_put_facts(json_object *o, const struct usersnapshot *u)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(facts); i++) {
-        const char *at = (const char *)u + facts[i].offset;
-        uint64_t n;
-        memcpy(&n, at, sizeof(n));
-        if (facts[i].size)
-            json_add_string(o, facts[i].key, at);
-        else
-            json_add_int(o, facts[i].key, (int64_t)n);
-    }
+    json_put_fields(o, facts, ARRAY_SIZE(facts), u);
 }
 
 static int get_facts(json_object *o, struct usersnapshot *u)
 {
-    int64_t n;
-    const char *text;
-    if (json_get_int(o, "schema_version", &n, NULL) < 0 || n != SNAPFOLDER_SCHEMA)
-        return -ESTALE;
-    for (size_t i = 0; i < ARRAY_SIZE(facts); i++) {
-        char *at = (char *)u + facts[i].offset;
-        if (facts[i].size) {
-            if (json_get_string(o, facts[i].key, &text, NULL) < 0 ||
-                (size_t)snprintf(at, facts[i].size, "%s", text) >= facts[i].size)
-                return -ESTALE;
-        } else {
-            if (json_get_int(o, facts[i].key, &n, NULL) < 0 || n < 0)
-                return -ESTALE;
-            memcpy(at, &n, sizeof(n));
-        }
-    }
-    return path_is_plain_name(u->image_key, 64) ? 0 : -ESTALE;
+    int64_t schema;
+    bool known = json_get_int(o, "schema_version", &schema, NULL) == 0 && schema == SNAPFOLDER_SCHEMA &&
+                 json_get_fields(o, facts, ARRAY_SIZE(facts), u, NULL) == 0;
+    return known && path_is_plain_name(u->image_key, 64) ? 0 : -ESTALE;
 }
 
 /* What is at hand for it, or what it is saved with. */

@@ -106,6 +106,43 @@ static void test_copy(void)
     ok(fd_pread_all(to, b, 4, (64 << 20) + 2) == -ENODATA, "reading beyond the end is noticed");
 }
 
+static void test_json_fields(void)
+{
+    struct facts {
+        char name[6], later[6];
+        uint64_t n;
+    };
+    static const struct json_field fields[] = {
+        JSON_TEXT(struct facts, "name", name),
+        JSON_OPTIONAL_TEXT(struct facts, "later", later),
+        JSON_NUMBER(struct facts, "n", n),
+    };
+    const struct facts from = {.name = "hello", .later = "x", .n = 1ull << 62};
+    struct facts to = {0};
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_put_fields(o, fields, ARRAY_SIZE(fields), &from);
+    ok(json_get_fields(o, fields, ARRAY_SIZE(fields), &to, &e) == 0 && strcmp(to.name, "hello") == 0 &&
+           strcmp(to.later, "x") == 0 && to.n == from.n,
+       "a struct is read as it was written");
+    static const struct {
+        const char *text, *what;
+        int r;
+    } cases[] = {
+        {"{\"name\":\"a\",\"n\":1}", "an optional field may be absent", 0},
+        {"{\"name\":\"a\",\"later\":2,\"n\":1}", "but of no other type", -EINVAL},
+        {"{\"name\":\"a\",\"later\":\"x\"}", "others may not", -ENOENT},
+        {"{\"name\":\"hello!\",\"n\":1}", "a text that is too long is refused", -EINVAL},
+        {"{\"name\":\"a\",\"n\":-1}", "so is a negative number", -EINVAL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CLEAN_JSON json_object *c = NULL;
+        ok(json_parse(cases[i].text, strlen(cases[i].text), &c, &e) == 0 &&
+               json_get_fields(c, fields, ARRAY_SIZE(fields), &to, &e) == cases[i].r,
+           "%s", cases[i].what);
+    }
+}
+
 static void test_json(void)
 {
     CLEAN_JSON json_object *o = NULL;
@@ -183,6 +220,7 @@ int main(void)
     test_files();
     test_copy();
     test_json();
+    test_json_fields();
     test_sha256();
     test_process();
     close(folder);
