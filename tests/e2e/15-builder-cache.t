@@ -95,14 +95,14 @@ mkdir "$MVM_CACHE_DIR"
 cp -r "$tmp/hello" "$tmp/hello2"
 "$MVMCTL" build --flake "$tmp/hello2" --verbose --json >"$tmp/first.out" 2>"$tmp/first.err" &
 first=$!
-eventually 30 grep -q "^mvmctl: builder-start" "$tmp/first.err"
+check 'one builds the builder image' eventually 60 grep -qF '"phase":"builder-start"' "$tmp/first.err"
 run mvm build --flake "$tmp/hello" --json
-is 'a build that has to wait for the builder image is right' "$status" 0
-[ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 20 | say
+is 'a build that has to wait for it is right' "$status" 0
 has 'it says for whom it waits' "$err" "waiting for the builder image that another process builds \(pid $first: building the builder image\)"
 status=0
 wait "$first" || status=$?
 is 'the other one is right, too' "$status" 0
+[ "$status" = 0 ] || { told "$tmp/first.err" && told "$tmp/first.out"; }
 has 'a runtime image is no seed' "$(cat "$tmp/first.err")" "stage 0 seed 'current': no_host_vm_init"
 has 'the newest version is' "$(cat "$tmp/first.err")" "stage 0 seed 'prebuilt v0.10': taken"
 is 'the JSON says so, too' "$(jq -r '.builder | .kind, .reason, .seed, (.passed_over[] | .seed, .reason)' "$tmp/first.out" | tr '\n' ' ')" \

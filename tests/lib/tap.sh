@@ -47,6 +47,8 @@ check_fails() {
         pass "$name"
     fi
 }
+# What a command had to say that failed, without the ticks of its progress: FILE, for its errors or its output.
+told() { [ ! -s "$1" ] || grep -v '"event":"progress"' "$1" | tail -n 20 | cut -c 1-1000 | sed 's/^/| /' | say; }
 # is NAME GOT WANTED: where they differ, the end of what the last command run had to say may tell why.
 is() {
     if [ "$2" = "$3" ]; then
@@ -54,7 +56,8 @@ is() {
     else
         fail "$1"
         printf 'got: %s\nwanted: %s\n' "$2" "$3" | say
-        [ ! -s "$tmp/run.err" ] || tail -n 20 "$tmp/run.err" | sed 's/^/| /' | say
+        told "$tmp/run.err"
+        told "$tmp/run.out"
     fi
 }
 # run COMMAND...: output in $out, errors in $err, status in $status.
