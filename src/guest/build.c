@@ -1,13 +1,12 @@
 /*
- * Serving MSG_BUILD: evaluation, build and extraction as separate steps, so that the step that fails names the
- * failure's phase.
+ * Serving MSG_BUILD: evaluation, build and extraction, and the one that fails names the failure's phase.
  *
- * The flake's tree is received into a work folder on the store's disk. `nix path-info --derivation` evaluates and
- * writes the derivation, `nix build` builds it with a log in Nix's internal-json format, whose lines go to the host as
- * they are, like evaluation's (this side knows no JSON). The output's artifacts, and a flake.lock that Nix changed, go
- * back as a tree. Nix and what it starts run in the job's cgroup, this process does not: it says which bound of the
- * cgroup a job met. When the stream is reset, the agent kills both, so nothing here watches for cancellation; what a
- * job leaves is taken away by build_clean(), however it ended.
+ * The flake's tree is received into a work folder on the store's disk. One `nix build` evaluates and builds, because
+ * starting Nix takes as long as either; its log is in Nix's internal-json format, whose lines go to the host as they
+ * are (this side knows no JSON but the line by which Nix says that it has evaluated). The output's artifacts, and a
+ * flake.lock that Nix changed, go back as a tree. Nix and what it starts run in the job's cgroup, this process does
+ * not: it says which bound of the cgroup a job met. When the stream is reset, the agent kills both, so nothing here
+ * watches for cancellation; what a job leaves is taken away by build_clean(), however it ended.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -56,9 +55,12 @@ struct job {
     char work[64], source[80], tmpdir[96], ref[9000];
     struct args options; /* for every Nix */
     struct cgroup cgroup;
-    bool too_many; /* processes: the step was ended */
+    bool too_many;           /* processes: Nix was ended */
+    char evaluation_end[64]; /* what Nix's log has when it has evaluated, or could not */
+    bool evaluated;          /* that was seen */
+    uint64_t built_at;       /* when Nix turned to building; 0 before */
     struct msg_result result;
-    struct buf tail;   /* newest lines of the running step's log */
+    struct buf tail;   /* newest lines of Nix's log */
     struct buf before; /* flake.lock as it came */
     char lock[4400];   /* its path */
 };
@@ -121,6 +123,42 @@ static void keep_tail(struct job *j, const char *p, size_t n)
     (void)!buf_append(&j->tail, p, n);
 }
 
+static bool has(const char *p, size_t n, const char *text)
+{
+    return memmem(p, n, text, strlen(text)) != NULL;
+}
+
+/*
+ * Nix evaluates in one activity of its log and says when that ends, on success or not. What it does next, where it has
+ * something to build, is to look up what is missing. Builds in the middle of evaluation do that before the activity's
+ * end. What programs write is a string in the log, in which these quotes would be escaped.
+ */
+static void watch_line(struct job *j, const char *p, size_t n)
+{
+    static const char key[] = "\"id\":";
+    const char *id = j->evaluation_end[0] ? NULL : memmem(p, n, key, sizeof(key) - 1);
+    if (id && has(p, n, "\"text\":\"evaluating derivation '")) {
+        int digits = (int)strspn(id + sizeof(key) - 1, "0123456789");
+        snprintf(j->evaluation_end, sizeof(j->evaluation_end), "\"stop\",%.*s}", (int)sizeof(key) - 1 + digits, id);
+    } else if (!j->evaluated) {
+        j->evaluated = j->evaluation_end[0] && has(p, n, j->evaluation_end);
+    } else if (has(p, n, "\"text\":\"querying info about missing paths\"")) {
+        j->built_at = clock_now();
+        send_phase(j, "build");
+    }
+}
+
+static void watch_phase(struct job *j, const char *p, size_t n)
+{
+    const char *end = p + n;
+    while (!j->built_at && p < end) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        n = (size_t)((nl ? nl : end) - p);
+        watch_line(j, p, n);
+        p += n + 1;
+    }
+}
+
 /* Whole lines of the log, to the host and into the tail; a line longer than a record is cut. */
 static void forward_lines(struct job *j, struct buf *pending, bool all)
 {
@@ -130,6 +168,7 @@ static void forward_lines(struct job *j, struct buf *pending, bool all)
         n = pending->len;
     if (n == 0)
         return;
+    watch_phase(j, (const char *)pending->data, n);
     keep_tail(j, (const char *)pending->data, n);
     (void)!worker_send(j->sock, CHAN_LOG, pending->data, n);
     buf_drop(pending, n);
@@ -220,7 +259,7 @@ static void begin_nix(struct args *a, const struct job *j, const char *command, 
         add(a, j->options.v[i]);
 }
 
-/* Runs one step: its output into out, its log to the host. The exit status as a shell reports it, or -errno. */
+/* Runs Nix: its output into out, its log to the host. The exit status as a shell reports it, or -errno. */
 static int run(struct job *j, const struct args *a, struct buf *out, bool log)
 {
     int pipes[2][2];
@@ -291,7 +330,7 @@ static bool found_no_room(const struct job *j)
     return tail_says(j, "No space left on device") || tail_says(j, "lack of free disk space");
 }
 
-/* A step that finds no room has it made, once, and is tried again. */
+/* Where there was no room it is made, once, and Nix tries again. */
 static int run_with_room(struct job *j, const struct args *a, struct buf *out)
 {
     int code = run(j, a, out, true);
@@ -302,7 +341,7 @@ static int run_with_room(struct job *j, const struct args *a, struct buf *out)
     return run(j, a, out, true);
 }
 
-/* A step that failed for want of memory, processes, or room on the store's disk (or on the host's disk below it), says
+/* Nix that failed for want of memory, processes, or room on the store's disk (or on the host's disk below it), says
  * so first. */
 static void check_means(struct job *j, enum mvm_phase phase, int code)
 {
@@ -459,62 +498,47 @@ static void list_available(struct job *j)
     j->tail = saved;
 }
 
-static void eval(struct job *j)
+/* Nix has failed, and says why in its log. */
+static void nix_failed(struct job *j, int code) __attribute__((noreturn));
+static void nix_failed(struct job *j, int code)
 {
-    char what[12000];
-    CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
-    struct args a = {0};
-    uint64_t start = clock_now();
-    snprintf(what, sizeof(what), "%s#%s", j->ref, j->m->attr);
-    begin_nix(&a, j, "path-info", "--derivation");
-    if (!j->m->write_lock || j->m->remote)
-        add(&a, "--no-write-lock-file");
-    add(&a, "--log-format");
-    add(&a, "internal-json");
-    add(&a, what);
-    int code = run_with_room(j, &a, &out);
-    j->result.eval_ns = clock_now() - start;
+    bool building = j->built_at > 0;
+    enum mvm_phase phase = building ? MVM_PHASE_NIX_BUILD : MVM_PHASE_NIX_EVAL;
     if (code < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
-    if (code == 0) {
-        strip_newline(&out);
-        snprintf(j->result.drv_path, sizeof(j->result.drv_path), "%s", buf_cstr(&out));
-        (void)!store_hold(j->result.drv_path);
-        return;
-    }
-    check_means(j, MVM_PHASE_NIX_EVAL, code);
-    if (tail_says(j, "does not provide attribute")) {
+    check_means(j, phase, code);
+    if (!building && tail_says(j, "does not provide attribute")) {
         list_available(j);
-        FAIL_KIND(j, "attribute", MVM_PHASE_NIX_EVAL, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
+        FAIL_KIND(j, "attribute", phase, (uint64_t)code, "flake attribute '%.300s' not found", j->m->attr);
     }
-    fail(j, MVM_PHASE_NIX_EVAL, (uint64_t)code, "evaluation of '%.300s' failed", j->m->attr);
+    fail(j, phase, (uint64_t)code, "%s of '%.300s' failed", building ? "build" : "evaluation", j->m->attr);
 }
 
 static void build(struct job *j)
 {
-    char what[600], link[80];
+    char what[12000], link[80];
     CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
     struct args a = {0};
     uint64_t start = clock_now();
-    snprintf(what, sizeof(what), "%s^out", j->result.drv_path);
+    snprintf(what, sizeof(what), "%s#%s^out", j->ref, j->m->attr);
     snprintf(link, sizeof(link), "%s/result", j->work);
     begin_nix(&a, j, "build", NULL);
+    if (!j->m->write_lock || j->m->remote)
+        add(&a, "--no-write-lock-file");
     add(&a, "--out-link"); /* a root before Nix lets go of the output */
     add(&a, link);
     add(&a, "--print-out-paths");
     add(&a, "--log-format");
     add(&a, "internal-json");
-    add(&a, "-v");
     add(&a, what);
-    buf_clear(&j->tail);
     int code = run_with_room(j, &a, &out);
-    j->result.build_ns = clock_now() - start;
-    if (code < 0)
-        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "nix cannot be run in the builder: %s", strerror(-code));
+    uint64_t end = clock_now();
     if (code)
-        check_means(j, MVM_PHASE_NIX_BUILD, code);
-    if (code)
-        fail(j, MVM_PHASE_NIX_BUILD, (uint64_t)code, "build of '%.300s' failed", j->m->attr);
+        nix_failed(j, code);
+    if (!j->built_at)
+        j->built_at = end;
+    j->result.eval_ns = j->built_at - start;
+    j->result.build_ns = end - j->built_at;
     strip_newline(&out);
     snprintf(j->result.store_path, sizeof(j->result.store_path), "%s", buf_cstr(&out));
     (void)!store_protect(j->result.store_path);
@@ -670,8 +694,6 @@ void build_serve(int sock, const struct msg_build *m, unsigned id)
         fail(j, MVM_PHASE_NIX_EVAL, 1, "a flake reference cannot begin with '-'");
     j->result.stage_ns = clock_now() - start;
     send_phase(j, "eval");
-    eval(j);
-    send_phase(j, "build");
     build(j);
     send_phase(j, "extract");
     extract(j);

@@ -36,7 +36,6 @@
 
 #define STORE        "/nix/store/"
 #define ROOTS        "/nix/var/nix/gcroots/mvm"
-#define JOBS         "/nix/var/nix/gcroots/mvm-jobs" /* by the pid of the worker */
 #define RESERVE      "/nix/mvm-reserve"
 #define NIX_CONF     "/etc/nix/nix.conf"
 #define CACHES       BUILD_HOME "/.cache/nix"
@@ -192,9 +191,8 @@ static void make_folders(void)
     /* Work folders are of jobs that were killed. */
     (void)!path_remove_tree(AT_FDCWD, BUILD_WORK);
     files_sweep(FILES_MAX_AGE_S);
-    (void)!path_remove_tree(AT_FDCWD, JOBS);
     static const char *const dirs[] = {
-        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, JOBS, BUILD_WORK, BUILD_HOME,
+        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, BUILD_WORK, BUILD_HOME,
     };
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
         mkdir(dirs[i], 0755);
@@ -262,27 +260,6 @@ int store_protect(const char *path)
     /* Made anew, so that its age is that of the newest build. */
     unlink(link);
     return symlink(path, link) < 0 ? -errno : 0;
-}
-
-int store_hold(const char *path)
-{
-    char link[64];
-    snprintf(link, sizeof(link), JOBS "/%d", getpid());
-    unlink(link);
-    return symlink(path, link) < 0 ? -errno : 0;
-}
-
-/* Of jobs that have ended. */
-static void drop_held(void)
-{
-    DIR *d = opendir(JOBS);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        int pid = atoi(e->d_name);
-        if (pid > 0 && kill(pid, 0) < 0)
-            unlinkat(dirfd(d), e->d_name, 0);
-    }
-    if (d)
-        closedir(d);
 }
 
 static bool is_live(const struct msg_strings *live, const char *name)
@@ -356,7 +333,6 @@ static int collect_rounds(uint64_t target)
 {
     files_sweep(FILES_MIN_AGE_S);
     uint64_t used;
-    drop_held();
     for (unsigned round = 0;; round++) {
         size_of_store(&used);
         if (used <= target || (round > 1 && !drop_older_half()))

@@ -17,9 +17,6 @@ void store_mount(const struct msg_configure *m, struct msg_configured *ret);
 /* Protects an output from collection until MSG_STORE no longer names it. 0 or -errno. */
 int store_protect(const char *path);
 
-/* Protects a path while this process, a job's, lives. 0 or -errno. */
-int store_hold(const char *path);
-
 /* Makes room for a build that found none, whatever was built before it: true where something was freed. */
 bool store_make_room(void);
 

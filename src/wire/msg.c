@@ -353,10 +353,9 @@ MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_b
                F_ALLOC(20, msg_build, place), F_LIST(21, msg_build, env), F_LIST(22, msg_build, known))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name), F_U64(2, msg_phase, before))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
-               F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(5, msg_result, drv_path),
-               F_TEXT(6, msg_result, store_path), F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns),
-               F_U64(9, msg_result, build_ns), F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns),
-               F_TEXT(12, msg_result, kind))
+               F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(6, msg_result, store_path),
+               F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns), F_U64(9, msg_result, build_ns),
+               F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns), F_TEXT(12, msg_result, kind))
 MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
 MESSAGE(save, MSG_SAVE, F_TEXT(1, msg_save, folder))
 MESSAGE(saved, MSG_SAVED, F_TEXT(1, msg_saved, problem), F_U64(2, msg_saved, protocol), F_TEXT(3, msg_saved, kernel),

@@ -301,10 +301,9 @@ int msg_phase_decode(struct msg_phase *m, const void *p, size_t n) MVM_MUST_CHEC
 
 struct msg_result {
     bool ok;
-    uint64_t exit_code; /* of the step that failed */
+    uint64_t exit_code; /* of what failed */
     char phase[32];     /* mvm_phase_name() of the failure, "" on success */
     char problem[1024]; /* in words */
-    char drv_path[512];
     char store_path[512];
     char *available; /* JSON list of attribute names, where the attribute was not found; NULL otherwise */
     uint64_t eval_ns, build_ns, stage_ns, extract_ns;

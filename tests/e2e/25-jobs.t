@@ -25,6 +25,8 @@ sed "s|SALT|$tmp|" >"$flake/flake.nix" <<'N'
       eval-fetch = sh "x" "echo ${builtins.fetchurl { url = "http://127.0.0.1:1/y.tar"; sha256 = wrong; }}";
       eval-hash = sh "x" "echo ${builtins.fetchTree { type = "path"; path = "${tools}"; narHash = wrong; }}";
       throws = throw "thrown on purpose";
+      early = sh "x" (builtins.readFile (sh "no-script" "echo '\"text\":\"querying info about missing paths\"'; exit 9"));
+      late = sh "late" (builtins.readFile (sh "script" "echo 'echo that was it; exit 8' > $out"));
       empty = sh "empty" "$bb mkdir $out; echo > $out/readme";
       memory = sh "memory" "$bb dd if=/dev/zero of=/dev/null bs=1900M count=1";
       bomb = sh "bomb" "f() { f | f & }; f; $bb sleep 1000";
@@ -54,6 +56,10 @@ fails 'a fetch in evaluation that fails' eval-fetch 11 nix-eval fetch
 has 'names the URL' "$(json .error)" 'http://127.0.0.1:1/y.tar cannot be fetched'
 fails 'an input whose hash does not fit' eval-hash 11 nix-eval hash-mismatch
 has 'says what it got' "$(json .hint)" 'narHash to sha256-'
+fails 'a builder that fails in the middle of evaluation' early 11 nix-eval builder
+is 'names it' "$(json .error)" 'the builder of no-script failed with exit code 9'
+fails 'one that fails after such a builder' late 12 nix-build builder
+is 'names itself' "$(json .error)" 'the builder of late failed with exit code 8'
 fails 'a fetch in a build that fails' fetch 12 nix-build fetch
 has 'names URL and derivation' "$(json .error)" 'http://127.0.0.1:1/x.tar cannot be fetched for fetched'
 has 'explains --offline' "$(json .hint)" 'offline'

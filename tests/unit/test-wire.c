@@ -152,7 +152,6 @@ static const struct msg_result result_sample = {
     .exit_code = 1,
     .phase = "nix-build",
     .problem = "no",
-    .drv_path = "/nix/store/x.drv",
     .store_path = "/nix/store/x",
     .available = word_a,
     .eval_ns = 1,
@@ -228,9 +227,9 @@ static int result_decode(const void *p, size_t n, bool *ret_same)
     const struct msg_result *s = &result_sample;
     int r = msg_result_decode(&m, p, n);
     *ret_same = r == 0 && !m.ok && m.exit_code == 1 && same_text(m.phase, s->phase) &&
-                same_text(m.problem, s->problem) && same_text(m.drv_path, s->drv_path) &&
-                same_text(m.store_path, s->store_path) && same_text(m.available, s->available) && m.eval_ns == 1 &&
-                m.build_ns == 2 && m.stage_ns == 3 && m.extract_ns == 4;
+                same_text(m.problem, s->problem) && same_text(m.store_path, s->store_path) &&
+                same_text(m.available, s->available) && m.eval_ns == 1 && m.build_ns == 2 && m.stage_ns == 3 &&
+                m.extract_ns == 4;
     msg_result_done(&m);
     return r;
 }
@@ -270,7 +269,7 @@ static const struct message messages[] = {
     MESSAGE(exit, "type 50: 1:8 2:9"),
     MESSAGE(entry, "type 51: 1:8 2:3 3:8 4:8 5:4"),
     MESSAGE(phase, "type 53: 1:4"),
-    MESSAGE(result, "type 54: 2:8 3:9 4:2 5:16 6:12 7:2 8:8 9:8 10:8 11:8"),
+    MESSAGE(result, "type 54: 2:8 3:9 4:2 6:12 7:2 8:8 9:8 10:8 11:8"),
     MESSAGE(status, "type 55: 1:5 2:1 3:2 4:5 5:8 6:8 7:8 8:8 9:8 10:8 11:8 12:6 18:6"),
     MESSAGE(store, "type 38: 1:2 1:0 1:4 2:8 3:8 4:8 5:8"),
     MESSAGE(store_reply, "type 58: 1:8 2:8 3:8 4:8 5:8 6:2"),
