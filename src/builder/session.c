@@ -15,6 +15,7 @@
 #define BUILDER_TIMEOUT_MS 120000
 #define CHECK_TIMEOUT_MS   1800000 /* checking a large store takes its time */
 #define STOP_GRACE_MS      20000
+#define ENDED_SOON_MS      30000 /* a VM that ended sooner than this is tried once more */
 
 /* Half of the host's memory at most, because the builder's pages stay resident while it runs. */
 static uint64_t default_memory(void)
@@ -29,9 +30,9 @@ static unsigned default_vcpus(void)
     return n < 1 ? 1 : n > 8 ? 8 : (unsigned)n;
 }
 
-/* The VM that the session's store goes to; made anew once where the guest finds it beyond repair. */
-static int start_machine(struct session *s, const struct session_opts *o, bool stays, struct machine_info *ret,
-                         struct mvm_error *err)
+/* The VM that the session's store goes to. cold: without a snapshot. */
+static int start_machine(struct session *s, const struct session_opts *o, bool stays, bool cold,
+                         struct machine_info *ret, struct mvm_error *err)
 {
     const struct machine_config c = {
         .name = s->name,
@@ -47,6 +48,7 @@ static int start_machine(struct session *s, const struct session_opts *o, bool s
         .idle_ms = stays ? o->idle_ms : 0,
         .hold_fd = stays ? s->store.lock.fd : 0,
         .transient = !stays,
+        .cold = cold,
     };
     if (c.store_check)
         progress_detail(s->progress, "checking the builder's store, which was not closed in order");
@@ -59,14 +61,32 @@ static int start_machine(struct session *s, const struct session_opts *o, bool s
     return r;
 }
 
+static void say_lines(struct progress *p, const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] == '\n')) {
+        n = strcspn(text, "\n");
+        progress_verbose(p, "%.*s", (int)n, text);
+    }
+}
+
+/* The store is made anew once where the guest finds it beyond repair. A VM that ended before it was ready (the VMM may
+ * crash, or the guest) is started once more, without the snapshot, in case that is to blame. */
 static int boot(struct session *s, const struct session_opts *o, bool stays, struct mvm_error *err)
 {
     struct machine_info info = {.tether = -1};
-    int r = start_machine(s, o, stays, &info, err);
+    struct mvm_error why = MVM_ERROR_INIT;
+    uint64_t patience = clock_deadline(ENDED_SOON_MS);
+    int r = start_machine(s, o, stays, false, &info, &why);
     if (r < 0 && strcmp(info.status.store, STORE_BROKEN) == 0) {
         r = store_rebuild(&s->store, s->progress, err);
         if (r == 0)
-            r = start_machine(s, o, stays, &info, err);
+            r = start_machine(s, o, stays, false, &info, err);
+    } else if ((r == -ECHILD || r == -EPIPE) && clock_now() < patience) {
+        progress_note(s->progress, "%s; starting it once more", why.msg);
+        say_lines(s->progress, why.detail);
+        r = start_machine(s, o, stays, true, &info, err);
+    } else if (r < 0) {
+        *err = why;
     }
     s->tether = info.tether;
     return r;
