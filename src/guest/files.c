@@ -1,4 +1,5 @@
 #include "guest/files.h"
+#include "base/sha256.h"
 #include "guest/guest.h"
 
 #include <errno.h>
@@ -11,14 +12,13 @@
 
 #define PATH_SIZE (sizeof(BUILD_FILES) + 1 + 2 * TREE_KEY_SIZE + 4)
 
+/* FOLDER/REST, then an x where it may be executed. */
 static void path_of(const uint8_t *key, char out[static PATH_SIZE], size_t *ret_folder)
 {
-    int n = snprintf(out, PATH_SIZE, BUILD_FILES "/%02x", key[0]);
-    *ret_folder = (size_t)n;
-    out[n++] = '/';
-    for (int i = 1; i < TREE_KEY_SIZE - 1; i++)
-        n += snprintf(out + n, PATH_SIZE - (size_t)n, "%02x", key[i]);
-    snprintf(out + n, PATH_SIZE - (size_t)n, "%s", key[TREE_KEY_SIZE - 1] ? "x" : "");
+    char hex[SHA256_HEX_SIZE];
+    sha256_hex(key, hex);
+    *ret_folder = sizeof(BUILD_FILES "/") - 1 + 2;
+    snprintf(out, PATH_SIZE, BUILD_FILES "/%.2s/%s%s", hex, hex + 2, key[TREE_KEY_SIZE - 1] ? "x" : "");
 }
 
 bool files_has(const uint8_t *key)
