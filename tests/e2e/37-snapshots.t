@@ -9,12 +9,14 @@ run mvm build --flake "$flake" --json
 is 'an image is built' "$status" 0
 [ "$status" = 0 ] || printf '%s\n' "$err" | say
 folder=$(dirname "$(json .kernel)")
+count() { mvm exec "$1" -- sh -c 'wc -l < /run/count'; }
+counts_on() { [ "$(count "$1")" -gt "$2" ]; }
 in_vm() { name=$1 && shift && mvm exec "$name" -- sh -c "$*"; }
 identity() { in_vm "$1" 'head -c 16 /dev/urandom | md5sum; cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname'; }
 
-# A VM with a file, a process that counts, and a program that somebody runs with exec.
+# A VM with a file, a process that counts (in lines: a number that is written anew is nothing for a moment), and a program that somebody runs with exec.
 mvm up --flake "$flake" --name web >/dev/null
-in_vm web 'echo kept > /etc/kept; (i=0; while sleep 0.05; do i=$((i + 1)); echo $i > /run/count; done) >/dev/null 2>&1 &'
+in_vm web 'echo kept > /etc/kept; (while sleep 0.05; do echo >> /run/count; done) >/dev/null 2>&1 &'
 mkfifo "$tmp/talk"
 mvm exec web -- sh -c 'echo $$ >/run/talker; echo there; while read -r line; do echo "heard $line"; done' <"$tmp/talk" >"$tmp/heard" &
 talker=$!
@@ -25,10 +27,10 @@ check 'and another one counts' eventually 20 mvm exec web -- test -s /run/count
 run mvm snapshot create web clean --json
 is 'a running VM is saved' "$status/$(json '.name + ":" + .tag')" 0/web:clean
 check 'how long it stood still is said' test "$(json '.stopped_ms > 0')" = true
-before=$(in_vm web cat /run/count)
+before=$(count web)
 echo you >&5
 check 'it goes on, and so does what runs in it' eventually 20 grep -q 'heard you' "$tmp/heard"
-check 'it counts on' eventually 20 mvm exec web -- sh -c "[ \$(cat /run/count) -gt $before ]"
+check 'it counts on' eventually 20 counts_on web "$before"
 is 'the snapshot is for its owner alone' "$(stat -c %a "$snapshots/web/clean" "$snapshots/web/clean/state" | tr '\n' ' ')" '700 400 '
 is 'it is listed' "$(mvm snapshot ls web --names)" web:clean
 is 'with its size' "$(mvm snapshot ls --json | jq '.snapshots | length, (.[0].bytes > 10000000), .[0].memory_mib' | tr '\n' ' ')" '1 true 256 '
@@ -51,8 +53,8 @@ is 'a VM continues from it without the image in the cache' "$status/$(json '.mod
 run mvm up --from web --name two --json
 is 'another one, from the newest' "$status" 0
 is 'its files are as they were' "$(in_vm one cat /etc/kept)" kept
-at=$(in_vm one cat /run/count)
-check 'the process counts on from where it was' eventually 20 mvm exec one -- sh -c "[ \$(cat /run/count) -gt $at ]"
+at=$(count one)
+check 'the process counts on from where it was' eventually 20 counts_on one "$at"
 check 'what a client ran is ended in the copy' eventually 20 in_vm one '! kill -0 $(cat /run/talker)'
 is 'but not in the original' "$(in_vm web 'kill -0 $(cat /run/talker) && echo lives')" lives
 is 'services are not started again' "$services/$(mvm logs one | grep -c 'service hello started')" 1/0
@@ -100,9 +102,9 @@ has 'and pausing it twice' "$err" 'it is paused already'
 "$MVMCTL" resume nosuch >/dev/null 2>&1
 is 'of a VM that is not there' "$?" 14
 run mvm resume web
-at=$(in_vm web cat /run/count)
+at=$(count web)
 is 'it goes on' "$status/$(mvm ls --json | jq -r '.vms[] | select(.name == "web").state')" 0/ready
-check 'and counts on' eventually 20 mvm exec web -- sh -c "[ \$(cat /run/count) -gt $at ]"
+check 'and counts on' eventually 20 counts_on web "$at"
 echo again >&5
 check 'what ran in it hears again' eventually 20 grep -q 'heard again' "$tmp/heard"
 mvm pause one
