@@ -50,9 +50,12 @@ vm_processes() { pgrep -af "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" 
 builder_processes() { pgrep -f -- "-name mvm-builder .*$MVM_CACHE_DIR" || :; }
 # What there is of VMs but the persistent builder.
 vm_folders() { find "$MVM_HOME/vms" -mindepth 1 -maxdepth 1 ! -name builder; }
-# Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed.
+# Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed. A child of one that has not become
+# the VMM yet has its name, too.
 supervisors() {
     for pid in $(pgrep -x mvm-supervisor); do
+        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+        [ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" != mvm-supervisor ] || continue
         cat "/proc/$pid/environ" 2>/dev/null | tr '\0' '\n' | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
     done
     :
