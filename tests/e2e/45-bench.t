@@ -47,7 +47,7 @@ is 'two configurations take turns' "$(json '[.sides[] | .name, .mode, .n, .memor
 is 'and have a ratio' "$(json '.ratios | length')" 1
 is 'they leave no image behind' "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*')" ''
 
-# Counting. One boot in some twenty waits for its disk so long that the clock jumps; the median is what counts.
+# Counting. Now and then a boot waits for its disk so long that its clock jumps; the median is what counts.
 count() { mvm bench boot --flake "$flake" --count-instructions --samples "$1" --warmups 0 --json 2>/dev/null; }
 one=$(count 5)
 two=$(count 5)
