@@ -114,6 +114,7 @@ mkdir -p "$tmp/c1" && cp -r "$MVM_CACHE_DIR/stage0" "$tmp/c1/stage0"
 interrupted stage0-image env MVM_HOME="$tmp/h1" MVM_CACHE_DIR="$tmp/c1" "$MVMCTL" build --flake "$flake"
 is 'nor half of an image' "$(find "$tmp/h1/dev/builds" -mindepth 1 -maxdepth 1 -name '.stage*' | wc -l)" 0
 for phase in builder-start eval build; do
+    sed -i "s/a microVM/a microVM ($phase)/" "$flake/flake.nix" # so that there is something to build
     interrupted "$phase" "$MVMCTL" build --flake "$flake" --force
 done
 is 'nor staged artifacts' "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*' | wc -l)" 0
