@@ -32,6 +32,7 @@ static struct {
     bool builder, configured, port_writable, counting;
     bool copied; /* a copy of a guest that was held: its connection is another */
     struct msg_configured done;
+    enum { REST_NO, REST_WANTED, REST_WRITING } rest; /* MSG_REST */
     uint64_t boot_ns;
     int epoll, port, signals;
     int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
@@ -257,6 +258,32 @@ static void on_hold(void)
         mux_hold(agent.mux);
 }
 
+/* All processes descend from this one, so that one without children is the only one. */
+static bool is_alone(void)
+{
+    siginfo_t info;
+    return !workers_busy() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
+/* The host would like the guest to stand still: says so when nothing runs here and, in a process of its own because it
+ * may take a while, all was written. */
+static void rest_if_alone(void)
+{
+    if (agent.rest == REST_NO || !is_alone())
+        return;
+    pid_t pid = agent.rest == REST_WANTED ? fork() : -1;
+    if (pid == 0) {
+        sync();
+        _exit(0);
+    }
+    agent.rest = pid > 0 ? REST_WRITING : REST_NO;
+    if (pid > 0)
+        return;
+    CLEAN_BUF struct buf b = BUF_INIT(64);
+    if (msg_begin(&b, MSG_RESTS) == 0)
+        (void)!mux_send_msg(agent.mux, &b);
+}
+
 static int on_msg(void *data, const void *p, size_t n)
 {
     struct msg_reader r;
@@ -275,6 +302,9 @@ static int on_msg(void *data, const void *p, size_t n)
     case MSG_RELEASE:
         mux_release(agent.mux);
         return 0;
+    case MSG_REST:
+        agent.rest = REST_WANTED;
+        return 0;
     case MSG_CLOCK:
         if (msg_clock_decode(&clock, p, n) < 0)
             return -EPROTO;
@@ -292,6 +322,7 @@ static int on_msg(void *data, const void *p, size_t n)
 
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
+    agent.rest = REST_NO;
     return agent.configured ? workers_open(stream, p, n) : -EAGAIN;
 }
 
@@ -422,6 +453,7 @@ void agent_run(bool builder, uint64_t boot_ns)
         int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), -1);
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
+        rest_if_alone();
         flush();
         workers_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();

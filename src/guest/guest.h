@@ -161,6 +161,8 @@ void workers_event(void *ptr, uint32_t events);
 void workers_reaped(pid_t pid);
 void workers_watch(void);
 void workers_end_all(void);
+/* True where a stream is served or its end is awaited. */
+bool workers_busy(void);
 
 /* ---- agent.c ---- */
 

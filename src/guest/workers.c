@@ -471,3 +471,8 @@ void workers_end_all(void)
             forget(w);
     }
 }
+
+bool workers_busy(void)
+{
+    return serving.workers;
+}

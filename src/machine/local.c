@@ -96,13 +96,8 @@ static void set_paused(struct supervisor *s, bool paused)
 {
     s->paused = paused;
     supervisor_set_state(s, READY, paused ? "paused" : "ready");
-    if (paused)
-        return;
-    /* The guest's clock has stood still too. */
-    CLEAN_BUF struct buf b = BUF_INIT(64);
-    const struct msg_clock clock = {.wall_ns = clock_wall()};
-    if (msg_clock_encode(&b, &clock) == 0)
-        conn_send_frame(supervisor_guest(s), FRAME_MSG, 0, 0, b.data, b.len);
+    if (!paused)
+        rest_set_clock(supervisor_guest(s));
 }
 
 static void end_request(struct supervisor *s, const char *problem)
@@ -114,6 +109,13 @@ static void end_request(struct supervisor *s, const char *problem)
 
 void local_event(struct supervisor *s, enum vmm_event event, const char *problem)
 {
+    const char *words;
+    if (rest_event(&s->rest, event, &words)) {
+        if (words)
+            logfile_printf(&s->agent_log, "mvm: %s\n", words);
+        supervisor_watch_idle(s); /* somebody may have looked at it meanwhile */
+        return;
+    }
     if (s->capture.stage != CAPTURE_IDLE) {
         capture_event(&s->capture, event, problem);
         return;
@@ -232,6 +234,7 @@ bool local_request(void *data, void *handle, uint32_t stream, const void *p, siz
         return true;
     default:
         c->used = true;
+        rest_wake(&s->rest);
         if (s->paused)
             conn_send_frame(c, FRAME_RESET, stream, 0, paused, sizeof(paused) - 1);
         return s->paused;
@@ -240,6 +243,8 @@ bool local_request(void *data, void *handle, uint32_t stream, const void *p, siz
 
 void local_init(struct supervisor *s)
 {
+    rest_init(&s->rest, &s->loop);
+    s->rest.vm = &s->vm;
     capture_init(&s->capture, &s->loop);
     s->capture.vm = &s->vm;
     s->capture.done = on_captured;

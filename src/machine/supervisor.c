@@ -89,6 +89,10 @@ void supervisor_watch_idle(struct supervisor *s)
         uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
     else
         uv_timer_stop(&s->idle);
+    if (s->state == READY && s->n_clients == 0 && strcmp(s->run.role, "builder") == 0)
+        rest_unused(&s->rest, s->used_at);
+    else
+        rest_keep(&s->rest);
 }
 
 /* ---- Messages from the agent ---- */
@@ -215,6 +219,10 @@ static int on_guest_msg(void *data, const void *p, size_t n)
         return on_configured(s, p, n);
     if (r.type == MSG_HELD) {
         capture_held(&s->capture);
+        return 0;
+    }
+    if (r.type == MSG_RESTS) {
+        rest_agreed(&s->rest);
         return 0;
     }
     if (r.type == MSG_LOG) {
@@ -375,6 +383,7 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
     bool again = s->state == STOPPING;
     bool ask_guest = s->state == READY && supervisor_guest(s) && grace_ms;
     vm_stop(&s->vm);
+    rest_wake(&s->rest);
     if (s->paused && s->vm.now) /* or the guest could not do its part */
         (void)!s->vm.backend->resume(s->vm.now->control_fd);
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)

@@ -4,6 +4,7 @@
 #include "machine/capture.h"
 #include "machine/conn.h"
 #include "machine/logfile.h"
+#include "machine/rest.h"
 #include "machine/router.h"
 #include "machine/runfile.h"
 #include "machine/vm.h"
@@ -34,6 +35,7 @@ struct supervisor {
     struct logfile console_log, agent_log;
 
     bool paused;
+    struct rest rest;
     struct msg_hello hello; /* the agent's last one */
     struct capture capture;
     struct {

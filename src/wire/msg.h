@@ -22,6 +22,7 @@ enum msg_type {
     MSG_CONFIGURED = 3, /* what MSG_CONFIGURE asked for is done */
     MSG_SERVICE = 4,    /* a service of the image started, ended or failed */
     MSG_HELD = 5,       /* the answer to MSG_HOLD; nothing follows until MSG_RELEASE or MSG_CONFIGURE */
+    MSG_RESTS = 6,      /* the answer to MSG_REST */
 
     /* Stream 0, host to guest. */
     MSG_CONFIGURE = 16, /* hostname, time, random seed, network; starts the image's services */
@@ -30,6 +31,7 @@ enum msg_type {
     MSG_SEED = 19,      /* feed the random generator */
     MSG_HOLD = 20,      /* the guest is about to be copied: say MSG_HELD, then nothing more */
     MSG_RELEASE = 21,   /* that is over */
+    MSG_REST = 22,      /* say MSG_RESTS once nothing runs in the guest and all is on its disks; a stream revokes it */
 
     /* First message of a stream (FRAME_OPEN). */
     MSG_EXEC = 32,   /* run a program */
