@@ -415,6 +415,10 @@ static void begin(bool builder, uint64_t boot_ns)
     want(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
     boot_late_mounts();
     boot_rest_timer();
+    /* QEMU keeps the code that it has translated by its address in the guest: where that changes, it does so again each
+     * time a program is started, which doubles the time that Nix takes to start. */
+    if (builder && boot_emulated())
+        boot_fix_addresses();
     CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (oom >= 0)
         (void)!fd_write_all(oom, "-1000", 5);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <sys/io.h>
 #endif
 #include <sys/mount.h>
@@ -136,6 +137,28 @@ void boot_rest_timer(void)
     outb(0, COUNTER);
     ioperm(COUNTER, MODE - COUNTER + 1, 0);
 #endif
+}
+
+bool boot_emulated(void)
+{
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    char signature[12];
+    __cpuid(0x40000000, a, b, c, d); /* the hypervisor's leaf */
+    memcpy(signature, &b, 4);
+    memcpy(signature + 4, &c, 4);
+    memcpy(signature + 8, &d, 4);
+    return memcmp(signature, "TCGTCGTCGTCG", sizeof(signature)) == 0;
+#else
+    return false;
+#endif
+}
+
+void boot_fix_addresses(void)
+{
+    CLEAN_FD int fd = open("/proc/sys/kernel/randomize_va_space", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)!fd_write_all(fd, "0", 1);
 }
 
 int boot_prepare_file(const char *folder, const char *name, mode_t mode)

@@ -20,9 +20,6 @@
 #include "wire/frame.h"
 #include "wire/tree.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -178,21 +175,6 @@ static void forward_lines(struct job *j, struct buf *pending, bool all)
  * Under QEMU's software emulation, OpenSSL's vector code for SHA-256 is four times slower than its plain code, and Nix
  * hashes all that it copies. This tells OpenSSL that the processor has neither SSSE3 nor AVX; AES stays as it is.
  */
-static bool is_emulated(void)
-{
-#if defined(__x86_64__)
-    unsigned a, b, c, d;
-    char signature[12];
-    __cpuid(0x40000000, a, b, c, d); /* the hypervisor's leaf */
-    memcpy(signature, &b, 4);
-    memcpy(signature + 4, &c, 4);
-    memcpy(signature + 8, &d, 4);
-    return memcmp(signature, "TCGTCGTCGTCG", sizeof(signature)) == 0;
-#else
-    return false;
-#endif
-}
-
 #define PLAIN_SHA "OPENSSL_ia32cap=~0x1000020000000000:0"
 
 static const char *const nix_environment[] = {
@@ -219,7 +201,7 @@ static void fill_environment(const struct job *j, const char *env[static MAX_ENV
     size_t n = ARRAY_SIZE(nix_environment);
     memcpy(env, nix_environment, sizeof(nix_environment));
     env[n++] = j->tmpdir; /* a killed build's files are below the job's folder */
-    if (is_emulated())
+    if (boot_emulated())
         env[n++] = PLAIN_SHA;
     for (size_t i = 0; i < j->m->env.n && n < MAX_ENV - 1; i++)
         if (is_welcome(j->m->env.v[i]))

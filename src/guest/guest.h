@@ -21,6 +21,10 @@ int boot_layer(struct mvm_error *err);
 void boot_late_mounts(void);
 /* Stops what wakes an idle guest's VMM for nothing. */
 void boot_rest_timer(void);
+/* True under QEMU's software emulation. */
+bool boot_emulated(void);
+/* Programs are loaded at the same addresses each time. */
+void boot_fix_addresses(void);
 /* The value of a parameter of the kernel command line ("" where it is set without one); false where it is absent. */
 bool boot_param(const char *cmdline, const char *name, char *out, size_t size);
 /* Reads /proc/cmdline. */
