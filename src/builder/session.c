@@ -53,6 +53,8 @@ static int start_machine(struct session *s, const struct session_opts *o, bool s
     if (c.store_check)
         progress_detail(s->progress, "checking the builder's store, which was not closed in order");
     int r = machine_start(s->home, &c, s->progress, ret, err);
+    for (unsigned i = 0; s->progress->steps && i < ret->steps.n; i++)
+        steps_span(s->progress->steps, ret->steps.v[i].name, ret->steps.v[i].start, ret->steps.v[i].end);
     /* From the user's view the builder failed, whatever backend runs it. */
     if (r < 0 && err)
         err->phase = MVM_PHASE_BUILDER_BOOTSTRAP;

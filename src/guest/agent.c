@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "guest/files.h"
 #include "guest/guest.h"
 #include "guest/store.h"
 #include "wire/mux.h"
@@ -266,16 +267,20 @@ static bool is_alone(void)
 }
 
 /* The host would like the guest to stand still: says so when nothing runs here and, in a process of its own because it
- * may take a while, all was written. */
+ * may take a while, old files were swept (once) and all was written. */
 static void rest_if_alone(void)
 {
     if (agent.rest == REST_NO || !is_alone())
         return;
+    static bool swept;
     pid_t pid = agent.rest == REST_WANTED ? fork() : -1;
     if (pid == 0) {
+        if (!swept)
+            files_sweep(FILES_MAX_AGE_S);
         sync();
         _exit(0);
     }
+    swept = true;
     agent.rest = pid > 0 ? REST_WRITING : REST_NO;
     if (pid > 0)
         return;
@@ -423,6 +428,8 @@ static void begin(bool builder, uint64_t boot_ns)
     if (oom >= 0)
         (void)!fd_write_all(oom, "-1000", 5);
     net_prepare();
+    if (builder)
+        store_prepare();
     agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
     count_step(&agent.count, "hello");

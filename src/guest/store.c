@@ -16,6 +16,7 @@
 #include "wire/frame.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -91,12 +92,33 @@ static bool is_damage(int e)
     return e == -EINVAL || e == -EUCLEAN || e == -EBADMSG || e == -EIO;
 }
 
-/* Restored from a snapshot, the kernel remembers blocks of another disk that was there while it was made. */
+/* Nix's settings, opened before the hello; -1: not, or not any more. */
+static int nix_conf = -1;
+
+static bool find_disk(char out[static 80])
+{
+    char name[64];
+    if (!boot_param(boot_cmdline(), "mvm.store", name, sizeof(name)))
+        return false;
+    snprintf(out, 80, "/dev/%s", name);
+    return true;
+}
+
+/* A snapshot of this guest continues with another disk: the kernel forgets what it has read of this one. */
 static void forget_disk(const char *device)
 {
     CLEAN_FD int disk = open(device, O_RDONLY | O_CLOEXEC);
     if (disk >= 0 && ioctl(disk, BLKFLSBUF, 0) < 0)
         boot_log("%s: buffers cannot be dropped: %s", device, strerror(errno));
+}
+
+void store_prepare(void)
+{
+    char device[80];
+    mkdir("/nix", 0755);
+    nix_conf = open(NIX_CONF, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (find_disk(device))
+        forget_disk(device);
 }
 
 static int mount_disk(const char *device)
@@ -141,17 +163,21 @@ static int check_database(void)
     return code > 0 ? -EBADMSG : code;
 }
 
-/* The host may have made the disk larger. */
+/* The host may have made the disk larger. The file system's own size is the second number of its super block. */
 static void grow(const char *device)
 {
     CLEAN_FD int disk = open(device, O_RDONLY | O_CLOEXEC);
-    CLEAN_FD int dir = open("/nix", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct statvfs v;
     uint64_t bytes = 0;
-    if (disk < 0 || dir < 0 || fstatvfs(dir, &v) < 0 || ioctl(disk, BLKGETSIZE64, &bytes) < 0)
+    uint32_t filled = 0;
+    if (disk < 0 || statvfs("/nix", &v) < 0 || ioctl(disk, BLKGETSIZE64, &bytes) < 0 ||
+        fd_pread_all(disk, &filled, sizeof(filled), 1024 + sizeof(uint32_t)) < 0)
         return;
     uint64_t blocks = bytes / v.f_bsize;
-    if (ioctl(dir, EXT4_IOC_RESIZE_FS, &blocks) < 0)
+    if (blocks == le32toh(filled))
+        return;
+    CLEAN_FD int dir = open("/nix", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || ioctl(dir, EXT4_IOC_RESIZE_FS, &blocks) < 0)
         boot_log("the store cannot grow to its disk's size: %s", strerror(errno));
 }
 
@@ -171,7 +197,7 @@ static void set_limits(uint64_t size)
     int n =
         snprintf(text, sizeof(text), "min-free = %llu\nmax-free = %llu\n",
                  (unsigned long long)MIN_OF(size / 8, FREE_AT_MIN), (unsigned long long)MIN_OF(size / 4, FREE_AT_MAX));
-    CLEAN_FD int fd = open(NIX_CONF, O_WRONLY | O_APPEND | O_CLOEXEC);
+    CLEAN_FD int fd = TAKE_FD(nix_conf);
     if (fd < 0 || fd_write_all(fd, text, (size_t)n) < 0)
         boot_log("cannot write " NIX_CONF ": %s", strerror(errno));
 }
@@ -180,31 +206,48 @@ static void set_limits(uint64_t size)
  */
 static void take_reserve(void)
 {
+    struct stat st;
     uint64_t used, size = size_of_store(&used);
+    off_t wanted = (off_t)MIN_OF(size / 32, MAX_RESERVE);
     CLEAN_FD int fd = open(RESERVE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0 && fallocate(fd, 0, 0, (off_t)MIN_OF(size / 32, MAX_RESERVE)) < 0)
+    if (fd < 0 || (fstat(fd, &st) == 0 && st.st_size >= wanted && st.st_blocks * 512 >= wanted))
+        return;
+    if (fallocate(fd, 0, 0, wanted) < 0)
         unlink(RESERVE);
+}
+
+/* Work folders are of jobs that were killed. False where there is no place for any. */
+static bool clear_work(void)
+{
+    DIR *d = opendir(BUILD_WORK);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            (void)!path_remove_tree(dirfd(d), e->d_name);
+    if (d)
+        closedir(d);
+    return d;
 }
 
 static void make_folders(void)
 {
-    /* Work folders are of jobs that were killed. */
-    (void)!path_remove_tree(AT_FDCWD, BUILD_WORK);
-    files_sweep(FILES_MAX_AGE_S);
     static const char *const dirs[] = {
-        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, BUILD_WORK, BUILD_HOME,
+        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, BUILD_HOME,
+        BUILD_WORK, /* the last one: where it is, the others are */
     };
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
         mkdir(dirs[i], 0755);
 }
 
-/* With the disk mounted. */
-static void prepare(const char *device)
+/* With the disk mounted. checked: it may have lost something. Each file that is looked at costs milliseconds in a guest
+ * that was just restored. */
+static void prepare(const char *device, bool checked)
 {
     uint64_t used, size;
     grow(device);
-    unlink(RESERVE); /* folders need room too */
-    make_folders();
+    if (!clear_work() || checked) {
+        unlink(RESERVE); /* folders need room too */
+        make_folders();
+    }
     take_reserve();
     size = size_of_store(&used);
     set_limits(size);
@@ -215,25 +258,23 @@ static void prepare(const char *device)
 
 void store_mount(const struct msg_configure *m, struct msg_configured *ret)
 {
-    char name[64], device[80];
-    if (!boot_param(boot_cmdline(), "mvm.store", name, sizeof(name))) {
+    char device[80];
+    if (!find_disk(device)) {
         snprintf(ret->problem, sizeof(ret->problem), "the kernel command line names no store (mvm.store)");
         return;
     }
-    snprintf(device, sizeof(device), "/dev/%s", name);
     if (access(device, F_OK) < 0) {
         snprintf(ret->problem, sizeof(ret->problem), "the store's disk is not there");
         return;
     }
-    mkdir("/nix", 0755);
-    forget_disk(device);
     int r = check_and_mount(device, m->store_check, ret);
+    bool checked = m->store_check || strcmp(ret->store, STORE_OK) != 0;
     if (r == 0) {
         /* After an unclean end a kept file may have its size and not its content: nothing was synced. */
         if (m->store_check)
             (void)!path_remove_tree(AT_FDCWD, BUILD_FILES);
-        prepare(device);
-        if (m->store_check || strcmp(ret->store, STORE_OK) != 0)
+        prepare(device, checked);
+        if (checked)
             r = check_database();
     }
     if (r == 0)

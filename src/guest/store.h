@@ -9,6 +9,9 @@
 
 #include <stdint.h>
 
+/* What can be done before the host says which VM this is: with what disk, that is. */
+void store_prepare(void);
+
 /* Mounts the disk that the kernel command line names (mvm.store). With m->store_check, or where it does not mount as it
  * is, the file system is checked first (e2fsck -p), and Nix's database behind it. Lets the file system fill its device.
  * ret->store and ret->problem say how it went. */
