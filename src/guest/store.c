@@ -231,8 +231,8 @@ static bool clear_work(void)
 static void make_folders(void)
 {
     static const char *const dirs[] = {
-        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots", ROOTS, BUILD_HOME,
-        BUILD_WORK, /* the last one: where it is, the others are */
+        "/nix/store", "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots",
+        ROOTS,        BUILD_HOME, BUILD_WORK, /* the last one: where it is, the others are */
     };
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
         mkdir(dirs[i], 0755);
