@@ -389,6 +389,8 @@ static void receive_tree(struct job *j)
             r = tree_receive(&t, b.data[0], b.data + 1, b.len - 1, &err);
     }
     tree_receiver_done(&t);
+    if (r >= 0)
+        files_keep(dir, j->cgroup.procs_fd, j->sock);
     if (r == -ENOSPC)
         FAIL_KIND(j, "disk-full", MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
     if (r < 0)

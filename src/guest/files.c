@@ -6,10 +6,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#define MAX_SEEN  65536 /* a larger tree's other files come again next time */
+#define MANY      64
 #define PATH_SIZE (sizeof(BUILD_FILES) + 1 + 2 * TREE_KEY_SIZE + 4)
 
 /* FOLDER/REST, then an x where it may be executed. */
@@ -38,18 +42,50 @@ static int take(void *data, const uint8_t *key, int parent, const char *name)
     return linkat(AT_FDCWD, path, parent, name, 0) < 0 ? -errno : 0;
 }
 
-static void keep(void *data, const uint8_t *key, int parent, const char *name)
+/* What came new in this process's tree. */
+static struct seen {
+    uint8_t key[TREE_KEY_SIZE];
+    char *path;
+} * seen;
+static size_t n_seen;
+
+/* Without memory, or beyond the limit, a file is not kept. */
+static void keep(void *data, const uint8_t *key, const char *path)
+{
+    if (n_seen == MAX_SEEN || (!seen && !(seen = calloc(MAX_SEEN, sizeof(*seen)))))
+        return;
+    memcpy(seen[n_seen].key, key, TREE_KEY_SIZE);
+    seen[n_seen].path = strdup(path);
+    n_seen += seen[n_seen].path != NULL;
+}
+
+static void keep_one(int tree, const struct seen *s)
 {
     char path[PATH_SIZE];
     size_t folder;
-    path_of(key, path, &folder);
-    if (linkat(parent, name, AT_FDCWD, path, 0) == 0 || errno != ENOENT)
+    path_of(s->key, path, &folder);
+    if (linkat(tree, s->path, AT_FDCWD, path, 0) == 0 || errno != ENOENT)
         return;
     path[folder] = '\0';
     mkdir(BUILD_FILES, 0700);
     mkdir(path, 0700);
     path[folder] = '/';
-    (void)!linkat(parent, name, AT_FDCWD, path, 0);
+    (void)!linkat(tree, s->path, AT_FDCWD, path, 0);
+}
+
+void files_keep(int tree, int procs_fd, int sock)
+{
+    pid_t pid = n_seen > MANY ? fork() : -1;
+    if (pid > 0)
+        return;
+    if (pid == 0 && write(procs_fd, "0", 1) != 1)
+        _exit(1);
+    if (pid == 0)
+        close(sock);
+    for (size_t i = 0; i < n_seen; i++)
+        keep_one(tree, &seen[i]);
+    if (pid == 0)
+        _exit(0);
 }
 
 const struct tree_keeper files_keeper = {.take = take, .keep = keep};

@@ -10,6 +10,9 @@
 
 extern const struct tree_keeper files_keeper;
 
+/* Keeps what the keeper has been told of a complete tree. Many files are left to a process that joins the cgroup whose
+ * procs file is given and ends with it; sock is closed there. */
+void files_keep(int tree, int procs_fd, int sock);
 /* Is the content of that key there? */
 bool files_has(const uint8_t *key);
 /* Removes those that no tree has had for so many seconds. */

@@ -61,8 +61,8 @@ struct tree_limits {
 struct tree_keeper {
     /* Makes the file of that key there. 0 or -errno. The receiver's content and file_done are not called for it. */
     int (*take)(void *data, const uint8_t *key, int parent, const char *name);
-    /* Keeps the complete file that is there; failing to is no error. NULL: nothing is kept. */
-    void (*keep)(void *data, const uint8_t *key, int parent, const char *name);
+    /* The complete file at that path of the tree may be kept, now or later. NULL: nothing is kept. */
+    void (*keep)(void *data, const uint8_t *key, const char *path);
 };
 
 struct tree_receiver {
@@ -81,6 +81,8 @@ struct tree_receiver {
     /* Private. */
     bool failed; /* the tree is refused from here on */
     int fd;
+    int parent; /* the folder that was needed last; -1: none */
+    char *parent_path;
     uint64_t bytes, entries, size, at;
     struct msg_entry *entry;
 };

@@ -451,11 +451,12 @@ static int take_kept(void *data, const uint8_t *key, int parent, const char *nam
     return linkat(kept_fd, file, parent, name, 0) < 0 ? -errno : 0;
 }
 
-static void keep_file(void *data, const uint8_t *key, int parent, const char *name)
+static void keep_file(void *data, const uint8_t *key, const char *path)
 {
+    int tree = *(const int *)data;
     char file[8];
     snprintf(file, sizeof(file), "%02x", key[0]);
-    n_kept += linkat(parent, name, kept_fd, file, 0) == 0;
+    n_kept += linkat(tree, path, kept_fd, file, 0) == 0;
 }
 
 static void tree_kept_files(void)
@@ -476,6 +477,7 @@ static void tree_kept_files(void)
     struct tree_receiver r;
     tree_receiver_init(&r, one, &roomy);
     r.keeper = &keeper;
+    r.data = &one;
     ok(tape_play(&t, &r, &err) == 0 && n_kept == 1, "and kept");
     tree_receiver_done(&r);
     s.data = &again;
