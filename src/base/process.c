@@ -213,6 +213,24 @@ int process_capture(const struct process_opts *opts, struct buf *out, struct buf
     return process_exit_code(p.status);
 }
 
+const char **process_environment(const char *without, const char *add)
+{
+    size_t n = 0, to = 0, name_len = add ? strcspn(add, "=") + 1 : 0;
+    while (environ[n])
+        n++;
+    const char **env = calloc(n + 2, sizeof(*env));
+    for (size_t i = 0; env && i < n; i++) {
+        if (without && strncmp(environ[i], without, strlen(without)) == 0)
+            continue;
+        if (add && strncmp(environ[i], add, name_len) == 0)
+            add = NULL;
+        env[to++] = environ[i];
+    }
+    if (env)
+        env[to] = add;
+    return env;
+}
+
 char *process_find(const char *name)
 {
     if (strchr(name, '/'))

@@ -58,5 +58,10 @@ int process_exit_code(int status);
 int process_capture(const struct process_opts *opts, struct buf *out, struct buf *errors, uint64_t deadline,
                     struct mvm_error *err) MVM_MUST_CHECK;
 
+/* This process's environment without the variables whose names begin with `without` (NULL: with all of them), and with
+ * `add` ("NAME=value", borrowed; NULL: nothing) unless it has that variable. The caller frees the array alone; NULL: no
+ * memory. */
+const char **process_environment(const char *without, const char *add);
+
 /* The full path of a program found in PATH, or NULL. The caller frees. */
 char *process_find(const char *name);

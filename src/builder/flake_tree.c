@@ -113,24 +113,11 @@ static int add_path(struct lister *l, const char *path, const struct stat *st)
 
 /* ---- Listing: git's tracked files, or the folder ---- */
 
-/* git's environment without what would point it at another repository. The caller frees the array. */
-static const char **clean_environment(void)
-{
-    extern char **environ;
-    size_t n = 0;
-    while (environ[n])
-        n++;
-    const char **env = calloc(n + 1, sizeof(*env));
-    for (size_t i = 0, to = 0; env && i < n; i++)
-        if (strncmp(environ[i], "GIT_", 4) != 0)
-            env[to++] = environ[i];
-    return env;
-}
-
 static int run_git(const char *root, struct buf *out, struct mvm_error *err)
 {
     const char *const argv[] = {"git", "-C", root, "ls-files", "-z", "--cached", NULL};
-    CLEAN_FREE const char **env = clean_environment();
+    /* Without what would point it at another repository. */
+    CLEAN_FREE const char **env = process_environment("GIT_", NULL);
     const struct process_opts o = {.argv = argv, .envp = env, .stdin_fd = -1};
     CLEAN_BUF struct buf errors = BUF_INIT(2000);
     int code = env ? process_capture(&o, out, &errors, clock_deadline(GIT_DEADLINE), err) : -ENOMEM;

@@ -76,19 +76,26 @@ static void say_lines(struct progress *p, const char *text)
 static int boot(struct session *s, const struct session_opts *o, bool stays, struct mvm_error *err)
 {
     struct machine_info info = {.tether = -1};
-    struct mvm_error why = MVM_ERROR_INIT;
     uint64_t patience = clock_deadline(ENDED_SOON_MS);
-    int r = start_machine(s, o, stays, false, &info, &why);
-    if (r < 0 && strcmp(info.status.store, STORE_BROKEN) == 0) {
-        r = store_rebuild(&s->store, s->progress, err);
-        if (r == 0)
-            r = start_machine(s, o, stays, false, &info, err);
-    } else if ((r == -ECHILD || r == -EPIPE) && clock_now() < patience) {
-        progress_note(s->progress, "%s; starting it once more", why.msg);
-        say_lines(s->progress, why.detail);
-        r = start_machine(s, o, stays, true, &info, err);
-    } else if (r < 0) {
-        *err = why;
+    bool rebuilt = false, again = false;
+    int r;
+    for (;;) {
+        struct mvm_error why = MVM_ERROR_INIT;
+        r = start_machine(s, o, stays, again, &info, &why);
+        if (r < 0 && !rebuilt && strcmp(info.status.store, STORE_BROKEN) == 0) {
+            rebuilt = true;
+            r = store_rebuild(&s->store, s->progress, err);
+            if (r < 0)
+                break;
+        } else if ((r == -ECHILD || r == -EPIPE) && !again && clock_now() < patience) {
+            again = true;
+            progress_note(s->progress, "%s; starting it once more", why.msg);
+            say_lines(s->progress, why.detail);
+        } else {
+            if (r < 0)
+                *err = why;
+            break;
+        }
     }
     s->tether = info.tether;
     return r;

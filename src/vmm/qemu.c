@@ -216,26 +216,10 @@ static int build_args(struct args *a, const struct vmm_config *c, struct mvm_err
  */
 #define TUNABLES "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
 
-/* This process's environment with the tunables. The caller frees the array alone; NULL: no memory. */
-static const char **make_environment(void)
-{
-    size_t n = 0;
-    while (environ[n])
-        n++;
-    const char **env = reallocarray(NULL, n + 2, sizeof(*env));
-    if (!env)
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        env[i] = environ[i];
-    env[n] = getenv("GLIBC_TUNABLES") ? NULL : TUNABLES;
-    env[n + 1] = NULL;
-    return env;
-}
-
 static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
 {
     CLEANUP(args_done) struct args a = {0};
-    CLEAN_FREE const char **env = make_environment();
+    CLEAN_FREE const char **env = process_environment(NULL, TUNABLES);
     int r = env ? build_args(&a, c, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
     if (r < 0)
         return r;

@@ -81,15 +81,7 @@ has 'and ls says how' "$(json '.vms[0].ended')" 'killed by signal 9'
 mvm down victim >/dev/null
 
 # A VMM that fails is not the build's fault: here that of the builder's first supervisor, whatever it is asked for.
-mkdir "$tmp/flaky"
-qemu=qemu-system-$(uname -m)
-cat >"$tmp/flaky/$qemu" <<N
-#!/bin/sh
-[ -e "$tmp/flaky/first" ] || echo \$PPID >"$tmp/flaky/first"
-[ "\$(cat "$tmp/flaky/first")" != \$PPID ] || exit 3
-exec "$(command -v "$qemu")" "\$@"
-N
-chmod +x "$tmp/flaky/$qemu"
+flaky_vmm "$tmp/flaky"
 run env PATH="$tmp/flaky:$PATH" "$MVMCTL" build --flake "$flake" --force
 is 'a builder whose VMM ends is started once more' "$status" 0
 has 'which is said, with the reason' "$err" 'ended with status 3 before the guest was ready; starting it once more'

@@ -102,6 +102,13 @@ damage() {
 }
 damage 'super block' 0 1
 damage 'group descriptors' 1 1
+# A builder may have two things to get over before it starts.
+flaky_vmm "$tmp/flaky"
+path=$PATH
+PATH=$tmp/flaky:$PATH
+damage 'super block, with a VMM that fails' 0 1
+PATH=$path
+has 'and that is said, too' "$err" 'starting it once more'
 table=$(dumpe2fs "$disk" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' | head -1)
 damage 'inode tables' "$table" 8
 database=$(debugfs -R 'blocks /var/nix/db/db.sqlite' "$disk" 2>/dev/null | awk '{print $1}')

@@ -60,3 +60,15 @@ supervisors() {
     done
     :
 }
+# flaky_vmm FOLDER: makes a folder for PATH whose QEMU fails whenever its first supervisor asks for it.
+flaky_vmm() {
+    qemu=qemu-system-$(uname -m)
+    mkdir "$1"
+    cat >"$1/$qemu" <<N
+#!/bin/sh
+[ -e "$1/first" ] || echo \$PPID >"$1/first"
+[ "\$(cat "$1/first")" != \$PPID ] || exit 3
+exec "$(command -v "$qemu")" "\$@"
+N
+    chmod +x "$1/$qemu"
+}

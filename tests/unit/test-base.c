@@ -205,6 +205,23 @@ static void test_process(void)
     pid_t pid = p.pid;
     process_done(&p);
     ok(kill(pid, 0) < 0 && errno == ESRCH, "one that goes out of scope is killed and reaped");
+    setenv("MVM_TEST_A", "1", 1);
+    setenv("MVM_TEST_B", "2", 1);
+    o = (struct process_opts){.argv = (const char *const[]){"sh", "-c", "echo $MVM_TEST_A,$MVM_TEST_B,$OTHER", NULL},
+                              .stdin_fd = -1};
+    static const struct {
+        const char *without, *add, *want;
+    } environments[] = {
+        {"MVM_TEST_A", "OTHER=3", ",2,3\n"}, {NULL, "MVM_TEST_B=3", "1,2,\n"}, {"MVM_TEST_", "MVM_TEST_B=3", ",3,\n"}};
+    for (size_t i = 0; i < ARRAY_SIZE(environments); i++) {
+        CLEAN_FREE const char **env = process_environment(environments[i].without, environments[i].add);
+        o.envp = env;
+        buf_clear(&out);
+        ok(process_capture(&o, &out, NULL, clock_deadline(10000), &e) == 0 &&
+               strcmp(buf_cstr(&out), environments[i].want) == 0,
+           "an environment without %s, with %s", environments[i].without ? environments[i].without : "nothing",
+           environments[i].add);
+    }
     CLEAN_FREE char *sh = process_find("sh");
     CLEAN_FREE char *none = process_find("no-such-program-here");
     ok(sh && sh[0] == '/' && !none, "programs are found in PATH");
