@@ -49,10 +49,10 @@ fi
 wakes() { awk '/^voluntary/ { print $2 }' "/proc/$(vm_processes)/status"; }
 rests() {
     for _ in 1 2 3 4 5 6; do
-        before=$(wakes)
+        earlier=$(wakes)
         sleep 5
-        echo "$(($(wakes) - before)) wakes in 5 s"
-        [ $(($(wakes) - before)) -ge 250 ] || return 0
+        echo "$(($(wakes) - earlier)) wakes in 5 s"
+        [ $(($(wakes) - earlier)) -ge 250 ] || return 0
     done
     return 1
 }

@@ -19,15 +19,21 @@ state=${disk%.img}.state
 # garbage; its image is small.
 flake=$tmp/fill
 mkdir "$flake"
+echo 1 >"$flake/numbers"
 cat >"$flake/flake.nix" <<'N'
 {
   inputs.mvm.url = "mvm";
   inputs.tools.url = "mvm-tools";
   outputs = { self, mvm, tools }: let
     round = builtins.readFile ./round;
+    bb = "${tools}/bin/busybox";
+    numbers = derivation {
+      name = "numbers"; system = "x86_64-linux"; builder = bb; inherit bb; of = builtins.readFile ./numbers;
+      args = [ "sh" "-c" "$bb seq 200000 >$out" ];
+    };
     data = derivation {
-      name = "data"; system = "x86_64-linux"; builder = "${tools}/bin/busybox"; bb = "${tools}/bin/busybox"; inherit round;
-      args = [ "sh" "-c" "$bb mkdir $out; echo $round >$out/round; for i in $($bb seq ${builtins.readFile ./megabytes}); do $bb head -c 1000000 /dev/zero >$out/$i || exit; done; $bb sleep ${builtins.readFile ./seconds}" ];
+      name = "data"; system = "x86_64-linux"; builder = bb; inherit bb numbers round;
+      args = [ "sh" "-c" "[ $($bb wc -c <$numbers) = 1288895 ] || exit; $bb mkdir $out; echo $round >$out/round; for i in $($bb seq ${builtins.readFile ./megabytes}); do $bb head -c 1000000 /dev/zero >$out/$i || exit; done; $bb sleep ${builtins.readFile ./seconds}" ];
     };
   in {
     packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest { name = "fill"; command = "true"; files."/round".source = "${data}/round"; };
@@ -152,6 +158,19 @@ for kind in qemu supervisor mvmctl; do
     has_not "$kind killed: the store is not lost" "$err" 'made anew'
     check "$kind killed: the disk is sound" sound
     check "$kind killed: nothing is left" eventually 30 gone
+done
+# What a build leaves is whole, however soon after it the builder is killed.
+none_left() { [ -z "$(builder_processes)$(supervisors)" ]; }
+for kind in builder_processes supervisors; do
+    echo "$kind" >"$flake/numbers"
+    (
+        unset MVM_NO_PERSISTENT_BUILDER
+        fill "soon-$kind" 1
+    )
+    check "of the $kind that a build leaves one is killed" kill -9 "$($kind | head -1)"
+    check "$kind: nothing is left" eventually 30 none_left
+    fill "later-$kind" 1
+    is "$kind: the next build finds whole what that one built" "$status" 0
 done
 run mvm dev cache prune --store
 is 'the store can be removed' "$status" 0
