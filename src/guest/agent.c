@@ -105,6 +105,14 @@ static void flush(void)
             (void)!mux_send_msg(agent.mux, &b_);                                                                       \
     } while (0)
 
+/* A message without fields. */
+static int send_bare(uint8_t type)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(64);
+    int r = msg_begin(&b, type);
+    return r < 0 ? r : mux_send_msg(agent.mux, &b);
+}
+
 static void send_hello(void)
 {
     struct utsname u;
@@ -254,8 +262,7 @@ static int on_configure(const void *p, size_t n)
  * sends nothing after this message and we send nothing after the answer. */
 static void on_hold(void)
 {
-    CLEAN_BUF struct buf b = BUF_INIT(64);
-    if (msg_begin(&b, MSG_HELD) == 0 && mux_send_msg(agent.mux, &b) == 0)
+    if (send_bare(MSG_HELD) == 0)
         mux_hold(agent.mux);
 }
 
@@ -266,27 +273,33 @@ static bool is_alone(void)
     return !workers_busy() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
 }
 
-/* The host would like the guest to stand still: says so when nothing runs here and, in a process of its own because it
- * may take a while, old files were swept (once) and all was written. */
+/* In a process of its own, because it may take a while. */
+static void write_all(bool sweep) __attribute__((noreturn));
+static void write_all(bool sweep)
+{
+    if (sweep)
+        files_sweep(FILES_MAX_AGE_S);
+    sync();
+    _exit(0);
+}
+
+/* The host would like the guest to stand still: says so when nothing runs here and, after that, old files were swept
+ * (once) and all was written. A guest without the memory for that goes on. */
 static void rest_if_alone(void)
 {
+    static bool swept;
     if (agent.rest == REST_NO || !is_alone())
         return;
-    static bool swept;
-    pid_t pid = agent.rest == REST_WANTED ? fork() : -1;
-    if (pid == 0) {
-        if (!swept)
-            files_sweep(FILES_MAX_AGE_S);
-        sync();
-        _exit(0);
-    }
-    swept = true;
-    agent.rest = pid > 0 ? REST_WRITING : REST_NO;
-    if (pid > 0)
+    if (agent.rest == REST_WRITING) {
+        agent.rest = REST_NO;
+        (void)!send_bare(MSG_RESTS);
         return;
-    CLEAN_BUF struct buf b = BUF_INIT(64);
-    if (msg_begin(&b, MSG_RESTS) == 0)
-        (void)!mux_send_msg(agent.mux, &b);
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        write_all(!swept);
+    agent.rest = pid > 0 ? REST_WRITING : REST_NO;
+    swept |= pid > 0;
 }
 
 static int on_msg(void *data, const void *p, size_t n)

@@ -73,19 +73,23 @@ static void keep_one(int tree, const struct seen *s)
     (void)!linkat(tree, s->path, AT_FDCWD, path, 0);
 }
 
+static void keep_all(int tree)
+{
+    for (size_t i = 0; i < n_seen; i++)
+        keep_one(tree, &seen[i]);
+}
+
 void files_keep(int tree, int procs_fd, int sock)
 {
     pid_t pid = n_seen > MANY ? fork() : -1;
-    if (pid > 0)
+    if (pid < 0) /* they are few, or there is no process to be had */
+        keep_all(tree);
+    if (pid != 0)
         return;
-    if (pid == 0 && write(procs_fd, "0", 1) != 1)
-        _exit(1);
-    if (pid == 0)
-        close(sock);
-    for (size_t i = 0; i < n_seen; i++)
-        keep_one(tree, &seen[i]);
-    if (pid == 0)
-        _exit(0);
+    close(sock);
+    if (write(procs_fd, "0", 1) == 1)
+        keep_all(tree);
+    _exit(0);
 }
 
 const struct tree_keeper files_keeper = {.take = take, .keep = keep};

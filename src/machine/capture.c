@@ -59,13 +59,6 @@ void capture_init(struct capture *c, uv_loop_t *loop)
     c->timer.data = c;
 }
 
-static void send_bare(struct conn *channel, uint8_t type)
-{
-    CLEAN_BUF struct buf m = BUF_INIT(64);
-    if (msg_begin(&m, type) == 0)
-        conn_send_frame(channel, FRAME_MSG, 0, 0, m.data, m.len);
-}
-
 void capture_start(struct capture *c, int file_fd)
 {
     struct conn *channel = c->vm->now->channel;
@@ -73,9 +66,9 @@ void capture_start(struct capture *c, int file_fd)
     c->file_fd = file_fd;
     c->result = (struct msg_saved){0};
     c->stopped_at = 0;
-    send_bare(channel, MSG_HOLD);
+    conn_send_bare(channel, MSG_HOLD);
     conn_hold(channel);
-    send_bare(channel, MSG_RELEASE); /* the first of what is kept back */
+    conn_send_bare(channel, MSG_RELEASE); /* the first of what is kept back */
     uv_timer_start(&c->timer, on_timeout, HOLD_MS, 0);
 }
 

@@ -1,4 +1,5 @@
 #include "machine/conn.h"
+#include "wire/msg.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -55,6 +56,13 @@ void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t chan
     CLEAN_BUF struct buf f = BUF_INIT(FRAME_MAX_SIZE);
     if (n <= FRAME_MAX_PAYLOAD && frame_append(&f, type, stream, channel, p, (uint32_t)n) == 0)
         conn_send(c, f.data, f.len);
+}
+
+void conn_send_bare(struct conn *c, uint8_t msg)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(64);
+    if (msg_begin(&m, msg) == 0)
+        conn_send_frame(c, FRAME_MSG, 0, 0, m.data, m.len);
 }
 
 void conn_hold(struct conn *c)

@@ -47,6 +47,8 @@ int conn_start(struct conn *c) MVM_MUST_CHECK;
 /* Sends bytes, or one frame. Nothing happens on a connection that is NULL or closing. */
 void conn_send(struct conn *c, const void *p, size_t n);
 void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n);
+/* A message on stream 0 that has no fields. */
+void conn_send_bare(struct conn *c, uint8_t msg);
 /* Keeps back what is sent from now on, until conn_release. The router's windows bound it. NULL is nothing. */
 void conn_hold(struct conn *c);
 void conn_release(struct conn *c);

@@ -113,7 +113,7 @@ void local_event(struct supervisor *s, enum vmm_event event, const char *problem
     if (rest_event(&s->rest, event, &words)) {
         if (words)
             logfile_printf(&s->agent_log, "mvm: %s\n", words);
-        supervisor_watch_idle(s); /* somebody may have looked at it meanwhile */
+        supervisor_watch_idle(s); /* clients may have come and gone meanwhile */
         return;
     }
     if (s->capture.stage != CAPTURE_IDLE) {

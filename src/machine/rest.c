@@ -16,9 +16,7 @@ static void on_unused(uv_timer_t *t)
     struct rest *r = t->data;
     if (!r->vm->now || !r->vm->now->channel)
         return;
-    CLEAN_BUF struct buf m = BUF_INIT(64);
-    if (msg_begin(&m, MSG_REST) == 0)
-        conn_send_frame(r->vm->now->channel, FRAME_MSG, 0, 0, m.data, m.len);
+    conn_send_bare(r->vm->now->channel, MSG_REST);
     r->state = REST_ASKED;
 }
 

@@ -390,11 +390,8 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
         supervisor_set_state(s, STOPPING, "stopping");
     s->state = STOPPING;
     supervisor_watch_idle(s);
-    if (ask_guest) {
-        CLEAN_BUF struct buf m = BUF_INIT(64);
-        if (msg_begin(&m, MSG_POWEROFF) == 0)
-            conn_send_frame(supervisor_guest(s), FRAME_MSG, 0, 0, m.data, m.len);
-    }
+    if (ask_guest)
+        conn_send_bare(supervisor_guest(s), MSG_POWEROFF);
     if (!again || grace_ms == 0) {
         if (ask_guest)
             uv_timer_start(&s->timer, on_grace_over, grace_ms, 0);

@@ -13,6 +13,7 @@ supervisors_of_vms() { for p in $(supervisors); do tr '\0' ' ' <"/proc/$p/cmdlin
 complete='type == "array" and length > 0 and all(.[]; .ph == "X" and (.name | type) == "string" and .dur >= 0 and .ts > 0 and .pid > 0 and .tid > 0)'
 check 'a build writes a trace of complete events' jq -e "$complete" "$tmp/build.trace"
 has 'with its phases' "$(jq -r '.[].name' "$tmp/build.trace" | tr '\n' ' ')" 'builder-start.* eval.* extract'
+has 'and the steps of its builder' "$(jq -r '.[].name' "$tmp/build.trace" | tr '\n' ' ')" 'spawn-vmm.* configure'
 
 # Boots: restored ones beside a foreign command, with everything that can be asked for.
 run mvm bench boot --flake "$flake" --samples 3 --warmups 1 --baseline "sh -c 'echo \"a  b\" >>$tmp/ran'" --report "$tmp/r.html" --json
