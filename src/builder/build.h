@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "builder/bootstrap.h"
-#include "builder/flake.h"
 #include "builder/session.h"
 #include "cache/artifacts.h"
+#include "flake/flake.h"
 
 #include <stdbool.h>
 

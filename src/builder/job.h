@@ -4,9 +4,9 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "builder/buildlog.h"
-#include "builder/flake.h"
 #include "builder/nixsettings.h"
 #include "builder/session.h"
+#include "flake/flake.h"
 #include "image/manifest.h"
 
 struct job_opts {

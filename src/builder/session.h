@@ -9,9 +9,9 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "builder/known.h"
-#include "builder/provided.h"
 #include "builder/store.h"
 #include "cache/home.h"
+#include "flake/provided.h"
 #include "machine/client.h"
 #include "machine/machine.h"
 

@@ -1,8 +1,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "builder/buildlog.h"
-#include "builder/flake.h"
 #include "cli/cli.h"
+#include "flake/flake.h"
 
 #include <errno.h>
 #include <stdio.h>

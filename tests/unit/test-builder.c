@@ -3,11 +3,11 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "builder/flake.h"
-#include "builder/flake_lock.h"
 #include "builder/known.h"
 #include "builder/seed.h"
 #include "builder/source.h"
+#include "flake/flake.h"
+#include "flake/lock.h"
 #include "image/ext4.h"
 #include "image/manifest.h"
 

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "builder/provided.h"
+#include "flake/provided.h"
 
 /* Calls found for the absolute path of each local folder that the lock file names. A text that is no lock file names
  * none. */

@@ -1,4 +1,4 @@
-#include "builder/provided.h"
+#include "flake/provided.h"
 #include "base/json.h"
 #include "image/ext4.h"
 

@@ -1,4 +1,4 @@
-#include "builder/flake_lock.h"
+#include "flake/lock.h"
 #include "base/json.h"
 
 #include <string.h>

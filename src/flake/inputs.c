@@ -1,7 +1,7 @@
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/flake.h"
-#include "builder/flake_lock.h"
+#include "flake/flake.h"
+#include "flake/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>

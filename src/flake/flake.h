@@ -12,9 +12,9 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
-#include "builder/provided.h"
 #include "cache/fingerprint.h"
 #include "cache/home.h"
+#include "flake/provided.h"
 #include "wire/tree.h"
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-#include "builder/flake.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "flake/flake.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,9 +2,9 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "builder/flake.h"
-#include "builder/flake_lock.h"
 #include "cache/statindex.h"
+#include "flake/flake.h"
+#include "flake/lock.h"
 
 #include <dirent.h>
 #include <errno.h>
