@@ -67,6 +67,11 @@ int mvm_error_errno(struct mvm_error *err, int code, const char *fmt, ...)
     return mvm_error_set(err, code, "%s: %s", text, strerror(-code));
 }
 
+bool mvm_error_is_damage(int r)
+{
+    return r == -EINVAL || r == -EBADMSG || r == -EMSGSIZE || r == -ELOOP || r == -EISDIR || r == -EPROTO;
+}
+
 int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...)
 {
     if (!err)

@@ -11,6 +11,7 @@
 #include "base/macros.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 /* Which part of the work failed; shown to the user, in --json output and in the exit status. */
 enum mvm_phase {
@@ -52,6 +53,10 @@ int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...) MVM_PRI
 
 /* The same with ": strerror(-code)" behind the message. */
 int mvm_error_errno(struct mvm_error *err, int code, const char *fmt, ...) MVM_PRINTF(3, 4);
+
+/* Whether this error of a reader says that what was read is damaged, of another format, or no plain file at all. Any
+ * other (EMFILE, ENOMEM, EIO, EACCES, EINTR) says nothing about it: nothing may be thrown away for one of those. */
+bool mvm_error_is_damage(int r);
 
 /* Puts "context: " before the message. Returns err's code, or -EIO where err is NULL. */
 int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...) MVM_PRINTF(2, 3);

@@ -73,6 +73,13 @@ int path_open_dir(int dirfd, const char *path, struct mvm_error *err)
     int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return mvm_error_errno(err, -errno, "cannot open folder %s", path);
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_uid != geteuid()) {
+        close(fd);
+        mvm_error_set(err, -EPERM, "folder %s belongs to another user", path);
+        mvm_error_hint(err, "remove it, or set MVM_HOME and MVM_CACHE_DIR to folders of your own");
+        return -EPERM;
+    }
     return fd;
 }
 

@@ -20,7 +20,8 @@ bool path_is_plain_name(const char *name, size_t max);
 /* True for a relative path without empty, "." or ".." components and without NUL, at most 4095 bytes. */
 bool path_is_safe_relative(const char *path);
 
-/* Makes path and its missing parents (mode 0700 each) and opens it as a directory: a descriptor or -errno. */
+/* Makes path and its missing parents (mode 0700 each) and opens it as a directory: a descriptor or -errno; -EPERM where
+ * it belongs to another user than the one who runs this. */
 int path_open_dir(int dirfd, const char *path, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Opens below dirfd, never leaving it, following no symlink: a descriptor or -errno. flags as for open, O_CLOEXEC is

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -53,6 +54,10 @@ static int child_setup(const struct process_opts *o, pid_t parent)
     for (int i = 0; i < 3; i++)
         if (dup2(want[i], i) < 0)
             return -errno;
+    /* Whatever was inherited or opened without O_CLOEXEC goes no further: a child has what is named here and nothing
+     * else. */
+    if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+        return -errno;
     for (size_t i = 0; i < o->n_keep_fds; i++)
         if (fcntl(o->keep_fds[i], F_SETFD, 0) < 0)
             return -errno;

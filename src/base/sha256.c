@@ -28,8 +28,8 @@ int sha256_fd(int fd, char out[static SHA256_HEX_SIZE])
     CLEAN_FREE uint8_t *chunk = malloc(1 << 18);
     if (!chunk)
         return -ENOMEM;
-    for (;;) {
-        ssize_t n = read(fd, chunk, 1 << 18);
+    for (off_t at = 0;;) {
+        ssize_t n = pread(fd, chunk, 1 << 18, at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -37,6 +37,7 @@ int sha256_fd(int fd, char out[static SHA256_HEX_SIZE])
         if (n == 0)
             break;
         sha256_update(&s, chunk, (size_t)n);
+        at += n;
     }
     uint8_t digest[SHA256_SIZE];
     sha256_final(&s, digest);

@@ -22,5 +22,7 @@ void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE]);
 void sha256_parse(const char *hex, uint8_t digest[static SHA256_SIZE]);
 void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE]);
 
-/* Digest of the rest of an open file, as hex. 0 or -errno. */
+/* Digest of an open file from its first byte to its last, as hex. The descriptor's offset stays where it is: others
+ * that share it (a VMM that reads a snapshot's state from there) do not notice. 0 or -errno; -ESPIPE for what is no
+ * file. */
 int sha256_fd(int fd, char out[static SHA256_HEX_SIZE]) MVM_MUST_CHECK;

@@ -103,7 +103,7 @@ static bool is_pinned(const struct flake_ref *f)
     return !f->remote || strstr(f->remote, "rev=") || strstr(f->remote, "narHash=");
 }
 
-/* 0 with the image open, -ENOENT where it has to be built. */
+/* 0 with the image open, -ENOENT where it has to be built; another error where neither can be said. */
 static int find_cached(struct plan *plan, struct home *h, struct progress *p, struct build_result *ret,
                        struct mvm_error *err)
 {
@@ -113,21 +113,23 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     if (damaged)
         progress_note(p, "a damaged build record was dropped; building again");
     if (r < 0)
-        return -ENOENT;
+        return r;
     struct mvm_error why = MVM_ERROR_INIT;
     r = artifact_image_open(&ret->image, h, rec.image, &why);
-    if (r < 0) {
+    if (r == -EBADMSG || r == -ENOENT || r == -EINVAL) {
         progress_note(p, "the cached image was dropped: %s; building again", why.msg);
         build_record_remove(h, plan->fingerprint);
         return -ENOENT;
     }
+    if (r < 0) {
+        *err = why;
+        return r;
+    }
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", rec.store_path);
     /* `up --flake` means what was built last, found in the cache or not. */
-    if (strcmp(rec.ref, plan->ref.text) != 0) {
-        snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
-        r = build_record_save(h, &rec, err);
-    }
-    return r;
+    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
+    snprintf(rec.attr, sizeof(rec.attr), "%s", plan->attr);
+    return build_record_point(h, &rec, err);
 }
 
 /* Nothing is recorded of an image whose start costs more than it may. */
@@ -223,8 +225,9 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     if (r < 0)
         return r;
     /* Another mvmctl may have built the same while we waited for the store. */
-    if (!o->force && is_pinned(&plan->ref) && find_cached(plan, h, NULL, ret, err) == 0)
-        return 0;
+    r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : -ENOENT;
+    if (r != -ENOENT)
+        return r;
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
     r = buildlog_open(&log, h, plan->ref.text, plan->attr, plan->fingerprint, p, err);
@@ -274,7 +277,7 @@ int build_run(const struct build_opts *o, struct home *h, struct progress *p, st
     if (!o->force && is_pinned(&plan.ref))
         r = find_cached(&plan, h, p, ret, err);
     ret->cached = r == 0;
-    if (r < 0)
+    if (r == -ENOENT)
         r = build_now(&plan, o, h, p, ret, err);
     progress_end(p);
     if (r < 0)

@@ -125,8 +125,10 @@ static int verify_file(int dirfd, const char *name, const struct artifact_info *
     uint64_t read_at = clock_wall();
     CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (fd < 0 && (errno == ENOENT || errno == ELOOP))
         return mvm_error_set(err, -EBADMSG, "%s is missing or no plain file", name);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "cannot read %s", name);
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != want->size)
         return mvm_error_set(err, -EBADMSG, "%s has another size than recorded", name);
     char digest[SHA256_HEX_SIZE];
@@ -142,11 +144,18 @@ static int verify_file(int dirfd, const char *name, const struct artifact_info *
     return 0;
 }
 
+/* What lacks or is wrong in the image itself is damage; what kept us from reading it (EMFILE, EIO, ENOMEM) is not. */
+static int as_damage(int r)
+{
+    return mvm_error_is_damage(r) || r == -ENOENT ? -EBADMSG : r;
+}
+
+/* -EBADMSG where the image is damaged. */
 static int verify(struct artifact_image *img, struct home *h, struct mvm_error *err)
 {
     int r = manifest_load(&img->manifest, img->dirfd, err);
     if (r < 0)
-        return -EBADMSG;
+        return as_damage(r);
     char digest[SHA256_HEX_SIZE];
     manifest_digest(&img->manifest, digest);
     if (strcmp(digest, img->digest) != 0)
@@ -159,7 +168,7 @@ static int verify(struct artifact_image *img, struct home *h, struct mvm_error *
         statindex_save(index);
     statindex_free(index);
     if (r == 0 && img->manifest.artifacts[ARTIFACT_METADATA].present)
-        r = image_metadata_load(&img->metadata, img->dirfd, err);
+        r = as_damage(image_metadata_load(&img->metadata, img->dirfd, err));
     return r;
 }
 
@@ -186,6 +195,8 @@ int artifact_image_open(struct artifact_image *img, struct home *h, const char *
         return store;
     *img = (struct artifact_image)ARTIFACT_IMAGE_INIT;
     img->dirfd = openat(store, digest, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (img->dirfd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        return mvm_error_errno(err, -errno, "cannot open image %.12s", digest);
     if (img->dirfd < 0)
         return mvm_error_set(err, -ENOENT, "the image is not in the cache");
     memcpy(img->digest, digest, SHA256_HEX_SIZE);
@@ -193,10 +204,8 @@ int artifact_image_open(struct artifact_image *img, struct home *h, const char *
     int r = img->path ? verify(img, h, err) : -ENOMEM;
     if (r < 0) {
         artifact_image_done(img);
-        if (r == -EBADMSG || r == -EINVAL || r == -ENOENT) {
+        if (r == -EBADMSG)
             remove_image(h, store, digest);
-            r = -EBADMSG;
-        }
     }
     return r;
 }

@@ -4,10 +4,12 @@
 #include "base/toml.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum kind {
     URL,
@@ -309,6 +311,22 @@ static int read_table(const struct toml_value *table, struct config *c, struct m
     return 0;
 }
 
+/* Settings decide what is trusted (keys, servers, folders): nobody else may have written them. */
+static int check_owner(struct home *h, bool has_secrets, struct mvm_error *err)
+{
+    struct stat st;
+    if (fstatat(h->state_fd, CONFIG_FILE, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return mvm_error_errno(err, -errno, "it cannot be looked at");
+    if (st.st_uid != geteuid())
+        return mvm_error_set(err, -EPERM, "it belongs to another user");
+    if (!(st.st_mode & 022) && !(has_secrets && (st.st_mode & 077)))
+        return 0;
+    mvm_error_set(err, -EPERM,
+                  st.st_mode & 022 ? "it can be written by others" : "it has access tokens and can be read by others");
+    mvm_error_hint(err, "chmod 600 %s/" CONFIG_FILE, h->state);
+    return -EPERM;
+}
+
 static int read_file(struct config *c, struct home *h, struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(TOML_MAX_SIZE);
@@ -322,11 +340,8 @@ static int read_file(struct config *c, struct home *h, struct mvm_error *err)
     r = toml_parse(buf_cstr(&text), text.len, &root, err);
     for (const struct toml_value *t = r == 0 ? root->list.first : NULL; r == 0 && t; t = t->next)
         r = read_table(t, c, err);
-    struct stat st;
-    if (r == 0 && c->access_tokens.n && fstatat(h->state_fd, CONFIG_FILE, &st, 0) == 0 && (st.st_mode & 077)) {
-        r = mvm_error_set(err, -EPERM, "it has access tokens and can be read by others");
-        mvm_error_hint(err, "chmod 600 %s/" CONFIG_FILE, h->state);
-    }
+    if (r == 0)
+        r = check_owner(h, c->access_tokens.n > 0, err);
     return r < 0 ? mvm_error_wrap(err, "%s/" CONFIG_FILE, h->state) : 0;
 }
 

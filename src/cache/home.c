@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -42,23 +43,64 @@ static char *choose_cache(void)
     return choose("MVM_CACHE_DIR", ".cache/mvm");
 }
 
-static int open_root(const char *path, int *ret_fd, struct mvm_error *err)
+/* What mvmctl makes in its two folders. A folder with anything else in it is somebody's for another purpose. */
+static const char *const state_names[] = {"config.toml", "dev", "vms", "snapshots", "run", NULL};
+static const char *const cache_names[] = {"stage0", "builder-vm", "kernels",   "artifacts",  "snapshots",
+                                          "builds", "logs",       "downloads", "stat-index", NULL};
+
+static bool is_ours(const char *name, const char *const *ours)
 {
-    CLEAN_FD int fd = path_open_dir(AT_FDCWD, path, err);
-    if (fd < 0)
-        return fd;
+    for (; *ours; ours++)
+        if (strcmp(name, *ours) == 0)
+            return true;
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* How many entries there are, and whether all of them are mvmctl's. -errno where the folder cannot be read. */
+static int survey(int fd, const char *const *ours, unsigned *ret_entries, bool *ret_all_ours)
+{
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    if (!d)
+        return -errno;
+    *ret_entries = 0;
+    *ret_all_ours = true;
+    for (struct dirent *e; (e = readdir(d));) {
+        *ret_entries += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+        *ret_all_ours &= is_ours(e->d_name, ours);
+    }
+    closedir(d);
+    return 0;
+}
+
+/* Only a folder that is mvmctl's is made private: closing /tmp or a home folder to others would harm whoever uses it,
+ * and what others could write to may hold what they put there. */
+static int make_private(int fd, const char *path, const char *const *ours, struct mvm_error *err)
+{
     struct stat st;
-    if (fstat(fd, &st) < 0)
-        return mvm_error_errno(err, -errno, "cannot open folder %s", path);
-    if (st.st_uid != geteuid()) {
-        mvm_error_set(err, -EPERM, "folder %s belongs to somebody else", path);
-        mvm_error_hint(err, "set MVM_HOME and MVM_CACHE_DIR to folders of your own");
+    unsigned entries = 0;
+    bool all_ours = false;
+    int r = fstat(fd, &st) < 0 ? -errno : survey(fd, ours, &entries, &all_ours);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read folder %s", path);
+    if ((st.st_mode & 077) == 0)
+        return 0;
+    if ((st.st_mode & S_ISVTX) || !all_ours || (entries && (st.st_mode & 022))) {
+        mvm_error_set(err, -EPERM, "folder %s is open to other users and %s", path,
+                      all_ours ? "may hold what they put there" : "holds what mvmctl did not make");
+        mvm_error_hint(err, "set MVM_HOME and MVM_CACHE_DIR to new folders; or, if it is mvmctl's: chmod 700 %s", path);
         return -EPERM;
     }
-    if ((st.st_mode & 077) && fchmod(fd, 0700) < 0)
-        return mvm_error_errno(err, -errno, "cannot make folder %s private", path);
-    *ret_fd = TAKE_FD(fd);
-    return 0;
+    return fchmod(fd, 0700) < 0 ? mvm_error_errno(err, -errno, "cannot make folder %s private", path) : 0;
+}
+
+static int open_root(const char *path, const char *const *ours, int *ret_fd, struct mvm_error *err)
+{
+    CLEAN_FD int fd = path_open_dir(AT_FDCWD, path, err);
+    int r = fd < 0 ? fd : make_private(fd, path, ours, err);
+    if (r == 0)
+        *ret_fd = TAKE_FD(fd);
+    return r;
 }
 
 int home_open(struct home *h, struct mvm_error *err)
@@ -69,9 +111,9 @@ int home_open(struct home *h, struct mvm_error *err)
     if (!h->state || !h->cache)
         r = mvm_error_set(err, -ENOENT, "neither HOME nor the password file names a home folder");
     if (r == 0)
-        r = open_root(h->state, &h->state_fd, err);
+        r = open_root(h->state, state_names, &h->state_fd, err);
     if (r == 0)
-        r = open_root(h->cache, &h->cache_fd, err);
+        r = open_root(h->cache, cache_names, &h->cache_fd, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_CONFIG);
         mvm_error_hint(err, "set MVM_HOME and MVM_CACHE_DIR to folders that can be written");

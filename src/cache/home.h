@@ -19,6 +19,7 @@ struct home {
     }
 #define CLEAN_HOME CLEANUP(home_done)
 
-/* Opens both, making them if missing. -EPERM where one belongs to somebody else. */
+/* Opens both, making them if missing. -EPERM where one belongs to another user, or is open to others and holds
+ * something that mvmctl did not make or that others may have put there. */
 int home_open(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 void home_done(struct home *h);

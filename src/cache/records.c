@@ -13,7 +13,7 @@
 
 #define FOLDER     "builds"
 #define REF_FOLDER "builds/refs"
-#define SCHEMA     1
+#define SCHEMA     2
 #define ARTIFACTS  "artifacts"
 #define MAX_BYTES  (64 * 1024)
 
@@ -41,6 +41,22 @@ static int get_text(json_object *o, const char *key, char *out, size_t size, str
     return r;
 }
 
+/* Over every field, so that no changed byte of a record is believed. */
+static void record_digest(const struct build_record *r, char out[static SHA256_HEX_SIZE])
+{
+    char built_at[24];
+    snprintf(built_at, sizeof(built_at), "%llu", (unsigned long long)r->built_at);
+    struct fingerprint f;
+    fingerprint_init(&f, "build record");
+    fingerprint_add_string(&f, "fingerprint", r->fingerprint);
+    fingerprint_add_string(&f, "image", r->image);
+    fingerprint_add_string(&f, "store_path", r->store_path);
+    fingerprint_add_string(&f, "ref", r->ref);
+    fingerprint_add_string(&f, "attr", r->attr);
+    fingerprint_add_string(&f, "built_at", built_at);
+    fingerprint_final(&f, out);
+}
+
 static int load(int dirfd, const char *name, struct build_record *ret, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
@@ -56,14 +72,19 @@ static int load(int dirfd, const char *name, struct build_record *ret, struct mv
         get_text(o, "attr", ret->attr, sizeof(ret->attr), err) < 0 || json_get_int(o, "built_at", &built_at, err) < 0)
         return -EINVAL;
     ret->built_at = (uint64_t)built_at;
+    char stated[SHA256_HEX_SIZE], actual[SHA256_HEX_SIZE];
+    record_digest(ret, actual);
+    if (get_text(o, "sha256", stated, sizeof(stated), err) < 0 || strcmp(stated, actual) != 0)
+        return mvm_error_set(err, -EINVAL, "%s is not as it was written", name);
     return 0;
 }
 
-/* Loads and drops what is damaged: -ENOENT then. */
+/* Loads, and drops what was read and is damaged: -ENOENT then. What could not be read stays: the next run may be able
+ * to. */
 static int load_or_drop(int dirfd, const char *name, struct build_record *ret, bool *ret_damaged, struct mvm_error *err)
 {
     int r = load(dirfd, name, ret, err);
-    if (r == 0 || r == -ENOENT)
+    if (!mvm_error_is_damage(r))
         return r;
     unlinkat(dirfd, name, 0);
     *ret_damaged = true;
@@ -99,6 +120,9 @@ static int save(int dirfd, const char *key, const struct build_record *r, struct
     json_add_string(o, "ref", r->ref);
     json_add_string(o, "attr", r->attr);
     json_add_int(o, "built_at", (int64_t)r->built_at);
+    char digest[SHA256_HEX_SIZE];
+    record_digest(r, digest);
+    json_add_string(o, "sha256", digest);
     char name[SHA256_HEX_SIZE + 5];
     file_name(key, name);
     return json_save(dirfd, name, o, 0600, false, err);
@@ -107,15 +131,20 @@ static int save(int dirfd, const char *key, const struct build_record *r, struct
 int build_record_save(struct home *h, const struct build_record *rec, struct mvm_error *err)
 {
     CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
+    int r = dir < 0 ? dir : save(dir, rec->fingerprint, rec, err);
+    return r < 0 ? r : build_record_point(h, rec, err);
+}
+
+int build_record_point(struct home *h, const struct build_record *rec, struct mvm_error *err)
+{
+    struct build_record last;
+    if (build_record_last(h, rec->ref, rec->attr, &last, NULL) == 0 && strcmp(last.image, rec->image) == 0 &&
+        strcmp(last.fingerprint, rec->fingerprint) == 0)
+        return 0;
     CLEAN_FD int refs = path_open_dir(h->cache_fd, REF_FOLDER, err);
-    if (dir < 0 || refs < 0)
-        return -EIO;
     char key[SHA256_HEX_SIZE];
-    int r = save(dir, rec->fingerprint, rec, err);
     ref_key(rec->ref, rec->attr, key);
-    if (r == 0)
-        r = save(refs, key, rec, err);
-    return r;
+    return refs < 0 ? refs : save(refs, key, rec, err);
 }
 
 void build_record_remove(struct home *h, const char *fingerprint)

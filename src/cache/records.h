@@ -1,6 +1,7 @@
 /*
  * Which inputs gave which image: MVM_CACHE_DIR/builds/<fingerprint>.json, and what a flake reference was last built to:
- * MVM_CACHE_DIR/builds/refs/<sha256 of reference and attribute>.json. A damaged record is removed and counts as absent.
+ * MVM_CACHE_DIR/builds/refs/<sha256 of reference and attribute>.json. A record carries a digest of its
+ * own fields; one that is damaged is removed and counts as absent.
  */
 #pragma once
 
@@ -21,11 +22,15 @@ struct build_record {
     uint64_t built_at; /* CLOCK_REALTIME ns */
 };
 
-/* -ENOENT where there is none; a damaged one is removed, with *ret_damaged set, and -ENOENT returned. */
+/* -ENOENT where there is none; one that was read and is damaged is removed, with *ret_damaged set, and -ENOENT
+ * returned. Any other error (EMFILE, EIO, EACCES, ...) says nothing about the record, which stays. */
 int build_record_load(struct home *h, const char *fingerprint, struct build_record *ret, bool *ret_damaged,
                       struct mvm_error *err) MVM_MUST_CHECK;
 /* Writes the record and the reference's. */
 int build_record_save(struct home *h, const struct build_record *r, struct mvm_error *err) MVM_MUST_CHECK;
+/* The reference's alone, where it says something else so far: what the reference was built to last is this record's
+ * image, just built or found. */
+int build_record_point(struct home *h, const struct build_record *r, struct mvm_error *err) MVM_MUST_CHECK;
 /* Drops a record (its image is gone or damaged). */
 void build_record_remove(struct home *h, const char *fingerprint);
 /* The last record of a reference and attribute. */

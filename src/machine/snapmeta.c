@@ -15,7 +15,7 @@
 /* ---- Files ---- */
 
 /* Digest of the blocks that are not zero and where they are: holes cost nothing, and filling or digging them changes
- * nothing. */
+ * nothing. Looking for data moves the offset: it is put back to the beginning, where a VMM reads from. */
 static int digest_sparse(int fd, char out[static SHA256_HEX_SIZE])
 {
     static const uint8_t zeros[BLOCK];
@@ -39,7 +39,7 @@ static int digest_sparse(int fd, char out[static SHA256_HEX_SIZE])
         }
         at += n;
     }
-    if (errno != ENXIO)
+    if (errno != ENXIO || lseek(fd, 0, SEEK_SET) < 0)
         return -errno;
     sha256_final(&sha, digest);
     sha256_hex(digest, out);

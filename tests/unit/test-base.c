@@ -222,6 +222,13 @@ static void test_process(void)
            "an environment without %s, with %s", environments[i].without ? environments[i].without : "nothing",
            environments[i].add);
     }
+    int stray = open("/dev/null", O_RDONLY);
+    o = (struct process_opts){.argv = (const char *const[]){"ls", "/proc/self/fd", NULL}, .stdin_fd = -1};
+    buf_clear(&out);
+    ok(stray >= 3 && process_capture(&o, &out, NULL, clock_deadline(10000), &e) == 0 &&
+           strcmp(buf_cstr(&out), "0\n1\n2\n3\n") == 0, /* 3 is the folder that ls reads */
+       "T10: a child has no descriptor but those that are named, however they were opened");
+    close(stray);
     CLEAN_FREE char *sh = process_find("sh");
     CLEAN_FREE char *none = process_find("no-such-program-here");
     ok(sh && sh[0] == '/' && !none, "programs are found in PATH");

@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -174,6 +176,138 @@ static void test_records(void)
     }
 }
 
+/* R1: a reference means the image that was built or found last. */
+static void test_reference(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct build_record a = sample(DIGEST_A, DIGEST_A), b = sample(DIGEST_B, DIGEST_B), got;
+    ok(build_record_save(&home, &a, &e) == 0 && build_record_save(&home, &b, &e) == 0 &&
+           build_record_last(&home, a.ref, a.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0 &&
+           build_record_point(&home, &a, &e) == 0 && build_record_last(&home, a.ref, a.attr, &got, &e) == 0 &&
+           strcmp(got.image, DIGEST_A) == 0,
+       "R1: a reference built as A, B and found as A again means A");
+}
+
+/* R2: what cannot be read now is not damaged. */
+static void test_unreadable(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct build_record r = sample(DIGEST_A, DIGEST_B), got;
+    struct rlimit had, none;
+    bool damaged = false;
+    if (build_record_save(&home, &r, &e) < 0 || getrlimit(RLIMIT_NOFILE, &had) < 0)
+        abort();
+    int first_free = dup(folder);
+    close(first_free);
+    none = had;
+    for (int spare = 0; spare < 3; spare++) {
+        none.rlim_cur = (rlim_t)(first_free + spare);
+        setrlimit(RLIMIT_NOFILE, &none);
+        int found = build_record_load(&home, DIGEST_A, &got, &damaged, &e);
+        setrlimit(RLIMIT_NOFILE, &had);
+        ok((found == 0 || found == -EMFILE) && !damaged &&
+               build_record_load(&home, DIGEST_A, &got, &damaged, &e) == 0 && !damaged,
+           "R2: a record outlives being read with %d descriptors to spare", spare);
+    }
+}
+
+/* T9: each byte of a record and of a reference's record is covered by its digest. */
+static void test_flipped(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct build_record r = sample(DIGEST_A, DIGEST_B), got;
+    CLEAN_BUF struct buf text = BUF_INIT(64 * 1024);
+    CLEAN_FD int dir = openat(home.cache_fd, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (build_record_save(&home, &r, &e) < 0 || path_read_file(dir, DIGEST_A ".json", &text, &e) < 0)
+        abort();
+    unsigned taken = 0;
+    bool damaged;
+    for (size_t i = 0; i < text.len; i++) {
+        for (unsigned bit = 1; bit < 256; bit <<= 1) {
+            text.data[i] ^= (char)bit;
+            if (path_write_file(dir, DIGEST_A ".json", text.data, text.len, 0600, false, &e) < 0)
+                abort();
+            int found = build_record_load(&home, DIGEST_A, &got, &damaged, &e);
+            bool same = found == 0 && strcmp(got.image, r.image) == 0 && strcmp(got.store_path, r.store_path) == 0 &&
+                        strcmp(got.ref, r.ref) == 0 && strcmp(got.attr, r.attr) == 0 && got.built_at == r.built_at;
+            taken += found == 0 && !same; /* other white space says the same */
+            text.data[i] ^= (char)bit;
+        }
+    }
+    ok(taken == 0, "T9: of %zu records with one bit changed none is believed (%u)", 8 * text.len, taken);
+    build_record_remove(&home, DIGEST_A);
+}
+
+/* T12: only what is mvmctl's own is made private, and nothing that others can write to is used. */
+static void test_homes(void)
+{
+    static const struct {
+        const char *holds;
+        mode_t mode;
+        int expect;
+        const char *what;
+    } cases[] = {
+        {NULL, 0755, 0, "an empty folder"},
+        {NULL, 01777, -EPERM, "an empty folder like /tmp"},
+        {"x/letter", 0755, -EPERM, "a folder with something else in it"},
+        {"x/vms/a", 0755, 0, "a folder of mvmctl's that others can read"},
+        {"x/vms/a", 0777, -EPERM, "a folder of mvmctl's that others can write"},
+    };
+    CLEAN_FREE char *was = strdup(getenv("MVM_HOME"));
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct home h = HOME_INIT;
+        struct mvm_error e = MVM_ERROR_INIT;
+        char path[96];
+        struct stat st;
+        snprintf(path, sizeof(path), "%s/../x", was);
+        if (path_remove_tree(folder, "x") < 0 || path_make_parents(folder, "x/y", 0700) < 0 ||
+            (cases[i].holds && path_make_parents(folder, cases[i].holds, 0755) < 0) ||
+            (cases[i].holds && close(openat(folder, cases[i].holds, O_WRONLY | O_CREAT | O_CLOEXEC, 0644)) < 0) ||
+            fchmodat(folder, "x", cases[i].mode, 0) < 0)
+            abort();
+        setenv("MVM_HOME", path, 1);
+        int r = home_open(&h, &e);
+        ok(r == cases[i].expect && fstatat(folder, "x", &st, 0) == 0 &&
+               (st.st_mode & 07777) == (r == 0 ? 0700 : cases[i].mode),
+           "T12: %s is %s", cases[i].what, r == 0 ? "taken and made private" : "refused and left as it is");
+        home_done(&h);
+    }
+    setenv("MVM_HOME", was, 1);
+}
+
+/* R8: threads wait for locks at the same time, each with a deadline of its own. */
+static void *wait_in_thread(void *name)
+{
+    struct lock l = LOCK_INIT;
+    struct lock_wait wait = {.deadline = clock_deadline(20)};
+    int r = lock_take(&l, folder, name, "a thread", &wait, NULL);
+    lock_done(&l);
+    return r == -ETIMEDOUT ? name : NULL;
+}
+
+static void test_lock_threads(void)
+{
+    static char names[2][8] = {"one", "two"};
+    struct lock held[2] = {LOCK_INIT, LOCK_INIT};
+    pthread_t threads[16];
+    unsigned timed_out = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (lock_take(&held[i], folder, names[i], "the test", NULL, NULL) < 0)
+            abort();
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+        if (pthread_create(&threads[i], NULL, wait_in_thread, names[i % 2]) != 0)
+            abort();
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+        void *got = NULL;
+        pthread_join(threads[i], &got);
+        timed_out += got != NULL;
+    }
+    ok(timed_out == ARRAY_SIZE(threads), "R8: sixteen threads wait for locks and each meets its deadline (%u)",
+       timed_out);
+    lock_done(&held[0]);
+    lock_done(&held[1]);
+}
+
 /* What of the builder's store belongs to images that are there. */
 static void test_outputs(void)
 {
@@ -254,6 +388,11 @@ int main(void)
     test_lock();
     test_statindex();
     test_records();
+    test_reference();
+    test_unreadable();
+    test_flipped();
+    test_homes();
+    test_lock_threads();
     test_outputs();
     test_stages();
     home_done(&home);
