@@ -22,6 +22,14 @@ struct option_spec {
     const char *values; /* allowed words separated by '|', NULL: any; for completion */
 };
 
+enum {
+    WORDS_VMS = 1,       /* names of VMs */
+    WORDS_SNAPSHOTS = 2, /* NAME:TAG */
+    WORDS_COPIES = 4,    /* files, and NAME:/ of VMs */
+    WORDS_FOLDERS = 8,
+    WORDS_SHELLS = 16,
+};
+
 struct command {
     const char *name;                         /* one word, or several: "dev cache inspect" */
     const char *synopsis;                     /* behind the name */
@@ -29,7 +37,7 @@ struct command {
     const char *text;                         /* paragraphs separated by blank lines */
     const struct option_spec *const *options; /* NULL-terminated */
     const char *json; /* the fields of --json, one "name: meaning" a line; NULL where there is no --json */
-    bool names_vms;   /* completion offers VM names */
+    unsigned words;   /* WORDS_*: what completion offers for its words */
     int (*run)(struct args *a);
 };
 

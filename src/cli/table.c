@@ -168,18 +168,18 @@ const struct command commands[] = {
      "cpus, mode (warm or cold). With --compare, A and B are each a flake, or a file that ends in .toml.\n\n"
      "Percentiles are interpolated between the nearest ranks. The interval of a ratio of medians is a percentile "
      "bootstrap of 4000 resamples with a fixed seed.",
-     bench_boot_options, BENCH_JSON, false, cmd_bench_boot},
+     bench_boot_options, BENCH_JSON, 0, cmd_bench_boot},
     {"bench exec", "[--flake REF | --config FILE | --compare A B] [OPTION]... [-- COMMAND [ARGUMENT]...]",
      "measure running a program in a VM",
      "Starts a VM, and measures running the program in it (default: /bin/true), from connecting to its exit, which "
      "must "
      "be with status 0.",
-     bench_exec_options, BENCH_JSON, false, cmd_bench_exec},
+     bench_exec_options, BENCH_JSON, 0, cmd_bench_exec},
     {"bench build", "[--flake REF | --config FILE | --compare A B] [OPTION]...", "measure builds",
      "Builds the flake again and again although its result is there, in the persistent builder, and says what each "
      "phase "
      "takes. The flake must have been built once. The first warm-up starts the builder.",
-     bench_build_options, BENCH_JSON, false, cmd_bench_build},
+     bench_build_options, BENCH_JSON, 0, cmd_bench_build},
     {"bench density", "[--flake REF | --config FILE] [--count N] [OPTION]...", "measure many VMs at once",
      "Starts N VMs of an image at once, restored from its snapshot, and says when they were ready and how much memory "
      "each takes while all run: the proportional set sizes of its backend and its supervisor, in which what several "
@@ -189,7 +189,7 @@ const struct command commands[] = {
      "all_ready_ms: from the first start to the last one ready\ndown_ms: from the first stop to the last one gone\n"
      "ready_ms, pss_mib, vmm_pss_mib, supervisor_pss_mib: objects with p50, p90, p99, max\n"
      "vms: a list of objects with warm, ready_ms, vmm_pss_kib, supervisor_pss_kib\n",
-     false, cmd_bench_density},
+     0, cmd_bench_density},
     {"build", "[--flake REF] [OPTION]...", "build a microVM image from a flake",
      "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file system in the "
      "host's cache. Where "
@@ -219,7 +219,7 @@ const struct command commands[] = {
      "reason), mode (persistent or single-shot), fallback_reason (why not persistent, where it was wanted)\n"
      "store_path: the output in the builder's store\nattr: the attribute that was built\n"
      "timings: milliseconds spent in each phase, and total\n",
-     false, cmd_build},
+     0, cmd_build},
     {"build-log", "[DERIVATION | last] [OPTION]...", "show what a build said",
      "Prints the log of the last build, whether it succeeded or not. DERIVATION, a name or a store path, prints what "
      "that derivation's builder printed in the newest build that built it. Logs of the last 50 builds are kept, of "
@@ -228,7 +228,7 @@ const struct command commands[] = {
      "builds: with --list, a list of objects with id, flake, attr, status (ok, error, interrupted, or unfinished: "
      "running, "
      "or killed), phase, kind, error, derivation, started_at (seconds since 1970), bytes\n",
-     false, cmd_build_log},
+     0, cmd_build_log},
     {"up", "[--flake REF | IMAGE | --from NAME[:TAG]] [OPTION]...", "boot an image that has been built",
      "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
      "a folder with "
@@ -242,82 +242,83 @@ const struct command commands[] = {
      "there, and with an identity of its own (random numbers, machine id, host name). It never boots instead: where "
      "the "
      "snapshot is damaged or does not fit, that is an error.",
-     up_options, UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n", false, cmd_up},
+     up_options, UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n", WORDS_FOLDERS, cmd_up},
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
      "Does what build and up do, one after the other.", run_options,
-     UP_JSON "cached: true where nothing had to be built\n", false, cmd_run},
+     UP_JSON "cached: true where nothing had to be built\n", 0, cmd_run},
     {"exec", "NAME | --flake REF [OPTION]... -- COMMAND [ARGUMENT]...", "run a program in a VM",
      "Runs the program in a running VM, with standard input, output and error, signals and window size carried "
      "through, and exits with its "
      "exit status (128 + N where signal N ended it, 127 where there is no such program).\n\n"
      "With --flake, a VM is booted from the image last built from that flake for this one program and removed "
      "afterwards.",
-     exec_options, NULL, true, cmd_exec},
+     exec_options, NULL, WORDS_VMS, cmd_exec},
     {"cp", "[-L] SOURCE NAME:/PATH | NAME:/PATH DESTINATION", "copy files into a VM or out of it",
      "Copies a file or a whole folder between this machine and a running VM. Where the destination is a folder (or "
      "ends with "
      "a slash in the guest), the source goes into it; else it gets that name. Modes are kept, files that are there "
      "already "
      "are replaced, sparse files stay sparse. The user in the guest is root.",
-     cp_options, NULL, true, cmd_cp},
+     cp_options, NULL, WORDS_COPIES, cmd_cp},
     {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
      ls_options,
      "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at "
      "(seconds since 1970), "
-     "supervisor_pid, address, ended (how it ended, where it is stopped)\n",
-     false, cmd_ls},
+     "vmm_pid (of its backend), address, ended (how it ended, where it is stopped)\n",
+     0, cmd_ls},
     {"logs", "NAME [-f]", "show a VM's console and agent log",
      "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that "
      "has stopped, too.",
-     logs_options, NULL, true, cmd_logs},
+     logs_options, NULL, WORDS_VMS, cmd_logs},
     {"down", "NAME... | --all [OPTION]...", "stop VMs",
      "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon as the VM is "
      "gone. The "
      "VM's folder with its logs is removed.",
      down_options, "status: ok or error\ndown: the names that were stopped\nfailed: objects with name and error\n",
-     true, cmd_down},
+     WORDS_VMS, cmd_down},
     {"pause", "NAME [--json]", "stop a VM's processors",
      "Lets a VM stand still, with everything in it, until resume. What is running in it, exec too, waits.",
-     json_options, "status: ok\nname: the VM's name\nstate: paused\n", true, cmd_pause},
+     json_options, "status: ok\nname: the VM's name\nstate: paused\n", WORDS_VMS, cmd_pause},
     {"resume", "NAME [--json]", "let a paused VM go on", "Lets a paused VM go on, and sets its clock.", json_options,
-     "status: ok\nname: the VM's name\nstate: ready\n", true, cmd_resume},
+     "status: ok\nname: the VM's name\nstate: ready\n", WORDS_VMS, cmd_resume},
     {"fork", "NAME NEW [OPTION]...", "copy a running VM",
      "Starts the VM NEW as a copy of the running VM NAME: memory, processes, files and all. Both go on, each with its "
      "own. NEW gets random numbers, a machine id and a host name of its own, its services are not started again, and "
      "what clients ran in NAME with exec is ended in NEW, as if they had gone away. NAME stands still only for the "
      "last "
      "milliseconds of the copying.",
-     fork_options, UP_JSON "stopped_ms: how long NAME stood still\n", true, cmd_fork},
+     fork_options, UP_JSON "stopped_ms: how long NAME stood still\n", WORDS_VMS, cmd_fork},
     {"snapshot create", "NAME [TAG] [OPTION]...", "save a running VM",
      "Saves a running VM, memory, processes, files and all, as NAME:TAG (default: the time in UTC), for up --from. The "
      "VM "
      "goes on; it stands still only for the last milliseconds. The image it runs is kept with the snapshot, whatever "
      "happens to the cache. What is in the VM's memory is in the snapshot too: secrets, sessions, keys.",
-     json_options, "status: ok\n" SNAPSHOT_JSON "stopped_ms: how long the VM stood still\n", true, cmd_snapshot_create},
+     json_options, "status: ok\n" SNAPSHOT_JSON "stopped_ms: how long the VM stood still\n", WORDS_VMS,
+     cmd_snapshot_create},
     {"snapshot ls", "[NAME] [OPTION]...", "list snapshots", "Lists the snapshots of a VM, or all, the oldest first.",
-     snapshot_ls_options, "snapshots: a list of objects with\n" SNAPSHOT_JSON, true, cmd_snapshot_ls},
+     snapshot_ls_options, "snapshots: a list of objects with\n" SNAPSHOT_JSON, WORDS_VMS, cmd_snapshot_ls},
     {"snapshot rm", "NAME TAG | NAME:TAG | NAME --all [OPTION]...", "remove snapshots",
      "Removes a snapshot. VMs that continued from it are not affected. NAME alone is enough where it has one snapshot.",
-     snapshot_rm_options, "status: ok\nremoved: a list of NAME:TAG\n", true, cmd_snapshot_rm},
+     snapshot_rm_options, "status: ok\nremoved: a list of NAME:TAG\n", WORDS_SNAPSHOTS, cmd_snapshot_rm},
     {"dev up", "[OPTION]...", "keep the builder up",
      "Starts the persistent builder where it does not run, and keeps it up until dev down: it does not stop itself "
      "when "
      "it has nothing to do. No build needs this.",
-     dev_up_options, "status: ok\nstate: ready\n", false, cmd_dev_up},
+     dev_up_options, "status: ok\nstate: ready\n", 0, cmd_dev_up},
     {"dev shell", "[--flake DIR] [-- COMMAND [ARGUMENT]...]", "open a shell in the builder",
      "Opens a shell (or runs the command) in the persistent builder, in /work, where the files of the flake are as a "
      "build "
      "would take them (default: the present folder, if it has a flake.nix). Nix is set up as for builds. What is "
      "changed "
      "there stays there.",
-     dev_shell_options, NULL, false, cmd_dev_shell},
+     dev_shell_options, NULL, 0, cmd_dev_shell},
     {"dev down", "[OPTION]...", "stop the builder", "Stops the persistent builder. Builds that run in it fail.",
-     dev_down_options, "status: ok\nwas_up: true where it ran\nreset: true where its store was removed\n", false,
+     dev_down_options, "status: ok\nwas_up: true where it ran\nreset: true where its store was removed\n", 0,
      cmd_dev_down},
     {"dev status", "[OPTION]...", "show the builder's state",
      "Shows the dev VM's state, and whether the builder image in the cache is fresh, with the reason code of the "
      "verdict. Nothing is built or changed.",
-     judge_options, CACHE_JSON "dev_vm: an object with state\n", false, cmd_dev_status},
+     judge_options, CACHE_JSON "dev_vm: an object with state\n", 0, cmd_dev_status},
     {"dev cache inspect", "[OPTION]...", "show the builder's caches",
      "Shows the verdict on the builder image as dev status does, what else lies in its cache, and which dev images "
      "there are.",
@@ -327,56 +328,55 @@ const struct command commands[] = {
                 "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
                 "cached image needs, once that is known)\nsnapshots: an object with images (that have snapshots of "
                 "their first boots), snapshots (how many), allocated (bytes)\n",
-     false, cmd_dev_cache_inspect},
+     0, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
      "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "
      "With --all also the builder image and every dev image: the next build begins from nothing. "
      "With --store also the disk of the builder's store: the next build fetches and builds everything again.",
-     prune_options, "status: ok\n" CACHE_JSON, false, cmd_dev_cache_prune},
+     prune_options, "status: ok\n" CACHE_JSON, 0, cmd_dev_cache_prune},
     {"dev cache repair", "[OPTION]...", "make the builder image whole",
      "Reads every byte of the builder image, removes what is damaged or unfinished, and builds the image anew where it "
      "is not fresh.",
-     repair_options, "status: ok, or repaired where the image was built anew\n" CACHE_JSON, false,
-     cmd_dev_cache_repair},
+     repair_options, "status: ok, or repaired where the image was built anew\n" CACHE_JSON, 0, cmd_dev_cache_repair},
     {"dev image export", "--to FOLDER [OPTION]...", "make a release set of a local image",
      "Copies the dev image (or the live builder image) into a new folder and writes manifest.json with the size and "
      "digest of each file. Signed with dev image sign and put on a server, it is what dev_url or builder_url in "
      "config.toml points to.",
-     image_export_options, RELEASE_JSON, false, cmd_dev_image_export},
+     image_export_options, RELEASE_JSON, 0, cmd_dev_image_export},
     {"dev image sign", "FOLDER --key FILE [OPTION]...", "sign a release set",
      "Checks that the files are what manifest.json says and writes manifest.json.minisig, a signature that minisign "
      "verifies as well. The key is one that minisign -G made.",
-     image_sign_options, RELEASE_JSON "key: the number of the key that signed it\n", false, cmd_dev_image_sign},
+     image_sign_options, RELEASE_JSON "key: the number of the key that signed it\n", WORDS_FOLDERS, cmd_dev_image_sign},
     {"dev image verify", "FOLDER | URL [OPTION]...", "verify a release set",
      "Verifies the signature over manifest.json and reads every byte of every file. From an https:// or file:// URL "
      "the set is downloaded as it would be for use, an older version than one that was used is refused, and nothing "
      "is kept.",
-     image_verify_options, RELEASE_JSON "key: the number of the key that signed it\n", false, cmd_dev_image_verify},
+     image_verify_options, RELEASE_JSON "key: the number of the key that signed it\n", WORDS_FOLDERS,
+     cmd_dev_image_verify},
     {"persistent-builder start", "[--workspace DIR]", "start the persistent builder",
      "Starts the builder that builds share, where it does not run, and notes the workspace: submit calls it "
      "path:/work. "
      "mvmctl build needs none of this.",
-     persistent_start_options, PERSISTENT_JSON, false, cmd_persistent_start},
+     persistent_start_options, PERSISTENT_JSON, 0, cmd_persistent_start},
     {"persistent-builder status", "[OPTION]...", "show the persistent builder",
-     "Shows whether it runs, who uses it, and when it stops by itself.", json_options, PERSISTENT_JSON, false,
+     "Shows whether it runs, who uses it, and when it stops by itself.", json_options, PERSISTENT_JSON, 0,
      cmd_persistent_status},
     {"persistent-builder submit", "[--flake path:/work[/DIR]] [OPTION]...", "build a flake of its workspace",
      "Builds a flake of the workspace in the persistent builder, where it lies at /work, and prints what build prints.",
-     submit_options, "the fields of build: see there\n", false, cmd_persistent_submit},
+     submit_options, "the fields of build: see there\n", 0, cmd_persistent_submit},
     {"persistent-builder stop", "[OPTION]...", "stop the persistent builder", "Stops it in an orderly way.",
-     json_options, "status: ok\n", false, cmd_persistent_stop},
+     json_options, "status: ok\n", 0, cmd_persistent_stop},
     {"doctor", "[OPTION]...", "check what this machine can do",
      "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where something "
      "needed is.",
      json_options, "status: ok or error\nchecks: a list of objects with name, state (ok, warn, fail), detail, hint\n",
-     false, cmd_doctor},
+     0, cmd_doctor},
     {"version", "[OPTION]...", "show the version", "Prints the program's version.", json_options,
-     "version: the program's version\nprotocol: version of the agent protocol\n", false, cmd_version},
+     "version: the program's version\nprotocol: version of the agent protocol\n", 0, cmd_version},
     {"completion", "bash | zsh | fish", "print a completion script",
      "Prints a script that completes commands, options and VM names in that shell: source <(mvmctl completion bash).",
-     no_options, NULL, false, cmd_completion},
-    {"help", "[COMMAND]", "show help", "Shows the commands, or one command's options.", no_options, NULL, false,
-     cmd_help},
+     no_options, NULL, WORDS_SHELLS, cmd_completion},
+    {"help", "[COMMAND]", "show help", "Shows the commands, or one command's options.", no_options, NULL, 0, cmd_help},
 };
 const size_t n_commands = ARRAY_SIZE(commands);
 
