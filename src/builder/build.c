@@ -243,7 +243,6 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .system = plan->system,
         .write_lock = o->write_lock,
         .offline = o->offline,
-        .place = o->place,
         .settings = &settings,
         .max_jobs = o->max_jobs ? o->max_jobs : (unsigned)settings.jobs,
         .stage_fd = stage.fd,

@@ -22,7 +22,6 @@ struct build_opts {
     bool write_lock;
     bool offline;
     bool single_shot;            /* --no-persistent-builder */
-    const char *place;           /* where the flake's folder appears in the builder; NULL: nowhere */
     bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
     unsigned max_jobs;           /* it waits while this many builds run in the builder; 0: the builder's default */
     uint64_t builder_memory_mib; /* 0: default */

@@ -221,7 +221,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .manifest = j->o->builder_image,
         .options = j->o->settings ? j->o->settings->options : (struct msg_strings){0},
         .env = j->o->settings ? j->o->settings->env : (struct msg_strings){0},
-        .place = (char *)(uintptr_t)j->o->place,
+        .last_modified = j->o->tree ? j->o->tree->last_modified : 0,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
         .max_jobs = j->o->max_jobs,
         .known = known_digests(j->known, known),

@@ -16,7 +16,6 @@ struct job_opts {
     const char *attr, *system;
     bool write_lock, offline;
     const struct nixsettings *settings; /* NULL: none */
-    const char *place;                  /* where the flake's folder appears in the builder; NULL: nowhere */
     bool builder_image;                 /* manifest.json is an artifact too */
     unsigned max_jobs;                  /* it waits while this many run in the builder; 0: the builder's default */
     int stage_fd;                       /* artifacts are written here */

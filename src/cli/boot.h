@@ -7,8 +7,8 @@
 #include "machine/machine.h"
 
 struct build_opts build_opts_from(const struct args *a);
-/* Builds the flake and prints the result as build does: its whole command. place as in build_opts. */
-int build_and_print(const struct args *a, struct home *h, const char *ref, const char *place);
+/* Builds the flake and prints the result as build does: its whole command. */
+int build_and_print(const struct args *a, struct home *h, const char *ref);
 int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret,
                         struct mvm_error *err) MVM_MUST_CHECK;
 

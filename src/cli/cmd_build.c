@@ -63,14 +63,13 @@ static json_object *builder_json(const struct build_result *b)
     return o;
 }
 
-int build_and_print(const struct args *a, struct home *h, const char *ref, const char *place)
+int build_and_print(const struct args *a, struct home *h, const char *ref)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_BUILD_RESULT struct build_result b = BUILD_RESULT_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     struct build_opts opts = build_opts_from(a);
     opts.ref = ref;
-    opts.place = place;
     struct trace trace = {0};
     p.steps = &trace.own;
     steps_add(&trace.own, "startup", ui.born);
@@ -114,5 +113,5 @@ int cmd_build(struct args *a)
     interrupt_install();
     if (home_open(&h, &err) < 0)
         return ui_fail(&err);
-    return build_and_print(a, &h, arg_value(a, "flake") ? arg_value(a, "flake") : ".", NULL);
+    return build_and_print(a, &h, arg_value(a, "flake") ? arg_value(a, "flake") : ".");
 }

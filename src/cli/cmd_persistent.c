@@ -127,7 +127,7 @@ int cmd_persistent_submit(struct args *a)
     if (!local)
         return ui_usage("the workspace is path:" WORK " in the builder; other flakes: mvmctl build --flake REF",
                         "persistent-builder submit: '%.100s' is not in the workspace", ref);
-    return build_and_print(a, &h, local, WORK);
+    return build_and_print(a, &h, local);
 }
 
 int cmd_persistent_stop(struct args *a)

@@ -49,7 +49,8 @@ struct flake_tree {
     struct flake_file *files; /* sorted by path */
     size_t n_files;
     uint64_t bytes;
-    char *lock_path; /* the flake's flake.lock, relative to root, there or not */
+    uint64_t last_modified; /* seconds since 1970: of the newest file but the lock file, which a build may write */
+    char *lock_path;        /* the flake's flake.lock, relative to root, there or not */
 };
 
 #define CLEAN_FLAKE_TREE CLEANUP(flake_tree_done)

@@ -108,6 +108,8 @@ static int add_path(struct lister *l, const char *path, const struct stat *st)
     if (!f->path)
         return mvm_error_errno(l->err, -ENOMEM, "flake");
     t->n_files++;
+    if (strcmp(path, l->lock_path) != 0 && st->st_mtime > 0)
+        t->last_modified = MAX_OF(t->last_modified, (uint64_t)st->st_mtime);
     return fill_file(l, f, st);
 }
 

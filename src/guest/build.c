@@ -16,6 +16,7 @@
 #include "guest/cgroup.h"
 #include "guest/files.h"
 #include "guest/guest.h"
+#include "guest/place.h"
 #include "guest/store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
@@ -24,11 +25,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -397,53 +396,41 @@ static void receive_tree(struct job *j)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
 }
 
-/* The last folder of path exists afterwards, and is empty: what the builder itself has is not hidden by what a flake
- * names. */
-static int make_place(const char *path)
-{
-    char part[4096];
-    if (path[0] != '/' || !path_is_safe_relative(path + 1) || strlen(path) >= sizeof(part))
-        return -EINVAL;
-    for (const char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-        snprintf(part, sizeof(part), "%.*s", slash ? (int)(slash - path) : (int)strlen(path), path);
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -errno;
-        if (!slash)
-            break;
-    }
-    return rmdir(path) == 0 && mkdir(path, 0755) == 0 ? 0 : -errno;
-}
-
-/* The flake's folder appears at the path by which the host calls it, over whatever is there. */
-static void place_source(struct job *j, const char *subdir)
-{
-    char from[5000];
-    const char *place = j->m->place;
-    snprintf(from, sizeof(from), "%s%s%.4096s", j->source, *subdir ? "/" : "", subdir);
-    if (place[0] != '/' || !path_is_safe_relative(place + 1))
-        fail(j, MVM_PHASE_NIX_EVAL, 1, "%.300s is no place for a flake", place);
-    if (mkdir(place, 0755) < 0 && errno != EEXIST)
-        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "cannot make %.300s: %s", place, strerror(errno));
-    if (mount(from, place, NULL, MS_BIND, NULL) < 0)
-        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake cannot be had at %.300s: %s", place, strerror(errno));
-    snprintf(j->ref, sizeof(j->ref), "path:%s", place);
-}
-
-/* Local folders appear where the flake says they are, for this job alone. */
+/* Local folders and files appear where the flake says they are, for this job alone. */
 static void place_inputs(struct job *j)
 {
     const struct msg_strings *in = &j->m->inputs;
-    if ((in->n || j->m->place) && (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
-        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "no mount namespace: %s", strerror(errno));
+    static struct place place;
+    int r = in->n ? place_begin(&place, j->work) : 0;
+    if (r < 0)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "no mount namespace: %s", strerror(-r));
     for (size_t i = 0; i < in->n; i++) {
         char from[100];
         snprintf(from, sizeof(from), "%s/" BUILD_INPUT "%zu", j->work, i);
-        int r = make_place(in->v[i]);
-        if (r == 0 && mount(from, in->v[i], NULL, MS_BIND, NULL) < 0)
-            r = -errno;
+        r = place_put(&place, from, in->v[i]);
         if (r < 0)
             fail(j, MVM_PHASE_NIX_EVAL, 1, "the input %.300s cannot be had in the builder: %s", in->v[i], strerror(-r));
     }
+}
+
+/* A part of a reference's query. */
+static void add_escaped(struct buf *b, const char *text)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+    for (; *text; text++)
+        (void)!buf_printf(b, strchr(plain, *text) ? "%c" : "%%%02X", (unsigned char)*text);
+}
+
+/* When the tree came here says nothing about it: Nix is told how old it is. */
+static void refer_to_source(struct job *j, const char *subdir)
+{
+    CLEAN_BUF struct buf ref = BUF_INIT(sizeof(j->ref) - 1);
+    (void)!buf_printf(&ref, "path:%s?lastModified=%llu", j->source, (unsigned long long)j->m->last_modified);
+    if (*subdir) {
+        (void)!buf_printf(&ref, "&dir=");
+        add_escaped(&ref, subdir);
+    }
+    snprintf(j->ref, sizeof(j->ref), "%s", buf_cstr(&ref));
 }
 
 static void prepare_source(struct job *j)
@@ -453,10 +440,7 @@ static void prepare_source(struct job *j)
         fail(j, MVM_PHASE_NIX_EVAL, 1, "the flake's folder lies outside of its tree");
     receive_tree(j);
     place_inputs(j);
-    if (j->m->place)
-        place_source(j, subdir);
-    else
-        snprintf(j->ref, sizeof(j->ref), "path:%s%s%s", j->source, *subdir ? "?dir=" : "", subdir);
+    refer_to_source(j, subdir);
     snprintf(j->lock, sizeof(j->lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
     j->before.max = MAX_LOCK;
     (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);

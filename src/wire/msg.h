@@ -268,10 +268,10 @@ struct msg_build {
     bool manifest;              /* the output is a builder image: send its manifest.json too */
     struct msg_strings env;     /* variables for Nix: proxies, and NIX_CONFIG with what must not be seen (build.c) */
     struct msg_strings options; /* further nix.conf settings "name=value" from config */
-    char *place;                /* an absolute path where the flake's folder appears for the job; NULL: nowhere */
     struct msg_strings inputs;  /* absolute paths where Nix shall find the local folders that came along */
     uint64_t max_jobs;          /* it waits while this many jobs run; 0: the guest's default */
     struct msg_strings known;   /* SHA-256, in hex, of files that the host has: they come back without their content */
+    uint64_t last_modified;     /* of the staged tree, seconds since 1970: what Nix says of it; 0: not known */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -1,0 +1,104 @@
+#!/bin/sh
+# How a flake's tree and its local inputs reach Nix: where they appear, what is left of them, what Nix is told about them.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/e2e.sh"
+
+unset MVM_NO_PERSISTENT_BUILDER # what one job leaves is for the next to see
+# make_flake FOLDER INPUTS TEXT: its image's cmdline.txt is TEXT, a Nix expression in which `bb` and the inputs are known.
+make_flake() {
+    mkdir -p "$1"
+    cat >"$1/flake.nix" <<N
+{
+  inputs.tools.url = "mvm-tools";
+  $2
+  outputs = { self, tools, ... }@inputs: let
+    bb = "\${tools}/bin/busybox";
+    text = $3;
+  in {
+    packages.x86_64-linux.default = derivation {
+      name = "said"; system = "x86_64-linux"; builder = bb; inherit bb text; passAsFile = [ "text" "make" ];
+      make = builtins.readFile ./make;
+      args = [ "sh" "-c" "\$bb mkdir \$out; \$bb cp \$textPath \$out/cmdline.txt; cd \$out; \$bb sh \$makePath" ];
+    };
+  };
+}
+N
+    # The least that is taken for a kernel and a root file system.
+    cat >"$1/make" <<'N'
+$bb dd if=/dev/zero of=vmlinux bs=1 count=1 seek=2097151
+$bb dd if=/dev/zero of=rootfs.ext4 bs=1 count=1 seek=2097151
+$bb printf 'ARM\144' | $bb dd of=vmlinux bs=1 seek=56 conv=notrunc
+# Its super block: 512 blocks of 4096 bytes.
+$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1029 conv=notrunc
+$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1048 conv=notrunc
+$bb printf '\123\357' | $bb dd of=rootfs.ext4 bs=1 seek=1080 conv=notrunc
+N
+    touch -d @1500000000 "$1/make"
+}
+# What the image's command line says, which is where the flakes above put what they saw.
+said() { cat "$(dirname "$(json .rootfs)")/cmdline.txt"; }
+build() { run mvm build --flake "$@" --offline --json; }
+in_builder() { mvm exec builder -- sh -c "$1"; }
+
+# ---- Local inputs ----
+
+names='toString (builtins.attrNames (builtins.readDir inputs.nf))'
+mkdir -p "$tmp/far/away/em"
+echo one >"$tmp/far/away/em/only"
+make_flake "$tmp/r3" "inputs.nf = { url = \"path:$tmp/far/away/em\"; flake = false; };" "$names"
+build "$tmp/r3"
+is 'R3: a local input is there' "$status:$(said)" '0:only'
+is 'R3: nothing of it is left in the builder' "$(in_builder "ls -d '$tmp/far/away/em' '$tmp' 2>/dev/null")" ''
+mv "$tmp/far/away/em" "$tmp/far/away/gone"
+build "$tmp/r3" --force
+is 'R3: a local input that has gone fails in nix-eval' "$status:$(json .phase)" 11:nix-eval
+has 'R3: and the error names it' "$out" "$tmp/far/away/em"
+mv "$tmp/far/away/gone" "$tmp/far/away/em"
+build "$tmp/r3" --force
+is 'R3: put back, it is there again' "$status:$(said)" '0:only'
+
+mkdir "/tmp/mvm-42-$$"
+trap 'cleanup; rm -rf "$tmp" "/tmp/mvm-42-$$"' EXIT
+mkdir -p "$tmp/far/away/em/deep/er"
+echo x >"$tmp/far/away/em/deep/er/file"
+echo y >"/tmp/mvm-42-$$/tmp-file"
+make_flake "$tmp/many" "inputs.nf = { url = \"path:$tmp/far/away/em\"; flake = false; };
+  inputs.inner = { url = \"path:$tmp/far/away/em/deep/er\"; flake = false; };
+  inputs.t = { url = \"path:/tmp/mvm-42-$$\"; flake = false; };" \
+    'toString (map (n: builtins.attrNames (builtins.readDir inputs.${n})) [ "nf" "inner" "t" ])'
+build "$tmp/many"
+is 'R3: inputs within each other and below a folder that the builder has' "$status:$(said)" '0:deep only file tmp-file'
+has 'R3: that folder is as before' "$(in_builder 'ls -d /tmp /work /nix/store; ls -A /tmp')" '^/nix/store
+/tmp
+/work$'
+
+# ---- What Nix is told ----
+
+age='"at ${toString self.lastModified}"'
+make_flake "$tmp/n3" '' "$age"
+mkdir "$tmp/n3/sub dir&"
+echo x >"$tmp/n3/sub dir&/old"
+touch -d @1600000000 "$tmp/n3/flake.nix"
+touch -d @1600000001 "$tmp/n3/sub dir&/old"
+build "$tmp/n3"
+is 'N3: lastModified is the age of the newest file' "$status:$(said)" '0:at 1600000001'
+first=$(json .image)
+build "$tmp/n3" --force
+is 'N3: a second build of a flake that uses it gives the same image' "$status:$(json .image)" "0:$first"
+
+# A flake below the top of a git tree, whose input is the folder above it.
+mkdir -p "$tmp/n5/sub dir&"
+make_flake "$tmp/n5/sub dir&" 'inputs.up = { url = "path:./.."; flake = false; };' '"up has ${builtins.readFile "${inputs.up}/word"}"'
+printf 'above' >"$tmp/n5/word"
+git -C "$tmp/n5" init -q
+git -C "$tmp/n5" add .
+build "$tmp/n5/sub dir&"
+is 'N5: build of a folder whose input is the one above it' "$status:$(said)" '0:up has above'
+wanted=$(json .image)
+run mvm persistent-builder start --workspace "$tmp/n5"
+run mvm persistent-builder submit --flake 'path:/work/sub dir&' --offline --json
+is 'N5: submit of the same folder' "$status:$(json .image)" "0:$wanted"
+run mvm persistent-builder submit --flake 'path:/work/sub dir&' --offline --json --force
+is 'N5: and where it has to be built' "$status:$(json .image)" "0:$wanted"
+
+finish
