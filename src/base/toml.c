@@ -97,7 +97,7 @@ static int parse_array(struct toml_scan *s, struct toml_value *v)
     v->type = TOML_ARRAY;
     v->origin = CLOSED;
     for (s->at++;;) {
-        struct toml_value *element;
+        struct toml_value *element = NULL;
         toml_skip_lines(s);
         if (*s->at == ']')
             break;

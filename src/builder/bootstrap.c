@@ -130,7 +130,8 @@ static void pass_over(struct bootstrap *b, const char *label, const char *reason
     if (r->n_passed == ARRAY_SIZE(r->passed))
         return;
     snprintf(r->passed[r->n_passed].label, sizeof(r->passed[0].label), "%s", label);
-    snprintf(r->passed[r->n_passed++].reason, sizeof(r->passed[0].reason), "%s", reason);
+    snprintf(r->passed[r->n_passed++].reason, sizeof(r->passed[0].reason), "%.*s", (int)sizeof(r->passed[0].reason) - 1,
+             reason);
 }
 
 /* One candidate: 1 where the next one is to be tried, 0, -errno. */
