@@ -1,5 +1,9 @@
 #include "base/json.h"
+
+#include <stdlib.h>
+
 #include "base/path.h"
+#include <math.h>
 
 #include <ctype.h>
 #include <errno.h>
@@ -115,7 +119,16 @@ void json_add_int(json_object *o, const char *key, int64_t value)
 
 void json_add_double(json_object *o, const char *key, double value)
 {
-    json_add(o, key, json_object_new_double(value));
+    /* The shortest digits that read back as the same number: 3.55, not 3.5499999999999998. */
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    if (!strpbrk(text, ".eni"))
+        strcat(text, ".0");
+    json_add(o, key, isfinite(value) ? json_object_new_double_s(value, text) : json_object_new_double(value));
 }
 
 void json_add_bool(json_object *o, const char *key, bool value)

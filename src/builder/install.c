@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,6 +51,20 @@ int install_find(struct install *i, struct mvm_error *err)
         mvm_error_hint(err, "run mvmctl from its build folder, or install it with meson install");
     }
     return r;
+}
+
+char *install_examples(const struct install *i)
+{
+    /* PREFIX/share/mvm/nix has PREFIX/share/mvm/examples beside it, CHECKOUT/nix has CHECKOUT/examples. */
+    CLEAN_FREE char *nix = realpath(i->nix, NULL);
+    const char *name = nix ? strrchr(nix, '/') : NULL;
+    char *path = NULL;
+    if (!name || asprintf(&path, "%.*s/examples", (int)(name - nix), nix) < 0)
+        return NULL;
+    if (access(path, R_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
 }
 
 void install_done(struct install *i)

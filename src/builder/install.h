@@ -20,4 +20,6 @@ struct install {
 #define CLEAN_INSTALL CLEANUP(install_done)
 
 int install_find(struct install *i, struct mvm_error *err) MVM_MUST_CHECK;
+/* The folder of the examples, owned by the caller; NULL where there is none. */
+char *install_examples(const struct install *i);
 void install_done(struct install *i);

@@ -62,6 +62,23 @@ static int option_index(const struct command *c, int val)
     return -1;
 }
 
+/* Options that contradict each other in every command that has both. */
+static int check_pairs(const struct args *a)
+{
+    static const char *const pairs[][2] = {
+        {"json", "names"}, {"json", "attach"}, {"json", "shell"}, {"json", "terminal"}};
+    bool given[ARRAY_SIZE(pairs)][2] = {0};
+    for (unsigned i = 0; i < a->n_given; i++)
+        for (size_t k = 0; k < 2 * ARRAY_SIZE(pairs); k++)
+            if (strcmp(a->command->options[a->given[i].option]->name, pairs[k / 2][k % 2]) == 0)
+                given[k / 2][k % 2] = true;
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
+        if (given[i][0] && given[i][1])
+            return ui_usage("with --json there is one object on standard output and nothing else",
+                            "%s: --%s and --%s at once", a->command->name, pairs[i][0], pairs[i][1]);
+    return 0;
+}
+
 int args_parse(struct args *a, const struct command *c, int argc, char **argv)
 {
     struct option longs[MAX_OPTIONS + 2];
@@ -84,6 +101,8 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
         int v = getopt_long(argc, argv, shorts, longs, NULL);
         if (v == -1)
             break;
+        if (v == 'h' && ui.json)
+            return ui_usage("leave --json out", "%s: --help and --json at once", c->name);
         if (v == 'h') {
             print_help(c);
             return -1;
@@ -105,7 +124,7 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
     }
     a->words = argv + optind;
     a->n_words = argc - optind;
-    return 0;
+    return check_pairs(a);
 }
 
 const char *arg_value(const struct args *a, const char *option)

@@ -129,6 +129,8 @@ void ui_event(json_object *o);
 void ui_clear(void);
 /* Prints an error (stderr; with --json an event there, and the object on stdout) and returns the exit status. */
 int ui_fail(const struct mvm_error *err);
+/* The same on standard error alone: the command prints an object of its own. */
+int ui_complain(const struct mvm_error *err);
 /* Usage error in one call. */
 int ui_usage(const char *hint, const char *fmt, ...) MVM_PRINTF(2, 3);
 /* Prints the object and a newline; takes ownership. */

@@ -82,8 +82,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
     ui_clear();
     if (!ui.json) {
         printf("%.12s  %s  %s\n", b.image.digest, m->name[0] ? m->name : "image", b.image.path);
-        if (b.cached)
-            fprintf(stderr, "mvmctl: nothing has changed; boot it with: mvmctl up --flake %s\n", ref);
+        fprintf(stderr, "mvmctl: %sboot it with: mvmctl up --flake %s\n", b.cached ? "nothing has changed; " : "", ref);
         return 0;
     }
     json_object *o = json_object_new_object();

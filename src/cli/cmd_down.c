@@ -43,7 +43,6 @@ static int report(const struct stop *stops, size_t n)
     int status = 0;
     json_object *o = json_object_new_object(), *down = json_object_new_array(), *bad = json_object_new_array();
     bool json = ui.json;
-    ui.json = false; /* the errors go into the one object below */
     for (size_t i = 0; i < n; i++) {
         if (stops[i].result == 0) {
             json_object_array_add(down, json_object_new_string(stops[i].name));
@@ -51,7 +50,7 @@ static int report(const struct stop *stops, size_t n)
                 printf("%s\n", stops[i].name);
             continue;
         }
-        int s = ui_fail(&stops[i].err);
+        int s = ui_complain(&stops[i].err); /* with --json, the error goes into the one object below, too */
         status = status ? status : s;
         json_object *f = json_object_new_object();
         json_add_string(f, "name", stops[i].name);

@@ -19,6 +19,7 @@ static json_object *vm_json(const struct machine_info *m)
     json_add_int(o, "cpus", m->vcpus);
     json_add_int(o, "started_at", (int64_t)(m->started_at / NSEC_PER_SEC));
     json_add_int(o, "vmm_pid", (int64_t)m->status.vmm_pid);
+    json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
     json_add_string(o, "address", m->status.address[0] ? m->status.address : NULL);
     json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
     return o;
@@ -42,14 +43,16 @@ static void print_age(uint64_t started_at, char out[static 32])
 static void print_table(const struct machine_info *list, size_t n)
 {
     if (n)
-        printf("%-20s %-9s %-12s %-10s %8s %4s  %s\n", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS", "AGE");
+        printf("%-20s %-9s %-12s %-10s %8s %4s  %-15s %s\n", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS",
+               "ADDRESS", "AGE");
     for (size_t i = 0; i < n; i++) {
         const struct machine_info *m = &list[i];
         char age[32], backend[48];
         print_age(m->started_at, age);
         snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);
-        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %s%s%s\n", m->name, m->state, m->image[0] ? m->image : m->role,
-               backend, (unsigned long long)m->memory_mib, m->vcpus, age, m->ended[0] ? "; " : "", m->ended);
+        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s\n", m->name, m->state,
+               m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
+               m->status.address[0] ? m->status.address : "-", age, m->ended[0] ? "; " : "", m->ended);
     }
 }
 

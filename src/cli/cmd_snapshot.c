@@ -233,8 +233,10 @@ int up_from(struct args *a)
     json_object *more = json_object_new_object();
     json_add_string(more, "from", from);
     trace_machine(&t, &info);
-    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
-    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0)
+    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0) {
+        json_object_put(more);
         return ui_fail(&err);
+    }
+    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
     return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
 }

@@ -168,9 +168,9 @@ static int finish(const struct args *a, struct home *h, const struct artifact_im
     if (boot_image(a, h, img, false, &boot, &info, err) < 0)
         return ui_fail(err);
     trace_machine(t, &info);
-    boot_print(&info, built, p, t, arg_flag(a, "timing"), NULL);
     if (file && trace_write(t, file, err) < 0)
         return ui_fail(err);
+    boot_print(&info, built, p, t, arg_flag(a, "timing"), NULL);
     return arg_flag(a, "attach") ? boot_attach(h, info.name, err) : 0;
 }
 

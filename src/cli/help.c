@@ -1,10 +1,13 @@
+#include "base/path.h"
+#include "builder/install.h"
 #include "cli/cli.h"
 #include "wire/msg.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define WIDTH 78
+#define WIDTH  78
+#define INDENT 28
 
 /* Prints a text wrapped to the width, paragraphs kept. */
 static void print_wrapped(const char *text)
@@ -30,12 +33,27 @@ static void print_wrapped(const char *text)
     putchar('\n');
 }
 
+/* An option and what it does, wrapped beside it. */
+static void print_row(const char *left, const char *help)
+{
+    unsigned column = (unsigned)printf("  %-26s", left);
+    while (*help) {
+        unsigned n = (unsigned)strcspn(help, " ");
+        if (column + 1 + n > WIDTH && column > INDENT)
+            column = (unsigned)printf("\n%*s", INDENT, "") - 1;
+        column += (unsigned)printf(" %.*s", (int)n, help);
+        help += n;
+        help += *help == ' ';
+    }
+    putchar('\n');
+}
+
 static void print_option(const struct option_spec *o)
 {
     char left[64];
     snprintf(left, sizeof(left), "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ',
              o->letter ? ", " : "  ", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
-    printf("  %-26s %s\n", left, o->help);
+    print_row(left, o->help);
 }
 
 void print_help(const struct command *c)
@@ -45,7 +63,7 @@ void print_help(const struct command *c)
     printf("\nOptions:\n");
     for (const struct option_spec *const *o = c->options; *o; o++)
         print_option(*o);
-    printf("  %-26s %s\n", "-h, --help", "show this help");
+    print_row("-h, --help", "show this help");
 }
 
 static void print_commands(const char *group)
@@ -77,11 +95,16 @@ void print_group(const char *group)
 
 void print_overview(void)
 {
+    CLEAN_INSTALL struct install in = {0};
+    CLEAN_FREE char *examples = install_find(&in, NULL) == 0 ? install_examples(&in) : NULL;
+    const char *folder = examples ? examples : "examples";
     printf("Usage: mvmctl COMMAND [OPTION]...\n\n"
            "Builds microVM images from Nix flakes, without Nix on the host, and boots them.\n\nCommands:\n");
     print_commands("");
     printf("\nmvmctl COMMAND --help shows a command's options; man mvmctl has the rest.\n"
-           "Start with: mvmctl run --flake examples/hello\n");
+           "Start with a copy of an example, which gets a flake.lock of its own:\n"
+           "  cp -r --no-preserve=mode %s/hello hello\n  mvmctl run --flake hello\n",
+           folder);
 }
 
 int cmd_help(struct args *a)

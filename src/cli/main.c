@@ -18,6 +18,32 @@ static void ensure_standard_fds(void)
             (void)!open("/dev/null", fd ? O_WRONLY : O_RDONLY);
 }
 
+/* Words that other tools use for what a command of ours does; NULL for any other word. */
+static const char *foreign_word(const char *word)
+{
+    static const char *const words[][2] = {
+        {"stop", "mvmctl down NAME stops a VM"},
+        {"kill", "mvmctl down NAME stops a VM, with --timeout 1 without much patience"},
+        {"rm", "mvmctl down NAME stops a VM and removes it; mvmctl snapshot rm removes a snapshot"},
+        {"destroy", "mvmctl down NAME stops a VM and removes it"},
+        {"ps", "mvmctl ls lists the VMs"},
+        {"list", "mvmctl ls lists the VMs"},
+        {"start", "mvmctl up boots an image that has been built, mvmctl run builds it first"},
+        {"create", "mvmctl run builds a flake and boots it"},
+        {"images", "mvmctl dev cache inspect shows the cache, mvmctl build-log --list the builds"},
+        {"shell", "mvmctl exec NAME -t -- sh opens a shell in a VM, mvmctl dev shell one in the builder"},
+        {"ssh", "mvmctl exec NAME -t -- sh opens a shell in a VM"},
+        {"attach", "mvmctl exec NAME -t -- sh opens a shell in a VM, mvmctl logs NAME -f follows its logs"},
+        {"inspect", "mvmctl ls --json says all about VMs, mvmctl dev cache inspect about the caches"},
+        {"status", "mvmctl ls lists the VMs, mvmctl dev status shows the builder"},
+        {"restore", "mvmctl up --from NAME:TAG continues from a snapshot"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (strcmp(word, words[i][0]) == 0)
+            return words[i][1];
+    return NULL;
+}
+
 /* No such command: the words that are right so far are a group's, "" for none. */
 static int unknown_command(const char *group, const char *word)
 {
@@ -26,6 +52,9 @@ static int unknown_command(const char *group, const char *word)
     size_t n = command_next_words(group, words, NULL, MAX_COMMANDS);
     for (size_t i = 0; i < n; i++)
         names[i] = words[i];
+    const char *foreign = *group ? NULL : foreign_word(word);
+    if (foreign)
+        return ui_usage(foreign, "there is no command '%.60s'", word);
     const char *near = nearest_word(word, names, n);
     const char *space = *group ? " " : "";
     if (near)
@@ -41,7 +70,7 @@ static int incomplete_command(int argc, char **argv, int n_words)
     char group[64];
     command_join(n_words, argv, group, sizeof(group));
     const char *next = n_words < argc ? argv[n_words] : "--help";
-    if (strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0) {
+    if (!ui.json && (strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0)) {
         print_group(group);
         return n_words < argc ? 0 : EXIT_USAGE;
     }

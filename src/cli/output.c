@@ -89,16 +89,25 @@ static json_object *error_json(const struct mvm_error *err, int status)
     return o;
 }
 
-int ui_fail(const struct mvm_error *err)
+int ui_complain(const struct mvm_error *err)
 {
     int status = exit_status_of(err);
     if (!ui.json) {
         print_error(err);
         return status;
     }
-    json_object *event = error_json(err, status), *o = error_json(err, status);
+    json_object *event = error_json(err, status);
     json_add_string(event, "event", "error");
     ui_event(event);
+    return status;
+}
+
+int ui_fail(const struct mvm_error *err)
+{
+    int status = ui_complain(err);
+    if (!ui.json)
+        return status;
+    json_object *o = error_json(err, status);
     json_add_string(o, "status", "error");
     ui_print_json(o);
     return status;

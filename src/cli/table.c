@@ -264,7 +264,7 @@ const struct command commands[] = {
      ls_options,
      "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at "
      "(seconds since 1970), "
-     "vmm_pid (of its backend), address, ended (how it ended, where it is stopped)\n",
+     "vmm_pid (of its backend), supervisor_pid, address, ended (how it ended, where it is stopped)\n",
      0, cmd_ls},
     {"logs", "NAME [-f]", "show a VM's console and agent log",
      "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that "

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/nearest.h"
 #include "base/path.h"
 #include "machine/client.h"
 #include "machine/runfile.h"
@@ -14,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +38,30 @@ int machine_check_name(const char *name, struct mvm_error *err)
     return -EINVAL;
 }
 
+/* What may have been meant by a name that no VM has. */
+static void hint_name(struct home *h, const char *name, struct mvm_error *err)
+{
+    enum { MOST = 256 };
+    char *names[MOST];
+    size_t n = 0;
+    int fd = openat(h->state_fd, "vms", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (fd >= 0 && !dir)
+        close(fd);
+    for (struct dirent *e; dir && n < MOST && (e = readdir(dir));)
+        if (machine_check_name(e->d_name, NULL) == 0 && (names[n] = strdup(e->d_name)))
+            n++;
+    if (dir)
+        closedir(dir);
+    const char *near = nearest_word(name, (const char *const *)names, n);
+    if (near)
+        mvm_error_hint(err, "did you mean %s? mvmctl ls shows the ones there are", near);
+    else
+        mvm_error_hint(err, "mvmctl ls shows the ones there are");
+    while (n > 0)
+        free(names[--n]);
+}
+
 int machine_open_dir(struct home *h, const char *name, struct mvm_error *err)
 {
     int r = machine_check_name(name, err);
@@ -49,7 +75,7 @@ int machine_open_dir(struct home *h, const char *name, struct mvm_error *err)
     if (r == -ENOENT) {
         mvm_error_set(err, r, "there is no vm '%s'", name);
         mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-        mvm_error_hint(err, "mvmctl ls shows the ones there are");
+        hint_name(h, name, err);
         return r;
     }
     return mvm_error_errno(err, r, "cannot open the folder of vm '%s'", name);
