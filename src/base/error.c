@@ -84,7 +84,7 @@ int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...)
     memcpy(inner, err->msg, sizeof(inner));
     size_t n = (size_t)snprintf(err->msg, sizeof(err->msg), "%s: ", text);
     if (n < sizeof(err->msg) - 1)
-        snprintf(err->msg + n, sizeof(err->msg) - n, "%s", inner);
+        snprintf(err->msg + n, sizeof(err->msg) - n, "%.*s", (int)(sizeof(err->msg) - n - 1), inner);
     make_one_line(err->msg);
     return err->code ? err->code : -EIO;
 }
