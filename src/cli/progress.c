@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,6 +15,7 @@
 
 #define BAR_CELLS    20u
 #define REDRAW_EVERY (50 * 1000000ull)            /* ns, on a terminal */
+#define TICK_EVERY   (200 * 1000000l)             /* ns, the clock on a terminal where nothing else happens */
 #define PLAIN_EVERY  (5 * (uint64_t)NSEC_PER_SEC) /* between two plain lines about one build */
 
 static unsigned screen_width(void)
@@ -21,12 +24,22 @@ static unsigned screen_width(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 20 ? ws.ws_col : 80;
 }
 
+/* The line on the screen: a thread redraws it, so that its clock moves while a phase has nothing to say. */
+static struct {
+    pthread_mutex_t lock;
+    bool ticking;
+    char phase[32];
+    char detail[480];
+} shown = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 void ui_clear(void)
 {
+    pthread_mutex_lock(&shown.lock);
     if (ui.line_width)
         fputs("\r\033[K", stderr);
     ui.line_width = 0;
     fflush(stderr);
+    pthread_mutex_unlock(&shown.lock);
 }
 
 static void replace_controls(char *s)
@@ -84,16 +97,56 @@ static void build_event(const char *phase, const struct progress_build *b)
 
 /* ---- Lines ---- */
 
-static void draw(const char *phase, const char *detail)
+/* The lock is held. */
+static void redraw(void)
 {
+    const char *phase = shown.phase, *detail = shown.detail;
     char line[512];
     unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
-    snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail);
+    if (snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail) < 0)
+        return;
     replace_controls(line);
     fprintf(stderr, "\r\033[K%s%s%s", ui.color ? "\033[36m" : "", line, ui.color ? "\033[0m" : "");
     fflush(stderr);
     ui.line_width = (unsigned)strlen(line);
+}
+
+static void *tick(void *unused)
+{
+    const struct timespec pause = {.tv_nsec = TICK_EVERY};
+    for (;;) {
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&shown.lock);
+        if (ui.line_width)
+            redraw();
+        pthread_mutex_unlock(&shown.lock);
+    }
+    return NULL;
+}
+
+/* Signals are for the thread that works. Without the clock's thread the line is drawn where something happens. */
+static void start_ticking(void)
+{
+    pthread_t thread;
+    sigset_t all, before;
+    shown.ticking = true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, tick, NULL) == 0)
+        pthread_detach(thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void draw(const char *phase, const char *detail)
+{
+    pthread_mutex_lock(&shown.lock);
+    snprintf(shown.phase, sizeof(shown.phase), "%s", phase);
+    snprintf(shown.detail, sizeof(shown.detail), "%.*s", (int)sizeof(shown.detail) - 1, detail);
+    redraw();
     ui.drawn_at = clock_now();
+    if (!shown.ticking)
+        start_ticking();
+    pthread_mutex_unlock(&shown.lock);
 }
 
 static void print_line(const char *text)
@@ -109,7 +162,9 @@ static void on_update(void *data, const char *phase, const char *detail)
     bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
     if (new_phase) {
         snprintf(ui.phase, sizeof(ui.phase), "%s", phase);
+        pthread_mutex_lock(&shown.lock);
         ui.started = ui.drawn_at = clock_now();
+        pthread_mutex_unlock(&shown.lock);
     }
     if (ui.json) {
         update_event(phase, detail);

@@ -3,7 +3,10 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pty.h>
 #include <string.h>
+#include <unistd.h>
 
 static void memory(const char *text, uint64_t want)
 {
@@ -80,6 +83,39 @@ static void test_table(void)
     }
 }
 
+/* A phase that says nothing for a while: its clock goes on. */
+static void test_clock(void)
+{
+    int master, slave, old = dup(STDERR_FILENO);
+    char seen[65536] = "";
+    size_t n = 0;
+    if (old < 0 || openpty(&master, &slave, NULL, NULL, NULL) < 0) {
+        ok(false, "C4: no terminal to be had");
+        return;
+    }
+    setenv("TERM", "xterm", 1);
+    dup2(slave, STDERR_FILENO);
+    ui_init(false, false);
+    ui_progress.update(NULL, "waiting", "");
+    struct pollfd p = {.fd = master, .events = POLLIN};
+    while (!strstr(seen, "waiting  0.4 s") && !strstr(seen, "waiting  1.") && n < sizeof(seen) - 1 &&
+           poll(&p, 1, 10000) > 0) {
+        ssize_t got = read(master, seen + n, sizeof(seen) - 1 - n);
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+        seen[n] = '\0';
+    }
+    ui_clear();
+    dup2(old, STDERR_FILENO);
+    ok(strstr(seen, "waiting  0.0 s") && (strstr(seen, "waiting  0.4 s") || strstr(seen, "waiting  1.")),
+       "C4: the clock of a phase moves on a terminal while nothing happens");
+    close(old);
+    close(master);
+    close(slave);
+    ui_init(false, false);
+}
+
 int main(void)
 {
     ui_init(false, false);
@@ -87,5 +123,6 @@ int main(void)
     test_nearest();
     test_args();
     test_table();
+    test_clock();
     return tap_end();
 }
