@@ -234,6 +234,16 @@ int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct v
     return make_files(s, err);
 }
 
+/* From now on nobody needs to write to it, and whoever inherits the descriptor cannot. */
+static void reopen_for_reading(struct snapshot *s, const char *name, int *fd)
+{
+    int again = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (again < 0)
+        return;
+    close(*fd);
+    *fd = again;
+}
+
 void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
 {
     s->hello = *hello;
@@ -249,6 +259,8 @@ void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
     }
     unlinkat(s->dir, STORE, 0);
     fchmod(s->state_fd, 0400);
+    reopen_for_reading(s, MEMORY, &s->memory_fd);
+    reopen_for_reading(s, STATE, &s->state_fd);
 }
 
 static int seal_file(struct statindex *index, const char *name, int fd, struct snapfile *ret, struct mvm_error *err)

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "jail/jail.h"
 #include "vmm/qmp.h"
 #include "vmm/vmm.h"
 
@@ -216,16 +217,13 @@ static int build_args(struct args *a, const struct vmm_config *c, struct mvm_err
  */
 #define TUNABLES "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
 
-static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
+/* Without confinement: a script in QEMU's place, which may need anything. */
+static int start_plain(const struct vmm_config *c, const struct args *a, struct process *ret, struct mvm_error *err)
 {
-    CLEANUP(args_done) struct args a = {0};
     CLEAN_FREE const char **env = process_environment(NULL, TUNABLES);
-    int r = env ? build_args(&a, c, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
-    if (r < 0)
-        return r;
     const int keep[] = {c->console_fd, c->control_fd, c->channel_fd, c->memory_fd};
     const struct process_opts o = {
-        .argv = (const char *const *)a.v,
+        .argv = (const char *const *)a->v,
         .envp = env,
         .stdin_fd = -1,
         .stdout_fd = c->log_fd,
@@ -234,10 +232,68 @@ static int qemu_start(const struct vmm_config *c, struct process *ret, struct mv
         .n_keep_fds = ARRAY_SIZE(keep) - (c->memory_fd >= 0 ? 0 : 1),
         .die_with_parent = true,
     };
-    r = process_start(&o, ret, err);
-    if (r == -ENOENT)
-        qemu_available(err);
-    return r;
+    return env ? process_start(&o, ret, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
+}
+
+/* No file grows beyond the largest that it may write, or what a saved state can take. */
+static uint64_t largest_file(const struct vmm_config *c)
+{
+    uint64_t most = (2 * c->memory_mib + 1024) << 20;
+    struct stat st;
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (!c->disks[i].read_only && stat(c->disks[i].path, &st) == 0 && (uint64_t)st.st_size > most)
+            most = (uint64_t)st.st_size;
+    return most;
+}
+
+static int start_jailed(const struct vmm_config *c, const struct args *a, const char *program, struct process *ret,
+                        struct mvm_error *err)
+{
+    const char *tunables = getenv("GLIBC_TUNABLES");
+    CLEAN_FREE char *own = NULL;
+    if (tunables && asprintf(&own, "GLIBC_TUNABLES=%s", tunables) < 0)
+        own = NULL;
+    /* A restored VM's memory file is everybody's: opened for reading (preload.c). */
+    CLEAN_FREE char *preload = c->memory_fd >= 0 && !c->memory_shared ? jail_own_file("mvm-preload.so") : NULL;
+    char load[4200], only[64];
+    snprintf(load, sizeof(load), "LD_PRELOAD=%s", preload ? preload : "");
+    snprintf(only, sizeof(only), "MVM_READ_ONLY=/proc/self/fd/%d", c->memory_fd);
+    const char *const env[] = {own ? own : TUNABLES, "PATH=/usr/bin:/bin", preload ? load : NULL, only, NULL};
+    struct jail_file files[VMM_MAX_DISKS + 3] = {
+        {c->incoming ? NULL : c->kernel, false}, {c->incoming ? NULL : c->initrd, false}, {preload, false}};
+    for (unsigned i = 0; i < c->n_disks; i++)
+        files[i + 3] = (struct jail_file){c->disks[i].path, !c->disks[i].read_only};
+    const struct jail_fd fds[] = {{.fd = c->console_fd},
+                                  {.fd = c->control_fd},
+                                  {.fd = c->channel_fd},
+                                  {.fd = c->memory_fd, .file = true, .write = !preload}};
+    const struct jail_spec spec = {
+        .program = program,
+        .argv = (const char *const *)a->v,
+        .envp = env,
+        .files = files,
+        .n_files = c->n_disks + 3,
+        .fds = fds,
+        .n_fds = ARRAY_SIZE(fds),
+        .log_fd = c->log_fd,
+        .file_bytes = largest_file(c),
+    };
+    struct jail_report report;
+    return jail_start(&spec, ret, &report, err);
+}
+
+static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
+{
+    CLEANUP(args_done) struct args a = {0};
+    int r = build_args(&a, c, err);
+    if (r < 0)
+        return r;
+    CLEAN_FREE char *found = process_find(QEMU_PROGRAM);
+    CLEAN_FREE char *program = found ? realpath(found, NULL) : NULL;
+    if (!program)
+        return qemu_available(err);
+    r = start_jailed(c, &a, program, ret, err);
+    return r == -ENOEXEC ? start_plain(c, &a, ret, err) : r;
 }
 
 /* ---- What a snapshot depends on ---- */

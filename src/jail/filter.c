@@ -1,0 +1,279 @@
+/*
+ * The system calls that a VMM may use: an allow-list, the same for the whole of its life, because it is in force before
+ * the VMM is executed (whose own filter, where it has one, comes on top and takes execve away). What is not listed
+ * gives ENOSYS, so that a library falls back as on an older kernel, and what would begin a way out gives EPERM. Linux:
+ * seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
+ */
+#include "jail/inside.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCH AUDIT_ARCH_AARCH64
+#endif
+
+#define NAMESPACES                                                                                                     \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+static const uint16_t allowed[] = {
+    /* files and memory */
+    SYS_read,
+    SYS_write,
+    SYS_readv,
+    SYS_writev,
+    SYS_pread64,
+    SYS_pwrite64,
+    SYS_preadv,
+    SYS_pwritev,
+    SYS_close,
+    SYS_close_range,
+    SYS_openat,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_statx,
+    SYS_statfs,
+    SYS_fstatfs,
+    SYS_lseek,
+    SYS_fcntl,
+    SYS_flock,
+    SYS_fallocate,
+    SYS_ftruncate,
+    SYS_fsync,
+    SYS_fdatasync,
+    SYS_sync_file_range,
+    SYS_faccessat,
+    SYS_dup,
+    SYS_dup3,
+    SYS_pipe2,
+    SYS_getdents64,
+    SYS_readlinkat,
+    SYS_getcwd,
+    SYS_mmap,
+    SYS_munmap,
+    SYS_mremap,
+    SYS_mprotect,
+    SYS_madvise,
+    SYS_msync,
+    SYS_mincore,
+    SYS_mlock,
+    SYS_munlock,
+    SYS_brk,
+    SYS_copy_file_range,
+    SYS_fadvise64,
+    SYS_memfd_create,
+    SYS_umask,
+    SYS_membarrier,
+    /* waiting and time */
+    SYS_ppoll,
+    SYS_pselect6,
+    SYS_epoll_create1,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_eventfd2,
+    SYS_signalfd4,
+    SYS_timerfd_create,
+    SYS_timerfd_settime,
+    SYS_timerfd_gettime,
+    SYS_nanosleep,
+    SYS_clock_nanosleep,
+    SYS_clock_gettime,
+    SYS_clock_getres,
+    SYS_gettimeofday,
+    SYS_timer_create,
+    SYS_timer_settime,
+    SYS_timer_delete,
+    SYS_futex,
+    SYS_getitimer,
+    SYS_setitimer,
+    /* this process, its threads and signals */
+    SYS_execve,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_wait4,
+    SYS_getpid,
+    SYS_getppid,
+    SYS_gettid,
+    SYS_getuid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getegid,
+    SYS_getgroups,
+    SYS_getresuid,
+    SYS_getresgid,
+    SYS_getpgid,
+    SYS_getsid,
+    SYS_capget,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_rt_sigtimedwait,
+    SYS_rt_sigsuspend,
+    SYS_rt_sigpending,
+    SYS_sigaltstack,
+    SYS_restart_syscall,
+    SYS_kill,
+    SYS_tgkill,
+    SYS_tkill,
+    SYS_set_tid_address,
+    SYS_set_robust_list,
+    SYS_get_robust_list,
+    SYS_sched_yield,
+    SYS_sched_getaffinity,
+    SYS_sched_setaffinity,
+    SYS_sched_getparam,
+    SYS_sched_getscheduler,
+    SYS_sched_setscheduler,
+    SYS_setpriority,
+    SYS_getpriority,
+    SYS_prlimit64,
+    SYS_getrlimit,
+    SYS_getrusage,
+    SYS_times,
+    SYS_uname,
+    SYS_sysinfo,
+    SYS_getcpu,
+    SYS_getrandom,
+    SYS_prctl,
+    SYS_seccomp,
+    SYS_setsid,
+    /* sockets: the user network's and those that were connected before */
+    SYS_socketpair,
+    SYS_connect,
+    SYS_bind,
+    SYS_listen,
+    SYS_accept,
+    SYS_accept4,
+    SYS_getsockname,
+    SYS_getpeername,
+    SYS_getsockopt,
+    SYS_setsockopt,
+    SYS_sendto,
+    SYS_recvfrom,
+    SYS_sendmsg,
+    SYS_recvmsg,
+    SYS_sendmmsg,
+    SYS_recvmmsg,
+    SYS_shutdown,
+#ifdef SYS_rseq
+    SYS_rseq,
+#endif
+#if defined(__x86_64__)
+    SYS_arch_prctl,
+    SYS_open,
+    SYS_stat,
+    SYS_lstat,
+    SYS_access,
+    SYS_readlink,
+    SYS_poll,
+    SYS_select,
+    SYS_epoll_wait,
+    SYS_eventfd,
+    SYS_pipe,
+    SYS_dup2,
+    SYS_getdents,
+    SYS_time,
+    SYS_epoll_create,
+    SYS_alarm,
+    SYS_getpgrp,
+    SYS_pause,
+#endif
+};
+
+/* Tried and refused: told so plainly, as a program expects it. */
+static const uint16_t refused[] = {
+    SYS_ptrace,     SYS_process_vm_readv, SYS_process_vm_writev, SYS_mount,       SYS_umount2,
+    SYS_pivot_root, SYS_chroot,           SYS_unshare,           SYS_setns,       SYS_bpf,
+    SYS_keyctl,     SYS_add_key,          SYS_execveat,          SYS_personality, SYS_unlinkat,
+    SYS_mkdirat,    SYS_linkat,           SYS_symlinkat,         SYS_fchmodat,    SYS_fchownat,
+    SYS_fchmod,     SYS_fchown,           SYS_mknodat,
+};
+
+#define MAX_STEPS 512
+struct program {
+    struct sock_filter steps[MAX_STEPS];
+    unsigned short n;
+};
+
+static void step(struct program *p, uint16_t code, uint32_t k, uint8_t yes, uint8_t no)
+{
+    if (p->n < MAX_STEPS)
+        p->steps[p->n++] = (struct sock_filter){.code = code, .jt = yes, .jf = no, .k = k};
+}
+
+static void load(struct program *p, uint32_t offset)
+{
+    step(p, BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
+}
+
+static void give(struct program *p, uint32_t what)
+{
+    step(p, BPF_RET | BPF_K, what, 0, 0);
+}
+
+static void when(struct program *p, uint32_t nr, uint32_t what)
+{
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1);
+    give(p, what);
+}
+
+#define DENY        (SECCOMP_RET_ERRNO | EPERM)
+#define ABSENT      (SECCOMP_RET_ERRNO | ENOSYS)
+#define ARGUMENT(i) (offsetof(struct seccomp_data, args) + 8 * (i))
+#define NUMBER      offsetof(struct seccomp_data, nr)
+
+/* clone without new namespaces; sockets of the Internet's and Unix' families; no ioctl that types into a terminal. */
+static void with_arguments(struct program *p)
+{
+    static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6};
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+    load(p, ARGUMENT(0));
+    step(p, BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
+    give(p, DENY);
+    give(p, SECCOMP_RET_ALLOW);
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 8);
+    load(p, ARGUMENT(0));
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+        when(p, families[i], SECCOMP_RET_ALLOW);
+    give(p, DENY);
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 6);
+    load(p, ARGUMENT(1));
+    when(p, TIOCSTI, DENY);
+    when(p, 0x541c /* TIOCLINUX */, DENY);
+    give(p, SECCOMP_RET_ALLOW);
+}
+
+int inside_filter(void)
+{
+    static struct program p;
+    load(&p, offsetof(struct seccomp_data, arch));
+    step(&p, BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
+    give(&p, SECCOMP_RET_KILL_PROCESS);
+    load(&p, NUMBER);
+#if defined(__x86_64__)
+    step(&p, BPF_JMP | BPF_JGE | BPF_K, 0x40000000u, 0, 1); /* x32: other numbers for the same calls */
+    give(&p, SECCOMP_RET_KILL_PROCESS);
+#endif
+    with_arguments(&p);
+    for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
+        when(&p, allowed[i], SECCOMP_RET_ALLOW);
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        when(&p, refused[i], DENY);
+    give(&p, ABSENT);
+    if (p.n == MAX_STEPS)
+        return -E2BIG;
+    const struct sock_fprog prog = {.len = p.n, .filter = p.steps};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+}

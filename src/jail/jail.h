@@ -1,0 +1,52 @@
+/*
+ * What confines a VMM: bubblewrap makes namespaces (user, mount, pid, ipc, uts) with a root of read-only binds and this
+ * VM's files, and in it mvm-jail (inside.c) adds Landlock, an allow-list of system calls and limits before it executes
+ * the VMM. Where bubblewrap is missing or namespaces are refused: mvm-jail alone. The VMM is the caller's own child
+ * either way, with its true exit status, and dies with the calling thread.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/process.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct jail_file {
+    const char *path; /* absolute; NULL: none */
+    bool write;
+};
+
+struct jail_fd {
+    int fd;           /* stays open under its number; -1: none */
+    bool file, write; /* it is opened again by /proc/self/fd: what may be done then */
+};
+
+struct jail_spec {
+    const char *program;     /* absolute */
+    const char *const *argv; /* NULL-terminated */
+    const char *const *envp; /* all of its environment */
+    const struct jail_file *files;
+    size_t n_files;
+    const struct jail_fd *fds;
+    size_t n_fds;
+    int log_fd;          /* standard output and error */
+    bool no_network;     /* takes the host's network away, too */
+    uint64_t file_bytes; /* no file may become larger; 0: no limit */
+};
+
+/* What is in force. */
+struct jail_report {
+    bool namespaces;
+    int landlock; /* ABI; 0: none */
+    bool seccomp;
+};
+
+/* Starts it. -ENOEXEC where this program cannot be confined: a script on PATH (anything may be behind it), or mvm-jail
+ * is not beside mvmctl; nothing was started then. */
+int jail_start(const struct jail_spec *s, struct process *ret, struct jail_report *report,
+               struct mvm_error *err) MVM_MUST_CHECK;
+
+/* The full path of a file of this installation (mvm-jail, mvm-preload.so), or NULL. The caller frees. */
+char *jail_own_file(const char *name);

@@ -1,0 +1,70 @@
+#!/bin/sh
+# The VMM's jail: what a VMM could reach if a guest had taken it over.
+# shellcheck source=tests/lib/tap.sh disable=SC2154 # out, err, status
+. "$(dirname "$0")/../lib/tap.sh"
+# shellcheck source=tests/lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+
+example hello "$tmp/hello"
+vmm_of() { pgrep -f -- "-name mvm-$1 .*$MVM_CACHE_DIR"; }
+# Descriptors of files that may be written, but its own log and devices.
+writable() {
+    for fd in "/proc/$1/fd"/*; do
+        target=$(readlink "$fd") || continue
+        case $target in *vmm.log | /dev/* | [!/]*) continue ;; esac
+        case $(sed -n 's/^flags:[[:space:]]*//p' "/proc/$1/fdinfo/${fd##*/}") in *[12]) echo "$target" ;; esac
+    done
+}
+
+run mvm build --flake "$tmp/hello"
+is 'an image is there' "$status" 0
+mode='coldthere was no snapshot of this image yet'
+for vm in first second; do
+    run mvm up --flake "$tmp/hello" --name "$vm" --json
+    is "T6: the $vm VM of an image starts in the jail" "$status $(json '.mode + .cold_reason')" "0 $mode"
+    mode=warm
+    pid=$(vmm_of "$vm")
+    is "T6: the VMM of the $vm VM is one process, a child of its supervisor" \
+        "$(cat "/proc/$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")/comm")" mvm-supervisor
+    is "T6: the VMM of the $vm VM, restored, holds no writable descriptor of a file" "$(writable "$pid")" ''
+done
+is 'T6: the VMM gains no privileges' "$(sed -n 's/^NoNewPrivs:[[:space:]]*//p' "/proc/$pid/status")" 1
+is "T6: our filter and QEMU's own are in force" "$(sed -n 's/^Seccomp_filters:[[:space:]]*//p' "/proc/$pid/status")" 2
+is 'T6: the VMM has no capability' "$(sed -n 's/^CapBnd:[[:space:]]*//p' "/proc/$pid/status")" 0000000000000000
+has_not 'T6: nothing of the environment reaches the VMM' "$(tr '\0' '\n' <"/proc/$pid/environ")" '^(MVM_HOME|HOME|USER)='
+has 'T6: it leaves no core file' "$(cat "/proc/$pid/limits")" 'core file size  *0  *0 '
+if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind / / true 2>/dev/null; then
+    for ns in user mnt pid ipc uts; do
+        check_fails "T6: the VMM has its own $ns namespace" test "$(readlink "/proc/$pid/ns/$ns")" = "$(readlink "/proc/self/ns/$ns")"
+    done
+    for path in etc/passwd etc/shadow root home "${MVM_HOME#/}"; do
+        check_fails "T6: the VMM does not see /$path" test -e "/proc/$pid/root/$path"
+    done
+    run mvm exec second -- true
+    is 'the guest works' "$status" 0
+else
+    skip 'T6: namespaces of its own' 'user namespaces are refused here'
+fi
+
+# Killing the supervisor kills the VMM, with bubblewrap gone from between them.
+kill -9 "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")"
+gone() { ! kill -0 "$pid" 2>/dev/null; }
+check 'T6: the VMM dies with its supervisor' eventually 5 gone
+pid=$(vmm_of first)
+kill -9 "$pid"
+ended() { mvm ls --all --json | grep -q 'killed by signal 9'; }
+check "T6: the VMM's true end is known" eventually 5 ended
+run mvm down --all
+
+# Where there is no bubblewrap: Landlock and seccomp alone.
+without=$tmp/path
+mkdir "$without"
+for program in /usr/local/bin/* /usr/bin/*; do
+    [ "${program##*/}" = bwrap ] || ln -sf "$program" "$without/"
+done
+run env PATH="$without" "$MVMCTL" up --flake "$tmp/hello" --name plain --json
+is 'T6: a VM starts without bubblewrap' "$status $(json .mode)" '0 warm'
+pid=$(vmm_of plain)
+is "T6: our filter is in force without bubblewrap, too" "$(sed -n 's/^Seccomp_filters:[[:space:]]*//p' "/proc/$pid/status")" 2
+is 'T6: without bubblewrap a restored VMM holds no writable descriptor of a file' "$(writable "$pid")" ''
+finish
