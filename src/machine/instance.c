@@ -1,9 +1,13 @@
 #include "machine/instance.h"
 #include "base/clock.h"
+#include "machine/vmdir.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define LOG_CAP (1u << 20)
 
 /* ---- The end ---- */
 
@@ -14,7 +18,20 @@ static void on_handle_closed(uv_handle_t *h)
         return;
     process_done(&i->process);
     buf_done(&i->said.in);
+    logfile_done(&i->log);
     free(i);
+}
+
+/* Its last words, which say why it ended. */
+static void drain_log(struct instance *i)
+{
+    uv_os_fd_t fd;
+    char chunk[4096];
+    ssize_t n;
+    if (uv_fileno((uv_handle_t *)&i->words, &fd) < 0)
+        return;
+    for (int k = 0; k < 64 && (n = recv(fd, chunk, sizeof(chunk), MSG_DONTWAIT)) > 0; k++)
+        logfile_write(&i->log, chunk, (size_t)n);
 }
 
 static void close_all(struct instance *i)
@@ -24,6 +41,7 @@ static void close_all(struct instance *i)
     i->channel = NULL;
     uv_close((uv_handle_t *)&i->console, on_handle_closed);
     uv_close((uv_handle_t *)&i->control, on_handle_closed);
+    uv_close((uv_handle_t *)&i->words, on_handle_closed);
     uv_close((uv_handle_t *)&i->exit, on_handle_closed);
 }
 
@@ -33,6 +51,7 @@ static void on_process_end(uv_poll_t *poll, int status, int events)
     if (process_wait(&i->process, clock_now()) < 0)
         return;
     uv_poll_stop(poll);
+    drain_log(i);
     if (!i->discarded)
         i->ops->ended(i->owner, i);
     close_all(i);
@@ -62,6 +81,15 @@ static void on_console(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
     struct instance *i = st->data;
     if (n > 0)
         i->ops->console(i->owner, b->base, (size_t)n);
+    else if (n < 0)
+        uv_read_stop(st);
+}
+
+static void on_words(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
+{
+    struct instance *i = st->data;
+    if (n > 0)
+        logfile_write(&i->log, b->base, (size_t)n);
     else if (n < 0)
         uv_read_stop(st);
 }
@@ -106,6 +134,8 @@ static int connect_all(struct instance *i, struct launched *l)
         r = open_pipe(&i->console, TAKE_FD(l->console_fd), on_console);
     if (r == 0)
         r = open_pipe(&i->control, TAKE_FD(l->control_fd), on_control);
+    if (r == 0)
+        r = open_pipe(&i->words, TAKE_FD(l->log_fd), on_words);
     return r < 0 ? r : uv_poll_start(&i->exit, UV_READABLE, on_process_end);
 }
 
@@ -117,7 +147,7 @@ int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops 
     struct instance *i = calloc(1, sizeof(*i));
     if (!i)
         return mvm_error_errno(err, -ENOMEM, "vm");
-    int r = launch(backend, run, source, dirfd, &l, err);
+    int r = launch(backend, run, source, &l, err);
     if (r < 0) {
         free(i);
         return r;
@@ -127,12 +157,14 @@ int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops 
                            .backend = backend,
                            .process = l.process,
                            .said = VMM_CONTROL_INIT,
-                           .n_open = 3,
+                           .log = LOGFILE_INIT(dirfd, VMDIR_VMM, LOG_CAP),
+                           .n_open = 4,
                            .spawned_at = clock_now()};
     uv_pipe_init(loop, &i->console, 0);
     uv_pipe_init(loop, &i->control, 0);
+    uv_pipe_init(loop, &i->words, 0);
     r = uv_poll_init(loop, &i->exit, i->process.pidfd);
-    i->console.data = i->control.data = i->exit.data = i;
+    i->console.data = i->control.data = i->words.data = i->exit.data = i;
     if (r < 0) { /* no handle for its end: end it here */
         process_done(&i->process);
         return mvm_error_errno(err, r, "cannot watch the vm");

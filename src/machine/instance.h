@@ -7,6 +7,7 @@
 #include "base/process.h"
 #include "machine/conn.h"
 #include "machine/launch.h"
+#include "machine/logfile.h"
 
 #include <uv.h>
 
@@ -27,7 +28,8 @@ struct instance {
     struct process process;
     struct conn *channel; /* NULL when the guest is cut off */
     int control_fd;
-    uv_pipe_t console, control;
+    uv_pipe_t console, control, words;
+    struct logfile log; /* what it writes to its error output: capped, because a guest can cause it */
     uv_poll_t exit;
     struct vmm_control said;
     unsigned n_open; /* handles that libuv has not closed yet */

@@ -1,7 +1,6 @@
 #include "machine/launch.h"
 #include "base/path.h"
 #include "image/manifest.h"
-#include "machine/vmdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,17 +105,17 @@ int launch_identity(const struct vmm_ops *backend, const struct runfile *run, st
     return r < 0 ? r : backend->identity(&p.config, ret, err);
 }
 
-int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source, int dirfd,
+int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
            struct launched *ret, struct mvm_error *err)
 {
     CLEANUP(plan_done) struct plan p = PLAN_INIT;
     CLEAN_FD int channel = -1;
     CLEAN_FD int console = -1;
     CLEAN_FD int control = -1;
-    CLEAN_FD int log = openat(dirfd, VMDIR_VMM, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log < 0)
-        return mvm_error_errno(err, -errno, "cannot write " VMDIR_VMM);
-    int r = make_pair(&ret->channel_fd, &channel);
+    CLEAN_FD int log = -1;
+    int r = make_pair(&ret->log_fd, &log);
+    if (r == 0)
+        r = make_pair(&ret->channel_fd, &channel);
     if (r == 0)
         r = make_pair(&ret->console_fd, &console);
     if (r == 0)
@@ -138,4 +137,5 @@ void launched_done(struct launched *l)
     fd_closep(&l->channel_fd);
     fd_closep(&l->console_fd);
     fd_closep(&l->control_fd);
+    fd_closep(&l->log_fd);
 }

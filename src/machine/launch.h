@@ -11,11 +11,12 @@
 struct launched {
     struct process process;
     int channel_fd, console_fd, control_fd;
+    int log_fd; /* what the VMM writes to its standard output and error */
 };
 
 #define LAUNCHED_INIT                                                                                                  \
     {                                                                                                                  \
-        .process = PROCESS_INIT, .channel_fd = -1, .console_fd = -1, .control_fd = -1                                  \
+        .process = PROCESS_INIT, .channel_fd = -1, .console_fd = -1, .control_fd = -1, .log_fd = -1                    \
     }
 #define CLEAN_LAUNCHED CLEANUP(launched_done)
 
@@ -30,8 +31,7 @@ struct launch_source {
 /* What such a VM depends on besides its image. */
 int launch_identity(const struct vmm_ops *backend, const struct runfile *run, struct vmm_identity *ret,
                     struct mvm_error *err) MVM_MUST_CHECK;
-/* dirfd: the VM's folder, for the VMM's own log. */
-int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source, int dirfd,
+int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
            struct launched *ret, struct mvm_error *err) MVM_MUST_CHECK;
 /* Closes the ends that were not taken; the process is the caller's. */
 void launched_done(struct launched *l);

@@ -6,6 +6,7 @@
 . "$(dirname "$0")/../lib/e2e.sh"
 
 example hello "$tmp/hello"
+kept() { ls "$MVM_CACHE_DIR"/snapshots/*/*/meta.json; }
 vmm_of() { pgrep -f -- "-name mvm-$1 .*$MVM_CACHE_DIR"; }
 # Descriptors of files that may be written, but its own log and devices.
 writable() {
@@ -22,6 +23,7 @@ mode='coldthere was no snapshot of this image yet'
 for vm in first second; do
     run mvm up --flake "$tmp/hello" --name "$vm" --json
     is "T6: the $vm VM of an image starts in the jail" "$status $(json '.mode + .cold_reason')" "0 $mode"
+    check "the snapshot of the $vm VM is kept" eventually 120 kept
     mode=warm
     pid=$(vmm_of "$vm")
     is "T6: the VMM of the $vm VM is one process, a child of its supervisor" \
@@ -45,6 +47,22 @@ if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind /
 else
     skip 'T6: namespaces of its own' 'user namespaces are refused here'
 fi
+
+# What QEMU writes is read by the supervisor into a log with a cap; here somebody else writes into that pipe.
+mkdir "$tmp/noisy"
+cat >"$tmp/noisy/qemu-system-$(uname -m)" <<N
+#!/bin/sh
+yes "what a guest made QEMU say" | head -c 5000000 >&2
+echo the last word >&2
+exit 3
+N
+chmod +x "$tmp/noisy/qemu-system-$(uname -m)"
+run env PATH="$tmp/noisy:$PATH" "$MVMCTL" up --flake "$tmp/hello" --cold --name noisy
+is 'T7: a VM whose VMM floods its error output fails to start' "$status" 14
+has 'T7: the last words of the VMM are in what the user sees' "$err" 'the last word'
+is 'T7: vmm.log and the one before it stay below 2 MiB + 64 KiB of 5 MB' \
+    "$(($(cat "$MVM_HOME/vms/noisy/vmm.log"* | wc -c) <= 2162688))" 1
+has 'T7: the last words are in vmm.log' "$(cat "$MVM_HOME/vms/noisy/vmm.log")" 'the last word'
 
 # Killing the supervisor kills the VMM, with bubblewrap gone from between them.
 kill -9 "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")"
