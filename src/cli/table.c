@@ -256,9 +256,10 @@ const struct command commands[] = {
     {"cp", "[-L] SOURCE NAME:/PATH | NAME:/PATH DESTINATION", "copy files into a VM or out of it",
      "Copies a file or a whole folder between this machine and a running VM. Where the destination is a folder (or "
      "ends with "
-     "a slash in the guest), the source goes into it; else it gets that name. Modes are kept, files that are there "
-     "already "
-     "are replaced, sparse files stay sparse. The user in the guest is root.",
+     "a slash in the guest), the source goes into it; else it gets that name. Permission bits are kept, set-user-ID, "
+     "set-group-ID and sticky bits are not. Sparse files stay sparse; a file of /proc is copied as it reads. What is "
+     "there already is replaced by its own kind only: nothing is written through a symlink, and a device, fifo or "
+     "socket is neither replaced nor copied (in a folder they are left out). The user in the guest is root.",
      cp_options, NULL, WORDS_COPIES, cmd_cp},
     {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
      ls_options,

@@ -111,6 +111,7 @@ void push_serve(int sock, const struct msg_transfer *m)
     }
     tree_receiver_init(&t, dir, &limits);
     t.top = top;
+    t.one_top = true;
     t.replace = true;
     int r = 0;
     while (r == 0 && !t.complete) {
@@ -132,8 +133,9 @@ void pull_serve(int sock, const struct msg_transfer *m)
     const char *path = m->path;
     if (path && m->follow && realpath(path, real))
         path = real;
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    const char *name = slash ? slash + 1 : path;
+    /* The name that was asked for: the host takes no other one, wherever a symlink leads. */
+    const char *slash = m->path ? strrchr(m->path, '/') : NULL;
+    const char *name = slash ? slash + 1 : m->path;
     if (!path || !*name)
         worker_exit(sock, 1, "a path without a name");
     int r = tree_send_path(&s, AT_FDCWD, path, name, &err);

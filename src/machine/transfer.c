@@ -145,6 +145,24 @@ static int open_target(const char *to, char **ret_top, struct mvm_error *err)
     return fd < 0 ? mvm_error_errno(err, -errno, "cannot open %s", folder) : fd;
 }
 
+/* The path without slashes at its end, and its last component, which is all that may come. The caller frees. */
+static char *asked_path(const char *from, const char **ret_name, struct mvm_error *err)
+{
+    CLEAN_FREE char *path = strdup(from);
+    if (!path) {
+        mvm_error_errno(err, -ENOMEM, "%s", from);
+        return NULL;
+    }
+    for (size_t n = strlen(path); n && path[n - 1] == '/'; n--)
+        path[n - 1] = '\0';
+    const char *slash = strrchr(path, '/');
+    *ret_name = slash ? slash + 1 : path;
+    if (path_is_safe_relative(*ret_name))
+        return TAKE_PTR(path);
+    mvm_error_set(err, -EINVAL, "'%s' has no name at its end that a copy could have", from);
+    return NULL;
+}
+
 int transfer_pull(struct client *c, const char *from, bool follow, const char *to, struct mvm_error *err)
 {
     static const struct tree_limits limits = {
@@ -152,13 +170,20 @@ int transfer_pull(struct client *c, const char *from, bool follow, const char *t
     struct tree_receiver tree;
     struct transfer t = {.c = c, .tree = &tree};
     CLEAN_FREE char *top = NULL;
+    const char *name;
+    CLEAN_FREE char *path = asked_path(from, &name, err);
+    if (!path)
+        return -EINVAL;
     CLEAN_FD int dir = open_target(to, &top, err);
     if (dir < 0)
         return dir;
     tree_receiver_init(&tree, dir, &limits);
     tree.top = top;
+    tree.one_top = true;
+    tree.expect = name;
+    tree.no_link = follow;
     tree.replace = true;
-    int r = open_request(&t, MSG_PULL, from, follow, err);
+    int r = open_request(&t, MSG_PULL, path, follow, err);
     if (r == 0) {
         client_close(c, t.stream);
         r = receive(&t, err);

@@ -8,10 +8,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_DEPTH 128
+#define MAX_DEPTH    128
+#define MAX_MADE_UP  (64u << 20) /* of a file that tells no size */
+#define MADE_UP_SIZE (64u << 10) /* what such a file says at most */
 
 /* Four lanes, so that neither the host's pipeline nor an emulator's waits for one multiplication
  * after another. */
@@ -144,6 +147,35 @@ static int check_size(const char *path, int fd, off_t size, struct mvm_error *er
     return st.st_size == size ? 0 : mvm_error_set(err, -ESTALE, "%s changed while it was read", path);
 }
 
+static int read_to_end(int fd, struct buf *out)
+{
+    for (;;) {
+        int r = buf_reserve(out, out->len + (64 << 10));
+        ssize_t n = r < 0 ? 0 : pread(fd, out->data + out->len, 64 << 10, (off_t)out->len);
+        if (r < 0 || n == 0)
+            return r;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        out->len += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* A file without blocks may be one that the kernel makes up as it is read (/proc says 0 bytes, /sys 4096). 1 where it
+ * was one, and has been sent. */
+static int send_made_up(struct tree_sender *s, const char *path, int fd, const struct stat *st, struct mvm_error *err)
+{
+    if (st->st_blocks || st->st_size > (off_t)MADE_UP_SIZE)
+        return 0;
+    CLEAN_BUF struct buf b = BUF_INIT(MAX_MADE_UP);
+    int r = read_to_end(fd, &b);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read %s", path);
+    if (b.len == (size_t)st->st_size)
+        return 0;
+    r = tree_send_memory(s, path, st->st_mode & 0777, b.data, b.len, err);
+    return r < 0 ? r : 1;
+}
+
 static int send_file(struct tree_sender *s, const char *path, int fd, const uint8_t *key, bool kept,
                      struct mvm_error *err)
 {
@@ -152,7 +184,10 @@ static int send_file(struct tree_sender *s, const char *path, int fd, const uint
         return mvm_error_errno(err, -errno, "cannot read %s", path);
     if (!S_ISREG(st.st_mode))
         return mvm_error_set(err, -EINVAL, "cannot read %s: not a regular file", path);
-    int r = send_keyed_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", key, kept, err);
+    int r = key ? 0 : send_made_up(s, path, fd, &st, err);
+    if (r != 0)
+        return MIN_OF(r, 0);
+    r = send_keyed_entry(s, ENTRY_FILE, path, st.st_mode & 0777, (uint64_t)st.st_size, "", key, kept, err);
     if (kept)
         return r;
     CLEAN_FREE uint8_t *record = malloc(TREE_CHUNK_HEADER + TREE_MAX_CHUNK);
@@ -212,6 +247,16 @@ int tree_send_symlink(struct tree_sender *s, const char *path, const char *targe
     return send_entry(s, ENTRY_SYMLINK, path, 0777, 0, target, err);
 }
 
+static const char *kind_name(mode_t mode)
+{
+    return S_ISDIR(mode)    ? "a folder"
+           : S_ISREG(mode)  ? "a file"
+           : S_ISLNK(mode)  ? "a symlink"
+           : S_ISFIFO(mode) ? "a fifo"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
+}
+
 static int send_children(struct tree_sender *s, int fd, const char *path, unsigned depth, struct mvm_error *err);
 
 static int send_path(struct tree_sender *s, int parent, const char *name, const char *path, unsigned depth,
@@ -229,7 +274,9 @@ static int send_path(struct tree_sender *s, int parent, const char *name, const 
         return tree_send_symlink(s, path, target, err);
     }
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return 0;
+        return depth ? 0
+                     : mvm_error_set(err, -EINVAL, "cannot copy %s: it is %s, and only files, folders and symlinks are",
+                                     path, kind_name(st.st_mode));
     CLEAN_FD int fd = openat(parent, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return mvm_error_errno(err, -errno, "cannot read %s", path);
@@ -312,7 +359,30 @@ static int open_parent(struct tree_receiver *t, const char *path, const char **r
 /* The name under which a file is written until it is whole. */
 static const char *part_name(const struct tree_receiver *t, const char *name)
 {
-    return t->replace ? ".mvm-part" : name;
+    return t->replace ? t->part : name;
+}
+
+/* Two copies to one place do not write into each other's halves. */
+static int new_part_name(struct tree_receiver *t)
+{
+    uint64_t random;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        return -EIO;
+    snprintf(t->part, sizeof(t->part), ".mvm-part-%016llx", (unsigned long long)random);
+    return 0;
+}
+
+/* What is there is replaced by its own kind only: nobody expects a copy to remove a device, or to change what a symlink
+ * points to, and a folder is no file's other version. */
+static int check_target(const struct tree_receiver *t, const struct msg_entry *e, int parent, const char *name,
+                        struct mvm_error *err)
+{
+    static const mode_t types[] = {[ENTRY_FILE] = S_IFREG, [ENTRY_DIR] = S_IFDIR, [ENTRY_SYMLINK] = S_IFLNK};
+    struct stat st;
+    if (!t->replace || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (st.st_mode & S_IFMT) == types[e->kind])
+        return 0;
+    return mvm_error_set(err, -EEXIST, "%s: there is %s of that name, which no copy of %s replaces", e->path,
+                         kind_name(st.st_mode), kind_name(types[e->kind]));
 }
 
 /* Half a file is no file. */
@@ -349,6 +419,9 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
     if (t->replace) {
         const char *name;
         int parent = open_parent(t, path, &name);
+        r = parent < 0 ? 0 : check_target(t, t->entry, parent, name, err);
+        if (r < 0)
+            return r;
         if (parent < 0 || renameat(parent, part_name(t, name), parent, name) < 0)
             return mvm_error_errno(err, parent < 0 ? parent : -errno, "cannot write %s", path);
     }
@@ -373,8 +446,11 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
         int r = t->keeper && e->key_len == TREE_KEY_SIZE ? t->keeper->take(t->data, e->key, parent, name) : -EPROTO;
         return r < 0 ? mvm_error_errno(err, r, "%s came without its content", e->path) : 0;
     }
-    if (t->replace)
-        unlinkat(parent, part_name(t, name), 0); /* of somebody who was killed */
+    int r = check_target(t, e, parent, name, err);
+    if (r == 0 && t->replace && (r = new_part_name(t)) < 0)
+        mvm_error_errno(err, r, "cannot make %s", e->path);
+    if (r < 0)
+        return r;
     int fd = path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, (mode_t)e->mode & 0777);
     if (fd < 0)
         return mvm_error_errno(err, fd, "cannot make %s", e->path);
@@ -392,8 +468,13 @@ static int make_symlink(struct tree_receiver *t, const struct msg_entry *e, stru
     int parent = open_parent(t, e->path, &name);
     if (parent < 0)
         return mvm_error_errno(err, parent, "cannot make %s", e->path);
-    if (t->replace)
-        unlinkat(parent, name, 0); /* never a folder */
+    int r = check_target(t, e, parent, name, err);
+    if (r < 0)
+        return r;
+    if (t->replace) {
+        r = path_replace_symlink(parent, e->target, name, NULL);
+        return r < 0 ? mvm_error_errno(err, r, "cannot make %s", e->path) : 0;
+    }
     if (symlinkat(e->target, parent, name) < 0)
         return mvm_error_errno(err, -errno, "cannot make %s", e->path);
     return 0;
@@ -407,11 +488,14 @@ static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct m
     int parent = open_parent(t, e->path, &name);
     if (parent < 0)
         return mvm_error_errno(err, parent, "cannot make %s", e->path);
+    int r = check_target(t, e, parent, name, err);
+    if (r < 0)
+        return r;
     bool made = mkdirat(parent, name, 0700) == 0;
     if (!made && errno != EEXIST)
         return mvm_error_errno(err, -errno, "cannot make %s", e->path);
     CLEAN_FD int fd = path_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
-    int r = fd < 0 ? fd : 0;
+    r = fd < 0 ? fd : 0;
     /* The owner's bits stay set, or what is in the folder could not be made. */
     if (made && r == 0 && fchmod(fd, (mode_t)(e->mode & 0777) | 0700) < 0)
         r = -errno;
@@ -427,6 +511,27 @@ static bool rename_top(char path[static ENTRY_MAX_PATH], const char *top)
         return false;
     snprintf(path, ENTRY_MAX_PATH, "%s", renamed);
     return true;
+}
+
+/* Nothing but what was asked for, whatever the sender likes to send. The path is as it came. */
+static int check_top(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
+{
+    if (!t->one_top)
+        return 0;
+    size_t n = strcspn(e->path, "/");
+    bool top = !e->path[n];
+    if (!t->top_kind) {
+        snprintf(t->first, sizeof(t->first), "%.*s", (int)n, e->path);
+        if (!top || (t->expect && strcmp(t->first, t->expect) != 0))
+            return mvm_error_set(err, -EPROTO, "'%.100s' came where another name was asked for", e->path);
+        if (e->kind == ENTRY_SYMLINK && t->no_link)
+            return mvm_error_set(err, -EPROTO, "'%.100s' came as a symlink, which was not asked for", e->path);
+        t->top_kind = e->kind;
+        return 0;
+    }
+    if (top || t->top_kind != ENTRY_DIR || strlen(t->first) != n || memcmp(t->first, e->path, n) != 0)
+        return mvm_error_set(err, -EPROTO, "'%.100s' came besides what was asked for", e->path);
+    return 0;
 }
 
 static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm_error *err)
@@ -445,6 +550,9 @@ static int on_entry(struct tree_receiver *t, const void *p, size_t n, struct mvm
         return mvm_error_set(err, -EFBIG, "more than %llu files", (unsigned long long)t->limits.max_entries);
     if (!path_is_safe_relative(e->path))
         return mvm_error_set(err, -EPROTO, "path '%.100s' leaves the tree", e->path);
+    r = check_top(t, e, err);
+    if (r < 0)
+        return r;
     if (t->top && !rename_top(e->path, t->top))
         return mvm_error_set(err, -ENAMETOOLONG, "path '%.100s' is too long", e->path);
     switch (e->kind) {

@@ -31,7 +31,8 @@ struct tree_sender {
 };
 
 /* One entry with its content; fd is the open file, read from offset 0, holes found by SEEK_DATA and by blocks of zeros.
- * A file that changes size meanwhile is -ESTALE. */
+ * A file that changes size meanwhile is -ESTALE. Files that the kernel makes up (/proc) tell no size: they are read
+ * until they end, up to 64 MiB. */
 int tree_send_file(struct tree_sender *s, const char *path, int fd, struct mvm_error *err) MVM_MUST_CHECK;
 /* The same with the file's key (TREE_KEY_SIZE bytes), by which the receiver may keep it; kept: it has, so that no
  * content is sent. */
@@ -42,8 +43,8 @@ int tree_send_memory(struct tree_sender *s, const char *path, mode_t mode, const
 int tree_send_dir(struct tree_sender *s, const char *path, mode_t mode, struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_symlink(struct tree_sender *s, const char *path, const char *target,
                       struct mvm_error *err) MVM_MUST_CHECK;
-/* A file, symlink or whole folder, found at `name` below dirfd, under the path that the tree shall have; sockets and
- * devices are left out, symlinks not followed. */
+/* A file, symlink or whole folder, found at `name` below dirfd, under the path that the tree shall have. Symlinks are
+ * not followed. Devices, fifos and sockets are left out of a folder; one that is itself asked for is -EINVAL. */
 int tree_send_path(struct tree_sender *s, int dirfd, const char *name, const char *path,
                    struct mvm_error *err) MVM_MUST_CHECK;
 int tree_send_end(struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
@@ -76,8 +77,13 @@ struct tree_receiver {
     void *data;
     const struct tree_keeper *keeper; /* NULL: none, and entries without content are refused */
     const char *top; /* takes the place of the first component of each path; NULL: paths are as they come */
-    bool replace;    /* files that are there already are replaced, each as one step */
-    bool complete;   /* MSG_END has been seen */
+    /* What the receiver asked for. one_top: the first entry is the top one, a path of one component, and every other
+     * lies in it, which takes a folder; `expect` is its name on the wire (NULL: any), no_link: it is no symlink. */
+    bool one_top, no_link;
+    const char *expect;
+    bool replace;  /* what is there already is replaced, each as one step, but only by its own kind; devices, fifos
+                    * and sockets never are, and nothing is written through a symlink */
+    bool complete; /* MSG_END has been seen */
     /* Private. */
     bool failed; /* the tree is refused from here on */
     int fd;
@@ -85,6 +91,9 @@ struct tree_receiver {
     char *parent_path;
     uint64_t bytes, entries, size, at;
     struct msg_entry *entry;
+    char first[256];   /* the name of the top entry as it came */
+    uint64_t top_kind; /* of enum entry_kind, 0 before it came */
+    char part[32];     /* the name under which a file is written until it is whole; nobody else's */
 };
 
 void tree_receiver_init(struct tree_receiver *t, int dirfd, const struct tree_limits *limits);

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* Records as the sender emits them. */
@@ -237,6 +238,107 @@ static void tree_hostile_paths(void)
         tree_receiver_done(&t);
         ok(good && mode_of(victim, "x") == 0 && S_ISLNK(mode_of(out, "link")), "%s is refused", below[i].what);
     }
+}
+
+/* What a hostile sender answers to somebody who asked for `x`, into a folder that has things of that name. */
+static void tree_only_what_was_asked_for(void)
+{
+    struct sent {
+        uint64_t kind;
+        const char *path;
+    };
+    static const struct {
+        const char *what;
+        struct sent good[2], bad;
+        bool no_link;
+    } cases[] = {
+        {"another name", {{0}}, {ENTRY_FILE, ".bashrc"}, false},
+        {"a folder of another name", {{0}}, {ENTRY_DIR, ".ssh"}, false},
+        {"a path without its top", {{0}}, {ENTRY_FILE, ".ssh/authorized_keys"}, false},
+        {"a path without its top, of that name", {{0}}, {ENTRY_FILE, "x/authorized_keys"}, false},
+        {"a name that only begins so", {{0}}, {ENTRY_FILE, "xy"}, false},
+        {"a second top", {{ENTRY_FILE, "x"}}, {ENTRY_FILE, ".bashrc"}, false},
+        {"a second top behind a folder", {{ENTRY_DIR, "x"}, {ENTRY_FILE, "x/a"}}, {ENTRY_FILE, "y"}, false},
+        {"the same top twice", {{ENTRY_FILE, "x"}}, {ENTRY_FILE, "x"}, false},
+        {"a folder, then a symlink in its place", {{ENTRY_DIR, "x"}}, {ENTRY_SYMLINK, "x"}, false},
+        {"a symlink, then an entry through it", {{ENTRY_SYMLINK, "x"}}, {ENTRY_FILE, "x/a"}, false},
+        {"a file, then an entry below it", {{ENTRY_FILE, "x"}}, {ENTRY_FILE, "x/a"}, false},
+        {"an inner symlink, then an entry through it",
+         {{ENTRY_DIR, "x"}, {ENTRY_SYMLINK, "x/l"}},
+         {ENTRY_FILE, "x/l/a"},
+         false},
+        {"a name with ..", {{ENTRY_DIR, "x"}}, {ENTRY_FILE, "x/../y"}, false},
+        {"a symlink where none was asked for", {{0}}, {ENTRY_SYMLINK, "x"}, true},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CLEAN_FD int out = fresh("out");
+        struct tree_receiver t;
+        tree_receiver_init(&t, out, &roomy);
+        t.one_top = t.replace = true;
+        t.expect = "x";
+        t.no_link = cases[i].no_link;
+        bool good = true;
+        for (size_t k = 0; k < 2 && cases[i].good[k].kind; k++)
+            good &= put_entry(&t, cases[i].good[k].kind, cases[i].good[k].path, 0, "..") == 0;
+        good &= put_entry(&t, cases[i].bad.kind, cases[i].bad.path, 0, "..") < 0;
+        tree_receiver_done(&t);
+        ok(good && mode_of(out, ".bashrc") == 0 && mode_of(out, ".ssh") == 0 && mode_of(out, "y") == 0,
+           "T3: %s is refused", cases[i].what);
+    }
+}
+
+static void tree_replaces_its_own_kind(void)
+{
+    for (uint64_t kind = ENTRY_FILE; kind <= ENTRY_SYMLINK; kind++) {
+        static const char *const there[] = {"file", "folder", "link", "fifo", "socket", "device"};
+        static const char *const kinds[] = {"", "file", "folder", "link"};
+        for (size_t i = 0; i < ARRAY_SIZE(there); i++) {
+            CLEAN_FD int out = fresh("out");
+            bool made = i == 0   ? mknodat(out, "x", S_IFREG | 0600, 0) == 0
+                        : i == 1 ? mkdirat(out, "x", 0700) == 0
+                        : i == 2 ? symlinkat("victim", out, "x") == 0
+                        : i == 3 ? mkfifoat(out, "x", 0600) == 0
+                        : i == 4 ? mknodat(out, "x", S_IFSOCK | 0600, 0) == 0
+                                 : mknodat(out, "x", S_IFCHR | 0600, makedev(1, 3)) == 0;
+            if (!made && i == 5) {
+                ok(true, "R4: a device is not replaced # SKIP only root makes one");
+                continue;
+            }
+            mode_t before = mode_of(out, "x");
+            struct tree_receiver t;
+            tree_receiver_init(&t, out, &roomy);
+            t.replace = true;
+            int r = put_entry(&t, kind, "x", 0, "elsewhere");
+            tree_receiver_done(&t);
+            bool same = strcmp(kinds[kind], there[i]) == 0;
+            ok(made && r == (same ? 0 : -EEXIST) && (same || mode_of(out, "x") == before) &&
+                   mode_of(out, "victim") == 0,
+               "R4: a %s that is there is %s by a %s", there[i], same ? "replaced" : "not replaced", kinds[kind]);
+        }
+    }
+}
+
+static void tree_odd_sources(void)
+{
+    static struct tape t;
+    struct tree_sender s = {.emit = tape_emit, .data = &t, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_FD int in = fresh("in");
+    CLEAN_FD int out = fresh("out");
+    ok(mkfifoat(in, "fifo", 0600) == 0 && tree_send_path(&s, in, "fifo", "fifo", &err) == -EINVAL &&
+           strstr(err.msg, "it is a fifo") && t.n == 0,
+       "R4: a fifo that is asked for is an error: %s", err.msg);
+    int r = tree_send_path(&s, AT_FDCWD, "/proc/self/status", "status", &err);
+    r = r == 0 ? tree_send_end(&s, &err) : r;
+    struct tree_receiver rx;
+    CLEAN_BUF struct buf b = BUF_INIT(1u << 20);
+    tree_receiver_init(&rx, out, &roomy);
+    ok(r == 0 && tape_play(&t, &rx, &err) == 0 && path_read_file(out, "status", &b, &err) == 0 && b.len > 100 &&
+           memcmp(b.data, "Name:", 5) == 0,
+       "R4: a file of /proc is read until it ends");
+    tree_receiver_done(&rx);
+    tree_sender_done(&s);
+    tape_done(&t);
 }
 
 /* A file of 100000 bytes announced, then chunks; the last one decides. */
@@ -517,6 +619,9 @@ int main(void)
     tree_checksums();
     tree_round_trip();
     tree_hostile_paths();
+    tree_only_what_was_asked_for();
+    tree_replaces_its_own_kind();
+    tree_odd_sources();
     tree_strict_content();
     tree_strict_records();
     tree_keeps_limits();
