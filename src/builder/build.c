@@ -5,6 +5,7 @@
 #include "builder/job.h"
 #include "builder/session.h"
 #include "builder/source.h"
+#include "cache/config.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
 #include "cache/records.h"
@@ -61,11 +62,26 @@ static int plan_load_ref(struct plan *plan, const struct build_opts *o, struct m
     return r < 0 ? r : plan_attr(plan, o, err);
 }
 
+/* What the user has named that flakes may have from outside of their trees. Of the configuration's, what is not there
+ * is no matter: it speaks for all flakes. */
+static int load_allowed(struct flake_allow *a, const struct build_opts *o, struct home *h, struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    int r = config_load(&c, h, err);
+    for (size_t i = 0; r == 0 && i < o->n_allow; i++)
+        r = flake_allow_add(a, o->allow[i], err);
+    for (size_t i = 0; r == 0 && i < c.allow_inputs.n; i++)
+        (void)!flake_allow_add(a, c.allow_inputs.v[i], NULL);
+    return r;
+}
+
 /* Every input: the tree (and local inputs of the lock file), attribute, system, the builder with our library, options.
  */
 static int plan_load(struct plan *plan, const struct build_opts *o, struct home *h, struct mvm_error *err)
 {
     int r = plan_load_ref(plan, o, err);
+    if (r == 0)
+        r = load_allowed(&plan->ref.allow, o, h, err);
     if (r == 0 && plan->ref.root) {
         r = flake_tree_load(&plan->tree, &plan->ref, h, err);
         plan->has_tree = r == 0;
@@ -214,6 +230,17 @@ int build_open_persistent(struct home *h, struct progress *p, struct session *s,
     return r;
 }
 
+/* Always said: what leaves the flake's tree for the builder, where fetching could carry it on. */
+static void say_outside(const struct plan *plan, struct progress *p)
+{
+    for (size_t i = 0; i < plan->inputs.n; i++) {
+        const struct flake_input *in = &plan->inputs.v[i];
+        if (in->outside)
+            progress_note(p, "staged from outside of the flake: %s (%zu file%s, %.1f MB)", in->path, in->tree.n_files,
+                          in->tree.n_files == 1 ? "" : "s", (double)in->tree.bytes / 1e6);
+    }
+}
+
 static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
                      struct build_result *ret, struct mvm_error *err)
 {
@@ -228,6 +255,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : -ENOENT;
     if (r != -ENOENT)
         return r;
+    say_outside(plan, p);
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
     r = buildlog_open(&log, h, plan->ref.text, plan->attr, plan->fingerprint, p, err);

@@ -21,6 +21,8 @@ struct build_opts {
     bool force;          /* build even where the cache has it */
     bool write_lock;
     bool offline;
+    char *allow[FLAKE_MAX_ALLOW]; /* --allow-input; borrowed */
+    size_t n_allow;
     bool single_shot;            /* --no-persistent-builder */
     bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
     unsigned max_jobs;           /* it waits while this many builds run in the builder; 0: the builder's default */

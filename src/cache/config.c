@@ -77,6 +77,10 @@ static const struct setting {
       "alone"},
      LIST,
      offsetof(struct config, access_tokens)},
+    {{"flake", "allow_inputs", "[PATH, ...]",
+      "folders and files outside of a flake's tree that may be staged as its inputs, as with --allow-input"},
+     LIST,
+     offsetof(struct config, allow_inputs)},
     {{"network", "http_proxy", "URL", "the proxy for the builder's fetches (default: the environment's http_proxy)"},
      TEXT,
      offsetof(struct config, http_proxy)},
@@ -369,6 +373,7 @@ void config_done(struct config *c)
     list_done(&c->substituters);
     list_done(&c->trusted_public_keys);
     list_done(&c->access_tokens);
+    list_done(&c->allow_inputs);
     free(c->http_proxy);
     free(c->https_proxy);
     free(c->no_proxy);

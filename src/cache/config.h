@@ -32,6 +32,7 @@ struct config {
     int64_t builder_jobs; /* at most so many builds at once in one builder */
     uint64_t store_size;  /* bytes that the builder's store may take */
     struct config_list substituters, trusted_public_keys;
+    struct config_list allow_inputs;  /* absolute paths outside of flakes that they may have as inputs */
     struct config_list access_tokens; /* secrets; the file must be its owner's alone */
     char *http_proxy, *https_proxy, *no_proxy;
     bool persistent;       /* builds share a builder that stays */

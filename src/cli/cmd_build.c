@@ -25,7 +25,7 @@ static bool is_set(const char *variable)
 
 struct build_opts build_opts_from(const struct args *a)
 {
-    return (struct build_opts){
+    struct build_opts o = {
         .ref = arg_value(a, "flake") ? arg_value(a, "flake") : ".",
         .profile = arg_value(a, "profile"),
         .attr = arg_value(a, "attr"),
@@ -36,6 +36,8 @@ struct build_opts build_opts_from(const struct args *a)
         .verify = arg_flag(a, "verify"),
         .single_shot = arg_flag(a, "no-persistent-builder") || is_set("MVM_NO_PERSISTENT_BUILDER"),
     };
+    o.n_allow = arg_list(a, "allow-input", o.allow, ARRAY_SIZE(o.allow));
+    return o;
 }
 
 static int run_with_limit(const struct args *a, struct build_opts *o, struct home *h, struct progress *p,

@@ -88,15 +88,11 @@ static void check_programs(struct report *r)
     } programs[] = {
         {"mmdebstrap", "assembles the builder on its first use", "install the package mmdebstrap"},
         {"apt-get", "says where the builder's packages come from", "stage 0 needs a Debian host"},
-        {"git", "lists the files of flakes in git work trees", "install the package git"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
         CLEAN_FREE char *path = process_find(programs[i].name);
-        tell(r, programs[i].name,
-             path     ? OK
-             : i == 2 ? WARN
-                      : FAIL,
-             programs[i].hint, path ? "installed" : "not installed; it %s", programs[i].why);
+        tell(r, programs[i].name, path ? OK : FAIL, programs[i].hint, path ? "installed" : "not installed; it %s",
+             programs[i].why);
     }
 }
 

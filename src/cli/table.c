@@ -14,6 +14,8 @@ OPTION(o_system, "system", 0, "SYSTEM", "the system to build for (default: this 
 OPTION(o_force, "force", 0, NULL, "build even where the cache has the result", NULL);
 OPTION(o_no_lock, "no-write-lock-file", 0, NULL, "leave the flake's flake.lock as it is", NULL);
 OPTION(o_offline, "offline", 0, NULL, "let Nix fetch nothing", NULL);
+OPTION(o_allow_input, "allow-input", 0, "PATH",
+       "stage this folder or file, too, if the flake has it as input (may be given several times)", NULL);
 OPTION(o_no_persistent, "no-persistent-builder", 0, NULL, "build in a builder VM of its own", NULL);
 OPTION(o_workspace, "workspace", 0, "DIR", "the folder that submitted flakes are in (default: .)", NULL);
 OPTION(o_shell, "shell", 0, NULL, "open a shell in it, as dev shell does", NULL);
@@ -72,19 +74,19 @@ OPTION(o_sample_timeout, "timeout", 0, "SECONDS", "how long one sample may take 
 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
-OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_no_persistent,
-        &o_verify, &o_jobs, &o_trace, &o_json, &o_verbose);
+OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_allow_input,
+        &o_no_persistent, &o_verify, &o_jobs, &o_trace, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_from, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach,
         &o_cold, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
-OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_no_persistent, &o_jobs,
-        &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_timing, &o_trace, &o_json,
-        &o_verbose);
+OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_allow_input, &o_no_persistent,
+        &o_jobs, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_timing, &o_trace,
+        &o_json, &o_verbose);
 OPTIONS(bench_boot_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_bench_cold, &o_count,
         &o_samples, &o_warmups, &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_exec_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
         &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_build_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
-        &o_offline, &o_no_persistent, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
+        &o_offline, &o_allow_input, &o_no_persistent, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_density_options, &o_flake, &o_profile, &o_attr, &o_config, &o_vms, &o_memory, &o_sample_timeout, &o_json,
         &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
@@ -108,8 +110,8 @@ OPTIONS(dev_up_options, &o_shell, &o_flake, &o_json, &o_verbose);
 OPTIONS(dev_shell_options, &o_flake, &o_verbose);
 OPTIONS(dev_down_options, &o_reset, &o_json);
 OPTIONS(persistent_start_options, &o_workspace, &o_json, &o_verbose);
-OPTIONS(submit_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_json,
-        &o_verbose);
+OPTIONS(submit_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_allow_input,
+        &o_json, &o_verbose);
 static const struct option_spec *const no_options[] = {NULL};
 
 /* The builder's cache as JSON describes it; the reason codes are in the order of judging. */

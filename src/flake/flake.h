@@ -14,6 +14,7 @@
 #include "base/sha256.h"
 #include "cache/fingerprint.h"
 #include "cache/home.h"
+#include "flake/allow.h"
 #include "flake/provided.h"
 #include "wire/tree.h"
 
@@ -26,6 +27,8 @@ struct flake_ref {
     char *remote; /* reference for Nix; NULL: local */
     char *attr;   /* what came behind '#', or NULL */
     bool git;     /* root is a git work tree */
+    char *only;   /* names of files, a line each: nothing else of root belongs to it; NULL: all */
+    struct flake_allow allow; /* what may be read outside of root: the caller adds it */
 };
 
 #define CLEAN_FLAKE_REF CLEANUP(flake_ref_done)
@@ -69,11 +72,16 @@ bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint
 int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,
                     struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Local folders outside of the tree that a flake has as inputs (`path:/...` in flake.nix or flake.lock, and in theirs
- * in turn). */
+/*
+ * Local folders and files that a flake has as inputs: "path:/x", "path:///x", "git+file:///x" (percent-encoded), and
+ * "/x" as url or path, in flake.nix or flake.lock, and in theirs in turn. They are found without evaluating, so in the
+ * forms in which Nix takes literals. What lies outside of the flake's tree is listed only where it is allowed.
+ */
 struct flake_inputs {
     struct flake_input {
-        char *path; /* absolute */
+        char *path;   /* absolute: where the builder has the tree. Of a file it is the folder that holds it */
+        char *only;   /* NULL, or the names of files: nothing else of that folder */
+        bool outside; /* of the flake's own tree */
         struct flake_tree tree;
     } * v;
     size_t n;
@@ -82,7 +90,8 @@ struct flake_inputs {
 #define CLEAN_FLAKE_INPUTS CLEANUP(flake_inputs_done)
 #define FLAKE_MAX_INPUTS   64
 
-/* Lists them with their trees. A path that is no folder is left to Nix to complain about. */
+/* Lists them with their trees. A path that does not exist is left to Nix to complain about; -EXDEV for one that lies
+ * outside and is not allowed, with what would be sent and the option that allows it. */
 int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h,
                       struct mvm_error *err) MVM_MUST_CHECK;
 void flake_inputs_done(struct flake_inputs *in);

@@ -1,10 +1,12 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "flake/flake.h"
+#include "flake/literals.h"
 #include "flake/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -12,64 +14,80 @@
 
 struct finder {
     struct flake_inputs *in;
-    const char *root; /* what lies in the flake's own tree is staged with it */
+    const struct flake_ref *ref;
     struct home *home;
     struct mvm_error *err;
 };
 
-static bool is_below(const char *path, const char *root)
-{
-    size_t n = strlen(root);
-    return strncmp(path, root, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
+/* A folder, or some of its files. */
 static int load_tree(struct finder *f, struct flake_input *input)
 {
-    struct flake_ref ref = {.text = input->path, .root = input->path, .subdir = strdup("")};
+    struct flake_ref ref = {.text = input->path, .root = input->path, .subdir = strdup(""), .only = input->only};
+    flake_tree_done(&input->tree);
     int r = ref.subdir ? flake_tree_load(&input->tree, &ref, f->home, f->err) : -ENOMEM;
     free(ref.subdir);
     return r;
 }
 
-/* One path that a flake names. */
-static int found(void *data, const char *path)
+static int refuse(struct finder *f, const char *path, const char *real, bool folder)
 {
-    struct finder *f = data;
-    struct stat st;
-    CLEAN_FREE char *real = realpath(path, NULL);
-    /* Nix is given the path as it is written; through a symlink it would find the symlink. */
-    if (!real || strcmp(real, path) != 0 || stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || is_below(path, f->root))
+    mvm_error_set(f->err, -EXDEV,
+                  "the flake has the input %s, outside of its tree %s: %s%s would be sent to the builder", path,
+                  f->ref->root, folder ? "all that is in " : "", real);
+    mvm_error_hint(f->err, "--allow-input %s allows it; for every build: allow_inputs in [flake] of config.toml", real);
+    return -EXDEV;
+}
+
+/* The folder is an input already, or files of it are. name NULL: the whole folder. */
+static int add_to(struct finder *f, struct flake_input *input, const char *name)
+{
+    char *names = NULL;
+    if (!input->only)
         return 0;
+    if (name && asprintf(&names, "%s\n%s", input->only, name) < 0)
+        return mvm_error_errno(f->err, -ENOMEM, "flake");
+    free(input->only);
+    input->only = names;
+    return load_tree(f, input);
+}
+
+static int add_input(struct finder *f, const char *place, bool outside, const char *name)
+{
     for (size_t i = 0; i < f->in->n; i++)
-        if (strcmp(f->in->v[i].path, path) == 0)
-            return 0;
+        if (strcmp(f->in->v[i].path, place) == 0)
+            return add_to(f, &f->in->v[i], name);
     if (f->in->n == FLAKE_MAX_INPUTS)
         return mvm_error_set(f->err, -E2BIG, "the flake has more than %d local folders as inputs", FLAKE_MAX_INPUTS);
     struct flake_input *more = reallocarray(f->in->v, f->in->n + 1, sizeof(*more));
     if (!more)
         return mvm_error_errno(f->err, -ENOMEM, "flake");
     f->in->v = more;
-    struct flake_input *input = &more[f->in->n];
-    *input = (struct flake_input){.path = TAKE_PTR(real), .tree = {.root_fd = -1}};
-    f->in->n++;
+    struct flake_input *input = &more[f->in->n++];
+    *input = (struct flake_input){
+        .path = strdup(place), .only = name ? strdup(name) : NULL, .outside = outside, .tree = {.root_fd = -1}};
+    if (!input->path || (name && !input->only))
+        return mvm_error_errno(f->err, -ENOMEM, "flake");
     return load_tree(f, input);
 }
 
-/* Input URLs are literals in flake.nix, so that they can be found without evaluating it: "path:/...". */
-static int scan_flake(struct finder *f, const char *text)
+/* One path that a flake names. It appears in the builder under that name, with what it leads to. */
+static int found(void *data, const char *path)
 {
-    static const char mark[] = "\"path:/";
-    int r = 0;
-    while (r == 0 && (text = strstr(text, mark))) {
-        text += sizeof(mark) - 2;
-        CLEAN_FREE char *path = strndup(text, strcspn(text, "\"?#\n"));
-        if (!path)
-            return mvm_error_errno(f->err, -ENOMEM, "flake");
-        for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
-            path[n - 1] = '\0';
-        r = found(f, path);
-    }
-    return r;
+    struct finder *f = data;
+    struct stat st;
+    CLEAN_FREE char *real = realpath(path, NULL);
+    if (!real || stat(real, &st) < 0 || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
+        return 0;
+    bool folder = S_ISDIR(st.st_mode), outside = !path_is_below(real, f->ref->root);
+    if (outside && !flake_allows(&f->ref->allow, real))
+        return refuse(f, path, real, folder);
+    CLEAN_FREE char *place = strdup(path);
+    char *slash = place && !folder ? strrchr(place, '/') : NULL;
+    if (!place || slash == place)
+        return place ? 0 : mvm_error_errno(f->err, -ENOMEM, "flake");
+    if (slash)
+        *slash = '\0';
+    return add_input(f, place, outside, slash ? slash + 1 : NULL);
 }
 
 static int scan(struct finder *f, const char *folder)
@@ -79,31 +97,64 @@ static int scan(struct finder *f, const char *folder)
     CLEAN_BUF struct buf lock = BUF_INIT(MAX_TEXT);
     int r = 0;
     if (dir >= 0 && path_read_file(dir, "flake.nix", &flake, NULL) == 0)
-        r = scan_flake(f, buf_cstr(&flake));
+        r = flake_literals(buf_cstr(&flake), found, f);
     if (r == 0 && dir >= 0 && path_read_file(dir, "flake.lock", &lock, NULL) == 0)
         r = flake_lock_paths(buf_cstr(&lock), lock.len, found, f);
     return r;
 }
 
+static int by_length(const void *a, const void *b)
+{
+    size_t x = strlen(((const struct flake_input *)a)->path), y = strlen(((const struct flake_input *)b)->path);
+    return x < y ? -1 : x > y;
+}
+
+static void input_done(struct flake_input *input)
+{
+    flake_tree_done(&input->tree);
+    free(input->path);
+    free(input->only);
+}
+
+/* They are put in place in this order: folders before what is below them, which is left out where it is in them. */
+static void arrange(struct flake_inputs *in)
+{
+    size_t n = 0;
+    if (in->n)
+        qsort(in->v, in->n, sizeof(*in->v), by_length);
+    for (size_t i = 0; i < in->n; i++) {
+        bool within = false;
+        for (size_t k = 0; k < n && !within; k++)
+            within = !in->v[k].only && path_is_below(in->v[i].path, in->v[k].path);
+        if (within)
+            input_done(&in->v[i]);
+        else
+            in->v[n++] = in->v[i];
+    }
+    in->n = n;
+}
+
 int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *ref, struct home *h, struct mvm_error *err)
 {
-    struct finder f = {.in = in, .root = ref->root, .home = h, .err = err};
+    struct finder f = {.in = in, .ref = ref, .home = h, .err = err};
     int r = scan(&f, ref->text);
     for (size_t i = 0; r == 0 && i < in->n; i++) {
+        if (in->v[i].only)
+            continue;
         CLEAN_FREE char *path = strdup(in->v[i].path);
         r = path ? scan(&f, path) : -ENOMEM;
     }
-    if (r < 0)
+    if (r == 0)
+        arrange(in);
+    else
         mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
     return r;
 }
 
 void flake_inputs_done(struct flake_inputs *in)
 {
-    for (size_t i = 0; i < in->n; i++) {
-        flake_tree_done(&in->v[i].tree);
-        free(in->v[i].path);
-    }
+    for (size_t i = 0; i < in->n; i++)
+        input_done(&in->v[i]);
     free(in->v);
     *in = (struct flake_inputs){0};
 }

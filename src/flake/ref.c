@@ -113,5 +113,6 @@ void flake_ref_done(struct flake_ref *f)
     free(f->subdir);
     free(f->remote);
     free(f->attr);
+    flake_allow_done(&f->allow);
     *f = (struct flake_ref){0};
 }

@@ -1,9 +1,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "base/process.h"
 #include "cache/statindex.h"
 #include "flake/flake.h"
+#include "flake/git.h"
 #include "flake/lock.h"
 
 #include <dirent.h>
@@ -14,12 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FILES    200000
-#define MAX_BYTES    (4ull << 30)
-#define MAX_LOCK     (4u << 20)
-#define MAX_DEPTH    64
-#define GIT_DEADLINE 60000
-#define LOCK_NAME    "flake.lock"
+#define MAX_FILES 200000
+#define MAX_BYTES (4ull << 30)
+#define MAX_LOCK  (4u << 20)
+#define MAX_DEPTH 64
+#define LOCK_NAME "flake.lock"
 
 struct lister {
     struct flake_tree *t;
@@ -115,42 +114,42 @@ static int add_path(struct lister *l, const char *path, const struct stat *st)
 
 /* ---- Listing: git's tracked files, or the folder ---- */
 
-static int run_git(const char *root, struct buf *out, struct mvm_error *err)
+/* What is at a tracked path, never through a symlink. False: nothing, it is not there for Nix either. */
+static int look_at(struct lister *l, const char *path, struct stat *st, bool *there)
 {
-    const char *const argv[] = {"git", "-C", root, "ls-files", "-z", "--cached", NULL};
-    /* Without what would point it at another repository. */
-    CLEAN_FREE const char **env = process_environment("GIT_", NULL);
-    const struct process_opts o = {.argv = argv, .envp = env, .stdin_fd = -1};
-    CLEAN_BUF struct buf errors = BUF_INIT(2000);
-    int code = env ? process_capture(&o, out, &errors, clock_deadline(GIT_DEADLINE), err) : -ENOMEM;
-    if (code == -ENOENT)
-        mvm_error_hint(err, "the flake lies in a git work tree: install the package git");
-    if (code > 0) {
-        mvm_error_set(err, -EIO, "git cannot list the work tree %s", root);
-        mvm_error_detail(err, buf_cstr(&errors), errors.len);
-        return -EIO;
-    }
-    return code;
+    CLEAN_FD int fd = path_open_beneath(l->t->root_fd, path, O_PATH | O_NOFOLLOW, 0);
+    int r = fd < 0 ? fd : fstat(fd, st) < 0 ? -errno : 0;
+    *there = r == 0;
+    if (r == 0 || r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
+        return 0;
+    return mvm_error_errno(l->err, r, "cannot read %s in the flake's tree", path);
+}
+
+static int add_tracked(struct lister *l, const char *path)
+{
+    struct stat st;
+    bool there = false;
+    if (!path_is_safe_relative(path) || strcmp(path, ".git") == 0 || strncmp(path, ".git/", 5) == 0)
+        return mvm_error_set(l->err, -EINVAL, "path '%.200s' in the git index cannot be staged", path);
+    int r = look_at(l, path, &st, &there);
+    return r < 0 || !there || S_ISDIR(st.st_mode) ? r : add_path(l, path, &st);
 }
 
 static int list_git(struct lister *l, const struct flake_ref *f)
 {
+    CLEAN_GIT_REPO struct git_repo repo = {0};
     CLEAN_BUF struct buf out = BUF_INIT(64u << 20);
     CLEAN_FREE char *flake = *f->subdir ? path_join(f->subdir, "flake.nix", NULL) : strdup("flake.nix");
     bool tracked = false;
-    int r = flake ? run_git(f->root, &out, l->err) : -ENOMEM;
+    int r = flake ? git_repo_open(&repo, f->root, &f->allow, l->err) : -ENOMEM;
+    if (r == 0)
+        r = git_list(&repo, &out, l->err);
     const char *end = (const char *)out.data + out.len;
-    for (const char *path = buf_cstr(&out); r == 0 && path < end; path += strlen(path) + 1) {
-        struct stat st;
+    for (const char *entry = buf_cstr(&out); r == 0 && entry < end; entry += strlen(entry) + 1) {
+        const char *path = entry + strcspn(entry, " ") + 1;
         tracked |= strcmp(path, flake) == 0;
-        if (fstatat(l->t->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-            if (errno != ENOENT && errno != ENOTDIR)
-                r = mvm_error_errno(l->err, -errno, "cannot read %s in the flake's tree", path);
-            continue; /* tracked but deleted: it is not there for Nix either */
-        }
-        if (S_ISDIR(st.st_mode))
-            continue; /* a submodule */
-        r = add_path(l, path, &st);
+        if (strtoul(entry, NULL, 8) != GIT_MODE_COMMIT)
+            r = add_tracked(l, path);
     }
     if (r == 0 && !tracked) {
         mvm_error_set(l->err, -ENOENT, "%s is not tracked by git, and Nix takes tracked files only", flake);
@@ -184,6 +183,22 @@ static int list_folder(struct lister *l, int parent, const char *name, const cha
     return r;
 }
 
+/* Some files of the folder. */
+static int list_only(struct lister *l, const char *names)
+{
+    CLEAN_FREE char *copy = strdup(names);
+    char *rest = copy, *name;
+    int r = copy ? 0 : mvm_error_errno(l->err, -ENOMEM, "flake");
+    while (r == 0 && (name = strsep(&rest, "\n"))) {
+        struct stat st;
+        if (fstatat(l->t->root_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            r = mvm_error_errno(l->err, -errno, "cannot read the flake's input %s", name);
+        else
+            r = add_path(l, name, &st);
+    }
+    return r;
+}
+
 static int by_path(const void *a, const void *b)
 {
     const struct flake_file *x = a, *y = b;
@@ -200,7 +215,7 @@ static int load(struct flake_tree *t, const struct flake_ref *f, struct home *h,
     l.index = lock ? statindex_load(h->cache_fd, f->root) : NULL;
     if (!l.index)
         return mvm_error_errno(err, -ENOMEM, "flake");
-    int r = f->git ? list_git(&l, f) : list_folder(&l, t->root_fd, ".", "", 0);
+    int r = f->only ? list_only(&l, f->only) : f->git ? list_git(&l, f) : list_folder(&l, t->root_fd, ".", "", 0);
     if (t->n_files)
         qsort(t->files, t->n_files, sizeof(*t->files), by_path);
     if (r == 0)

@@ -127,6 +127,7 @@ is 'the lock file did not churn' "$(cat "$flake/flake.lock")" "$lock_before"
 # A local folder as an input is part of the build, and of what decides whether to build.
 mkdir "$tmp/dep"
 echo 'a dependency' >"$tmp/dep/words"
+printf '[flake]\nallow_inputs = ["%s"]\n' "$tmp/dep" >"$MVM_HOME/config.toml"
 sed -i "s|inputs.mvm.url = \"mvm\";|&\n  inputs.dep = { url = \"path:$tmp/dep\"; flake = false; };|; s|{ self, mvm }|{ self, mvm, dep }|; s|on Linux|with \${builtins.readFile \"\${dep}/words\"} on Linux|" "$flake/flake.nix"
 run mvm build --flake "$flake" --json
 is 'a flake with a local folder as input is built' "$status" 0
@@ -156,6 +157,7 @@ run mvm build --flake "$flake" --json
 is 'a damaged record is no success' "$(json '.cached|tostring')/$status" false/0
 has 'and it is said' "$err" 'damaged build record'
 
+rm "$MVM_HOME/config.toml"
 flake=$tmp/http
 example http "$flake"
 run mvm run --flake "$flake" --json --memory 192M --cpus 2
