@@ -38,8 +38,8 @@ is 'R1: up boots the image of the build before it, after A, B, A' "$(value_of a)
 # Descriptors run out at every possible place; nothing may be thrown away for that.
 before=$(cd "$MVM_CACHE_DIR" && find builds artifacts | sort)
 for n in 4 5 6 7 8 9 10 11 12 14 16; do
-    (ulimit -n "$n" && mvm up --flake "$flake" --name few) >/dev/null 2>&1
-    (ulimit -n "$n" && mvm build --flake "$flake") >/dev/null 2>&1
+    prlimit --nofile="$n" "$MVMCTL" up --flake "$flake" --name few >/dev/null 2>&1
+    prlimit --nofile="$n" "$MVMCTL" build --flake "$flake" >/dev/null 2>&1
     mvm down few >/dev/null 2>&1
 done
 is 'R2: running out of descriptors loses no record and no image' "$(cd "$MVM_CACHE_DIR" && find builds artifacts | sort)" "$before"
