@@ -44,7 +44,8 @@ static void test_good(void)
             "[boot]\nsnapshots = false\n[builder]\npersistent = false\nidle_timeout = 0\nmemory = '3G'\ncpus = 3\njobs "
             "= 2\n"
             "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
-            "trusted_public_keys = ['k:1']\n[network]\nhttp_proxy = 'http://127.0.0.1:3128'\n"
+            "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
+            "'http://127.0.0.1:3128'\n"
             "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\n",
             &c, &e) == 0,
        "every key");
@@ -55,12 +56,13 @@ static void test_good(void)
     ok(c.builder_memory == 3ull << 30 && c.builder_cpus == 3 && c.builder_jobs == 2 && c.store_size == 512ull << 20,
        "sizes and numbers");
     ok(c.substituters.n == 2 && strcmp(c.substituters.v[1], "https://b") == 0 && c.trusted_public_keys.n == 1 &&
+           c.allow_inputs.n == 1 && strcmp(c.allow_inputs.v[0], "/src/lib") == 0 &&
            strcmp(c.https_proxy, "http://proxy:1") == 0 && strcmp(c.no_proxy, "local") == 0,
        "lists and texts");
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 18 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 19 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)
