@@ -144,8 +144,9 @@ static int list_git(struct lister *l, const struct flake_ref *f)
     int r = flake ? git_repo_open(&repo, f->root, &f->allow, l->err) : -ENOMEM;
     if (r == 0)
         r = git_list(&repo, &out, l->err);
-    const char *end = (const char *)out.data + out.len;
-    for (const char *entry = buf_cstr(&out); r == 0 && entry < end; entry += strlen(entry) + 1) {
+    const char *entry;
+    for (size_t at = 0; r == 0 && at < out.len; at += strlen(entry) + 1) {
+        entry = (const char *)out.data + at;
         const char *path = entry + strcspn(entry, " ") + 1;
         tracked |= strcmp(path, flake) == 0;
         if (strtoul(entry, NULL, 8) != GIT_MODE_COMMIT)

@@ -52,8 +52,8 @@ done
 is "every damage, and of $tried pairs the earlier one, is the reason" "$wrong" ''
 is 'undamaged it is a hit' "$(reason)" hit
 reads() {
-    ASAN_OPTIONS=detect_leaks=0 strace -e trace=read -o "$tmp/reads" "$MVMCTL" dev status "$@" >/dev/null 2>&1
-    grep -c '^read(' "$tmp/reads"
+    ASAN_OPTIONS=detect_leaks=0 strace -e trace=read,pread64 -o "$tmp/reads" "$MVMCTL" dev status "$@" >/dev/null 2>&1
+    grep -cE '^(read|pread64)\(' "$tmp/reads"
 }
 mvm dev status >/dev/null
 usual=$(reads)
@@ -75,7 +75,7 @@ if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
     chown nobody "$MVM_CACHE_DIR/builder-vm"
     run mvm build --flake "$MVM_SOURCE/examples/hello"
     is "somebody else's cache folder is refused" "$status" 10
-    has 'with a way out' "$err" 'belongs to somebody else'
+    has 'with a way out' "$err" 'belongs to another user'
     chown root "$MVM_CACHE_DIR/builder-vm"
 else
     skip 'a read-only cache, or of somebody else' 'needs root and mount namespaces'
