@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib/e2e.sh"
 
 example hello "$tmp/hello"
-kept() { ls "$MVM_CACHE_DIR"/snapshots/*/*/meta.json; }
+kept() { ls "$MVM_CACHE_DIR/snapshots/$image"/*/meta.json; }
 vmm_of() { pgrep -f -- "-name mvm-$1 .*$MVM_CACHE_DIR"; }
 # Descriptors of files that may be written, but its own log and devices.
 writable() {
@@ -17,8 +17,9 @@ writable() {
     done
 }
 
-run mvm build --flake "$tmp/hello"
+run mvm build --flake "$tmp/hello" --json
 is 'an image is there' "$status" 0
+image=$(json .image)
 mode='coldthere was no snapshot of this image yet'
 for vm in first second; do
     run mvm up --flake "$tmp/hello" --name "$vm" --json
