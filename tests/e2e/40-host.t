@@ -20,7 +20,8 @@ example hello "$flake"
 run env PATH="$(path_without 'mmdebstrap')" MVM_HOME="$tmp/none" MVM_CACHE_DIR="$tmp/none-cache" "$MVMCTL" build --flake "$flake"
 is 'without mmdebstrap there is no builder: phase builder-bootstrap' "$status" 10
 has 'it says what to install' "$err" 'hint: .*mmdebstrap'
-mvm build --flake "$flake" >/dev/null 2>&1
+run mvm build --flake "$flake"
+is 'an image is there' "$status" 0
 run env PATH="$(path_without 'qemu-system-*')" "$MVMCTL" up --flake "$flake" --name lost
 is 'without QEMU nothing boots: phase runtime-backend' "$status" 14
 has 'it says what to install, too' "$err" 'hint: .*qemu-system'

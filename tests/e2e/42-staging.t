@@ -44,6 +44,7 @@ in_builder() { mvm exec builder -- sh -c "$1"; }
 
 names='toString (builtins.attrNames (builtins.readDir inputs.nf))'
 mkdir -p "$tmp/far/away/em"
+printf '[flake]\nallow_inputs = ["%s", "%s"]\n' "$tmp/far" "/tmp/mvm-42-$$" >"$MVM_HOME/config.toml"
 echo one >"$tmp/far/away/em/only"
 make_flake "$tmp/r3" "inputs.nf = { url = \"path:$tmp/far/away/em\"; flake = false; };" "$names"
 build "$tmp/r3"
