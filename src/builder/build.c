@@ -36,6 +36,32 @@ static void plan_done(struct plan *plan)
     flake_ref_done(&plan->ref);
 }
 
+/* Characters of an attribute path outside of quotes. */
+static bool has_unquoted(const char *name, const char *set)
+{
+    bool quoted = false;
+    for (; *name; name++) {
+        if (*name == '"')
+            quoted = !quoted;
+        else if (!quoted && strchr(set, *name))
+            return true;
+    }
+    return false;
+}
+
+static bool is_path(const char *name)
+{
+    return has_unquoted(name, ".");
+}
+
+static bool is_attribute(const char *name)
+{
+    size_t quotes = 0;
+    for (const char *s = name; (s = strchr(s, '"')); s++)
+        quotes++;
+    return quotes % 2 == 0 && !strpbrk(name, "\t\n^") && !has_unquoted(name, " #?");
+}
+
 /* Like Nix: a name alone is a package, a path with dots is the whole attribute. */
 static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_error *err)
 {
@@ -47,11 +73,11 @@ static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_e
                  strcmp(u.machine, "arm64") == 0 ? "aarch64" : u.machine);
     const char *name = o->attr ? o->attr : o->profile ? o->profile : plan->ref.attr ? plan->ref.attr : "default";
     int n;
-    if (strchr(name, '.') && name != o->profile)
+    if (is_path(name) && name != o->profile)
         n = snprintf(plan->attr, sizeof(plan->attr), "%s", name);
     else
         n = snprintf(plan->attr, sizeof(plan->attr), "packages.%s.%s", plan->system, name);
-    if ((size_t)n >= sizeof(plan->attr) || strpbrk(name, " \t\n#?^"))
+    if ((size_t)n >= sizeof(plan->attr) || !is_attribute(name))
         return mvm_error_set(err, -EINVAL, "attribute '%.60s': not an attribute path", name);
     return 0;
 }

@@ -2,7 +2,8 @@
  * Flake references and the files that belong to a flake: what is staged into the builder, and what the fingerprint
  * covers.
  *
- * REF is a local folder (".", "./dir", "/abs", "path:DIR", "git+file:DIR"), the same with "#attr", or a remote
+ * REF is a folder (".", "./dir", "/abs"; without flake.nix the next one above it that has one), "path:DIR" (all that is
+ * in the folder, tracked by git or not), "git+file:TOP", each with "?dir=FOLDER", "?submodules=1" and "#attr"; or a
  * reference that is passed to Nix ("github:...", "git+https:...", "https:...", registry names of the form "name" or
  * "name/branch" that are no folder). Like Nix: in a git work tree the flake is the work tree's tracked files with their
  * present content (the flake's folder may be below the top: subdir), elsewhere the folder. A flake folder that git does
@@ -21,13 +22,14 @@
 #include <stdbool.h>
 
 struct flake_ref {
-    char *text;   /* for messages and records: absolute path of the flake's folder, or the remote reference */
-    char *root;   /* absolute path of the tree to stage; NULL: remote */
-    char *subdir; /* the flake's folder within root, "" for root itself */
-    char *remote; /* reference for Nix; NULL: local */
-    char *attr;   /* what came behind '#', or NULL */
-    bool git;     /* root is a git work tree */
-    char *only;   /* names of files, a line each: nothing else of root belongs to it; NULL: all */
+    char *text;      /* for messages and records: absolute path of the flake's folder, or the remote reference */
+    char *root;      /* absolute path of the tree to stage; NULL: remote */
+    char *subdir;    /* the flake's folder within root, "" for root itself */
+    char *remote;    /* reference for Nix; NULL: local */
+    char *attr;      /* what came behind '#', or NULL */
+    bool git;        /* root is a git work tree */
+    bool submodules; /* with those of the work tree */
+    char *only;      /* names of files, a line each: nothing else of root belongs to it; NULL: all */
     struct flake_allow allow; /* what may be read outside of root: the caller adds it */
 };
 

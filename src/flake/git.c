@@ -25,7 +25,7 @@ static char *resolve(const struct git_repo *g, const char *base, const char *pat
             mvm_error_errno(err, full ? -errno : -ENOMEM, "the git repository of %s: %s '%.300s'", g->root, what, path);
         return NULL;
     }
-    if (path_is_below(real, g->root) || flake_allows(g->allow, real))
+    if (path_is_below(real, g->within) || flake_allows(g->allow, real))
         return TAKE_PTR(real);
     *r = mvm_error_set(err, -EXDEV, "the git repository of %s has its %s outside of the tree: %s", g->root, what, real);
     mvm_error_hint(err, "--allow-input %s allows it to be read; or name the folder without git: --flake path:%s", real,
@@ -111,9 +111,12 @@ static int find(struct git_repo *g, struct mvm_error *err)
     return objects ? check_alternates(g, objects, 0, err) : r;
 }
 
-int git_repo_open(struct git_repo *g, const char *root, const struct flake_allow *allow, struct mvm_error *err)
+int git_repo_open(struct git_repo *g, const char *root, const char *within, const struct flake_allow *allow,
+                  struct mvm_error *err)
 {
-    *g = (struct git_repo){.root = realpath(root, NULL), .allow = allow};
+    *g = (struct git_repo){.root = realpath(root, NULL), .within = within, .allow = allow};
+    if (!within)
+        g->within = g->root;
     int r = g->root ? find(g, err) : mvm_error_errno(err, -errno, "%s", root);
     if (r < 0)
         git_repo_done(g);

@@ -10,17 +10,19 @@
 #include "flake/allow.h"
 
 struct git_repo {
-    char *root;   /* the work tree, absolute, without symlinks */
-    char *git;    /* its git folder (index, HEAD) */
-    char *common; /* the folder with objects and refs: git, or the main repository's for a further work tree */
+    char *root;         /* the work tree, absolute, without symlinks */
+    char *git;          /* its git folder (index, HEAD) */
+    char *common;       /* the folder with objects and refs: git, or the main repository's for a further work tree */
+    const char *within; /* the tree that it belongs to: root, or of a submodule the top's. Borrowed */
     const struct flake_allow *allow; /* borrowed */
 };
 
 #define CLEAN_GIT_REPO CLEANUP(git_repo_done)
 
 /* Finds the repository of a work tree by .git, gitdir and commondir. Errors: -EXDEV where one of them, or the store of
- * objects or one of its alternates, lies outside of the work tree and is not allowed; -EINVAL where .git is none. */
-int git_repo_open(struct git_repo *g, const char *root, const struct flake_allow *allow,
+ * objects or one of its alternates, lies outside of within (NULL: the work tree itself) and is not allowed; -EINVAL
+ * where .git is none. */
+int git_repo_open(struct git_repo *g, const char *root, const char *within, const struct flake_allow *allow,
                   struct mvm_error *err) MVM_MUST_CHECK;
 void git_repo_done(struct git_repo *g);
 

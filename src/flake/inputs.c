@@ -103,6 +103,16 @@ static int scan(struct finder *f, const char *folder)
     return r;
 }
 
+/* Of the flake's own: Nix says of one that it cannot read where its parser stood. */
+static int check_lock(const struct flake_ref *ref, struct mvm_error *err)
+{
+    CLEAN_FD int dir = open(ref->text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_BUF struct buf lock = BUF_INIT(MAX_TEXT);
+    if (dir < 0 || path_read_file(dir, "flake.lock", &lock, NULL) < 0)
+        return 0;
+    return flake_lock_check(buf_cstr(&lock), lock.len, ref->text, err);
+}
+
 static int by_length(const void *a, const void *b)
 {
     size_t x = strlen(((const struct flake_input *)a)->path), y = strlen(((const struct flake_input *)b)->path);
@@ -137,7 +147,9 @@ static void arrange(struct flake_inputs *in)
 int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *ref, struct home *h, struct mvm_error *err)
 {
     struct finder f = {.in = in, .ref = ref, .home = h, .err = err};
-    int r = scan(&f, ref->text);
+    int r = check_lock(ref, err);
+    if (r == 0)
+        r = scan(&f, ref->text);
     for (size_t i = 0; r == 0 && i < in->n; i++) {
         if (in->v[i].only)
             continue;

@@ -12,8 +12,7 @@ static int hex_digit(char c)
                                                                                   : -1;
 }
 
-/* In place. A '%' that is none stays. */
-static void decode(char *s)
+void flake_url_decode(char *s)
 {
     char *to = s;
     for (; *s; s++) {
@@ -51,7 +50,7 @@ char *flake_url_path(const char *url)
             return NULL;
         char *path = strndup(url, strcspn(url, "?#"));
         if (path)
-            decode(path);
+            flake_url_decode(path);
         return trimmed(path);
     }
     return NULL;

@@ -12,3 +12,5 @@ int flake_literals(const char *text, int (*found)(void *data, const char *path),
 /* The absolute path of a local reference ("path:/x", "path:///x", "git+file:///x", "file:///x"), decoded and without
  * parameters; NULL for others. The caller frees. */
 char *flake_url_path(const char *url);
+/* Percent-encoding undone in place; a '%' without two digits behind it, or with two zeros, stays. */
+void flake_url_decode(char *s);

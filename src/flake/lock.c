@@ -1,6 +1,7 @@
 #include "flake/lock.h"
 #include "base/json.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* The registry name by which a node was found: "mvm" or "mvm-tools" where the builder provides it, else NULL. */
@@ -123,4 +124,28 @@ int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const cha
             r = found(data, path);
     }
     return r;
+}
+
+int flake_lock_check(const void *p, size_t n, const char *folder, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *o = NULL;
+    json_object *nodes = NULL;
+    const char *root;
+    int64_t version;
+    int r = json_parse(p, n, &o, err);
+    if (r == 0)
+        r = json_get_int(o, "version", &version, err);
+    if (r == 0)
+        r = json_get_string(o, "root", &root, err);
+    if (r == 0)
+        r = json_get_object(o, "nodes", &nodes, err);
+    if (r == 0)
+        r = json_get_object(nodes, root, &nodes, err);
+    if (r == 0)
+        return 0;
+    mvm_error_wrap(err, "%s/flake.lock is no lock file", folder);
+    mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
+    mvm_error_hint(
+        err, "bring its last state back (git -C %s checkout flake.lock), or remove it to lock the inputs anew", folder);
+    return -EINVAL;
 }

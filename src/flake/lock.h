@@ -20,3 +20,5 @@ int flake_lock_stage(const void *p, size_t n, const struct provided_flakes *flak
 /* The lock file without the builder's nodes and those of local folders, in out. A text that is no lock file is copied
  * as it is: Nix will say what is wrong. */
 int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
+/* Is it a lock file that Nix can read? -EINVAL with what is wrong; folder is the flake's, for the hint. */
+int flake_lock_check(const void *p, size_t n, const char *folder, struct mvm_error *err) MVM_MUST_CHECK;

@@ -1,6 +1,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "flake/flake.h"
+#include "flake/literals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,17 +26,76 @@ static bool is_remote(const char *ref)
     return access(ref, F_OK) < 0;
 }
 
-static const char *skip_scheme(const char *ref)
+/* What a local reference says, as Nix takes it apart: "[SCHEME:]PATH[?dir=..&submodules=1][#ATTR]". */
+struct parts {
+    enum { PLAIN, WHOLE_FOLDER, GIT } kind; /* "./x", "path:./x", "git+file:/x" */
+    char *path, *dir;
+    bool submodules;
+};
+
+static void parts_done(struct parts *p)
 {
-    static const char *const schemes[] = {"path:", "git+file:", "file:"};
+    free(p->path);
+    free(p->dir);
+}
+
+static void take_scheme(struct parts *p, const char **ref)
+{
+    static const struct {
+        const char *scheme;
+        int kind;
+    } schemes[] = {{"path:", WHOLE_FOLDER}, {"git+file:", GIT}, {"file:", PLAIN}};
     for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
-        size_t n = strlen(schemes[i]);
-        if (strncmp(ref, schemes[i], n) == 0) {
-            ref += n;
-            return strncmp(ref, "//", 2) == 0 ? ref + 2 : ref;
-        }
+        size_t n = strlen(schemes[i].scheme);
+        if (strncmp(*ref, schemes[i].scheme, n) != 0)
+            continue;
+        p->kind = schemes[i].kind;
+        *ref += n;
+        if (strncmp(*ref, "//", 2) == 0)
+            *ref += 2;
+        return;
     }
-    return ref;
+}
+
+static int take_parameter(struct parts *p, char *one, struct mvm_error *err)
+{
+    char *value = one + strcspn(one, "=");
+    if (*value)
+        *value++ = '\0';
+    flake_url_decode(value);
+    if (strcmp(one, "dir") == 0 && !p->dir) {
+        p->dir = strdup(value);
+        return p->dir ? 0 : -ENOMEM;
+    }
+    if (strcmp(one, "submodules") == 0) {
+        p->submodules = strcmp(value, "1") == 0 || strcmp(value, "true") == 0;
+        return 0;
+    }
+    if (strcmp(one, "shallow") == 0) /* nothing is fetched */
+        return 0;
+    mvm_error_set(err, -EINVAL, "parameter '%.60s' of a flake in a folder", one);
+    if (strcmp(one, "ref") == 0 || strcmp(one, "rev") == 0)
+        mvm_error_hint(err, "what is checked out is built: git worktree add DIR %.60s, then --flake path:DIR", value);
+    else
+        mvm_error_hint(err, "a folder takes ?dir=FOLDER and ?submodules=1");
+    return -EINVAL;
+}
+
+static int take_apart(struct parts *p, const char *ref, struct mvm_error *err)
+{
+    take_scheme(p, &ref);
+    size_t n = strcspn(ref, "?");
+    CLEAN_FREE char *query = strdup(ref[n] ? ref + n + 1 : "");
+    p->path = strndup(n ? ref : ".", n ? n : 1);
+    if (!p->path || !query)
+        return mvm_error_errno(err, -ENOMEM, "flake");
+    if (p->kind != PLAIN)
+        flake_url_decode(p->path);
+    char *rest = query, *one;
+    int r = 0;
+    while (r == 0 && (one = strsep(&rest, "&")))
+        r = *one ? take_parameter(p, one, err) : 0;
+    return r;
 }
 
 /* The nearest folder at or above path that has .git, or NULL. The caller frees. */
@@ -54,28 +114,81 @@ static char *find_work_tree(const char *path)
     return NULL;
 }
 
-static int resolve_local(struct flake_ref *f, const char *path, struct mvm_error *err)
+static bool has_flake(const char *folder)
 {
-    f->text = realpath(*path ? path : ".", NULL);
-    if (!f->text) {
-        mvm_error_errno(err, -errno, "cannot open the flake's folder '%s'", path);
+    struct stat st;
+    CLEAN_FREE char *file = path_join(folder, "flake.nix", NULL);
+    return file && stat(file, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* Like Nix, a plain folder without flake.nix means the next one above it that has one, on the same file system and
+ * within the same git work tree. False: there is none. */
+static bool search_upwards(char *path)
+{
+    struct stat top, st;
+    if (stat(path, &top) < 0)
+        return false;
+    while (!has_flake(path)) {
+        CLEAN_FREE char *git = path_join(path, ".git", NULL);
+        char *slash = strrchr(path, '/');
+        if (!git || access(git, F_OK) == 0 || !slash || slash == path)
+            return false;
+        *slash = '\0';
+        if (stat(path, &st) < 0 || st.st_dev != top.st_dev)
+            return false;
+    }
+    return true;
+}
+
+static int no_flake(const char *folder, bool searched, struct mvm_error *err)
+{
+    mvm_error_set(err, -ENOENT, "there is no flake.nix in %s%s", folder, searched ? " or above it" : "");
+    mvm_error_hint(err, "name the flake's folder with --flake; examples/hello in mvm's sources is one to start from");
+    return -ENOENT;
+}
+
+/* The tree that belongs to the folder that was named. */
+static int find_root(struct flake_ref *f, const struct parts *p, const char *named, struct mvm_error *err)
+{
+    f->root = p->kind == WHOLE_FOLDER ? NULL : find_work_tree(named);
+    f->git = f->root != NULL;
+    if (p->kind == GIT && (!f->root || strcmp(f->root, named) != 0)) {
+        mvm_error_set(err, -EINVAL, "%s is not the top of a git work tree", named);
+        mvm_error_hint(err, "a folder in one is named git+file:TOP?dir=FOLDER, or by its path alone");
+        return -EINVAL;
+    }
+    if (!f->root)
+        f->root = strdup(named);
+    return f->root ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
+}
+
+static int resolve_local(struct flake_ref *f, const struct parts *p, struct mvm_error *err)
+{
+    CLEAN_FREE char *named = realpath(p->path, NULL);
+    struct stat st;
+    if (!named) {
+        mvm_error_errno(err, -errno, "cannot open the flake's folder '%s'", p->path);
         mvm_error_hint(err, "--flake takes a folder with a flake.nix, or a reference that Nix can fetch");
         return -ENOENT;
     }
-    struct stat st;
-    CLEAN_FREE char *file = path_join(f->text, "flake.nix", NULL);
-    if (!file || stat(file, &st) < 0 || !S_ISREG(st.st_mode)) {
-        mvm_error_set(err, -ENOENT, "there is no flake.nix in %s", f->text);
-        mvm_error_hint(err,
-                       "name the flake's folder with --flake; examples/hello in mvm's sources is one to start from");
-        return -ENOENT;
-    }
-    f->root = find_work_tree(f->text);
-    f->git = f->root != NULL;
-    if (!f->git)
-        f->root = strdup(f->text);
-    size_t n = f->root ? strlen(f->root) : 0;
-    f->subdir = n ? strdup(strlen(f->text) > n ? f->text + n + 1 : "") : NULL;
+    char *slash = strrchr(named, '/');
+    if (stat(named, &st) == 0 && S_ISREG(st.st_mode) && slash != named && strcmp(slash, "/flake.nix") == 0)
+        *slash = '\0';
+    CLEAN_FREE char *folder = p->dir ? path_join(named, p->dir, NULL) : strdup(named);
+    f->text = folder ? realpath(folder, NULL) : NULL;
+    if (!f->text)
+        return mvm_error_errno(err, folder ? -errno : -ENOMEM, "cannot open the flake's folder '%s'", p->dir);
+    bool searches = p->kind == PLAIN && !p->dir;
+    if (searches ? !search_upwards(f->text) : !has_flake(f->text))
+        return no_flake(folder, searches, err);
+    int r = find_root(f, p, p->dir ? named : f->text, err);
+    if (r < 0)
+        return r;
+    if (!path_is_below(f->text, f->root))
+        return mvm_error_set(err, -EINVAL, "the flake's folder %s lies outside of %s", f->text, f->root);
+    size_t n = strlen(f->root);
+    f->submodules = p->submodules;
+    f->subdir = strdup(strlen(f->text) > n ? f->text + n + 1 : "");
     return f->subdir ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
 }
 
@@ -89,6 +202,8 @@ int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err
     int r = 0;
     if (hash && hash[1])
         f->attr = strdup(hash + 1);
+    if (f->attr)
+        flake_url_decode(f->attr);
     if (strlen(text) > 4000 || text[0] == '-') {
         r = mvm_error_set(err, -EINVAL, "'%.60s' is no flake reference", text);
     } else if (is_remote(ref)) {
@@ -97,7 +212,10 @@ int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err
         if (!f->remote || !f->text)
             r = mvm_error_errno(err, -ENOMEM, "flake");
     } else {
-        r = resolve_local(f, skip_scheme(ref), err);
+        CLEANUP(parts_done) struct parts p = {0};
+        r = take_apart(&p, ref, err);
+        if (r == 0)
+            r = resolve_local(f, &p, err);
     }
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_NIX_EVAL);

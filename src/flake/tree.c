@@ -129,29 +129,57 @@ static int add_tracked(struct lister *l, const char *path)
 {
     struct stat st;
     bool there = false;
-    if (!path_is_safe_relative(path) || strcmp(path, ".git") == 0 || strncmp(path, ".git/", 5) == 0)
-        return mvm_error_set(l->err, -EINVAL, "path '%.200s' in the git index cannot be staged", path);
     int r = look_at(l, path, &st, &there);
     return r < 0 || !there || S_ISDIR(st.st_mode) ? r : add_path(l, path, &st);
 }
 
-static int list_git(struct lister *l, const struct flake_ref *f)
+static int list_repo(struct lister *l, const struct flake_ref *f, const char *folder, unsigned depth);
+
+/* A submodule that is checked out; another is an empty folder. */
+static int list_submodule(struct lister *l, const struct flake_ref *f, const char *path, unsigned depth)
+{
+    CLEAN_FREE char *git = path_join(path, ".git", NULL);
+    struct stat st;
+    bool there = false;
+    int r = git ? look_at(l, git, &st, &there) : -ENOMEM;
+    if (r == 0 && there && depth == MAX_DEPTH)
+        r = mvm_error_set(l->err, -ELOOP, "submodules in the flake's tree are too deep at %s", path);
+    return r < 0 || !there ? r : list_repo(l, f, path, depth + 1);
+}
+
+/* What git tracks in a folder of the tree: the top, or a submodule. */
+static int list_repo(struct lister *l, const struct flake_ref *f, const char *folder, unsigned depth)
 {
     CLEAN_GIT_REPO struct git_repo repo = {0};
     CLEAN_BUF struct buf out = BUF_INIT(64u << 20);
-    CLEAN_FREE char *flake = *f->subdir ? path_join(f->subdir, "flake.nix", NULL) : strdup("flake.nix");
-    bool tracked = false;
-    int r = flake ? git_repo_open(&repo, f->root, &f->allow, l->err) : -ENOMEM;
+    CLEAN_FREE char *root = *folder ? path_join(f->root, folder, NULL) : strdup(f->root);
+    int r = root ? git_repo_open(&repo, root, f->root, &f->allow, l->err) : -ENOMEM;
     if (r == 0)
         r = git_list(&repo, &out, l->err);
     const char *entry;
     for (size_t at = 0; r == 0 && at < out.len; at += strlen(entry) + 1) {
         entry = (const char *)out.data + at;
-        const char *path = entry + strcspn(entry, " ") + 1;
-        tracked |= strcmp(path, flake) == 0;
-        if (strtoul(entry, NULL, 8) != GIT_MODE_COMMIT)
+        const char *name = entry + strcspn(entry, " ") + 1;
+        CLEAN_FREE char *path = *folder ? path_join(folder, name, NULL) : strdup(name);
+        if (!path)
+            r = mvm_error_errno(l->err, -ENOMEM, "flake");
+        else if (!path_is_safe_relative(path) || strncmp(path, ".git/", 5) == 0)
+            r = mvm_error_set(l->err, -EINVAL, "path '%.200s' in the git index cannot be staged", path);
+        else if (strtoul(entry, NULL, 8) != GIT_MODE_COMMIT)
             r = add_tracked(l, path);
+        else if (f->submodules)
+            r = list_submodule(l, f, path, depth);
     }
+    return r;
+}
+
+static int list_git(struct lister *l, const struct flake_ref *f)
+{
+    CLEAN_FREE char *flake = *f->subdir ? path_join(f->subdir, "flake.nix", NULL) : strdup("flake.nix");
+    bool tracked = false;
+    int r = flake ? list_repo(l, f, "", 0) : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < l->t->n_files; i++)
+        tracked |= strcmp(l->t->files[i].path, flake) == 0;
     if (r == 0 && !tracked) {
         mvm_error_set(l->err, -ENOENT, "%s is not tracked by git, and Nix takes tracked files only", flake);
         mvm_error_hint(l->err, "git -C %s add %s", f->root, flake);
@@ -361,11 +389,19 @@ static bool same_folders(const struct buf *old, const void *p, size_t n)
            strcmp(buf_cstr(&a), buf_cstr(&b)) == 0;
 }
 
+static int cannot_write(const struct flake_ref *f, int r, struct mvm_error *err)
+{
+    mvm_error_wrap(err, "the flake's inputs are to be locked in %s", f->text);
+    mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
+    mvm_error_hint(err, "--no-write-lock-file builds without writing there");
+    return r;
+}
+
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err)
 {
     CLEAN_FD int dir = open(f->text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
-        return mvm_error_errno(err, -errno, "cannot write flake.lock");
+        return cannot_write(f, mvm_error_errno(err, -errno, "cannot write flake.lock"), err);
     CLEAN_BUF struct buf old = BUF_INIT(MAX_LOCK);
     CLEAN_BUF struct buf old_stripped = BUF_INIT(2 * MAX_LOCK);
     CLEAN_BUF struct buf new_stripped = BUF_INIT(2 * MAX_LOCK);
@@ -379,5 +415,6 @@ int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct 
             memcmp(buf_cstr(&old_stripped), buf_cstr(&new_stripped), old_stripped.len) == 0)
             return 0;
     }
-    return path_write_file(dir, LOCK_NAME, p, n, st.st_mode & 0777, false, err);
+    int r = path_write_file(dir, LOCK_NAME, p, n, st.st_mode & 0777, false, err);
+    return r < 0 ? cannot_write(f, r, err) : 0;
 }

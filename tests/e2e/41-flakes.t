@@ -112,4 +112,44 @@ rm "$MVM_HOME/config.toml"
 run mvm build --flake "$tmp/takes" --allow-input "$tmp/nothing"
 has 'T2: a flag that names nothing is an error' "$err" "--allow-input.*nothing"
 
+# ---- References, as Nix takes them ----
+
+unset MVM_NO_PERSISTENT_BUILDER # one builder for all that follows
+# saw REF: what the flake of that reference throws: the names in its folder, and the text of part/in below the top.
+saw() {
+    run mvm build --flake "$1" --offline
+    printf '%s\n' "$err" | grep -o 'saw: [^"]*' | head -1
+}
+# says FILE ATTR: a flake whose package ATTR throws what is beside it and in the submodule.
+says() {
+    printf '{ outputs = { self }: { packages.x86_64-linux.%s = throw "saw: ${toString (builtins.attrNames (builtins.readDir ./.))} ${if builtins.pathExists ../part/in then builtins.readFile ../part/in else "none"}"; }; }\n' "$2" >"$1"
+}
+refs=$tmp/refs
+mkdir -p "$refs/sub/deep" "$refs/sub/a b"
+says "$refs/sub/flake.nix" default
+says "$refs/sub/a b/flake.nix" '"x.y"'
+touch "$refs/sub/deep/in" "$refs/sub/untracked"
+git init -q "$tmp/part"
+printf 'in the submodule' >"$tmp/part/in"
+git -C "$tmp/part" add in
+git -C "$tmp/part" -c user.name=n -c user.email=e commit -qm 1
+git init -q "$refs"
+git -C "$refs" -c protocol.file.allow=always submodule --quiet add "$tmp/part" part
+git -C "$refs" add sub/flake.nix sub/deep sub/a\ b
+is 'N1: ?dir= names the folder of the flake in its tree' "$(saw "$refs?dir=sub")" 'saw: a b deep flake.nix none'
+is 'N1: so it does behind git+file:' "$(saw "git+file://$refs?dir=sub")" 'saw: a b deep flake.nix none'
+is 'N1: flake.nix is looked for in the folders above' "$(saw "$refs/sub/deep")" 'saw: a b deep flake.nix none'
+is 'N1: path: takes files that git does not track as well' "$(saw "path:$refs?dir=sub")" \
+    'saw: a b deep flake.nix untracked in the submodule'
+is 'N1: percent-encoding, and an attribute with quotes' "$(saw "path:$refs?dir=sub%2Fa%20b#%22x.y%22")" 'saw: flake.nix none'
+is 'N2: ?submodules=1 brings the files of submodules' "$(saw "$refs?dir=sub&submodules=1")" \
+    'saw: a b deep flake.nix in the submodule'
+
+echo '{ "nodes": ' >"$refs/sub/flake.lock"
+run mvm build --flake "$refs?dir=sub"
+is 'N7: a corrupt flake.lock is an error of phase nix-eval' "$status" 11
+has 'N7: the error names the file' "$err" "$refs/sub/flake.lock is no lock file"
+has 'N7: the hint says how to get it back' "$err" 'checkout flake.lock'
+has_not 'N7: no words of a parser in the builder' "$err" 'json.exception'
+
 finish

@@ -5,16 +5,20 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "flake/confine.h"
+#include "flake/flake.h"
 #include "flake/git.h"
 #include "flake/literals.h"
+#include "flake/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+static struct home home = HOME_INIT;
 static int folder = -1;
 
 static void put(const char *name, const char *text)
@@ -42,7 +46,7 @@ static int list(const char *root, struct buf *out, struct mvm_error *err)
 {
     CLEAN_GIT_REPO struct git_repo g = {0};
     *err = (struct mvm_error)MVM_ERROR_INIT;
-    int r = git_repo_open(&g, root, &allow, err);
+    int r = git_repo_open(&g, root, NULL, &allow, err);
     return r < 0 ? r : git_list(&g, out, err);
 }
 
@@ -174,6 +178,105 @@ static void test_literals(void)
     ok(!flake_url_path("path:x") && !flake_url_path("github:a/b"), "N4: other references are not local");
 }
 
+/* ---- References ---- */
+
+/* root and subdir end with these; git as said. */
+static bool resolves(const char *text, const char *root, const char *subdir, bool git)
+{
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FREE char *real = realpath(root, NULL);
+    return flake_ref_parse(&f, text, NULL) == 0 && real && strcmp(f.root, real) == 0 && strcmp(f.subdir, subdir) == 0 &&
+           f.git == git;
+}
+
+static void test_references(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct flake_ref f;
+    put("t/flake.nix", "{ }");
+    put("t/sub/flake.nix", "{ }");
+    put("t/sub/deep/er/x", "");
+    put("t/a b/flake.nix", "{ }");
+    put("none/x/y", "");
+    sh("git init -q t; git init -q none; ln -s t/sub l");
+    ok(resolves("t?dir=sub", "t", "sub", true) && resolves("git+file:t?dir=sub", "t", "sub", true),
+       "N1: ?dir= names the flake's folder in the tree");
+    ok(resolves("path:t?dir=sub", "t", "sub", false) && resolves("path:t/sub", "t/sub", "", false),
+       "N1: path: is the whole folder, whether git tracks it or not");
+    ok(resolves("t/sub/deep/er", "t", "sub", true), "N1: flake.nix is searched for upwards");
+    ok(flake_ref_parse(&f, "none/x", &e) == -ENOENT && strstr(e.msg, "or above"), "N1: not beyond the git work tree");
+    ok(resolves("./l", "t", "sub", true) && resolves("t/sub/flake.nix", "t", "sub", true),
+       "N1: a symlink to the folder, and flake.nix itself");
+    ok(resolves("path:t/a%20b", "t/a b", "", false) && resolves("path:t?dir=a%20b", "t", "a b", false) &&
+           resolves("t/a b", "t", "a b", true),
+       "N1: percent-encoding in a URL");
+    ok(flake_ref_parse(&f, "t?dir=../none", &e) < 0 && flake_ref_parse(&f, "git+file:t/sub", &e) == -EINVAL,
+       "N1: a folder outside of its tree, and one that is not the top of its work tree, are refused");
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    ok(flake_ref_parse(&f, "t?rev=1234", &e) == -EINVAL && strstr(e.hint, "git worktree"),
+       "N1: ?rev= is refused with a way out, and is no part of the folder's name");
+    bool quoted = flake_ref_parse(&f, "t#%22a.b%22", &e) == 0 && strcmp(f.attr, "\"a.b\"") == 0;
+    ok(quoted, "N1: an attribute with quotes");
+    if (quoted)
+        flake_ref_done(&f);
+}
+
+/* ---- Submodules ---- */
+
+static unsigned listed(const char *ref, const char *path)
+{
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    struct flake_tree t;
+    unsigned n = 0;
+    if (flake_ref_parse(&f, ref, NULL) < 0 || flake_tree_load(&t, &f, &home, NULL) < 0)
+        return 99;
+    for (size_t i = 0; i < t.n_files; i++)
+        n += strcmp(t.files[i].path, path) == 0;
+    flake_tree_done(&t);
+    return n;
+}
+
+static void test_submodules(void)
+{
+    sh("git init -q m; cd m; echo 1 >in; echo 1 >out; git add in; " GIT "commit -qm 1; cd ..; "
+       "git init -q super; cd super; echo '{ }' >flake.nix; git add flake.nix; "
+       "git -c protocol.file.allow=always submodule --quiet add ../m sub; echo 1 >sub/untracked");
+    ok(listed("super?submodules=1", "sub/in") == 1, "N2: ?submodules=1 stages what submodules track");
+    ok(listed("super?submodules=1", "sub/untracked") == 0 && listed("super?submodules=1", "sub/.git") == 0,
+       "N2: and nothing else of them");
+    ok(listed("super", "sub/in") == 0, "N2: without it they are not staged, as in Nix");
+}
+
+/* ---- Lock files ---- */
+
+static int check_lock(const char *text, struct mvm_error *e)
+{
+    *e = (struct mvm_error)MVM_ERROR_INIT;
+    return flake_lock_check(text, strlen(text), "/x", e);
+}
+
+static void test_locks(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    ok(check_lock("{\"nodes\":{\"root\":{}},\"root\":\"root\",\"version\":7}", &e) == 0, "N7: a lock file");
+    ok(check_lock("{\"nodes\":", &e) == -EINVAL && e.phase == MVM_PHASE_NIX_EVAL &&
+           strstr(e.hint, "checkout flake.lock"),
+       "N7: a corrupt lock file has phase and hint");
+    ok(check_lock("", &e) == -EINVAL && check_lock("{\"nodes\":{},\"root\":\"r\",\"version\":7}", &e) == -EINVAL,
+       "N7: an empty one as well, and one without its root");
+    put("ro/flake.nix", "{ }");
+    sh("chmod 0555 ro");
+    if (flake_ref_parse(&f, "ro", NULL) < 0 || (getuid() == 0 && seteuid(65534) < 0))
+        abort();
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    int r = flake_write_lock(&f, "{}", 2, &e);
+    if (getuid() == 0 && seteuid(0) < 0)
+        abort();
+    ok(r < 0 && e.phase == MVM_PHASE_NIX_EVAL && strstr(e.hint, "--no-write-lock-file"),
+       "N7: a folder that cannot be written has phase and hint");
+}
+
 int main(void)
 {
     char name[] = "/tmp/mvm-test-flake.XXXXXX";
@@ -181,10 +284,20 @@ int main(void)
     if (!mkdtemp(name) || chdir(name) < 0)
         abort();
     folder = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FREE char *h = path_join(name, "home", NULL);
+    CLEAN_FREE char *c = path_join(name, "cache", NULL);
+    setenv("MVM_HOME", h ? h : "", 1);
+    setenv("MVM_CACHE_DIR", c ? c : "", 1);
+    if (chmod(name, 0755) < 0 || home_open(&home, NULL) < 0)
+        abort();
     test_index();
     test_outside();
     test_confined();
     test_literals();
+    test_references();
+    test_submodules();
+    test_locks();
+    home_done(&home);
     close(folder);
     (void)!path_remove_tree(AT_FDCWD, name);
     return tap_end();
