@@ -129,7 +129,9 @@ static int on_event(struct io *io, const struct client_event *e)
         io->code = 128 + SIGPIPE;
         return 0;
     }
-    return r < 0 ? mvm_error_errno(io->err, r, "cannot write the program's output") : 0;
+    return r < 0 ? mvm_error_errno(io->err, r,
+                                   fd == STDERR_FILENO ? "cannot write standard error" : "cannot write standard output")
+                 : 0;
 }
 
 static int loop(struct io *io)

@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Descriptors 0 to 2 are open whatever the caller did: files opened later must not become standard output. */
+/* Descriptors 0 to 2 are open whatever the caller did: files opened later must not become standard output. In place of
+ * a closed standard output stands one that cannot be written, so that output fails instead of vanishing. */
 static void ensure_standard_fds(void)
 {
     struct stat st;
     for (int fd = 0; fd < 3; fd++)
         if (fstat(fd, &st) < 0 && errno == EBADF)
-            (void)!open("/dev/null", fd ? O_WRONLY : O_RDONLY);
+            (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 /* Words that other tools use for what a command of ours does; NULL for any other word. */
@@ -77,12 +78,26 @@ static int incomplete_command(int argc, char **argv, int n_words)
     return unknown_command(group, next);
 }
 
-/* Output that could not be written is a failure, whatever the command thought. */
+/* Output that could not be written is a failure, whatever the command thought. A reader who has gone away is told
+ * nothing: mvmctl ends as if SIGPIPE had ended it. */
 static int finish(int status)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    struct mvm_error err = MVM_ERROR_INIT;
+    int r = fflush(stdout) == 0 ? 0 : -errno;
+    if (r == 0 && !ferror(stdout))
         return status;
-    return status ? status : EXIT_OTHER;
+    /* An earlier write failed: one more says why. */
+    if (r == 0 && write(STDOUT_FILENO, "\n", 1) < 0)
+        r = -errno;
+    if (r == -EPIPE)
+        return status ? status : 128 + SIGPIPE;
+    if (r)
+        mvm_error_errno(&err, r, "cannot write standard output");
+    else
+        mvm_error_set(&err, -EIO, "cannot write standard output: a write failed");
+    mvm_error_hint(&err, "look where standard output goes: its disk may be full, or it was closed (>&-)");
+    int failed = ui_complain(&err);
+    return status ? status : failed;
 }
 
 static bool wants_json(int argc, char **argv)

@@ -124,7 +124,7 @@ static const struct {
 },
   statuses[] = {
       {"0", "all went well"},
-      {"1", "a failure that belongs to no phase"},
+      {"1", "a failure that belongs to no phase, such as a standard output that cannot be written"},
       {"2", "the command line is wrong (usage)"},
       {"3", "folders or settings are wrong (config)"},
       {"10", "the builder cannot be made or started (builder-bootstrap)"},
@@ -134,7 +134,7 @@ static const struct {
       {"14", "the VM does not boot, or is not there (runtime-backend)"},
       {"15", "a boot costs more than it may: bench --budget, or the image's bootBudget (boot-budget)"},
       {"125", "exec: mvm itself failed; otherwise exec exits as the program does"},
-      {"128 + N", "ended by signal N: 130 where interrupted"},
+      {"128 + N", "ended by signal N: 130 where interrupted, 141 where the reader of standard output has gone away"},
 };
 
 #define PUT_LIST(title, list)                                                                                          \

@@ -162,6 +162,30 @@ run env PATH=/nowhere "$MVMCTL" doctor --json
 is 'doctor misses what is missing' "$status" 1
 has 'and names it' "$out" '"name":"qemu","state":"fail"'
 
+# unwritten WORDS...: says so where standard output is full, and where it is closed.
+unwritten() {
+    "$MVMCTL" "$@" >/dev/full 2>"$tmp/err"
+    is "R12: mvmctl $* to a full device has status 1" $? 1
+    has "R12: mvmctl $* to a full device says so" "$(cat "$tmp/err")" 'cannot write standard output: No space left on device'
+    "$MVMCTL" "$@" >&- 2>"$tmp/err"
+    is "R12: mvmctl $* to a closed descriptor has status 1" $? 1
+    has "R12: mvmctl $* to a closed descriptor says so" "$(cat "$tmp/err")" 'cannot write standard output: Bad file descriptor'
+}
+for words in version 'ls --json' help 'build --help' --man 'completion bash' 'completion zsh' 'snapshot ls --json' \
+    'build-log --list' 'build-log' 'dev cache inspect --json'; do
+    # shellcheck disable=SC2086 # words
+    unwritten $words
+done
+is 'R12: with --json the error is an event' "$("$MVMCTL" ls --json 2>&1 >/dev/full | jq -r .event)" error
+"$MVMCTL" build --flake "$tmp/nowhere" --json >/dev/full 2>"$tmp/err"
+is 'R12: a failure keeps its status where it cannot be printed' $? 11
+is 'R12: and both errors are said' "$(jq -r 'select(.event == "error") | .error' "$tmp/err" | wc -l)" 2
+mkfifo "$tmp/fifo"
+exec 7<>"$tmp/fifo" 8>"$tmp/fifo" 7<&-
+"$MVMCTL" ls --json >&8 2>"$tmp/err"
+is 'R12: where the reader has gone away mvmctl ends as SIGPIPE would end it' "$? $(cat "$tmp/err")" '141 '
+exec 8>&-
+
 "$MVMCTL" --man >"$tmp/mvmctl.1"
 is 'the man page is clean' "$(mandoc -Tlint "$tmp/mvmctl.1" 2>&1)" ''
 "$MVMCTL" completion bash >"$tmp/c.bash"
