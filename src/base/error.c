@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,14 +31,6 @@ enum mvm_phase mvm_phase_parse(const char *name)
     return MVM_PHASE_NONE;
 }
 
-/* Messages may quote what a guest or a file said: no line breaks, no terminal escapes. */
-static void make_one_line(char *s)
-{
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = ' ';
-}
-
 int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)
 {
     if (!err)
@@ -46,7 +39,7 @@ int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
     va_end(ap);
-    make_one_line(err->msg);
+    text_one_line(err->msg);
     err->code = code;
     err->hint[0] = '\0';
     err->detail[0] = '\0';
@@ -85,7 +78,7 @@ int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...)
     size_t n = (size_t)snprintf(err->msg, sizeof(err->msg), "%s: ", text);
     if (n < sizeof(err->msg) - 1)
         snprintf(err->msg + n, sizeof(err->msg) - n, "%.*s", (int)(sizeof(err->msg) - n - 1), inner);
-    make_one_line(err->msg);
+    text_one_line(err->msg);
     return err->code ? err->code : -EIO;
 }
 
@@ -103,7 +96,7 @@ void mvm_error_hint(struct mvm_error *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
     va_end(ap);
-    make_one_line(err->hint);
+    text_one_line(err->hint);
 }
 
 void mvm_error_kind(struct mvm_error *err, const char *kind, const char *derivation)
@@ -112,8 +105,8 @@ void mvm_error_kind(struct mvm_error *err, const char *kind, const char *derivat
         return;
     snprintf(err->kind, sizeof(err->kind), "%s", kind);
     snprintf(err->derivation, sizeof(err->derivation), "%s", derivation ? derivation : "");
-    make_one_line(err->kind);
-    make_one_line(err->derivation);
+    text_one_line(err->kind);
+    text_one_line(err->derivation);
 }
 
 void mvm_error_detail(struct mvm_error *err, const char *text, size_t len)
@@ -130,12 +123,8 @@ void mvm_error_detail(struct mvm_error *err, const char *text, size_t len)
             text = nl + 1;
         }
     }
-    size_t out = 0;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f))
-            err->detail[out++] = (char)c;
-    }
+    memcpy(err->detail, text, len);
+    size_t out = text_clean(err->detail, len, true);
     while (out && err->detail[out - 1] == '\n')
         out--;
     err->detail[out] = '\0';

@@ -1,5 +1,6 @@
 #include "builder/nixlog.h"
 #include "base/json.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,17 +21,8 @@ enum {
 
 void nixlog_plain(char *text)
 {
-    char *to = text;
-    for (const char *from = text; *from; from++) {
-        if (from[0] == '\033' && from[1] == '[') {
-            from += 2 + strspn(from + 2, "0123456789;");
-            if (!*from)
-                break;
-        } else if ((unsigned char)*from >= 0x20 ? *from != 0x7f : *from == '\n' || *from == '\t') {
-            *to++ = *from;
-        }
-    }
-    *to = '\0';
+    text_drop_colors(text);
+    text[text_clean(text, strlen(text), true)] = '\0';
 }
 
 /* ---- Activities ---- */

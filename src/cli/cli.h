@@ -121,10 +121,26 @@ struct ui {
 
 extern struct ui ui;
 void ui_init(bool json, bool verbose);
-/* The operations of a progress that the ui renders. */
-extern const struct progress_ops ui_progress;
+
+/* What is printed goes through these (print.c): no control characters but line breaks and tabs, and those only where it
+ * is said. -EPIPE where standard output cannot be written. */
+/* Text on standard output, line breaks and tabs as they are. */
+int ui_out(const char *fmt, ...) MVM_PRINTF(1, 2);
+/* One line there, and its end. */
+int ui_line(const char *fmt, ...) MVM_PRINTF(1, 2);
+/* The beginning of a line there, in a color ("\033[32m") on a terminal. */
+void ui_colored(const char *color, const char *fmt, ...) MVM_PRINTF(2, 3);
+/* One line on standard error behind "mvmctl: "; with that in red; behind a bar. */
+void ui_say(const char *fmt, ...) MVM_PRINTF(1, 2);
+void ui_say_error(const char *fmt, ...) MVM_PRINTF(1, 2);
+void ui_say_detail(const char *fmt, ...) MVM_PRINTF(1, 2);
+/* Prints the object and a newline; takes ownership. */
+void ui_print_json(json_object *o);
 /* Prints an event on standard error, with --json; takes ownership. */
 void ui_event(json_object *o);
+
+/* The operations of a progress that the ui renders. */
+extern const struct progress_ops ui_progress;
 /* Takes the progress line off the screen. */
 void ui_clear(void);
 /* Prints an error (stderr; with --json an event there, and the object on stdout) and returns the exit status. */
@@ -133,8 +149,6 @@ int ui_fail(const struct mvm_error *err);
 int ui_complain(const struct mvm_error *err);
 /* Usage error in one call. */
 int ui_usage(const char *hint, const char *fmt, ...) MVM_PRINTF(2, 3);
-/* Prints the object and a newline; takes ownership. */
-void ui_print_json(json_object *o);
 /* Phases of a progress as {"name": ms, ..., "total": ms}. */
 json_object *ui_timings(const struct progress *p);
 int exit_status_of(const struct mvm_error *err);

@@ -182,7 +182,7 @@ static int print_report(const struct args *a, struct report *r, struct mvm_error
     if (ui.json)
         ui_print_json(report_json(r));
     else if (report_text(r, &text) == 0)
-        fputs(buf_cstr(&text), stdout);
+        ui_out("%s", buf_cstr(&text));
     return 0;
 }
 
@@ -260,13 +260,13 @@ static void print_density(const struct density *d, const struct hostfacts *host)
         ui_print_json(density_json(d, host));
         return;
     }
-    printf("%u VMs: all ready after %.0f ms, all gone within %.0f ms\n", d->n, d->all_ready_ms, d->down_ms);
-    printf("ready       p50 %8.1f ms   p90 %8.1f ms   max %8.1f ms\n", samples_percentile(&d->ready_ms, 50),
-           samples_percentile(&d->ready_ms, 90), samples_percentile(&d->ready_ms, 100));
-    printf("memory (proportional) of each   p50 %6.1f MiB   max %6.1f MiB\n", samples_percentile(&d->total_mib, 50),
-           samples_percentile(&d->total_mib, 100));
-    printf("  its backend %.1f MiB, its supervisor %.1f MiB\n", samples_percentile(&d->vmm_mib, 50),
-           samples_percentile(&d->supervisor_mib, 50));
+    ui_line("%u VMs: all ready after %.0f ms, all gone within %.0f ms", d->n, d->all_ready_ms, d->down_ms);
+    ui_line("ready       p50 %8.1f ms   p90 %8.1f ms   max %8.1f ms", samples_percentile(&d->ready_ms, 50),
+            samples_percentile(&d->ready_ms, 90), samples_percentile(&d->ready_ms, 100));
+    ui_line("memory (proportional) of each   p50 %6.1f MiB   max %6.1f MiB", samples_percentile(&d->total_mib, 50),
+            samples_percentile(&d->total_mib, 100));
+    ui_line("  its backend %.1f MiB, its supervisor %.1f MiB", samples_percentile(&d->vmm_mib, 50),
+            samples_percentile(&d->supervisor_mib, 50));
 }
 
 static int run_density(const struct args *a, struct bench *b, struct subject *s, struct mvm_error *err)

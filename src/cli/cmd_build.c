@@ -83,8 +83,8 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
         progress_verbose(&p, "kernel: %s", m->kernel_kind);
     ui_clear();
     if (!ui.json) {
-        printf("%.12s  %s  %s\n", b.image.digest, m->name[0] ? m->name : "image", b.image.path);
-        fprintf(stderr, "mvmctl: %sboot it with: mvmctl up --flake %s\n", b.cached ? "nothing has changed; " : "", ref);
+        ui_line("%.12s  %s  %s", b.image.digest, m->name[0] ? m->name : "image", b.image.path);
+        ui_say("%sboot it with: mvmctl up --flake %s", b.cached ? "nothing has changed; " : "", ref);
         return 0;
     }
     json_object *o = json_object_new_object();

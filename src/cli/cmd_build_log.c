@@ -52,7 +52,7 @@ static void print_list(const struct selection *s)
         struct tm tm;
         char when[32];
         strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&at, &tm));
-        printf("%s  %-11s  %s  %s%s%s\n", when, e->status, e->attr, e->ref, e->error[0] ? ": " : "", e->error);
+        ui_line("%s  %-11s  %s  %s%s%s", when, e->status, e->attr, e->ref, e->error[0] ? ": " : "", e->error);
     }
 }
 
@@ -82,8 +82,7 @@ static void print_list_json(const struct selection *s)
 
 static int print_line(void *data, const char *line, size_t n)
 {
-    fwrite(line, 1, n, stdout);
-    return putchar('\n') == EOF ? -EPIPE : 0;
+    return ui_line("%.*s", (int)n, line);
 }
 
 static int print_whole(struct home *h, const struct selection *s, struct mvm_error *err)
@@ -93,13 +92,17 @@ static int print_whole(struct home *h, const struct selection *s, struct mvm_err
         mvm_error_hint(err, "mvmctl build writes one; mvmctl build-log --list shows those of all flakes");
         return -ENOENT;
     }
-    CLEAN_FD int fd = buildlogs_open_text(h, s->v[0].id, err);
-    char chunk[16384];
-    ssize_t n = fd;
-    while (n >= 0 && (n = read(fd, chunk, sizeof(chunk))) > 0)
-        if (fwrite(chunk, 1, (size_t)n, stdout) < (size_t)n)
-            return 0; /* nobody reads */
-    return fd < 0 ? fd : 0;
+    CLEAN_FREE char *line = NULL;
+    size_t cap = 0;
+    int fd = buildlogs_open_text(h, s->v[0].id, err);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (!f)
+        return fd < 0 ? fd : mvm_error_errno(err, -errno, "cannot read the log");
+    for (ssize_t n; (n = getline(&line, &cap, f)) > 0;)
+        if (ui_out("%s", line) < 0)
+            break; /* no reader */
+    fclose(f);
+    return 0;
 }
 
 static int print_derivation(struct home *h, const struct selection *s, const char *derivation, struct mvm_error *err)

@@ -131,7 +131,7 @@ int cmd_dev_up(struct args *a)
     if (arg_flag(a, "shell"))
         return open_shell(&s, a, &err);
     if (!ui.json) {
-        printf("the builder is up until mvmctl dev down\n");
+        ui_line("the builder is up until mvmctl dev down");
         return 0;
     }
     json_object *o = json_object_new_object();
@@ -159,8 +159,8 @@ int cmd_dev_down(struct args *a)
     if (r < 0)
         return ui_fail(&err);
     if (!ui.json) {
-        printf("%s%s\n", was_up ? "the builder is down" : "the builder was not up",
-               reset ? "; its store is gone, the next build begins with an empty one" : "");
+        ui_line("%s%s", was_up ? "the builder is down" : "the builder was not up",
+                reset ? "; its store is gone, the next build begins with an empty one" : "");
         return 0;
     }
     json_object *o = json_object_new_object();

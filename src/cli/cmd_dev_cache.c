@@ -84,16 +84,16 @@ static json_object *store_json(const struct store_info *s)
 static void print_store(const struct store_info *s)
 {
     if (!s->exists) {
-        printf("store          none yet\n");
+        ui_line("store          none yet");
         return;
     }
-    printf("store          %.1f of %.1f GB%s", (double)s->allocated / 1e9, (double)s->cap / 1e9,
+    ui_out("store          %.1f of %.1f GB%s", (double)s->allocated / 1e9, (double)s->cap / 1e9,
            s->in_use  ? ", in use"
            : s->clean ? ""
                       : ", to be checked before use");
     if (s->surveyed_at)
-        printf(", %.1f GB needed by no image", (double)s->reclaimable / 1e9);
-    printf("\n");
+        ui_out(", %.1f GB needed by no image", (double)s->reclaimable / 1e9);
+    ui_out("\n");
 }
 
 static json_object *snapshots_json(const struct snapshot_usage *u)
@@ -128,8 +128,8 @@ static int inspect_or_fail(struct args *a, struct inspection *in, struct home *h
 
 static void print_cache(const struct inspection *in)
 {
-    printf("builder cache  %s: %s (%s)\n", in->report.kind, in->report.reason == CACHE_HIT ? "ready" : "not ready",
-           cache_reason_name(in->report.reason));
+    ui_line("builder cache  %s: %s (%s)", in->report.kind, in->report.reason == CACHE_HIT ? "ready" : "not ready",
+            cache_reason_name(in->report.reason));
 }
 
 int cmd_dev_status(struct args *a)
@@ -143,7 +143,7 @@ int cmd_dev_status(struct args *a)
         return status;
     const char *state = dev_vm_state(&h, &info);
     if (!ui.json) {
-        printf("dev VM         %s\n", state);
+        ui_line("dev VM         %s", state);
         print_cache(&in);
         return 0;
     }
@@ -170,16 +170,16 @@ int cmd_dev_cache_inspect(struct args *a)
     if (!ui.json) {
         print_cache(&in);
         print_store(&in.store);
-        printf("snapshots      %u of %u images, %.1f MB\n", snapshots.snapshots, snapshots.images,
-               (double)snapshots.bytes / 1e6);
+        ui_line("snapshots      %u of %u images, %.1f MB", snapshots.snapshots, snapshots.images,
+                (double)snapshots.bytes / 1e6);
         if (in.left.building)
-            printf("               an image is being built right now\n");
+            ui_line("               an image is being built right now");
         if (in.left.previous)
-            printf("               the image before is kept until this one has booted\n");
+            ui_line("               the image before is kept until this one has booted");
         if (in.left.stages)
-            printf("               %u unfinished images of processes that are gone\n", in.left.stages);
+            ui_line("               %u unfinished images of processes that are gone", in.left.stages);
         for (size_t i = 0; i < in.n_seeds; i++)
-            printf("%-14s %s: %s\n", i ? "" : "dev images", in.seeds[i].label, in.seeds[i].state);
+            ui_line("%-14s %s: %s", i ? "" : "dev images", in.seeds[i].label, in.seeds[i].state);
         return 0;
     }
     json_object *o = json_object_new_object();

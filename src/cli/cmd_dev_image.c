@@ -23,8 +23,8 @@ static void print_release(const struct release *r, const struct minisign_key *ke
         minisign_key_id(key, id);
     ui_clear();
     if (!ui.json) {
-        printf("%s: %s image for %s, version %lld%s%s\n", done, release_kind_name(r->kind), r->arch,
-               (long long)r->version, key ? ", key " : "", id);
+        ui_line("%s: %s image for %s, version %lld%s%s", done, release_kind_name(r->kind), r->arch,
+                (long long)r->version, key ? ", key " : "", id);
         return;
     }
     json_object *o = json_object_new_object(), *names = json_object_new_array();

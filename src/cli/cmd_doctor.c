@@ -34,10 +34,10 @@ static void tell(struct report *r, const char *name, enum state s, const char *h
     va_end(ap);
     r->failed |= s == FAIL;
     if (!ui.json) {
-        bool color = ui.color && isatty(STDOUT_FILENO);
-        printf("%s%-4s%s %-14s %s\n", color ? colors[s] : "", names[s], color ? "\033[0m" : "", name, text);
+        ui_colored(colors[s], "%-4s", names[s]);
+        ui_line(" %-14s %s", name, text);
         if (s != OK && hint)
-            printf("                    -> %s\n", hint);
+            ui_line("                    -> %s", hint);
     }
     json_object *o = json_object_new_object();
     json_add_string(o, "name", name);

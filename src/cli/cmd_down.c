@@ -47,7 +47,7 @@ static int report(const struct stop *stops, size_t n)
         if (stops[i].result == 0) {
             json_object_array_add(down, json_object_new_string(stops[i].name));
             if (!json)
-                printf("%s\n", stops[i].name);
+                ui_line("%s", stops[i].name);
             continue;
         }
         int s = ui_complain(&stops[i].err); /* with --json, the error goes into the one object below, too */

@@ -1,5 +1,6 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include "machine/client.h"
 #include "machine/machine.h"
@@ -22,26 +23,12 @@ struct follower {
     ino_t inodes[N_FILES];
 };
 
-/* What a guest printed may hold terminal escapes: they reach files and pipes, never a terminal. */
-static int print_bytes(const char *p, size_t n)
-{
-    static int terminal = -1;
-    if (terminal < 0)
-        terminal = isatty(STDOUT_FILENO);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)p[i];
-        if (!terminal || c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f))
-            putchar(c);
-    }
-    return ferror(stdout) ? -EPIPE : 0;
-}
-
 static int print_rest(int fd)
 {
     char chunk[16384];
     ssize_t n;
     while ((n = read(fd, chunk, sizeof(chunk))) > 0)
-        if (print_bytes(chunk, (size_t)n) < 0)
+        if (ui_out("%.*s", (int)text_clean(chunk, (size_t)n, true), chunk) < 0)
             return -EPIPE;
     return 0;
 }

@@ -43,16 +43,16 @@ static void print_age(uint64_t started_at, char out[static 32])
 static void print_table(const struct machine_info *list, size_t n)
 {
     if (n)
-        printf("%-20s %-9s %-12s %-10s %8s %4s  %-15s %s\n", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS",
-               "ADDRESS", "AGE");
+        ui_line("%-20s %-9s %-12s %-10s %8s %4s  %-15s %s", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS",
+                "ADDRESS", "AGE");
     for (size_t i = 0; i < n; i++) {
         const struct machine_info *m = &list[i];
         char age[32], backend[48];
         print_age(m->started_at, age);
         snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);
-        printf("%-20s %-9s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s\n", m->name, m->state,
-               m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
-               m->status.address[0] ? m->status.address : "-", age, m->ended[0] ? "; " : "", m->ended);
+        ui_line("%-20s %-9s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s", m->name, m->state,
+                m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
+                m->status.address[0] ? m->status.address : "-", age, m->ended[0] ? "; " : "", m->ended);
     }
 }
 
@@ -68,7 +68,7 @@ int cmd_ls(struct args *a)
         return ui_fail(&err);
     if (arg_flag(a, "names")) {
         for (size_t i = 0; i < n; i++)
-            printf("%s\n", list[i].name);
+            ui_line("%s", list[i].name);
     } else if (ui.json) {
         json_object *o = json_object_new_object(), *vms = json_object_new_array();
         for (size_t i = 0; i < n; i++)

@@ -36,7 +36,7 @@ static int set_paused(struct args *a, bool pause)
     if (r < 0)
         return ui_fail(&err);
     if (!ui.json) {
-        printf("%s\n", name);
+        ui_line("%s", name);
         return 0;
     }
     json_object *o = json_object_new_object();

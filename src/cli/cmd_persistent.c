@@ -31,19 +31,19 @@ static json_object *status_json(const struct persistent_status *s)
 
 static void print_status(const struct persistent_status *s)
 {
-    printf("persistent builder  %s", s->state);
+    ui_out("persistent builder  %s", s->state);
     if (s->supervisor) {
-        printf("%s%s, %u client%s", s->mode[0] ? ", started " : "", s->mode, s->clients, s->clients == 1 ? "" : "s");
+        ui_out("%s%s, %u client%s", s->mode[0] ? ", started " : "", s->mode, s->clients, s->clients == 1 ? "" : "s");
         if (s->idle_ms)
-            printf(", stops when idle for %llu s", (unsigned long long)s->idle_ms / 1000);
+            ui_out(", stops when idle for %llu s", (unsigned long long)s->idle_ms / 1000);
         else
-            printf(", stays until mvmctl dev down");
+            ui_out(", stays until mvmctl dev down");
     }
-    printf("\n");
+    ui_out("\n");
     if (s->workspace[0])
-        printf("workspace           %s (" WORK " in the builder)\n", s->workspace);
+        ui_line("workspace           %s (" WORK " in the builder)", s->workspace);
     if (s->stale)
-        printf("                    the record of one that is gone was removed\n");
+        ui_line("                    the record of one that is gone was removed");
 }
 
 static int show(struct home *h, struct mvm_error *err)
@@ -139,7 +139,7 @@ int cmd_persistent_stop(struct args *a)
     if (home_open(&h, &err) < 0 || persistent_stop(&h, &err) < 0)
         return ui_fail(&err);
     if (!ui.json) {
-        printf("the persistent builder is stopped\n");
+        ui_line("the persistent builder is stopped");
         return 0;
     }
     json_object *o = json_object_new_object();

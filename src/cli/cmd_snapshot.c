@@ -62,7 +62,7 @@ int cmd_snapshot_create(struct args *a)
         return fail_runtime(&err);
     double stopped_ms = (double)u.stopped_ns / NSEC_PER_MSEC;
     if (!ui.json) {
-        printf("%s:%s  %.1f MB, the vm stood still for %.1f ms\n", u.vm, u.tag, (double)u.bytes / 1e6, stopped_ms);
+        ui_line("%s:%s  %.1f MB, the vm stood still for %.1f ms", u.vm, u.tag, (double)u.bytes / 1e6, stopped_ms);
         return 0;
     }
     json_object *o = snapshot_json(&u);
@@ -77,7 +77,7 @@ int cmd_snapshot_create(struct args *a)
 static void print_snapshots(const struct usersnapshot *list, size_t n)
 {
     if (n)
-        printf("%-20s %-20s %-12s %8s %4s %10s  %s\n", "NAME", "TAG", "IMAGE", "MEMORY", "CPUS", "SIZE", "CREATED");
+        ui_line("%-20s %-20s %-12s %8s %4s %10s  %s", "NAME", "TAG", "IMAGE", "MEMORY", "CPUS", "SIZE", "CREATED");
     for (size_t i = 0; i < n; i++) {
         const struct usersnapshot *u = &list[i];
         char created[32] = "";
@@ -85,10 +85,10 @@ static void print_snapshots(const struct usersnapshot *list, size_t n)
         struct tm tm;
         strftime(created, sizeof(created), "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
         if (u->damaged)
-            printf("%-20s %-20s damaged\n", u->vm, u->tag);
+            ui_line("%-20s %-20s damaged", u->vm, u->tag);
         else
-            printf("%-20s %-20s %-12.12s %6llu M %4llu %7.1f MB  %s\n", u->vm, u->tag, u->image[0] ? u->image : "-",
-                   (unsigned long long)u->memory_mib, (unsigned long long)u->vcpus, (double)u->bytes / 1e6, created);
+            ui_line("%-20s %-20s %-12.12s %6llu M %4llu %7.1f MB  %s", u->vm, u->tag, u->image[0] ? u->image : "-",
+                    (unsigned long long)u->memory_mib, (unsigned long long)u->vcpus, (double)u->bytes / 1e6, created);
     }
 }
 
@@ -106,7 +106,7 @@ int cmd_snapshot_ls(struct args *a)
         return fail_runtime(&err);
     if (arg_flag(a, "names")) {
         for (size_t i = 0; i < n; i++)
-            printf("%s:%s\n", list[i].vm, list[i].tag);
+            ui_line("%s:%s", list[i].vm, list[i].tag);
     } else if (ui.json) {
         json_object *o = json_object_new_object(), *all = json_object_new_array();
         for (size_t i = 0; i < n; i++)
@@ -132,7 +132,7 @@ static int remove_all(struct home *h, const struct usersnapshot *list, size_t n,
         snprintf(name, sizeof(name), "%s:%s", list[i].vm, list[i].tag);
         json_object_array_add(removed, json_object_new_string(name));
         if (!ui.json)
-            printf("%s\n", name);
+            ui_line("%s", name);
     }
     return 0;
 }

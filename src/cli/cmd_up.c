@@ -108,11 +108,11 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     double ready = (double)st->ready_ns / 1e6;
     ui_clear();
     if (!ui.json) {
-        printf("%s  ready in %.0f ms\n", info->name, ready);
+        ui_line("%s  ready in %.0f ms", info->name, ready);
         if (table)
             trace_print(trace);
         if (st->problem[0])
-            fprintf(stderr, "mvmctl: in the guest: %s\n", st->problem);
+            ui_say("in the guest: %s", st->problem);
         return;
     }
     json_object *o = json_object_new_object(), *t = json_object_new_object();
@@ -152,7 +152,7 @@ int boot_attach(struct home *h, const char *name, struct mvm_error *err)
     fflush(stdout);
     int r = follow_logs(h, name, err);
     if (r == -EINTR) {
-        fprintf(stderr, "mvmctl: stopping %s\n", name);
+        ui_say("stopping %s", name);
         r = machine_stop(h, name, STOP_GRACE_MS, err);
     }
     return r < 0 ? ui_fail(err) : 0;

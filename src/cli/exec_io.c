@@ -102,8 +102,10 @@ static int on_exit_message(struct io *io, const struct client_event *e)
     io->code = (int)m.code;
     if (m.problem[0] && m.code == 125)
         return mvm_error_set(io->err, -ECHILD, "%s", m.problem);
-    if (m.problem[0])
-        fprintf(stderr, "mvmctl: %s\r\n", m.problem);
+    if (m.problem[0]) {
+        restore_terminal();
+        ui_say("%s", m.problem);
+    }
     return 0;
 }
 

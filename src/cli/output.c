@@ -36,12 +36,6 @@ json_object *ui_timings(const struct progress *p)
 
 /* ---- Results and errors ---- */
 
-void ui_print_json(json_object *o)
-{
-    printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(o);
-}
-
 int exit_status_of(const struct mvm_error *err)
 {
     static const int statuses[] = {
@@ -63,17 +57,15 @@ int exit_status_of(const struct mvm_error *err)
 
 static void print_error(const struct mvm_error *err)
 {
-    const char *red = ui.color ? "\033[31m" : "", *plain = ui.color ? "\033[0m" : "";
     const char *phase = mvm_phase_name(err->phase);
-    ui_clear();
-    fprintf(stderr, "%smvmctl:%s %s%s%s%s\n", red, plain, *phase ? "[" : "", phase, *phase ? "] " : "", err->msg);
+    ui_say_error("%s%s%s%s", *phase ? "[" : "", phase, *phase ? "] " : "", err->msg);
     for (const char *s = err->detail; *s;) {
         int n = (int)strcspn(s, "\n");
-        fprintf(stderr, "  | %.*s\n", n, s);
+        ui_say_detail("%.*s", n, s);
         s += n + (s[n] == '\n');
     }
     if (err->hint[0])
-        fprintf(stderr, "mvmctl: hint: %s\n", err->hint);
+        ui_say("hint: %s", err->hint);
 }
 
 static json_object *error_json(const struct mvm_error *err, int status)

@@ -1,9 +1,10 @@
 /*
  * How progress looks: a line that is redrawn on a terminal, plain lines elsewhere, and with --json one JSON object a
  * line. All of it on standard error, because standard output belongs to the result. What is shown may quote a guest:
- * control characters never reach the terminal.
+ * it is cleaned as a whole, before the colors.
  */
 #include "base/clock.h"
+#include "base/text.h"
 #include "cli/cli.h"
 
 #include <pthread.h>
@@ -42,21 +43,7 @@ void ui_clear(void)
     pthread_mutex_unlock(&shown.lock);
 }
 
-static void replace_controls(char *s)
-{
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = ' ';
-}
-
 /* ---- Events ---- */
-
-void ui_event(json_object *o)
-{
-    fprintf(stderr, "%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-    fflush(stderr);
-    json_object_put(o);
-}
 
 static json_object *new_event(const char *name)
 {
@@ -105,7 +92,7 @@ static void redraw(void)
     unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
     if (snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail) < 0)
         return;
-    replace_controls(line);
+    text_one_line(line);
     fprintf(stderr, "\r\033[K%s%s%s", ui.color ? "\033[36m" : "", line, ui.color ? "\033[0m" : "");
     fflush(stderr);
     ui.line_width = (unsigned)strlen(line);
@@ -149,14 +136,6 @@ static void draw(const char *phase, const char *detail)
     pthread_mutex_unlock(&shown.lock);
 }
 
-static void print_line(const char *text)
-{
-    char line[4200];
-    snprintf(line, sizeof(line), "%s", text);
-    replace_controls(line);
-    fprintf(stderr, "mvmctl: %s\n", line);
-}
-
 static void on_update(void *data, const char *phase, const char *detail)
 {
     bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
@@ -172,9 +151,7 @@ static void on_update(void *data, const char *phase, const char *detail)
         draw(phase, detail);
     } else if (ui.verbose || new_phase || strcmp(phase, "queue") == 0) {
         /* Plain lines: one for each phase, details only where asked for, or where somebody waits. */
-        char line[2200];
-        snprintf(line, sizeof(line), "%s%s%s", phase, *detail ? ": " : "", detail);
-        print_line(line);
+        ui_say("%s%s%s", phase, *detail ? ": " : "", detail);
     }
 }
 
@@ -207,9 +184,7 @@ static void on_build(void *data, const char *phase, const struct progress_build 
         if (since >= REDRAW_EVERY)
             draw(phase, text);
     } else if (ui.verbose || since >= PLAIN_EVERY) {
-        char line[400];
-        snprintf(line, sizeof(line), "%s: %s", phase, text);
-        print_line(line);
+        ui_say("%s: %s", phase, text);
         ui.drawn_at = clock_now();
     }
 }
@@ -220,8 +195,7 @@ static void on_note(void *data, const char *line)
         text_event("note", line);
         return;
     }
-    ui_clear();
-    print_line(line);
+    ui_say("%s", line);
 }
 
 static void on_verbose(void *data, const char *line)

@@ -53,10 +53,10 @@ void trace_print(const struct trace *t)
 {
     struct row rows[2 * STEPS_MAX];
     unsigned n = collect(t, rows);
-    printf("%-20s %-12s %10s %10s\n", "step", "process", "at ms", "ms");
+    ui_line("%-20s %-12s %10s %10s", "step", "process", "at ms", "ms");
     for (unsigned i = 0; i < n; i++)
-        printf("%-20s %-12s %10.2f %10.2f\n", rows[i].step->name, rows[i].process,
-               since_born(rows[i].step->start) / 1e6, (double)(rows[i].step->end - rows[i].step->start) / 1e6);
+        ui_line("%-20s %-12s %10.2f %10.2f", rows[i].step->name, rows[i].process, since_born(rows[i].step->start) / 1e6,
+                (double)(rows[i].step->end - rows[i].step->start) / 1e6);
 }
 
 /* To the microsecond. */

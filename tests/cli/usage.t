@@ -156,6 +156,27 @@ has 'the list says what went wrong' "$out" 'error +packages.x.web +/f: it broke'
 run "$MVMCTL" build-log --list --json
 is 'in JSON' "$(printf '%s' "$out" | jq -r '.builds[0].status + " " + .builds[1].status')" 'error unfinished'
 
+# What a terminal would obey: escapes, U+009B as UTF-8, an override of direction, a byte that is no UTF-8.
+evil=$(printf 'x\033]0;t\007y\302\2332Jz\342\200\256w\377')
+printf '{"flake":"/f","attr":"packages.x.web","status":"error","error":"%s","started_at":1000000000}\n' \
+    "$(printf %s "$evil" | sed 's/\x1b/\\u001b/g;s/\x07/\\u0007/g')" >"$MVM_CACHE_DIR/logs/20260101T000001.000000-01234567.json"
+printf 'line %s\r\n\ttab\n' "$evil" >"$MVM_CACHE_DIR/logs/20260101T000001.000000-01234567.log"
+shown='x?]0;t?y?2Jz?w?'
+run "$MVMCTL" build-log
+is "T11: a log's text is printed without what a terminal obeys" "$out" "line $shown
+	tab"
+run "$MVMCTL" build-log --list
+has 'T11: so is the reason of a failure' "$out" "/f: x\?\]0;t\?y\?2Jz\?w\?$"
+run "$MVMCTL" build-log --list --json
+has 'T11: in JSON it is escaped' "$out" '"error":"x\\u001b\]0;t\\u0007y\\u009b2Jz\\u202ew\\ufffd"'
+run "$MVMCTL" "$evil"
+has 'T11: so is what an error quotes' "$err" "no command 'x\?\]0;t\?y\?2Jz\?w\?'"
+run "$MVMCTL" ls --json "$evil"
+has 'T11: in JSON too' "$err" '"event":"error"'
+mkdir -p "$tmp/evil/$evil" && touch "$tmp/evil/$evil/flake.nix" && mkfifo "$tmp/evil/$evil/$evil"
+run "$MVMCTL" build --flake "$tmp/evil/$evil"
+is 'T11: and the name of a file' "$(printf '%s' "$err" | LC_ALL=C tr -d '\n\t -~')" ''
+
 run env HOME="$tmp" MVM_HOME=/proc/nope "$MVMCTL" ls
 is 'a home that cannot be made' "$status" 3
 run env PATH=/nowhere "$MVMCTL" doctor --json

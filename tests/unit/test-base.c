@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/sha256.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,6 +49,64 @@ static void test_error(void)
     memcpy(lines + sizeof(lines) - 10, "\nlast line", 10);
     mvm_error_detail(&e, lines, sizeof(lines));
     ok(strstr(e.detail, "last line") != NULL, "of long details the last lines are kept");
+}
+
+/* T11: what a terminal would obey, and what it gets instead. */
+static void test_text(void)
+{
+    static const struct {
+        const char *name, *text, *line, *lines;
+    } table[] = {
+        {"plain text", "hello, world", "hello, world", "hello, world"},
+        {"letters of other scripts", "gr\xc3\xbc\xc3\x9f \xe6\xbc\xa2 \xf0\x9f\x9a\x80 \xc2\xa0",
+         "gr\xc3\xbc\xc3\x9f \xe6\xbc\xa2 \xf0\x9f\x9a\x80 \xc2\xa0", NULL},
+        {"line breaks and tabs", "a\n\tb\r\nc\r", "a  b  c ", "a\n\tb\nc"},
+        {"a return in a line", "a\rb", "a b", "a b"},
+        {"an OSC sequence", "\033]0;title\a", "?]0;title?", NULL},
+        {"a CSI sequence", "\033[2Jgone", "?[2Jgone", NULL},
+        {"DEL and C0", "\x01\b\x1f\x7f", "????", NULL},
+        {"U+009B, CSI as one character",
+         "\xc2\x9b"
+         "2J",
+         "?2J", NULL},
+        {"U+0080 and U+009F", "\xc2\x80\xc2\x9f", "??", NULL},
+        {"C1 as single bytes",
+         "\x9b"
+         "2J\x9d",
+         "?2J?", NULL},
+        {"overrides of direction", "\xe2\x80\xaa\xe2\x80\xab\xe2\x80\xac\xe2\x80\xad\xe2\x80\xae", "?????", NULL},
+        {"isolates of direction", "\xe2\x81\xa6\xe2\x81\xa7\xe2\x81\xa8\xe2\x81\xa9", "????", NULL},
+        {"their neighbours", "\xe2\x80\xa9\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa",
+         "\xe2\x80\xa9\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa", NULL},
+        {"an overlong ESC", "\xc0\x9b\xe0\x80\x9b\xf0\x80\x80\x9b", "?????????", NULL},
+        {"surrogates", "\xed\xa0\x80", "???", NULL},
+        {"more than U+10FFFF", "\xf4\x90\x80\x80\xf5\x80\x80\x80", "????????", NULL},
+        {"the last character there is", "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf", NULL},
+        {"a character cut at the end", "ab\xe6\xbc", "ab??", NULL},
+        {"a character cut by another", "\xe6\xbcz", "??z", NULL},
+        {"ESC inside a character", "\xe6\033[m", "??[m", NULL},
+        {"bytes of no character", "\xff\xfe\xbf", "???", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        char text[64];
+        strcpy(text, table[i].text);
+        text_one_line(text);
+        ok(strcmp(text, table[i].line) == 0, "T11: %s in one line", table[i].name);
+        strcpy(text, table[i].text);
+        text[text_clean(text, strlen(text), true)] = '\0';
+        ok(strcmp(text, table[i].lines ? table[i].lines : table[i].line) == 0, "T11: %s in lines", table[i].name);
+        struct mvm_error e = MVM_ERROR_INIT;
+        mvm_error_set(&e, -EINVAL, "%s", table[i].text);
+        mvm_error_hint(&e, "%s", table[i].text);
+        ok(strcmp(e.msg, table[i].line) == 0 && strcmp(e.hint, table[i].line) == 0, "T11: %s in an error",
+           table[i].name);
+    }
+    char nul[] = "a\0b";
+    ok(text_clean(nul, 3, true) == 3 && memcmp(nul, "a?b", 3) == 0, "T11: NUL is shown");
+    char colors[] = "\033[31;1mred\033[0m \033[K\033]0;x\a\033[12\033\033[m[m";
+    text_drop_colors(colors);
+    text_one_line(colors);
+    ok(strcmp(colors, "red ?]0;x??[12?[m") == 0, "T11: colors are dropped, other sequences are not obeyed: %s", colors);
 }
 
 static void test_names(void)
@@ -240,6 +299,7 @@ int main(void)
     folder = mkdtemp(template) ? open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     test_buf();
     test_error();
+    test_text();
     test_names();
     test_files();
     test_copy();

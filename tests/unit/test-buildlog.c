@@ -89,7 +89,7 @@ static void test_text(void)
                                                                      "{\"action\":\"msg\",\"level\":5,\"msg\":"
                                                                      "\"chatter\"}\n@nix {broken\n@nix {}\n@nix []\n");
     ok(strcmp(buf_cstr(&l.tail),
-              "building web: /nix/store/" HASH "-web.drv\nweb> red ]0;titlewords\nerror: builder failed\n") == 0,
+              "building web: /nix/store/" HASH "-web.drv\nweb> red ?]0;title?words\nerror: builder failed\n") == 0,
        "Nix's events become text without terminal sequences");
     feed(&l, START_BUILD("6", OTHER, "web") LINE("6", "of the second") LINE("5", "web@fedcba98> forged")
                  LINE("7", "of nobody"));
@@ -98,7 +98,8 @@ static void test_text(void)
     extract(&l, "/nix/store/" OTHER "-web.drv", &text);
     ok(strcmp(buf_cstr(&text), "of the second|") == 0, "one derivation's lines by its store path");
     extract(&l, "web", &text);
-    ok(strcmp(buf_cstr(&text), "red ]0;titlewords|web@fedcba98> forged|") == 0, "and by its name, forgeries included");
+    ok(strcmp(buf_cstr(&text), "red ?]0;title?words|web@fedcba98> forged|") == 0,
+       "and by its name, forgeries included");
     extract(&l, "we", &text);
     ok(strcmp(buf_cstr(&text), "absent") == 0, "a part of a name is no name");
     for (int i = 0; i < 1000; i++)
