@@ -19,14 +19,18 @@ enum kind {
     SIZE,
     BOOLEAN,
     INTEGER,
+    WORD, /* one of words */
     PUBLIC_KEYS,
 };
+
+static const char *const confine_words[] = {[CONFINE_AUTO] = "auto", [CONFINE_REQUIRED] = "required", NULL};
 
 static const struct setting {
     struct config_key key;
     enum kind kind;
     size_t field; /* offset in struct config */
     int64_t least, most;
+    const char *const *words;
 } settings[] = {
     {{"images", "dev_url", "URL", "where a published dev image is: the https:// or file:// URL of a release's folder"},
      URL,
@@ -102,6 +106,12 @@ static const struct setting {
       "VMs are restored from snapshots of their images' first boots; false: every VM boots (default: true)"},
      BOOLEAN,
      offsetof(struct config, boot_snapshots)},
+    {{"boot", "confine", "auto | required",
+      "\"required\": no VM starts unless its VMM is confined by namespaces or Landlock, and by seccomp; \"auto\": by "
+      "what can be had, which doctor and inspect say (default: \"auto\")"},
+     WORD,
+     offsetof(struct config, confine),
+     .words = confine_words},
 };
 
 const struct config_key *config_key(size_t i)
@@ -219,6 +229,19 @@ static int set_integer(const struct setting *s, const struct toml_value *v, int6
     return 0;
 }
 
+static int set_word(const struct setting *s, const struct toml_value *v, int *field, struct mvm_error *err)
+{
+    const char *text = NULL;
+    int r = as_text(v, &text, err);
+    for (int i = 0; r == 0 && s->words[i]; i++) {
+        if (strcmp(s->words[i], text) != 0)
+            continue;
+        *field = i;
+        return 0;
+    }
+    return r < 0 ? r : mvm_error_set(err, -EINVAL, "'%.60s' is not %s", text, s->key.value);
+}
+
 /* Errors in the elements are those of their own lines: *ret_line. */
 static int set_public_keys(const struct toml_value *v, struct config *c, unsigned *ret_line, struct mvm_error *err)
 {
@@ -261,6 +284,9 @@ static int set_value(const struct setting *s, const struct toml_value *v, struct
         break;
     case INTEGER:
         r = set_integer(s, v, field, err);
+        break;
+    case WORD:
+        r = set_word(s, v, field, err);
         break;
     case PUBLIC_KEYS:
         r = set_public_keys(v, c, &line, err);

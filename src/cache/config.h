@@ -16,6 +16,8 @@
 #define CONFIG_MAX_KEYS 16 /* public keys */
 #define CONFIG_MAX_LIST 16
 
+enum confine { CONFINE_AUTO, CONFINE_REQUIRED };
+
 struct config_list {
     char *v[CONFIG_MAX_LIST]; /* owned */
     size_t n;
@@ -37,6 +39,7 @@ struct config {
     char *http_proxy, *https_proxy, *no_proxy;
     bool persistent;       /* builds share a builder that stays */
     bool boot_snapshots;   /* VMs are restored from snapshots of their images */
+    int confine;           /* enum confine: whether VMMs run that cannot be confined */
     int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
 };

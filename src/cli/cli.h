@@ -168,6 +168,7 @@ int cmd_run(struct args *a);
 int cmd_exec(struct args *a);
 int cmd_cp(struct args *a);
 int cmd_ls(struct args *a);
+int cmd_inspect(struct args *a);
 int cmd_logs(struct args *a);
 int cmd_down(struct args *a);
 int cmd_pause(struct args *a);
@@ -200,6 +201,10 @@ void print_overview(void);
 /* The commands whose names begin with these words. */
 void print_group(const char *group);
 int print_man_page(void);
+
+struct machine_info;
+/* What ls and inspect both say of a VM (cmd_inspect.c). */
+json_object *vm_json(const struct machine_info *m);
 
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */
 int follow_logs(struct home *h, const char *name, struct mvm_error *err);

@@ -58,6 +58,26 @@ static void check_backends(struct report *r)
     }
 }
 
+static void check_confinement(struct report *r)
+{
+    for (size_t i = 0; vmm_all[i]; i++) {
+        struct mvm_error err = MVM_ERROR_INIT;
+        struct jail_report jail;
+        char text[JAIL_REPORT_MAX];
+        if (vmm_all[i]->available(NULL) < 0)
+            continue;
+        if (vmm_all[i]->confinement(&jail, &err) < 0) {
+            tell(r, "confinement", FAIL, err.hint, "%s: %s", vmm_all[i]->name, err.msg);
+            continue;
+        }
+        jail_report_format(&jail, text);
+        tell(r, "confinement", jail.namespaces && jail.seccomp ? OK : WARN,
+             jail.seccomp ? "install the package bubblewrap, and allow user namespaces"
+                          : "a VMM that a guest takes over can do what you can",
+             "%s: %s", vmm_all[i]->name, text);
+    }
+}
+
 static void check_accel(struct report *r, struct home *h)
 {
     struct vmm_accel a;
@@ -130,6 +150,7 @@ int cmd_doctor(struct args *a)
         return ui_fail(&err);
     }
     check_backends(&r);
+    check_confinement(&r);
     check_accel(&r, &h);
     check_programs(&r);
     check_folder(&r, "state folder", h.state, 2);

@@ -5,26 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static json_object *vm_json(const struct machine_info *m)
-{
-    json_object *o = json_object_new_object();
-    json_add_string(o, "name", m->name);
-    json_add_string(o, "state", m->state);
-    json_add_string(o, "role", m->role);
-    json_add_string(o, "image", m->image[0] ? m->image : NULL);
-    json_add_string(o, "backend", m->backend);
-    json_add_string(o, "accel", m->accel.name);
-    json_add_string(o, "accel_reason", m->accel.reason);
-    json_add_int(o, "memory_mib", (int64_t)m->memory_mib);
-    json_add_int(o, "cpus", m->vcpus);
-    json_add_int(o, "started_at", (int64_t)(m->started_at / NSEC_PER_SEC));
-    json_add_int(o, "vmm_pid", (int64_t)m->status.vmm_pid);
-    json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
-    json_add_string(o, "address", m->status.address[0] ? m->status.address : NULL);
-    json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
-    return o;
-}
-
 static void print_age(uint64_t started_at, char out[static 32])
 {
     uint64_t s = (clock_wall() - started_at) / NSEC_PER_SEC;

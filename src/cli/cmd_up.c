@@ -111,6 +111,8 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
         ui_line("%s  ready in %.0f ms", info->name, ready);
         if (table)
             trace_print(trace);
+        if (!st->confined)
+            ui_say("warning: confinement of the VMM: %s", st->confinement);
         if (st->problem[0])
             ui_say("in the guest: %s", st->problem);
         return;
@@ -122,6 +124,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_string(o, "backend", info->backend);
     json_add_string(o, "accel", info->accel.name);
     json_add_string(o, "accel_reason", info->accel.reason);
+    json_add_string(o, "confinement", st->confinement);
     json_add_string(o, "mode", st->mode);
     json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
     json_add_double(o, "ready_ms", ready);

@@ -132,6 +132,7 @@ static const struct option_spec *const no_options[] = {NULL};
 #define UP_JSON                                                                                                        \
     "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
     "accel: kvm or tcg (software emulation)\naccel_reason: why that one\n"                                             \
+    "confinement: what confines its VMM, or none and why\n"                                                            \
     "mode: warm (restored from a snapshot) or cold (booted)\ncold_reason: why it was booted, or null\n"                \
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
@@ -142,6 +143,13 @@ static const struct option_spec *const no_options[] = {NULL};
     "status: ok\nkind: dev or builder\narch: the machine it is for\nversion: its version\n"                            \
     "created: when it was exported\nartifacts: the names of its files\n"
 
+#define VM_JSON                                                                                                        \
+    "name: the VM's name\nstate: starting, ready, paused, stopping, stopped or failed\nrole: runtime or "              \
+    "builder\nimage: "                                                                                                 \
+    "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \
+    "processors\nstarted_at: seconds since 1970\nvmm_pid: of its backend\nsupervisor_pid: of its supervisor\n"         \
+    "address: in its network\nconfinement: what confines its VMM, or none and why\nended: how it ended, where it is "  \
+    "stopped\n"
 #define SNAPSHOT_JSON                                                                                                  \
     "name: the VM's name\ntag: the snapshot's tag\nimage: the image's digest, or null\nmemory_mib, cpus: what it "     \
     "has\n"                                                                                                            \
@@ -264,11 +272,13 @@ const struct command commands[] = {
      "socket is neither replaced nor copied (in a folder they are left out). The user in the guest is root.",
      cp_options, NULL, WORDS_COPIES, cmd_cp},
     {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
-     ls_options,
-     "vms: a list of objects with name, state, role, image, backend, accel, accel_reason, memory_mib, cpus, started_at "
-     "(seconds since 1970), "
-     "vmm_pid (of its backend), supervisor_pid, address, ended (how it ended, where it is stopped)\n",
-     0, cmd_ls},
+     ls_options, "vms: a list of objects with\n" VM_JSON, 0, cmd_ls},
+    {"inspect", "NAME [--json]", "show all that is known of a VM",
+     "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with its logs.",
+     json_options,
+     VM_JSON "problem: what is wrong with it, where something is\nmode: warm (restored) or cold (booted)\ncold_reason: "
+             "why it was booted\nnetwork: what the guest reaches\nfolder: where its logs are\n",
+     WORDS_VMS, cmd_inspect},
     {"logs", "NAME [-f]", "show a VM's console and agent log",
      "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that "
      "has stopped, too.",

@@ -70,6 +70,8 @@ static int write_plan(const struct jail_spec *s, const char *folder, bool adopt,
     int r = 0;
     if (adopt)
         record(&b, &r, "adopt", "");
+    if (s->required)
+        record(&b, &r, "require", "");
     record(&b, &r, "exec", s->program);
     record(&b, &r, "ro", folder);
     for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
@@ -305,17 +307,46 @@ static bool is_elf(const char *path)
     return fd >= 0 && read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) && memcmp(magic, "\177ELF", 4) == 0;
 }
 
+/* Nothing can be confined: the caller decides whether that matters. */
+static int unconfined(struct jail_report *report, struct mvm_error *err, const char *what, const char *why)
+{
+    snprintf(report->missing, sizeof(report->missing), "%.150s%s", what, why);
+    return mvm_error_set(err, -ENOEXEC, "%s", report->missing);
+}
+
 int jail_start(const struct jail_spec *s, struct process *ret, struct jail_report *report, struct mvm_error *err)
 {
     CLEAN_FREE char *inside = jail_own_file("mvm-jail");
     *report = (struct jail_report){0};
     if (!inside)
-        return mvm_error_set(err, -ENOEXEC, "mvm-jail is not beside mvmctl");
+        return unconfined(report, err, "mvm-jail", " is not beside mvmctl");
     if (!is_elf(s->program))
-        return mvm_error_set(err, -ENOEXEC, "%s is a script", s->program);
+        return unconfined(report, err, s->program, " is a script");
     CLEAN_FREE char *bwrap = process_find("bwrap");
+    const char *missing = "";
     int r = -ENOENT;
     if (bwrap && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
         r = start(s, inside, true, ret, report, err);
-    return r == -ENOENT || r == -ENOTSUP ? start(s, inside, false, ret, report, err) : r;
+    if (r == -ENOENT || r == -ENOTSUP) {
+        missing = bwrap ? "bubblewrap can make no namespaces here" : "bubblewrap is not installed";
+        r = start(s, inside, false, ret, report, err);
+    }
+    snprintf(report->missing, sizeof(report->missing), "%s%s%s", missing,
+             r == 0 && report->landlock ? ""
+             : *missing                 ? ", and "
+                                        : "",
+             r == 0 && report->landlock ? "" : "this kernel has no Landlock");
+    return s->required && r == -ENOSYS ? mvm_error_set(err, r, "%s", report->missing) : r;
+}
+
+void jail_report_format(const struct jail_report *r, char ret[static JAIL_REPORT_MAX])
+{
+    char landlock[24] = "";
+    if (r->landlock)
+        snprintf(landlock, sizeof(landlock), "Landlock %d, ", r->landlock);
+    if (!r->seccomp)
+        snprintf(ret, JAIL_REPORT_MAX, "none: %s", r->missing);
+    else
+        snprintf(ret, JAIL_REPORT_MAX, "%s%sseccomp%s%s%s", r->namespaces ? "namespaces, " : "", landlock,
+                 r->missing[0] ? " (" : "", r->missing, r->missing[0] ? ")" : "");
 }

@@ -34,6 +34,7 @@ struct jail_spec {
     int log_fd;          /* standard output and error */
     bool no_network;     /* takes the host's network away, too */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
+    bool required;       /* fails where neither namespaces nor Landlock can be had */
 };
 
 /* What is in force. */
@@ -41,12 +42,17 @@ struct jail_report {
     bool namespaces;
     int landlock; /* ABI; 0: none */
     bool seccomp;
+    char missing[192]; /* why less than all of it is, "" where all is */
 };
 
 /* Starts it. -ENOEXEC where this program cannot be confined: a script on PATH (anything may be behind it), or mvm-jail
  * is not beside mvmctl; nothing was started then. */
 int jail_start(const struct jail_spec *s, struct process *ret, struct jail_report *report,
                struct mvm_error *err) MVM_MUST_CHECK;
+
+/* One line: "namespaces, Landlock 7, seccomp", "none: /opt/qemu is a script". */
+#define JAIL_REPORT_MAX 256
+void jail_report_format(const struct jail_report *r, char ret[static JAIL_REPORT_MAX]);
 
 /* The full path of a file of this installation (mvm-jail, mvm-preload.so), or NULL. The caller frees. */
 char *jail_own_file(const char *name);

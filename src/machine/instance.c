@@ -156,6 +156,7 @@ int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops 
                            .owner = owner,
                            .backend = backend,
                            .process = l.process,
+                           .jail = l.jail,
                            .said = VMM_CONTROL_INIT,
                            .log = LOGFILE_INIT(dirfd, VMDIR_VMM, LOG_CAP),
                            .n_open = 4,

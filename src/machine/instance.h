@@ -26,6 +26,7 @@ struct instance {
     void *owner;
     const struct vmm_ops *backend;
     struct process process;
+    struct jail_report jail;
     struct conn *channel; /* NULL when the guest is cut off */
     int control_fd;
     uv_pipe_t console, control, words;

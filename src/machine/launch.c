@@ -87,6 +87,7 @@ static int plan(struct plan *p, const struct runfile *run, const struct launch_s
         .accel = run->accel,
         .count = run->counting != COUNTING_OFF,
         .initcalls = run->counting == COUNTING_INITCALLS,
+        .confine = run->confine,
     };
     return 0;
 }
@@ -129,7 +130,7 @@ int launch(const struct vmm_ops *backend, const struct runfile *run, const struc
     p.config.console_fd = console;
     p.config.control_fd = control;
     p.config.log_fd = log;
-    return backend->start(&p.config, &ret->process, err);
+    return backend->start(&p.config, &ret->process, &ret->jail, err);
 }
 
 void launched_done(struct launched *l)

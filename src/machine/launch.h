@@ -12,6 +12,7 @@ struct launched {
     struct process process;
     int channel_fd, console_fd, control_fd;
     int log_fd; /* what the VMM writes to its standard output and error */
+    struct jail_report jail;
 };
 
 #define LAUNCHED_INIT                                                                                                  \

@@ -44,6 +44,7 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     json_add_bool(o, "transient", r->transient);
     json_add_int(o, "counting", (int64_t)r->counting);
     json_add_bool(o, "store_check", r->store_check);
+    json_add_bool(o, "confine", r->confine);
     json_put_fields(o, fields, ARRAY_SIZE(fields), r);
     return json_save(dirfd, VMDIR_CONFIG, o, 0600, false, err);
 }
@@ -66,6 +67,7 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     json_object *t = NULL;
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
     r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;
+    r->confine = json_object_object_get_ex(o, "confine", &t) && json_object_get_boolean(t);
     r->store_check = json_object_object_get_ex(o, "store_check", &t) && json_object_get_boolean(t);
     return 0;
 }

@@ -341,6 +341,8 @@ static void on_vm_changed(void *owner)
 {
     struct supervisor *s = owner;
     s->status.vmm_pid = (uint64_t)s->vm.now->process.pid;
+    s->status.confined = s->vm.now->jail.seccomp;
+    jail_report_format(&s->vm.now->jail, s->status.confinement);
 }
 
 static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)

@@ -217,7 +217,7 @@ static int build_args(struct args *a, const struct vmm_config *c, struct mvm_err
  */
 #define TUNABLES "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
 
-/* Without confinement: a script in QEMU's place, which may need anything. */
+/* Without confinement: a script in QEMU's place may need anything. */
 static int start_plain(const struct vmm_config *c, const struct args *a, struct process *ret, struct mvm_error *err)
 {
     CLEAN_FREE const char **env = process_environment(NULL, TUNABLES);
@@ -247,7 +247,7 @@ static uint64_t largest_file(const struct vmm_config *c)
 }
 
 static int start_jailed(const struct vmm_config *c, const struct args *a, const char *program, struct process *ret,
-                        struct mvm_error *err)
+                        struct jail_report *report, struct mvm_error *err)
 {
     const char *tunables = getenv("GLIBC_TUNABLES");
     CLEAN_FREE char *own = NULL;
@@ -277,23 +277,60 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
         .n_fds = ARRAY_SIZE(fds),
         .log_fd = c->log_fd,
         .file_bytes = largest_file(c),
+        .required = c->confine,
     };
-    struct jail_report report;
-    return jail_start(&spec, ret, &report, err);
+    return jail_start(&spec, ret, report, err);
 }
 
-static int qemu_start(const struct vmm_config *c, struct process *ret, struct mvm_error *err)
+/* The program's true path. The caller frees. */
+static char *find_program(struct mvm_error *err)
+{
+    CLEAN_FREE char *found = process_find(QEMU_PROGRAM);
+    char *program = found ? realpath(found, NULL) : NULL;
+    if (!program)
+        (void)!qemu_available(err);
+    return program;
+}
+
+static int qemu_start(const struct vmm_config *c, struct process *ret, struct jail_report *report,
+                      struct mvm_error *err)
 {
     CLEANUP(args_done) struct args a = {0};
     int r = build_args(&a, c, err);
     if (r < 0)
         return r;
-    CLEAN_FREE char *found = process_find(QEMU_PROGRAM);
-    CLEAN_FREE char *program = found ? realpath(found, NULL) : NULL;
+    CLEAN_FREE char *program = find_program(err);
     if (!program)
-        return qemu_available(err);
-    r = start_jailed(c, &a, program, ret, err);
-    return r == -ENOEXEC ? start_plain(c, &a, ret, err) : r;
+        return -ENOENT;
+    r = start_jailed(c, &a, program, ret, report, err);
+    if (r == -ENOEXEC && !c->confine)
+        return start_plain(c, &a, ret, err);
+    if (r == -ENOEXEC || r == -ENOSYS) {
+        mvm_error_wrap(err, "the VMM cannot be confined");
+        mvm_error_hint(err,
+                       "mvmctl doctor says what is missing; boot.confine = \"auto\" in config.toml runs it anyway");
+    }
+    return r;
+}
+
+static int qemu_confinement(struct jail_report *ret, struct mvm_error *err)
+{
+    const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
+    static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
+    CLEAN_PROCESS struct process p = PROCESS_INIT;
+    CLEAN_FD int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CLEAN_FREE char *program = find_program(err);
+    if (!program)
+        return -ENOENT;
+    const struct jail_spec spec = {.program = program, .argv = argv, .envp = env, .log_fd = null};
+    int r = jail_start(&spec, &p, ret, err);
+    if (r == -ENOEXEC)
+        return 0;
+    if (r == 0)
+        r = process_wait(&p, clock_deadline(10000));
+    if (r == 0 && process_exit_code(p.status) != 0)
+        r = mvm_error_set(err, -EIO, "%s --version exits with %d in the jail", program, process_exit_code(p.status));
+    return r;
 }
 
 /* ---- What a snapshot depends on ---- */
@@ -372,6 +409,7 @@ const struct vmm_ops vmm_qemu = {
     .available = qemu_available,
     .version = qemu_version,
     .start = qemu_start,
+    .confinement = qemu_confinement,
     .quit = qmp_quit,
     .identity = qemu_identity,
     .save = qmp_save,

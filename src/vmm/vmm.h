@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "base/sha256.h"
+#include "jail/jail.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,6 +55,7 @@ struct vmm_config {
     int console_fd; /* connected stream socket: the console's output */
     int control_fd; /* connected stream socket: the backend's own control protocol */
     int log_fd;     /* the VMM's stderr */
+    bool confine;   /* it is not started where it cannot be confined (jail.h) */
 };
 
 /* What a snapshot depends on besides the image: equal texts, or it does not fit. */
@@ -89,7 +91,9 @@ struct vmm_ops {
     /* The program's own account of its version, one line. */
     int (*version)(char *out, size_t size, struct mvm_error *err);
     /* Starts the VMM; it dies with the calling thread. The config's descriptors stay the caller's. */
-    int (*start)(const struct vmm_config *c, struct process *ret, struct mvm_error *err);
+    int (*start)(const struct vmm_config *c, struct process *ret, struct jail_report *ret_jail, struct mvm_error *err);
+    /* What would be in force around this VMM, found out by running its program in the jail for a moment. */
+    int (*confinement)(struct jail_report *ret, struct mvm_error *err);
     /* Asks the VMM itself, over its control socket (nonblocking), to end now. */
     int (*quit)(int control_fd);
     /* What a VMM started with that config would be. */

@@ -382,6 +382,8 @@ struct msg_status {
     uint64_t clients;           /* connections to the control socket, the one that asks included */
     uint64_t idle_ms;           /* as in MSG_IDLE */
     char steps[STEPS_MAX_TEXT]; /* of its start, as steps_format() has them */
+    bool confined;              /* its VMM is, at least by seccomp ... */
+    char confinement[256];      /* ... as jail_report_format() has it */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -7,6 +7,7 @@
 
 example hello "$tmp/hello"
 kept() { ls "$MVM_CACHE_DIR/snapshots/$image"/*/meta.json; }
+json_of() { printf '%s\n' "$1" | jq -r "$2"; }
 vmm_of() { pgrep -f -- "-name mvm-$1 .*$MVM_CACHE_DIR"; }
 # Descriptors of files that may be written, but its own log and devices.
 writable() {
@@ -23,6 +24,7 @@ image=$(json .image)
 mode='coldthere was no snapshot of this image yet'
 for vm in first second; do
     run mvm up --flake "$tmp/hello" --name "$vm" --json
+    started=$out
     is "T6: the $vm VM of an image starts in the jail" "$status $(json '.mode + .cold_reason')" "0 $mode"
     check "the snapshot of the $vm VM is kept" eventually 120 kept
     mode=warm
@@ -43,11 +45,62 @@ if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind /
     for path in etc/passwd etc/shadow root home "${MVM_HOME#/}"; do
         check_fails "T6: the VMM does not see /$path" test -e "/proc/$pid/root/$path"
     done
+    is 'T6: the VMM sees no process but its own' "$(find "/proc/$pid/root/proc" -maxdepth 1 -name '[0-9]*' | wc -l)" 1
     run mvm exec second -- true
     is 'the guest works' "$status" 0
+    has 'T6: up says what confines the VMM' "$(json_of "$started" .confinement)" '^namespaces, (Landlock [0-9]+, )?seccomp'
+    run mvm ls --json
+    has 'T6: ls --json says it' "$(json '.vms[] | select(.name == "second").confinement')" '^namespaces, .*seccomp'
+    run mvm inspect second --json
+    has 'T6: inspect says it' "$(json .confinement)" '^namespaces, .*seccomp'
+    has 'T6: inspect says that the network is not confined' "$(json .network)" "host's network namespace"
+    run mvm inspect second
+    has 'T6: inspect says it to people' "$out" 'confinement  *namespaces, '
+    run mvm doctor --json
+    has 'T6: doctor says it' "$(json '.checks[] | select(.name == "confinement").detail')" '^qemu: namespaces, .*seccomp'
 else
     skip 'T6: namespaces of its own' 'user namespaces are refused here'
 fi
+
+# A VMM that a guest has taken over gives its own monitor commands; one without the jail can do each of these things.
+mkdir "$tmp/outside" "$tmp/script"
+echo secret >"$tmp/secret"
+escape() {
+    vmm=$(vmm_of "$1")
+    python3 "$MVM_SOURCE/tests/lib/qmp-escape.py" "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$vmm/status")" "$vmm" "$tmp/secret" \
+        "$tmp/outside" "$MVM_HOME/vms/second/control.sock" "$MVM_CACHE_DIR/artifacts/$image/rootfs.ext4" 2>"$tmp/escape.err"
+    say <"$tmp/escape.err"
+}
+run mvm up --flake "$tmp/hello" --name taken
+is 'T6: commands of a VMM that was taken over reach its own files for reading, and nothing else' \
+    "$(escape taken | grep -v ' refused: ')" 'the monitor answers allowed
+read a file of its own allowed'
+is 'T6: nothing was written by them' "$(ls -A "$tmp/outside")" ''
+run mvm down taken
+cat >"$tmp/script/qemu-system-$(uname -m)" <<N
+#!/bin/sh
+exec $(command -v "qemu-system-$(uname -m)") "\$@"
+N
+chmod +x "$tmp/script/qemu-system-$(uname -m)"
+run env PATH="$tmp/script:$PATH" "$MVMCTL" up --flake "$tmp/hello" --name free
+is 'T6: a script in the place of QEMU runs' "$status" 0
+has 'T6: and up warns that it is not confined' "$err" '^mvmctl: warning: confinement of the VMM: none: .* is a script'
+run mvm inspect free --json
+has 'T6: inspect says so, too' "$(json .confinement)" '^none: .* is a script'
+has 'T6: a VMM without a jail writes where it likes' "$(escape free)" '^write memory to a file allowed'
+run mvm down free
+printf '[boot]\nconfine = "required"\n' >"$MVM_HOME/config.toml"
+run env PATH="$tmp/script:$PATH" "$MVMCTL" up --flake "$tmp/hello" --name free
+is 'T6: with boot.confine = "required" it does not' "$status" 14
+has 'T6: and the error says why' "$err" 'the VMM cannot be confined: .* is a script'
+has 'T6: and the hint what can be done' "$err" 'hint: .*boot.confine = "auto"'
+run mvm up --flake "$tmp/hello" --name strict
+is 'T6: QEMU itself starts with boot.confine = "required"' "$status" 0
+run mvm down strict
+printf '[boot]\nconfine = "never"\n' >"$MVM_HOME/config.toml"
+run mvm up --flake "$tmp/hello" --name free
+is 'T6: another word for boot.confine is refused' "$status" 3
+rm "$MVM_HOME/config.toml"
 
 # What QEMU writes is read by the supervisor into a log with a cap; here somebody else writes into that pipe.
 mkdir "$tmp/noisy"
@@ -85,5 +138,8 @@ run env PATH="$without" "$MVMCTL" up --flake "$tmp/hello" --name plain --json
 is 'T6: a VM starts without bubblewrap' "$status $(json .mode)" '0 warm'
 pid=$(vmm_of plain)
 is "T6: our filter is in force without bubblewrap, too" "$(sed -n 's/^Seccomp_filters:[[:space:]]*//p' "/proc/$pid/status")" 2
+run mvm inspect plain --json
+has 'T6: inspect says that namespaces are missing, and why' "$(json .confinement)" \
+    '^Landlock [0-9]+, seccomp \(bubblewrap is not installed\)$'
 is 'T6: without bubblewrap a restored VMM holds no writable descriptor of a file' "$(writable "$pid")" ''
 finish

@@ -41,7 +41,8 @@ static void test_good(void)
     ok(config_load(&c, &home, &e) == 0 && !c.dev_url && c.stall_seconds == 60, "no file: defaults");
     ok(load("[images]\ndev_url = 'https://host/x//'\nbuilder_url = 'file:///y'\nca_file = '/ca'\n"
             "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n"
-            "[boot]\nsnapshots = false\n[builder]\npersistent = false\nidle_timeout = 0\nmemory = '3G'\ncpus = 3\njobs "
+            "[boot]\nsnapshots = false\nconfine = 'required'\n[builder]\npersistent = false\nidle_timeout = 0\nmemory "
+            "= '3G'\ncpus = 3\njobs "
             "= 2\n"
             "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
             "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
@@ -53,6 +54,7 @@ static void test_good(void)
     ok(c.builder_url && strcmp(c.builder_url, "file:///y") == 0 && strcmp(c.ca_file, "/ca") == 0, "a path");
     ok(c.stall_seconds == 5 && c.n_public_keys == 1 && c.public_keys[0].key[0] == 0x60, "a number and a public key");
     ok(!c.persistent && !c.boot_snapshots && c.idle_timeout == 0, "booleans, and a number that is zero");
+    ok(c.confine == CONFINE_REQUIRED, "one of several words");
     ok(c.builder_memory == 3ull << 30 && c.builder_cpus == 3 && c.builder_jobs == 2 && c.store_size == 512ull << 20,
        "sizes and numbers");
     ok(c.substituters.n == 2 && strcmp(c.substituters.v[1], "https://b") == 0 && c.trusted_public_keys.n == 1 &&
@@ -62,7 +64,7 @@ static void test_good(void)
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 19 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 20 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)
@@ -70,6 +72,7 @@ static void test_bad(void)
     ok(refused("\n[images]\ndevurl = ''", "line 3:", "'devurl' in [images]", "mean dev_url"), "a key mistyped");
     ok(refused("[image]", "line 1:", "no table 'image'", "mean images"), "a table mistyped");
     ok(refused("x = 1", "line 1:", "'x'", "CONFIGURATION"), "a key in no table");
+    ok(refused("[boot]\nconfine = 'never'", "line 2: confine", "auto | required", ""), "none of several words");
     ok(refused("images = 1", "line 1:", "is a table", ""), "a table that is none");
     ok(refused("[images]\ndev_url = 'file:///x'\nstall_seconds = 'x'", "line 3: stall_seconds", "1 to 3600", ""),
        "another type");

@@ -1,0 +1,101 @@
+#include "base/clock.h"
+#include "base/path.h"
+#include "cli/cli.h"
+#include "machine/machine.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+json_object *vm_json(const struct machine_info *m)
+{
+    const struct msg_status *st = &m->status;
+    json_object *o = json_object_new_object();
+    json_add_string(o, "name", m->name);
+    json_add_string(o, "state", m->state);
+    json_add_string(o, "role", m->role);
+    json_add_string(o, "image", m->image[0] ? m->image : NULL);
+    json_add_string(o, "backend", m->backend);
+    json_add_string(o, "accel", m->accel.name);
+    json_add_string(o, "accel_reason", m->accel.reason);
+    json_add_int(o, "memory_mib", (int64_t)m->memory_mib);
+    json_add_int(o, "cpus", m->vcpus);
+    json_add_int(o, "started_at", (int64_t)(m->started_at / NSEC_PER_SEC));
+    json_add_int(o, "vmm_pid", (int64_t)st->vmm_pid);
+    json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
+    json_add_string(o, "address", st->address[0] ? st->address : NULL);
+    json_add_string(o, "confinement", st->confinement[0] ? st->confinement : NULL);
+    json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
+    return o;
+}
+
+/* The VMM has the host's network namespace (docs/security.md). */
+static const char network[] = "the VMM's own user network, in the host's network namespace: the guest reaches what "
+                              "listens on the host's loopback";
+
+static void line(const char *name, const char *value)
+{
+    if (value[0])
+        ui_line("%-13s %s", name, value);
+}
+
+static void number(const char *name, uint64_t value, const char *unit)
+{
+    if (value)
+        ui_line("%-13s %llu%s", name, (unsigned long long)value, unit);
+}
+
+static void print_vm(const struct machine_info *m, const char *folder)
+{
+    const struct msg_status *st = &m->status;
+    char accel[sizeof(m->backend) + sizeof(m->accel.name) + sizeof(m->accel.reason) + 8], started[32] = "";
+    time_t at = (time_t)(m->started_at / NSEC_PER_SEC);
+    struct tm tm;
+    if (at && gmtime_r(&at, &tm))
+        strftime(started, sizeof(started), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    snprintf(accel, sizeof(accel), "%s/%s (%s)", m->backend, m->accel.name, m->accel.reason);
+    line("name", m->name);
+    line("state", m->state);
+    line("problem", st->problem);
+    line("ended", m->ended);
+    line("role", m->role);
+    line("image", m->image);
+    line("backend", accel);
+    number("memory", m->memory_mib, " MiB");
+    number("cpus", m->vcpus, "");
+    line("started", started);
+    line("start", st->mode);
+    line("cold reason", st->cold_reason);
+    line("address", st->address);
+    line("network", network);
+    line("confinement", st->confinement);
+    number("vmm", st->vmm_pid, "");
+    number("supervisor", (uint64_t)m->supervisor, "");
+    line("folder", folder);
+}
+
+int cmd_inspect(struct args *a)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct machine_info *m = calloc(1, sizeof(*m));
+    if (a->n_words != 1 || a->rest)
+        return ui_usage("mvmctl inspect NAME; mvmctl ls shows the names", "inspect: one VM's name is wanted");
+    if (!m)
+        return EXIT_OTHER;
+    if (home_open(&h, &err) < 0 || machine_inspect(&h, a->words[0], m, &err) < 0)
+        return ui_fail(&err);
+    CLEAN_FREE char *folder = path_join(h.state, "vms", m->name, NULL);
+    if (!ui.json) {
+        print_vm(m, folder ? folder : "");
+        return 0;
+    }
+    json_object *o = vm_json(m);
+    json_add_string(o, "problem", m->status.problem[0] ? m->status.problem : NULL);
+    json_add_string(o, "mode", m->status.mode[0] ? m->status.mode : NULL);
+    json_add_string(o, "cold_reason", m->status.cold_reason[0] ? m->status.cold_reason : NULL);
+    json_add_string(o, "network", network);
+    json_add_string(o, "folder", folder);
+    ui_print_json(o);
+    return 0;
+}
