@@ -65,6 +65,11 @@ bool mvm_error_is_damage(int r)
     return r == -EINVAL || r == -EBADMSG || r == -EMSGSIZE || r == -ELOOP || r == -EISDIR || r == -EPROTO;
 }
 
+bool mvm_error_is_absent(int r)
+{
+    return r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
+}
+
 int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...)
 {
     if (!err)

@@ -58,7 +58,12 @@ int mvm_error_errno(struct mvm_error *err, int code, const char *fmt, ...) MVM_P
  * other (EMFILE, ENOMEM, EIO, EACCES, EINTR) says nothing about it: nothing may be thrown away for one of those. */
 bool mvm_error_is_damage(int r);
 
-/* Puts "context: " before the message. Returns err's code, or -EIO where err is NULL. */
+/* Whether this error of opening says that nothing of that kind has that name: nothing at all, or a link or a plain file
+ * where a folder should be. As above, any other error says nothing about what is there. */
+bool mvm_error_is_absent(int r);
+
+/* Puts "context: " before the message. Returns err's code, or -EIO where err is NULL: a function whose callers judge
+ * its code, and may pass NULL, returns that code itself. */
 int mvm_error_wrap(struct mvm_error *err, const char *fmt, ...) MVM_PRINTF(2, 3);
 
 /* Sets the phase unless a deeper caller has. */

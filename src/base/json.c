@@ -48,7 +48,9 @@ int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct
     if (r < 0)
         return r;
     r = json_parse(buf_cstr(&text), text.len, ret, err);
-    return r < 0 ? mvm_error_wrap(err, "%s", name) : 0;
+    if (r < 0)
+        mvm_error_wrap(err, "%s", name);
+    return r;
 }
 
 int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync, struct mvm_error *err)

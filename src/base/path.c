@@ -191,6 +191,28 @@ int path_replace_symlink(int dirfd, const char *target, const char *name, struct
     return 0;
 }
 
+int path_each(int dirfd, const char *name, int (*each)(void *data, const char *entry), void *data)
+{
+    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d)
+        return -errno;
+    fd = -1; /* d owns it */
+    int r = 0;
+    while (r == 0) {
+        errno = 0;
+        struct dirent *e = readdir(d);
+        if (!e) {
+            r = -errno;
+            break;
+        }
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            r = each(data, e->d_name);
+    }
+    closedir(d);
+    return r;
+}
+
 static int remove_content(int fd, unsigned depth)
 {
     if (depth > 512)

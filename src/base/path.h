@@ -41,5 +41,9 @@ int path_write_file(int dirfd, const char *name, const void *data, size_t len, m
 /* Points the symlink name at target as one step. */
 int path_replace_symlink(int dirfd, const char *target, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* Calls each for every entry of a folder but . and .., until one returns other than 0: that, 0, or -errno where the
+ * folder could not be read, or not to its end. */
+int path_each(int dirfd, const char *name, int (*each)(void *data, const char *entry), void *data) MVM_MUST_CHECK;
+
 /* Removes a file or a whole tree (read-only folders too), following no symlink; one that is absent is no error. */
 int path_remove_tree(int dirfd, const char *name) MVM_MUST_CHECK;

@@ -145,7 +145,7 @@ static bool is_pinned(const struct flake_ref *f)
     return !f->remote || strstr(f->remote, "rev=") || strstr(f->remote, "narHash=");
 }
 
-/* 0 with the image open, -ENOENT where it has to be built; another error where neither can be said. */
+/* 1 with the image open, 0 where it has to be built; an error where neither can be said. */
 static int find_cached(struct plan *plan, struct home *h, struct progress *p, struct build_result *ret,
                        struct mvm_error *err)
 {
@@ -155,13 +155,13 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     if (damaged)
         progress_note(p, "a damaged build record was dropped; building again");
     if (r < 0)
-        return r;
+        return r == -ENOENT ? 0 : r;
     struct mvm_error why = MVM_ERROR_INIT;
     r = artifact_image_open(&ret->image, h, rec.image, &why);
     if (r == -EBADMSG || r == -ENOENT || r == -EINVAL) {
         progress_note(p, "the cached image was dropped: %s; building again", why.msg);
         build_record_remove(h, plan->fingerprint);
-        return -ENOENT;
+        return 0;
     }
     if (r < 0) {
         *err = why;
@@ -171,7 +171,8 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     /* `up --flake` means what was built last, found in the cache or not. */
     snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
     snprintf(rec.attr, sizeof(rec.attr), "%s", plan->attr);
-    return build_record_point(h, &rec, err);
+    r = build_record_point(h, &rec, err);
+    return r < 0 ? r : 1;
 }
 
 /* Nothing is recorded of an image whose start costs more than it may. */
@@ -278,9 +279,9 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     if (r < 0)
         return r;
     /* Another mvmctl may have built the same while we waited for the store. */
-    r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : -ENOENT;
-    if (r != -ENOENT)
-        return r;
+    r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : 0;
+    if (r != 0)
+        return MIN_OF(r, 0);
     say_outside(plan, p);
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
@@ -326,11 +327,9 @@ int build_run(const struct build_opts *o, struct home *h, struct progress *p, st
         mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
         return r;
     }
-    r = -ENOENT;
-    if (!o->force && is_pinned(&plan.ref))
-        r = find_cached(&plan, h, p, ret, err);
-    ret->cached = r == 0;
-    if (r == -ENOENT)
+    r = !o->force && is_pinned(&plan.ref) ? find_cached(&plan, h, p, ret, err) : 0;
+    ret->cached = r == 1;
+    if (r == 0)
         r = build_now(&plan, o, h, p, ret, err);
     progress_end(p);
     if (r < 0)
@@ -347,19 +346,28 @@ int build_find_last(const struct build_opts *o, struct home *h, struct artifact_
     if (r < 0)
         return r;
     struct build_record rec;
+    bool damaged;
     uint64_t since = clock_now();
-    r = build_record_last(h, plan.ref.text, plan.attr, &rec, err);
+    r = build_record_last(h, plan.ref.text, plan.attr, &rec, &damaged, err);
     steps_add(o->steps, "image-lookup", since);
+    if (r == -ENOENT && damaged)
+        mvm_error_set(err, r, "the record of what was built from %s (%s) was damaged and is dropped", plan.ref.text,
+                      plan.attr);
+    else if (r == -ENOENT)
+        mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.text, plan.attr);
     since = clock_now();
-    if (r == 0)
+    if (r == 0) {
         r = artifact_image_open(ret, h, rec.image, err);
+        if (r < 0)
+            mvm_error_wrap(err, "the image that was built from %s (%s)", plan.ref.text, plan.attr);
+    }
     steps_add(o->steps, "digest-check", since);
     if (r == 0)
         return 0;
-    if (r == -ENOENT)
-        mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.text, plan.attr);
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-    mvm_error_hint(err, "mvmctl build --flake %s builds it; mvmctl run builds if needed, then boots", plan.ref.text);
+    if (r == -ENOENT || r == -EBADMSG)
+        mvm_error_hint(err, "mvmctl build --flake %s builds it; mvmctl run builds if needed, then boots",
+                       plan.ref.text);
     return r;
 }
 

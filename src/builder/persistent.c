@@ -28,26 +28,21 @@ struct record {
     bool held;
 };
 
-static int record_load(int run, struct record *r)
+/* 0, -ENOENT where there is none or it is damaged, and another error where it cannot be read now. */
+static int record_load(int run, struct record *r, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     const char *image = "", *workspace = "";
     int64_t schema = 0, started = 0, idle = 0;
     json_object *held = NULL;
     *r = (struct record){0};
-    int e = json_load(run, RECORD, MAX_RECORD, &o, NULL);
-    if (e == 0)
-        e = json_get_int(o, "schema_version", &schema, NULL);
-    if (e == 0)
-        e = json_get_string(o, "image", &image, NULL);
-    if (e == 0)
-        e = json_get_string(o, "workspace", &workspace, NULL);
-    if (e == 0)
-        e = json_get_int(o, "started_at", &started, NULL);
-    if (e == 0)
-        e = json_get_int(o, "idle_ms", &idle, NULL);
-    if (e < 0 || schema != 1)
-        return e < 0 ? e : -EINVAL;
+    int e = json_load(run, RECORD, MAX_RECORD, &o, err);
+    if (e < 0)
+        return mvm_error_is_absent(e) || mvm_error_is_damage(e) ? -ENOENT : e;
+    if (json_get_int(o, "schema_version", &schema, err) < 0 || schema != 1 ||
+        json_get_string(o, "image", &image, err) < 0 || json_get_string(o, "workspace", &workspace, err) < 0 ||
+        json_get_int(o, "started_at", &started, err) < 0 || json_get_int(o, "idle_ms", &idle, err) < 0)
+        return -ENOENT;
     snprintf(r->image, sizeof(r->image), "%s", image);
     snprintf(r->workspace, sizeof(r->workspace), "%s", workspace);
     r->started_at = (uint64_t)started;
@@ -93,6 +88,31 @@ static bool runs(const struct machine_info *m)
     return strcmp(m->state, "stopped") != 0 && strcmp(m->state, "failed") != 0;
 }
 
+/* 1 where there is one, running or not, 0 where there is none, -errno where that cannot be said. */
+static int inspect(struct home *h, struct machine_info *ret, struct mvm_error *err)
+{
+    struct mvm_error why = MVM_ERROR_INIT;
+    int r = machine_inspect(h, PERSISTENT_NAME, ret, &why);
+    if (r < 0 && r != -ENOENT && err)
+        *err = why;
+    return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+}
+
+/* The record goes where it is known, under the lock, that there is no VM: one that another process writes right now
+ * belongs to a VM which that process starts right now. */
+static int drop_stale_record(struct home *h, int run, bool *ret_stale, struct mvm_error *err)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    struct machine_info m;
+    if (faccessat(run, RECORD, F_OK, AT_SYMLINK_NOFOLLOW) < 0 || lock_take(&lock, run, LOCK, "looking", NULL, NULL) < 0)
+        return 0;
+    int there = inspect(h, &m, err);
+    if (there < 0 || (there && runs(&m)))
+        return MIN_OF(there, 0);
+    *ret_stale = unlinkat(run, RECORD, 0) == 0;
+    return 0;
+}
+
 int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_error *err)
 {
     struct machine_info m;
@@ -101,16 +121,14 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
     CLEAN_FD int run = open_run(h, err);
     if (run < 0)
         return run;
-    bool there = machine_inspect(h, PERSISTENT_NAME, &m, NULL) == 0 && runs(&m);
-    bool recorded = record_load(run, &r) == 0;
-    if (!there) {
-        /* A record that somebody writes right now belongs to a VM that somebody starts right now. */
-        CLEAN_LOCK struct lock lock = LOCK_INIT;
-        if (faccessat(run, RECORD, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
-            lock_take(&lock, run, LOCK, "looking", NULL, NULL) == 0)
-            ret->stale = unlinkat(run, RECORD, 0) == 0;
-        return 0;
-    }
+    int there = inspect(h, &m, err);
+    if (there < 0)
+        return there;
+    if (!there || !runs(&m))
+        return drop_stale_record(h, run, &ret->stale, err);
+    int e = record_load(run, &r, err);
+    if (e < 0 && e != -ENOENT)
+        return e;
     snprintf(ret->state, sizeof(ret->state), "%s", m.state);
     snprintf(ret->mode, sizeof(ret->mode), "%s", m.status.mode);
     ret->clients = m.status.clients > 0 ? (unsigned)m.status.clients - 1 : 0;
@@ -119,7 +137,7 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
     ret->supervisor = m.supervisor;
     ret->memory_mib = m.memory_mib;
     ret->vcpus = m.vcpus;
-    if (recorded) {
+    if (e == 0) {
         snprintf(ret->image, sizeof(ret->image), "%s", r.image);
         snprintf(ret->workspace, sizeof(ret->workspace), "%s", r.workspace);
         ret->held = r.held;
@@ -161,8 +179,11 @@ static int take_running(struct session *s, int run, const struct session_opts *o
 {
     struct msg_status status = {0};
     struct record r;
+    int recorded = record_load(run, &r, err);
+    if (recorded < 0 && recorded != -ENOENT)
+        return recorded;
     int e = connect_to(s, &status, err);
-    bool same = record_load(run, &r) == 0 && strcmp(r.image, o->image_digest) == 0;
+    bool same = recorded == 0 && strcmp(r.image, o->image_digest) == 0;
     if (e == -EBUSY || e == -EINTR || (e == 0 && same))
         return e;
     client_free(TAKE_PTR(s->client));
@@ -182,9 +203,10 @@ int persistent_connect(struct session *s, const struct session_opts *o, struct m
     int r = run < 0 ? run : take_lock(&lock, run, s->progress, err);
     if (r < 0)
         return r;
-    r = 1;
-    if (machine_inspect(s->home, PERSISTENT_NAME, &m, NULL) == 0 && runs(&m))
-        r = take_running(s, run, o, err);
+    r = inspect(s->home, &m, err);
+    if (r < 0)
+        return r;
+    r = r && runs(&m) ? take_running(s, run, o, err) : 1;
     if (r == 1)
         r = start_it(s, run, o, err);
     return r;
@@ -198,8 +220,12 @@ int persistent_note(struct session *s, const char *workspace, int held, struct m
     int e = run < 0 ? run : take_lock(&lock, run, s->progress, err);
     if (e < 0)
         return e;
-    if (record_load(run, &r) < 0)
+    e = record_load(run, &r, err);
+    if (e < 0 && e != -ENOENT)
+        return e;
+    if (e == -ENOENT)
         r = (struct record){.started_at = clock_wall(), .idle_ms = PERSISTENT_DEFAULT_IDLE_MS};
+    e = 0;
     if (workspace)
         snprintf(r.workspace, sizeof(r.workspace), "%s", workspace);
     if (held >= 0) {
@@ -217,9 +243,12 @@ int persistent_stop(struct home *h, struct mvm_error *err)
     int r = run < 0 ? run : take_lock(&lock, run, NULL, err);
     if (r < 0)
         return r;
-    bool there = machine_inspect(h, PERSISTENT_NAME, &m, NULL) == 0;
+    int there = inspect(h, &m, err);
+    if (there < 0)
+        return there;
     r = there ? machine_stop(h, PERSISTENT_NAME, STOP_GRACE_MS, err) : 0;
-    unlinkat(run, RECORD, 0);
+    if (r == 0)
+        unlinkat(run, RECORD, 0);
     if (r == 0 && !(there && runs(&m))) {
         mvm_error_set(err, -ENOENT, "the builder does not run");
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);

@@ -27,24 +27,42 @@ static int open_plain(int dirfd, enum artifact a)
 {
     CLEAN_FD int fd = openat(dirfd, artifact_name(a), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? TAKE_FD(fd) : -1;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    return S_ISREG(st.st_mode) ? TAKE_FD(fd) : -EINVAL;
+}
+
+/* What a check of the image found, 1 being good: 0, or -EINVAL with the word for what is wrong; -errno where the image
+ * cannot be read now. */
+static int judge(int found, const char *word, struct mvm_error *err)
+{
+    if (found == 1)
+        return 0;
+    if (found == 0 || mvm_error_is_absent(found) || mvm_error_is_damage(found))
+        return mvm_error_set(err, -EINVAL, "%s", word);
+    return mvm_error_set(err, found, "unreadable");
 }
 
 static int check(const struct seed *s, struct mvm_error *err)
 {
     CLEAN_FD int kernel = open_plain(s->dirfd, ARTIFACT_VMLINUX);
     CLEAN_FD int rootfs = open_plain(s->dirfd, ARTIFACT_ROOTFS);
-    struct stat st;
-    if (kernel < 0 || kernel_check(kernel, NULL) != 1)
-        return mvm_error_set(err, -EINVAL, "invalid_kernel");
-    if (rootfs < 0 || fstat(rootfs, &st) < 0 || st.st_size < MIN_ROOTFS || ext4_check_magic(rootfs) != 1)
-        return mvm_error_set(err, -EINVAL, "invalid_rootfs");
     CLEAN_FREE char *image = path_join(s->path, artifact_name(ARTIFACT_ROOTFS), NULL);
-    if (!image || ext4_has(image, HOST_INIT, NULL) != 1)
-        return mvm_error_set(err, -EINVAL, "no_host_vm_init");
-    if (ext4_has(image, PACKAGES_IN_IMAGE, NULL) != 1)
-        return mvm_error_set(err, -EINVAL, "no_package_list");
-    return 0;
+    struct stat st;
+    if (!image)
+        return mvm_error_errno(err, -ENOMEM, "seed");
+    int r = judge(kernel < 0 ? kernel : kernel_check(kernel, NULL), "invalid_kernel", err);
+    if (r == 0)
+        r = judge(rootfs < 0                ? rootfs
+                  : fstat(rootfs, &st) < 0  ? -errno
+                  : st.st_size < MIN_ROOTFS ? 0
+                                            : ext4_check_magic(rootfs),
+                  "invalid_rootfs", err);
+    if (r == 0)
+        r = judge(ext4_has(image, HOST_INIT, NULL), "no_host_vm_init", err);
+    if (r == 0)
+        r = judge(ext4_has(image, PACKAGES_IN_IMAGE, NULL), "no_package_list", err);
+    return r;
 }
 
 int seed_open(struct seed *s, struct home *h, const char *folder, struct mvm_error *err)
@@ -53,7 +71,9 @@ int seed_open(struct seed *s, struct home *h, const char *folder, struct mvm_err
     CLEAN_FREE char *path = path_join(h->state, folder, NULL);
     s->path = path ? realpath(path, NULL) : NULL;
     s->dirfd = s->path ? open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
-    int r = s->dirfd < 0 ? mvm_error_set(err, -ENOENT, "absent") : check(s, err);
+    int r = s->dirfd >= 0                 ? check(s, err)
+            : mvm_error_is_absent(-errno) ? mvm_error_set(err, -ENOENT, "absent")
+                                          : mvm_error_set(err, -errno, "unreadable");
     if (r < 0)
         seed_done(s);
     return r;

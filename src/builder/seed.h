@@ -21,8 +21,9 @@ struct seed {
     }
 #define CLEAN_SEED CLEANUP(seed_done)
 
-/* Opens the folder (below MVM_HOME) if it is a good seed; else -errno, the error's message being one of the words
- * absent, invalid_kernel, invalid_rootfs, no_host_vm_init, no_package_list. */
+/* Opens the folder (below MVM_HOME) if it is a good seed; else the error's message is a word: -ENOENT absent,
+ * -EINVAL invalid_kernel, invalid_rootfs, no_host_vm_init or no_package_list, and any other error unreadable, which
+ * says nothing about the seed. */
 int seed_open(struct seed *s, struct home *h, const char *folder, struct mvm_error *err) MVM_MUST_CHECK;
 void seed_done(struct seed *s);
 /* What the seed consists of: its list of packages. NULL with err where it cannot be read. */

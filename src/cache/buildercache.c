@@ -76,14 +76,15 @@ static int open_root(struct home *h, struct mvm_error *err)
 
 /* ---- Judging ---- */
 
-/* A regular file below dirfd: a descriptor, -ENOENT, or -EINVAL for what is there but no such file. */
+/* A regular file below dirfd: a descriptor, -ENOENT, -EINVAL for what is there but no such file, -errno where neither
+ * can be said. */
 static int open_file(int dirfd, const char *name)
 {
     CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
-    if (fd < 0)
-        return errno == ENOENT ? -ENOENT : -EINVAL;
-    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? TAKE_FD(fd) : -EINVAL;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return errno == ELOOP ? -EINVAL : -errno;
+    return S_ISREG(st.st_mode) ? TAKE_FD(fd) : -EINVAL;
 }
 
 /* A small file as text, its last newline cut off. */
@@ -102,24 +103,34 @@ static int read_sidecar(int dirfd, const char *name, struct buf *out)
     return 0;
 }
 
-static enum cache_reason judge_boot_files(int dirfd)
+/* Each judge gives a verdict, or -errno where what it judges cannot be read now. Damage is a verdict. */
+static int verdict(int r, enum cache_reason absent, enum cache_reason damaged)
 {
+    return mvm_error_is_absent(r) ? (int)absent : mvm_error_is_damage(r) ? (int)damaged : r;
+}
+
+static int judge_boot_files(int dirfd)
+{
+    const enum cache_reason absent = CACHE_MISSING_ARTIFACT, invalid = CACHE_INVALID_STAGE0_ARTIFACTS;
     CLEAN_FD int kernel = open_file(dirfd, artifacts[0]);
     CLEAN_FD int rootfs = open_file(dirfd, artifacts[1]);
     struct stat st;
     if (kernel == -ENOENT || rootfs == -ENOENT)
-        return CACHE_MISSING_ARTIFACT;
-    if (kernel < 0 || rootfs < 0 || kernel_check(kernel, NULL) != 1 || fstat(rootfs, &st) < 0 ||
-        st.st_size < MIN_ROOTFS || ext4_check_magic(rootfs) != 1)
-        return CACHE_INVALID_STAGE0_ARTIFACTS;
-    return CACHE_HIT;
+        return absent;
+    if (kernel < 0 || rootfs < 0)
+        return verdict(kernel < 0 ? kernel : rootfs, absent, invalid);
+    int is_kernel = kernel_check(kernel, NULL), is_ext4 = ext4_check_magic(rootfs);
+    if (is_kernel < 0 || is_ext4 < 0)
+        return is_kernel < 0 ? is_kernel : is_ext4;
+    return is_kernel && is_ext4 && fstat(rootfs, &st) == 0 && st.st_size >= MIN_ROOTFS ? CACHE_HIT : invalid;
 }
 
-static enum cache_reason judge_fingerprint(int dirfd, const char *want)
+static int judge_fingerprint(int dirfd, const char *want)
 {
     CLEAN_BUF struct buf have = BUF_INIT(256);
-    if (read_sidecar(dirfd, FINGERPRINT, &have) < 0)
-        return CACHE_MISSING_FINGERPRINT;
+    int r = read_sidecar(dirfd, FINGERPRINT, &have);
+    if (r < 0)
+        return verdict(r, CACHE_MISSING_FINGERPRINT, CACHE_MISSING_FINGERPRINT);
     return strcmp(buf_cstr(&have), want) == 0 ? CACHE_HIT : CACHE_FINGERPRINT_MISMATCH;
 }
 
@@ -155,20 +166,24 @@ static int list_digests(int dirfd, struct statindex *index, bool verify, struct 
     return 0;
 }
 
-static enum cache_reason judge_digests(struct home *h, int dirfd, bool verify)
+static int judge_digests(struct home *h, int dirfd, bool verify)
 {
+    const enum cache_reason absent = CACHE_MISSING_ARTIFACT_DIGEST_MANIFEST;
     CLEAN_BUF struct buf have = BUF_INIT(4096);
     CLEAN_BUF struct buf recorded = BUF_INIT(4096);
-    if (read_sidecar(dirfd, DIGESTS, &recorded) < 0)
-        return CACHE_MISSING_ARTIFACT_DIGEST_MANIFEST;
+    int r = read_sidecar(dirfd, DIGESTS, &recorded);
+    if (r < 0)
+        return verdict(r, absent, absent);
     struct statindex *index = statindex_load(h->cache_fd, FOLDER);
-    int r = list_digests(dirfd, index, verify, &have);
+    r = list_digests(dirfd, index, verify, &have);
     if (index)
         statindex_save(index);
     statindex_free(index);
-    if (r == 0 && have.len)
+    if (r < 0)
+        return verdict(r, CACHE_ARTIFACT_DIGEST_MISMATCH, CACHE_ARTIFACT_DIGEST_MISMATCH);
+    if (have.len)
         have.data[--have.len] = '\0';
-    return r == 0 && strcmp(buf_cstr(&have), buf_cstr(&recorded)) == 0 ? CACHE_HIT : CACHE_ARTIFACT_DIGEST_MISMATCH;
+    return strcmp(buf_cstr(&have), buf_cstr(&recorded)) == 0 ? CACHE_HIT : CACHE_ARTIFACT_DIGEST_MISMATCH;
 }
 
 static bool names_match(int dirfd, json_object *names)
@@ -184,34 +199,33 @@ static bool names_match(int dirfd, json_object *names)
     return n == json_object_array_length(names);
 }
 
-static enum cache_reason judge_provenance(int dirfd, const struct buildercache_want *want)
+static bool provenance_fits(json_object *o, int dirfd, const struct buildercache_want *want)
 {
-    CLEAN_BUF struct buf text = BUF_INIT(MAX_SIDECAR);
-    CLEAN_JSON json_object *o = NULL;
     json_object *names;
     const char *kind, *fingerprint;
     int64_t schema;
-    int r = read_sidecar(dirfd, PROVENANCE, &text);
-    if (r == -ENOENT)
-        return CACHE_MISSING_PROVENANCE;
-    if (r == 0)
-        r = json_parse(buf_cstr(&text), text.len, &o, NULL);
-    if (r == 0)
-        r = json_get_int(o, "schema_version", &schema, NULL);
-    if (r == 0)
-        r = json_get_string(o, "source_kind", &kind, NULL);
-    if (r == 0)
-        r = json_get_string(o, "source_fingerprint", &fingerprint, NULL);
-    if (r == 0)
-        r = json_get_array(o, "artifacts", &names, NULL);
-    bool same = r == 0 && schema == 1 && strcmp(kind, want->kind) == 0 && strcmp(fingerprint, want->fingerprint) == 0 &&
-                names_match(dirfd, names);
-    return same ? CACHE_HIT : CACHE_PROVENANCE_MISMATCH;
+    return json_get_int(o, "schema_version", &schema, NULL) == 0 && schema == 1 &&
+           json_get_string(o, "source_kind", &kind, NULL) == 0 && strcmp(kind, want->kind) == 0 &&
+           json_get_string(o, "source_fingerprint", &fingerprint, NULL) == 0 &&
+           strcmp(fingerprint, want->fingerprint) == 0 && json_get_array(o, "artifacts", &names, NULL) == 0 &&
+           names_match(dirfd, names);
 }
 
-static enum cache_reason judge(struct home *h, int dirfd, const struct buildercache_want *want, bool verify)
+static int judge_provenance(int dirfd, const struct buildercache_want *want)
 {
-    enum cache_reason r = judge_boot_files(dirfd);
+    CLEAN_BUF struct buf text = BUF_INIT(MAX_SIDECAR);
+    CLEAN_JSON json_object *o = NULL;
+    int r = read_sidecar(dirfd, PROVENANCE, &text);
+    if (r == 0)
+        r = json_parse(buf_cstr(&text), text.len, &o, NULL);
+    if (r < 0)
+        return verdict(r, CACHE_MISSING_PROVENANCE, CACHE_PROVENANCE_MISMATCH);
+    return provenance_fits(o, dirfd, want) ? CACHE_HIT : CACHE_PROVENANCE_MISMATCH;
+}
+
+static int judge(struct home *h, int dirfd, const struct buildercache_want *want, bool verify)
+{
+    int r = judge_boot_files(dirfd);
     if (r == CACHE_HIT)
         r = judge_fingerprint(dirfd, want->fingerprint);
     if (r == CACHE_HIT)
@@ -252,8 +266,11 @@ int buildercache_judge(struct home *h, const struct buildercache_want *want, boo
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
                    ? 0
                    : mvm_error_errno(err, -errno, "cannot open the builder cache");
-    *ret_reason = judge(h, img.dirfd, want, verify);
-    if (*ret_reason != CACHE_HIT || !ret)
+    r = judge(h, img.dirfd, want, verify);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read the builder image in the cache");
+    *ret_reason = (enum cache_reason)r;
+    if (r != CACHE_HIT || !ret)
         return 0;
     img.path = path_join(h->cache, FOLDER, arch(), NULL);
     CLEAN_FD int digests = open_file(img.dirfd, DIGESTS);
@@ -431,11 +448,14 @@ static int exchange(struct buildercache_stage *s, struct mvm_error *err)
 int buildercache_promote(struct buildercache_stage *s, struct home *h, const struct buildercache_want *want,
                          const char *seed, json_object *packages, struct mvm_error *err)
 {
-    if (judge_boot_files(s->fd) != CACHE_HIT) {
+    int r = judge_boot_files(s->fd);
+    if (r != CACHE_HIT) {
         json_object_put(packages);
-        return mvm_error_set(err, -EINVAL, "what was built is no builder image: kernel or root file system is invalid");
+        return r < 0 ? mvm_error_errno(err, r, "cannot read the new builder image")
+                     : mvm_error_set(err, -EINVAL,
+                                     "what was built is no builder image: kernel or root file system is invalid");
     }
-    int r = write_sidecars(s->fd, want, seed, packages, err);
+    r = write_sidecars(s->fd, want, seed, packages, err);
     if (r < 0)
         return r;
     char name[NAME_SIZE];

@@ -63,7 +63,7 @@ struct buildercache_image {
 
 /* Judges the cache. Digests of files that have not changed since they were read come from a stat index; with verify
  * every byte is read. On CACHE_HIT ret (NULL: not wanted) holds the image open. 0 whatever the verdict; -errno where
- * there can be none: the folder belongs to somebody else or cannot be read. */
+ * there can be none: the folder belongs to somebody else, or something in it cannot be read now (EMFILE, EIO, ...). */
 int buildercache_judge(struct home *h, const struct buildercache_want *want, bool verify, enum cache_reason *ret_reason,
                        struct buildercache_image *ret, struct mvm_error *err) MVM_MUST_CHECK;
 void buildercache_image_done(struct buildercache_image *img);

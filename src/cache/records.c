@@ -138,7 +138,8 @@ int build_record_save(struct home *h, const struct build_record *rec, struct mvm
 int build_record_point(struct home *h, const struct build_record *rec, struct mvm_error *err)
 {
     struct build_record last;
-    if (build_record_last(h, rec->ref, rec->attr, &last, NULL) == 0 && strcmp(last.image, rec->image) == 0 &&
+    bool damaged;
+    if (build_record_last(h, rec->ref, rec->attr, &last, &damaged, NULL) == 0 && strcmp(last.image, rec->image) == 0 &&
         strcmp(last.fingerprint, rec->fingerprint) == 0)
         return 0;
     CLEAN_FD int refs = path_open_dir(h->cache_fd, REF_FOLDER, err);
@@ -156,20 +157,23 @@ void build_record_remove(struct home *h, const char *fingerprint)
         unlinkat(dir, name, 0);
 }
 
-int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret,
+int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret, bool *ret_damaged,
                       struct mvm_error *err)
 {
     *ret = (struct build_record){0};
+    *ret_damaged = false;
     CLEAN_FD int refs = path_open_dir(h->cache_fd, REF_FOLDER, err);
     if (refs < 0)
         return refs;
     char key[SHA256_HEX_SIZE], name[SHA256_HEX_SIZE + 5];
     ref_key(ref, attr, key);
     file_name(key, name);
-    bool damaged = false;
-    int r = load_or_drop(refs, name, ret, &damaged, err);
-    if (r == 0 && (strcmp(ret->ref, ref) != 0 || strcmp(ret->attr, attr) != 0))
+    int r = load_or_drop(refs, name, ret, ret_damaged, err);
+    if (r == 0 && (strcmp(ret->ref, ref) != 0 || strcmp(ret->attr, attr) != 0)) {
+        unlinkat(refs, name, 0);
+        *ret_damaged = true;
         r = -ENOENT;
+    }
     return r;
 }
 
@@ -184,13 +188,18 @@ static int newest_first(const void *a, const void *b)
     return (x->built_at < y->built_at) - (x->built_at > y->built_at);
 }
 
-/* Appends what the record in that file says, if its image is there. Damaged ones are whoever loads them's to drop. */
+/* Appends what the record in that file says, if its image is there. Damaged ones are whoever loads them's to drop; one
+ * that cannot be read now may be needed. */
 static int add_output(int dirfd, int images, const char *name, struct output **v, size_t *n)
 {
     struct build_record rec = {0};
-    if (load(dirfd, name, &rec, NULL) < 0 || !path_is_plain_name(rec.image, SHA256_HEX_SIZE - 1) ||
-        faccessat(images, rec.image, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+    int r = load(dirfd, name, &rec, NULL);
+    if (r == 0 && !path_is_plain_name(rec.image, SHA256_HEX_SIZE - 1))
         return 0;
+    if (r == 0 && faccessat(images, rec.image, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        r = -errno;
+    if (r < 0)
+        return mvm_error_is_absent(r) || mvm_error_is_damage(r) ? 0 : r;
     struct output *grown = reallocarray(*v, *n + 1, sizeof(**v));
     if (!grown)
         return -ENOMEM;
@@ -225,7 +234,7 @@ int build_record_store_paths(struct home *h, size_t max, struct msg_strings *ret
     }
     free(v);
     if (!list)
-        return mvm_error_errno(err, -ENOMEM, "build records");
+        return mvm_error_errno(err, r < 0 ? r : -ENOMEM, "cannot read the build records");
     *ret = (struct msg_strings){.v = list, .n = keep};
     return 0;
 }

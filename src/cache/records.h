@@ -33,9 +33,9 @@ int build_record_save(struct home *h, const struct build_record *r, struct mvm_e
 int build_record_point(struct home *h, const struct build_record *r, struct mvm_error *err) MVM_MUST_CHECK;
 /* Drops a record (its image is gone or damaged). */
 void build_record_remove(struct home *h, const char *fingerprint);
-/* The last record of a reference and attribute. */
-int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret,
+/* The last record of a reference and attribute; errors and *ret_damaged as with build_record_load. */
+int build_record_last(struct home *h, const char *ref, const char *attr, struct build_record *ret, bool *ret_damaged,
                       struct mvm_error *err) MVM_MUST_CHECK;
-/* The store paths of the newest `max` records whose image is still there, the newest first. The caller frees the list
- * (msg_strings_done). */
+/* The store paths of the newest `max` records whose image is still there, the newest first; -errno where one of them
+ * cannot be read now, because the rest is not all. The caller frees the list (msg_strings_done). */
 int build_record_store_paths(struct home *h, size_t max, struct msg_strings *ret, struct mvm_error *err) MVM_MUST_CHECK;

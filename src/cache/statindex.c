@@ -37,6 +37,7 @@ struct statindex {
     struct record *added; /* in order of arrival */
     size_t n_added, cap_added;
     bool dirty;
+    bool unreadable; /* there may be one: it is not replaced */
     struct sha256 sha;
 };
 
@@ -77,7 +78,9 @@ static void load(struct statindex *s)
 {
     CLEAN_FD int dir = openat(s->cache_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     CLEAN_BUF struct buf b = BUF_INIT(MAX_BYTES);
-    if (dir < 0 || path_read_file(dir, s->name, &b, NULL) < 0)
+    int r = dir < 0 ? -errno : path_read_file(dir, s->name, &b, NULL);
+    s->unreadable = r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r);
+    if (r < 0)
         return;
     /* header: magic, then the digest of the records, so that a damaged file is an empty one */
     size_t head = sizeof(MAGIC) - 1 + SHA256_SIZE;
@@ -91,7 +94,8 @@ static void load(struct statindex *s)
     size_t n = (b.len - head) / sizeof(struct record);
     s->old = malloc(b.len - head + 1);
     s->old_used = calloc(n + 1, sizeof(bool));
-    if (!s->old || !s->old_used)
+    s->unreadable = !s->old || !s->old_used;
+    if (s->unreadable)
         return;
     memcpy(s->old, b.data + head, b.len - head);
     s->n_old = n;
@@ -169,7 +173,7 @@ static size_t merge(struct statindex *s, struct record *all)
 
 void statindex_save(struct statindex *s)
 {
-    if (!s->dirty)
+    if (!s->dirty || s->unreadable)
         return;
     size_t max = s->n_added + s->n_old;
     CLEAN_FREE struct record *all = calloc(max + 1, sizeof(*all));

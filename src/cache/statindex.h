@@ -26,6 +26,7 @@ bool statindex_get(struct statindex *s, const char *path, const struct stat *st,
 /* Enters one; read_at: clock_wall() before the file was opened for reading. */
 void statindex_put(struct statindex *s, const char *path, const struct stat *st, uint64_t read_at,
                    const char digest[static SHA256_HEX_SIZE]);
-/* Writes it if it changed, keeping only entries seen (got or put) since loading. Failure to write is not an error. */
+/* Writes it if it changed, keeping only entries seen (got or put) since loading. Failure to write is not an error. One
+ * that could not be read when it was loaded is not replaced. */
 void statindex_save(struct statindex *s);
 void statindex_free(struct statindex *s);

@@ -9,6 +9,7 @@
 #include "machine/machine.h"
 #include "machine/snapshot.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -208,16 +209,17 @@ static int report_clean(const char *status, const struct inspection *in)
     return 0;
 }
 
-/* Dev images that are no good, or, with all, every one. */
+/* Dev images that are known to be no good, or, with all, every one. */
 static int remove_seeds(struct home *h, bool all, struct mvm_error *err)
 {
     struct seed_candidates c;
     seed_list(&c, h);
     for (size_t i = 0; i < c.n; i++) {
         CLEAN_SEED struct seed seed = SEED_INIT;
-        if (!all && seed_open(&seed, h, c.v[i].folder, NULL) == 0)
+        int r = all ? -EINVAL : seed_open(&seed, h, c.v[i].folder, NULL);
+        if (r != -EINVAL && r != -ENOENT) /* good, or cannot be read now */
             continue;
-        int r = path_remove_tree(h->state_fd, c.v[i].folder);
+        r = path_remove_tree(h->state_fd, c.v[i].folder);
         if (r < 0)
             return mvm_error_errno(err, r, "cannot remove the dev image '%s'", c.v[i].label);
     }

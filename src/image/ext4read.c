@@ -28,7 +28,7 @@ static int fail(struct mvm_error *err, errcode_t code, const char *image, const 
     int e = code == EXT2_ET_NO_MEMORY        ? -ENOMEM
             : code == EXT2_ET_FILE_NOT_FOUND ? -ENOENT
             : code == EXT2_ET_BAD_MAGIC      ? -EINVAL
-                                             : -EIO;
+                                             : -EBADMSG; /* what was read makes no sense */
     return mvm_error_set(err, e, "%s: %s: %s", image, what, error_message(code));
 }
 

@@ -94,58 +94,52 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
 
 /* What the kernel needs of an ELF file is there: a file that was cut off fails here, not in the
  * guest. */
-static bool check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_error *err)
+static int check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_error *err)
 {
-    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != EM_X86_64) {
-        mvm_error_set(err, -EINVAL, "it is an ELF file, but not for x86-64");
-        return false;
-    }
-    if (h->e_phnum == 0 || h->e_phentsize != sizeof(Elf64_Phdr)) {
-        mvm_error_set(err, -EINVAL, "it has no program headers");
-        return false;
-    }
+    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != EM_X86_64)
+        return mvm_error_set(err, -EINVAL, "it is an ELF file, but not for x86-64");
+    if (h->e_phnum == 0 || h->e_phentsize != sizeof(Elf64_Phdr))
+        return mvm_error_set(err, -EINVAL, "it has no program headers");
     for (unsigned i = 0; i < h->e_phnum; i++) {
         Elf64_Phdr p;
-        if (h->e_phoff > size || fd_pread_all(fd, &p, sizeof(p), h->e_phoff + i * sizeof(p)) < 0 || p.p_offset > size ||
-            p.p_filesz > size - p.p_offset) {
-            mvm_error_set(err, -EINVAL, "it ends early");
-            return false;
-        }
+        int r = h->e_phoff > size ? -ENODATA : fd_pread_all(fd, &p, sizeof(p), h->e_phoff + i * sizeof(p));
+        if (r < 0 && r != -ENODATA)
+            return mvm_error_errno(err, r, "cannot read it");
+        if (r < 0 || p.p_offset > size || p.p_filesz > size - p.p_offset)
+            return mvm_error_set(err, -EINVAL, "it ends early");
     }
-    return true;
+    return 0;
 }
 
-static bool check_kernel(int fd, struct mvm_error *err)
+static int check_kernel(int fd, struct mvm_error *err)
 {
     union {
         Elf64_Ehdr elf;
         uint8_t bytes[64];
     } head;
     struct stat st;
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < MIN_KERNEL) {
-        mvm_error_set(err, -EINVAL, "smaller than 1 MiB");
-        return false;
-    }
+    if (fstat(fd, &st) < 0)
+        return mvm_error_errno(err, -errno, "cannot read it");
+    if (!S_ISREG(st.st_mode) || st.st_size < MIN_KERNEL)
+        return mvm_error_set(err, -EINVAL, "smaller than 1 MiB");
     int r = fd_pread_all(fd, &head, sizeof(head), 0);
-    if (r < 0) {
-        mvm_error_errno(err, r, "cannot read it");
-        return false;
-    }
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read it");
     if (is_elf(head.bytes, sizeof(head)))
         return check_elf(fd, &head.elf, (uint64_t)st.st_size, err);
     /* kernel: Documentation/arch/arm64/booting.rst */
     if (memcmp(head.bytes + 56, "ARM\x64", 4) == 0)
-        return true;
-    mvm_error_set(err, -EINVAL, "neither an ELF file for x86-64 nor an aarch64 Image");
-    return false;
+        return 0;
+    return mvm_error_set(err, -EINVAL, "neither an ELF file for x86-64 nor an aarch64 Image");
 }
 
 int kernel_check(int fd, struct mvm_error *err)
 {
-    if (check_kernel(fd, err))
+    int r = check_kernel(fd, err);
+    if (r == 0)
         return 1;
     mvm_error_wrap(err, "not a kernel");
-    return 0;
+    return r == -EINVAL ? 0 : r;
 }
 
 /* Copies the word at `at` if it starts with a digit: the format string of the banner has a '%'

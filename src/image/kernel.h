@@ -9,7 +9,8 @@
  * already is copied. -EINVAL for what is no kernel. */
 int kernel_extract(int in_fd, int out_fd, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* 1 if the file is an ELF for x86-64 (or aarch64 Image) of at least 1 MiB, else 0 with the reason in err. */
+/* 1 if the file is an ELF for x86-64 (or aarch64 Image) of at least 1 MiB, 0 with the reason in err if it is not,
+ * -errno if it cannot be read. */
 int kernel_check(int fd, struct mvm_error *err);
 
 /* The release string ("6.12.0-cloud-amd64") from "Linux version ..." in an extracted ELF or from a bzImage's header. */

@@ -54,8 +54,10 @@ static int load_artifact(struct artifact_info *info, json_object *artifacts, con
     int r = json_get_int(o, "size", &size, err);
     if (r == 0)
         r = json_get_string(o, "sha256", &sha, err);
-    if (r < 0)
-        return mvm_error_wrap(err, "%s", name);
+    if (r < 0) {
+        mvm_error_wrap(err, "%s", name);
+        return -EINVAL;
+    }
     if (size < 0 || strlen(sha) != SHA256_HEX_SIZE - 1 || strspn(sha, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
         return mvm_error_set(err, -EINVAL, "size or digest of %s is none", name);
     info->present = true;
@@ -98,8 +100,10 @@ int manifest_load(struct manifest *m, int dirfd, struct mvm_error *err)
     if (r < 0)
         return r;
     r = manifest_parse(&loaded, o, err);
-    if (r < 0)
-        return mvm_error_wrap(err, MANIFEST);
+    if (r < 0) {
+        mvm_error_wrap(err, MANIFEST);
+        return r;
+    }
     *m = loaded;
     return 0;
 }
@@ -208,8 +212,10 @@ int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *e
         r = optional_number(o, "boot_budget_minstr", MAX_BUDGET, &loaded.boot_budget_minstr, err);
     if (r == 0)
         r = optional_number(o, "boot_budget_warm_ms", MAX_BUDGET, &loaded.boot_budget_warm_ms, err);
-    if (r < 0)
-        return mvm_error_wrap(err, "%s", names[ARTIFACT_METADATA]);
+    if (r < 0) {
+        mvm_error_wrap(err, "%s", names[ARTIFACT_METADATA]);
+        return r;
+    }
     *m = loaded;
     return 0;
 }
@@ -282,10 +288,13 @@ static int validate(int dirfd, struct mvm_error *err)
     CLEAN_FD int kernel = open_artifact(dirfd, ARTIFACT_VMLINUX, err);
     if (kernel < 0)
         return kernel;
-    if (kernel_check(kernel, err) != 1)
-        return mvm_error_wrap(err, "%s", names[ARTIFACT_VMLINUX]);
+    int r = kernel_check(kernel, err);
+    if (r != 1) {
+        mvm_error_wrap(err, "%s", names[ARTIFACT_VMLINUX]);
+        return r < 0 ? r : -EINVAL;
+    }
     CLEAN_FD int rootfs = open_artifact(dirfd, ARTIFACT_ROOTFS, err);
-    int r = rootfs < 0 ? rootfs : check_rootfs(rootfs, err);
+    r = rootfs < 0 ? rootfs : check_rootfs(rootfs, err);
     if (r == 0 && has_artifact(dirfd, ARTIFACT_INITRD)) {
         CLEAN_FD int initrd = open_artifact(dirfd, ARTIFACT_INITRD, err);
         r = MIN_OF(initrd, 0);

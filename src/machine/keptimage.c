@@ -4,7 +4,6 @@
 #include "image/manifest.h"
 #include "machine/snapshot.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -94,14 +93,24 @@ int keptimage_keep(int root, const struct runfile *run, char key[static SHA256_H
     return r;
 }
 
+struct sweep {
+    int images;
+    bool (*used)(void *data, const char *key);
+    void *data;
+};
+
+static int on_image(void *data, const char *key)
+{
+    const struct sweep *s = data;
+    if (strcmp(key, STAGE) == 0 || (path_is_plain_name(key, 64) && !s->used(s->data, key)))
+        (void)!path_remove_tree(s->images, key);
+    return 0;
+}
+
 void keptimage_sweep(int root, bool (*used)(void *data, const char *key), void *data)
 {
-    int images = openat(root, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *d = images >= 0 ? fdopendir(images) : NULL;
-    if (!d)
-        return;
-    for (struct dirent *e; (e = readdir(d));)
-        if (strcmp(e->d_name, STAGE) == 0 || (path_is_plain_name(e->d_name, 64) && !used(data, e->d_name)))
-            (void)!path_remove_tree(images, e->d_name);
-    closedir(d);
+    CLEAN_FD int images = openat(root, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    struct sweep s = {.images = images, .used = used, .data = data};
+    if (images >= 0)
+        (void)!path_each(images, ".", on_image, &s);
 }

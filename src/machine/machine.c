@@ -122,7 +122,10 @@ int machine_inspect(struct home *h, const char *name, struct machine_info *ret, 
         ret->vcpus = (unsigned)run->vcpus;
         ret->started_at = run->started_at;
     }
-    if (lock_is_held(dir, VMDIR_LOCK) == 1) {
+    int held = lock_is_held(dir, VMDIR_LOCK);
+    if (held < 0)
+        return mvm_error_errno(err, held, "cannot tell whether vm '%s' runs", name);
+    if (held) {
         ask_status(h, ret);
     } else {
         snprintf(ret->state, sizeof(ret->state), "stopped");

@@ -54,16 +54,15 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     CLEAN_JSON json_object *o = NULL;
     int e = json_load(dirfd, VMDIR_CONFIG, 64 * 1024, &o, err);
     int64_t schema = 0;
-    if (e == 0)
-        e = json_get_int(o, "schema_version", &schema, err);
     if (e < 0)
         return e;
-    if (schema != SCHEMA)
+    if (json_get_int(o, "schema_version", &schema, err) < 0 || schema != SCHEMA)
         return mvm_error_set(err, -EINVAL, VMDIR_CONFIG ": schema version %lld", (long long)schema);
     memset(r, 0, sizeof(*r));
-    e = json_get_fields(o, fields, ARRAY_SIZE(fields), r, err);
-    if (e < 0)
-        return mvm_error_wrap(err, VMDIR_CONFIG);
+    if (json_get_fields(o, fields, ARRAY_SIZE(fields), r, err) < 0) {
+        mvm_error_wrap(err, VMDIR_CONFIG);
+        return -EINVAL;
+    }
     json_object *t = NULL;
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
     r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;

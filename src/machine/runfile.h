@@ -28,4 +28,5 @@ struct runfile {
 };
 
 int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+/* -ENOENT, -EINVAL where it is damaged or of another version, and what reading gives. */
 int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;

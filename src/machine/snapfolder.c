@@ -5,8 +5,8 @@
 #include "base/path.h"
 #include "machine/keptimage.h"
 #include "machine/launch.h"
+#include "machine/vmdir.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -69,14 +69,19 @@ uint64_t snapfolder_allocated(int dirfd, const char *name)
     return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
-/* Facts of the snapshot in a folder; vm and tag are set. */
-void snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta)
+int snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     u->bytes = snapfolder_allocated(dir, SNAPFOLDER_STATE);
-    u->damaged = json_load(dir, SNAPFOLDER_META, SNAPMETA_MAX, &o, NULL) < 0 || get_facts(o, u) < 0;
+    int r = json_load(dir, SNAPFOLDER_META, SNAPMETA_MAX, &o, err);
+    if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r)) {
+        mvm_error_wrap(err, "snapshot %s:%s", u->vm, u->tag);
+        return r;
+    }
+    u->damaged = r < 0 || get_facts(o, u) < 0;
     if (ret_meta)
         *ret_meta = TAKE_PTR(o);
+    return 0;
 }
 
 int snapfolder_open_one(int root, const char *vm, const char *tag)
@@ -95,55 +100,43 @@ struct statindex *snapfolder_index(struct home *h, const struct usersnapshot *u)
 
 /* ---- Listing ---- */
 
-static int list_add(struct snaplist *l, int root, const char *vm, const char *tag)
-{
-    CLEAN_FD int dir = snapfolder_open_one(root, vm, tag);
-    if (dir < 0)
-        return 0; /* it went meanwhile */
-    struct usersnapshot *more = reallocarray(l->v, l->n + 1, sizeof(*more));
-    if (!more)
-        return -ENOMEM;
-    l->v = more;
-    struct usersnapshot *u = &l->v[l->n++];
-    *u = (struct usersnapshot){0};
-    snprintf(u->vm, sizeof(u->vm), "%s", vm);
-    snprintf(u->tag, sizeof(u->tag), "%s", tag);
-    snapfolder_load(u, dir, NULL);
-    return 0;
-}
-
-/* Calls each for every plain name in a folder. */
-static int each_name(int dirfd, const char *folder, int (*each)(void *data, const char *name), void *data)
-{
-    int fd = openat(dirfd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    int r = 0;
-    if (!d)
-        return 0;
-    for (struct dirent *e; r == 0 && (e = readdir(d));)
-        if (path_is_plain_name(e->d_name, MAX_OF(MACHINE_MAX_NAME, USERSNAPSHOT_MAX_TAG)))
-            r = each(data, e->d_name);
-    closedir(d);
-    return r;
-}
-
 struct walk {
     struct snaplist *list;
     int root;
     const char *vm;
+    struct mvm_error *err;
 };
+
+static int list_add(struct walk *w, const char *tag)
+{
+    CLEAN_FD int dir = snapfolder_open_one(w->root, w->vm, tag);
+    if (dir < 0) /* it went meanwhile, or is no snapshot */
+        return mvm_error_is_absent(dir) ? 0 : mvm_error_errno(w->err, dir, "snapshot %s:%s", w->vm, tag);
+    struct snaplist *l = w->list;
+    struct usersnapshot *more = reallocarray(l->v, l->n + 1, sizeof(*more));
+    if (!more)
+        return mvm_error_errno(w->err, -ENOMEM, "snapshots");
+    l->v = more;
+    struct usersnapshot *u = &l->v[l->n++];
+    *u = (struct usersnapshot){0};
+    snprintf(u->vm, sizeof(u->vm), "%s", w->vm);
+    snprintf(u->tag, sizeof(u->tag), "%s", tag);
+    return snapfolder_load(u, dir, NULL, w->err);
+}
 
 static int on_tag(void *data, const char *tag)
 {
-    struct walk *w = data;
-    return list_add(w->list, w->root, w->vm, tag);
+    return path_is_plain_name(tag, USERSNAPSHOT_MAX_TAG) ? list_add(data, tag) : 0;
 }
 
 static int on_vm(void *data, const char *vm)
 {
     struct walk *w = data;
+    if (!path_is_plain_name(vm, MACHINE_MAX_NAME))
+        return 0;
     w->vm = vm;
-    return each_name(w->root, vm, on_tag, w);
+    int r = path_each(w->root, vm, on_tag, w);
+    return mvm_error_is_absent(r) ? 0 : r;
 }
 
 static int by_name_and_age(const void *a, const void *b)
@@ -157,83 +150,93 @@ static int by_name_and_age(const void *a, const void *b)
 
 int snapfolder_list(int root, const char *vm, struct snaplist *ret, struct mvm_error *err)
 {
-    struct walk w = {.list = ret, .root = root};
-    int r = vm ? on_vm(&w, vm) : each_name(root, ".", on_vm, &w);
+    struct mvm_error why = MVM_ERROR_INIT;
+    struct walk w = {.list = ret, .root = root, .err = &why};
+    int r = vm ? on_vm(&w, vm) : path_each(root, ".", on_vm, &w);
     if (ret->n)
         qsort(ret->v, ret->n, sizeof(*ret->v), by_name_and_age);
+    if (r < 0 && why.msg[0])
+        return mvm_error_set(err, r, "cannot list snapshots: %s", why.msg);
     return r < 0 ? mvm_error_errno(err, r, "cannot list snapshots") : 0;
 }
 
-/* ---- Tidying: under the lock ---- */
+/* ---- Tidying: under the lock. Whatever cannot be read may need every image. ---- */
 
 struct use {
     struct home *h;
     int root;
     struct snaplist snapshots;
     const char *key;
-    bool found;
 };
 
-/* A VM that continues from a kept image, running or not. */
+/* 1 where a VM, running or not, continues from the image, or may. */
 static int on_machine(void *data, const char *name)
 {
     struct use *u = data;
+    if (!path_is_plain_name(name, MACHINE_MAX_NAME))
+        return 0;
     CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
     CLEAN_FD int dir = machine_open_dir(u->h, name, NULL);
-    const char *base;
-    if (run && dir >= 0 && runfile_load(run, dir, NULL) == 0 && run->state[0] &&
-        (base = strrchr(run->image_path, '/')) && strcmp(base + 1, u->key) == 0)
-        u->found = true;
-    return 0;
+    if (!run || dir < 0)
+        return !run || !mvm_error_is_absent(dir);
+    int r = runfile_load(run, dir, NULL);
+    if (mvm_error_is_absent(r))
+        return lock_is_held(dir, VMDIR_LOCK) != 0; /* its starter is about to write it */
+    const char *base = strrchr(run->image_path, '/');
+    return r < 0 || (run->state[0] && base && strcmp(base + 1, u->key) == 0);
 }
 
-/* True where somebody still makes it; one that is dead is removed. */
+/* True where its maker lives, or may; one of a dead maker is removed. */
 static bool stage_lives(int root, const char *name)
 {
     CLEAN_FD int fd = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return fd >= 0;
+    if (fd < 0)
+        return !mvm_error_is_absent(-errno);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return true;
     (void)!path_remove_tree(root, name);
     return false;
 }
 
-static bool stages_need(int root, const char *key)
+/* 1 where a snapshot in the making needs the image, or may. */
+static int on_stage(void *data, const char *name)
 {
-    int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    bool needed = false;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (strncmp(e->d_name, SNAPFOLDER_STAGE, strlen(SNAPFOLDER_STAGE)) != 0 || !stage_lives(root, e->d_name))
-            continue;
-        CLEAN_FD int stage = openat(root, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        CLEAN_BUF struct buf text = BUF_INIT(256);
-        if (stage >= 0 && path_read_file(stage, SNAPFOLDER_NEEDS, &text, NULL) == 0 &&
-            strcmp(buf_cstr(&text), key) == 0)
-            needed = true;
-    }
-    if (d)
-        closedir(d);
-    return needed;
+    struct use *u = data;
+    if (strncmp(name, SNAPFOLDER_STAGE, strlen(SNAPFOLDER_STAGE)) != 0 || !stage_lives(u->root, name))
+        return 0;
+    CLEAN_FD int stage = openat(u->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    CLEAN_BUF struct buf text = BUF_INIT(256);
+    int r = stage < 0 ? -errno : path_read_file(stage, SNAPFOLDER_NEEDS, &text, NULL);
+    return r < 0 ? !mvm_error_is_absent(r) : strcmp(buf_cstr(&text), u->key) == 0;
 }
 
 static bool image_used(void *data, const char *key)
 {
     struct use *u = data;
     u->key = key;
-    u->found = stages_need(u->root, key);
     for (size_t i = 0; i < u->snapshots.n; i++) {
         const struct usersnapshot *s = &u->snapshots.v[i];
-        u->found |= s->damaged || strcmp(s->image_key, key) == 0; /* of a damaged one nobody knows */
+        if (s->damaged || strcmp(s->image_key, key) == 0) /* a damaged one may need any */
+            return true;
     }
-    if (!u->found)
-        (void)!each_name(u->h->state_fd, "vms", on_machine, u);
-    return u->found;
+    int r = path_each(u->root, ".", on_stage, u);
+    if (r == 0)
+        r = path_each(u->h->state_fd, "vms", on_machine, u);
+    return r != 0 && r != -ENOENT;
+}
+
+static int on_dead_stage(void *data, const char *name)
+{
+    struct use *u = data;
+    if (strncmp(name, SNAPFOLDER_STAGE, strlen(SNAPFOLDER_STAGE)) == 0)
+        (void)stage_lives(u->root, name);
+    return 0;
 }
 
 void snapfolder_tidy(struct home *h, int root)
 {
     struct use u = {.h = h, .root = root};
-    (void)stages_need(root, ""); /* removes those of dead makers */
+    (void)!path_each(root, ".", on_dead_stage, &u);
     if (snapfolder_list(root, NULL, &u.snapshots, NULL) == 0)
         keptimage_sweep(root, image_used, &u);
     free(u.snapshots.v);

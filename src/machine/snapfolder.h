@@ -17,17 +17,19 @@
 
 /* MVM_HOME/snapshots, made where it is absent; a descriptor or -errno. */
 int snapfolder_open(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
-/* The folder of one snapshot, or -errno. */
+/* The folder of one snapshot, or -errno; where it is absent: mvm_error_is_absent(). */
 int snapfolder_open_one(int root, const char *vm, const char *tag);
 /* For who promotes, removes and tidies; waits for others. */
 int snapfolder_lock(struct lock *l, int root, struct mvm_error *err) MVM_MUST_CHECK;
-/* Removes what dead makers left and the images that nothing needs. Under the lock. */
+/* Removes what dead makers left and the images that nothing needs: whatever cannot be read may need any of them. Under
+ * the lock. */
 void snapfolder_tidy(struct home *h, int root);
 
 /* Bytes that a file takes on the disk; 0 where it is absent. */
 uint64_t snapfolder_allocated(int dirfd, const char *name);
-/* Of the snapshot in a folder, whose vm and tag are set in u. ret_meta, if not NULL: its description, the caller's. */
-void snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta);
+/* Of the snapshot in a folder, whose vm and tag are set in u. ret_meta, if not NULL: its description, the caller's. A
+ * damaged one is marked so: 0. -errno where it could not be read now. */
+int snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta, struct mvm_error *err) MVM_MUST_CHECK;
 /* What snapfolder_load reads. */
 void snapfolder_put_facts(json_object *o, const struct usersnapshot *u);
 /* What is at hand for a snapshot, or what it is saved with. */
@@ -41,5 +43,6 @@ struct snaplist {
     size_t n;
 };
 
-/* Adds those of one VM or, where vm is NULL, all; by name, the oldest first. */
+/* Adds those of one VM or, where vm is NULL, all; by name, the oldest first. -errno where one of them cannot be read
+ * now: the list would not be whole. */
 int snapfolder_list(int root, const char *vm, struct snaplist *ret, struct mvm_error *err) MVM_MUST_CHECK;

@@ -86,12 +86,18 @@ int snapmeta_open_file(json_object *o, const char *what, int dirfd, const char *
     struct stat st;
     char digest[SHA256_HEX_SIZE];
     CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+    int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+    if (r < 0 && !mvm_error_is_absent(r))
+        return mvm_error_errno(err, r, "the snapshot's file '%s' cannot be read", what);
+    if (r < 0 || !S_ISREG(st.st_mode))
         return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' is missing", what);
     if (json_get_object(o, what, &want, NULL) < 0 || json_get_int(want, "size", &size, NULL) < 0 ||
         json_get_string(want, "sha256", &sha256, NULL) < 0 || st.st_size != size)
         return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another size than recorded", what);
-    if (digest_of(index, what, fd, &st, digest) < 0 || strcmp(digest, sha256) != 0)
+    r = digest_of(index, what, fd, &st, digest);
+    if (r < 0)
+        return mvm_error_errno(err, r, "the snapshot's file '%s' cannot be read", what);
+    if (strcmp(digest, sha256) != 0)
         return mvm_error_set(err, -ESTALE, "the snapshot's file '%s' has another content than recorded", what);
     *ret_fd = TAKE_FD(fd);
     return 0;

@@ -33,6 +33,7 @@ void snapmeta_put_file(json_object *o, const char *name, const struct snapfile *
 /* Size and digest of a file, by the index (which may be NULL) or by reading; blocks of zeros and holes are the same. */
 int snapmeta_measure(struct statindex *index, const char *name, int fd, struct snapfile *ret,
                      struct mvm_error *err) MVM_MUST_CHECK;
-/* Opens a file whose size and digest are what o says: *ret_fd is the caller's; -ESTALE. what: its name in o. */
+/* Opens a file whose size and digest are what o says: *ret_fd is the caller's. -ESTALE where they are not; any other
+ * error says nothing about the file. what: its name in o. */
 int snapmeta_open_file(json_object *o, const char *what, int dirfd, const char *name, struct statindex *index,
                        int *ret_fd, struct mvm_error *err) MVM_MUST_CHECK;

@@ -34,8 +34,11 @@ static int key_of_files(const char *path, char out[static SHA256_HEX_SIZE])
     sha256_update(&sha, path, strlen(path) + 1);
     for (int a = 0; a < ARTIFACT_COUNT; a++) {
         struct stat st;
-        if (fstatat(dir, artifact_name((enum artifact)a), &st, 0) < 0)
+        if (fstatat(dir, artifact_name((enum artifact)a), &st, 0) < 0) {
+            if (!mvm_error_is_absent(-errno))
+                return -errno;
             continue;
+        }
         const int64_t facts[] = {a,
                                  (int64_t)st.st_dev,
                                  (int64_t)st.st_ino,
@@ -132,15 +135,19 @@ int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vm
         return r;
     s->id = *id;
     CLEAN_FREE char *path = path_join(run->snapshots, image, NULL);
-    s->image_dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (!path)
+        return mvm_error_errno(err, -ENOMEM, "the snapshot cannot be read");
+    s->image_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (s->image_dir >= 0)
         s->dir = openat(s->image_dir, s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (s->dir < 0)
-        return mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet");
+        return mvm_error_is_absent(-errno) ? mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet")
+                                           : mvm_error_errno(err, -errno, "the snapshot cannot be read");
     CLEAN_JSON json_object *meta = NULL;
-    if (json_load(s->dir, META, SNAPMETA_MAX, &meta, NULL) < 0)
-        return mvm_error_set(err, -ESTALE, "the snapshot's description is damaged or of another version");
-    const char *why = judge_meta(s, meta);
+    r = json_load(s->dir, META, SNAPMETA_MAX, &meta, NULL);
+    if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r))
+        return mvm_error_errno(err, r, "the snapshot's description cannot be read");
+    const char *why = r < 0 ? "the snapshot's description is damaged or of another version" : judge_meta(s, meta);
     if (why)
         return mvm_error_set(err, -ESTALE, "%s", why);
     struct statindex *index = open_index(s, image);
@@ -155,30 +162,34 @@ int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vm
 
 /* ---- Making ---- */
 
-/* True where the image that the folder of snapshots is named for is still there and the same. */
-static bool image_is_there(int root, const char *name)
+/* True where the image that the folder of snapshots is named for is known to be gone or another: what cannot be read
+ * now may be there. */
+static bool image_is_gone(int root, const char *name)
 {
     CLEAN_FD int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     CLEAN_BUF struct buf path = BUF_INIT(4096);
-    if (dir < 0 || path_read_file(dir, IMAGE, &path, NULL) < 0)
-        return false;
+    int r = dir < 0 ? -errno : path_read_file(dir, IMAGE, &path, NULL);
+    if (r < 0)
+        return mvm_error_is_absent(r) || mvm_error_is_damage(r);
     const char *base = strrchr(buf_cstr(&path), '/');
     if (base && strcmp(base + 1, name) == 0)
-        return access(buf_cstr(&path), F_OK) == 0;
+        return access(buf_cstr(&path), F_OK) < 0 && mvm_error_is_absent(-errno);
     char key[SHA256_HEX_SIZE];
-    return key_of_files(buf_cstr(&path), key) == 0 && strcmp(key, name) == 0;
+    r = key_of_files(buf_cstr(&path), key);
+    return r < 0 ? mvm_error_is_absent(r) : strcmp(key, name) != 0;
 }
 
-static void sweep(int root, const char *except)
+struct sweep {
+    int root;
+    const char *except;
+};
+
+static int on_image(void *data, const char *name)
 {
-    int dup_fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = dup_fd >= 0 ? fdopendir(dup_fd) : NULL;
-    if (!d)
-        return;
-    for (struct dirent *e; (e = readdir(d));)
-        if (path_is_plain_name(e->d_name, 64) && strcmp(e->d_name, except) != 0 && !image_is_there(root, e->d_name))
-            (void)!path_remove_tree(root, e->d_name);
-    closedir(d);
+    const struct sweep *s = data;
+    if (path_is_plain_name(name, 64) && strcmp(name, s->except) != 0 && image_is_gone(s->root, name))
+        (void)!path_remove_tree(s->root, name);
+    return 0;
 }
 
 /* The space is reserved, because a full disk would kill the backend in the middle of the guest's writing. */
@@ -209,7 +220,8 @@ int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct v
     CLEAN_FD int root = path_open_dir(AT_FDCWD, run->snapshots, err);
     if (root < 0)
         return root;
-    sweep(root, image);
+    struct sweep sweep = {.root = root, .except = image};
+    (void)!path_each(root, ".", on_image, &sweep);
     s->image_dir = path_open_dir(root, image, err);
     if (s->image_dir < 0)
         return s->image_dir;

@@ -43,13 +43,15 @@ struct snapshot {
     }
 
 /* Opens the snapshot that fits the VM, with hello, memory_fd and state_fd: 0. -ENOENT where there is none, -ESTALE
- * where one does not fit or is damaged (it goes when the next is made). The error's message is the reason, one clause.
- * Files are read only where the stat index does not know them. */
+ * where one does not fit or is damaged (it goes when the next is made). Any other error (EMFILE, EIO, ENOMEM, ...) says
+ * nothing about the snapshot: it is to stay as it is. The error's message is the reason, one clause. Files are read
+ * only where the stat index does not know them. */
 int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
                   struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Begins one in place of what there is: an empty memory_fd whose disk space is reserved, an empty state_fd. Snapshots
- * whose image is gone are removed by the way. -EAGAIN where another process makes this one; -ENOSPC and others. */
+ * whose image is known to be gone are removed by the way. -EAGAIN where another process makes this one; -ENOSPC and
+ * others. */
 int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
                    struct mvm_error *err) MVM_MUST_CHECK;
 /* The state is written and nobody writes the memory any more: gives back what was reserved too much. */

@@ -79,9 +79,11 @@ int usersnapshot_remove(struct home *h, const char *vm, const char *tag, struct 
     if (r < 0)
         return r;
     CLEAN_FD int folder = path_open_beneath(root, vm, O_RDONLY | O_DIRECTORY, 0);
-    if (folder < 0 || faccessat(folder, tag, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+    r = folder < 0 ? folder : faccessat(folder, tag, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    if (mvm_error_is_absent(r))
         return no_such(vm, tag, err);
-    r = path_remove_tree(folder, tag);
+    if (r == 0)
+        r = path_remove_tree(folder, tag);
     if (r < 0)
         return mvm_error_errno(err, r, "cannot remove the snapshot %s:%s", vm, tag);
     unlinkat(root, vm, AT_REMOVEDIR); /* where it was the last */
@@ -122,7 +124,9 @@ static int verify(struct home *h, int root, int dir, json_object *meta, const st
     CLEAN_FD int image = keptimage_open(root, u->image_key);
     CLEAN_FD int rootfs = -1;
     CLEAN_FD int state = -1;
-    r = snapmeta_open_file(meta, SNAPFOLDER_ROOTFS, image, artifact_name(ARTIFACT_ROOTFS), index, &rootfs, &why);
+    r = image < 0
+            ? mvm_error_errno(&why, image, "the image that it needs cannot be opened")
+            : snapmeta_open_file(meta, SNAPFOLDER_ROOTFS, image, artifact_name(ARTIFACT_ROOTFS), index, &rootfs, &why);
     if (r == 0)
         r = snapmeta_open_file(meta, SNAPFOLDER_STATE, dir, SNAPFOLDER_STATE, index, &state, &why);
     if (index)
@@ -153,10 +157,14 @@ int usersnapshot_find(struct home *h, const char *vm, const char *tag, struct us
     if (r < 0)
         return r;
     CLEAN_FD int dir = snapfolder_open_one(root, vm, ret->tag);
-    if (dir < 0)
+    if (mvm_error_is_absent(dir))
         return no_such(vm, ret->tag, err);
+    if (dir < 0)
+        return mvm_error_errno(err, dir, "cannot open snapshot %s:%s", vm, ret->tag);
     CLEAN_JSON json_object *meta = NULL;
-    snapfolder_load(ret, dir, &meta);
+    r = snapfolder_load(ret, dir, &meta, err);
+    if (r < 0)
+        return r;
     if (ret->damaged)
         return refuse(ret, DAMAGED, err);
     keptimage_path(h->state, ret->image_key, ret->image_path, sizeof(ret->image_path));

@@ -221,7 +221,7 @@ static int choose_tag(struct home *h, const char *vm, const char *tag, struct us
             snprintf(u->tag, sizeof(u->tag), "%s-%u", now, i);
         CLEAN_FD int dir = snapfolder_open_one(root, vm, u->tag);
         if (dir < 0)
-            return 0;
+            return mvm_error_is_absent(dir) ? 0 : mvm_error_errno(err, dir, "cannot look for %s:%s", vm, u->tag);
         if (tag)
             break;
     }

@@ -285,13 +285,16 @@ int vm_start(struct vm *v, struct mvm_error *err)
     r = launch_identity(v->backend, v->run, &v->id, &why);
     steps_add(&v->steps, "identity", since);
     since = clock_now();
-    if (r == 0)
+    /* One is made where it is known that there is none that fits. */
+    bool make = false;
+    if (r == 0) {
         r = snapshot_find(&v->snapshot, v->run, &v->id, &why);
+        make = r == -ENOENT || r == -ESTALE;
+    }
     steps_add(&v->steps, "snapshot-check", since);
     if (r == 0) {
         v->warm = true;
-        r = start_restored(v, &why);
-        if (r == 0)
+        if (start_restored(v, &why) == 0)
             return 0;
     }
     if (v->now)
@@ -301,7 +304,7 @@ int vm_start(struct vm *v, struct mvm_error *err)
         say(v, "booting: %s", why.msg);
     v->warm = false;
     snapshot_done(&v->snapshot);
-    return start_making(v, err);
+    return make ? start_making(v, err) : start_plain(v, err);
 }
 
 void vm_stop(struct vm *v)

@@ -37,12 +37,17 @@ is 'R1: up boots the image of the build before it, after A, B, A' "$(value_of a)
 
 # Descriptors run out at every possible place; nothing may be thrown away for that.
 before=$(cd "$MVM_CACHE_DIR" && find builds artifacts | sort)
-for n in 4 5 6 7 8 9 10 11 12 14 16; do
+snapshots() {
+    find "$MVM_CACHE_DIR/snapshots" \( -name memory -o -name state -o -name meta.json \) -printf '%i %p\n' | sort
+}
+warm=$(snapshots)
+for n in 4 5 6 7 8 9 10 11 12 14 16 18 20 22 24 26 28 30 34 38; do
     prlimit --nofile="$n" "$MVMCTL" up --flake "$flake" --name few >/dev/null 2>&1
     prlimit --nofile="$n" "$MVMCTL" build --flake "$flake" >/dev/null 2>&1
     mvm down few >/dev/null 2>&1
 done
 is 'R2: running out of descriptors loses no record and no image' "$(cd "$MVM_CACHE_DIR" && find builds artifacts | sort)" "$before"
+is 'R2: nor a snapshot' "$(snapshots)" "$warm"
 run mvm build --flake "$flake" --json
 is 'R2: the next build has nothing to do' "$(json .cached)" true
 

@@ -1,9 +1,11 @@
 #include "tap.h"
+#include "unreadable.h"
 
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "builder/known.h"
+#include "builder/persistent.h"
 #include "builder/seed.h"
 #include "builder/source.h"
 #include "flake/flake.h"
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -467,6 +470,50 @@ static void test_known(void)
     known_done(&k);
 }
 
+/* ---- R2: what cannot be read now is kept ---- */
+
+#define SEED   "dev/builds/aaaa"
+#define RECORD "run/persistent-builder.json"
+
+static int open_seed(void)
+{
+    CLEAN_SEED struct seed s = SEED_INIT;
+    return seed_open(&s, &home, SEED, NULL);
+}
+
+static bool is_no_bad_seed(int r)
+{
+    return r != -EINVAL && r != -ENOENT;
+}
+
+static int ask_status(void)
+{
+    struct persistent_status s;
+    return persistent_status(&home, &s, NULL);
+}
+
+static bool record_is_there(int r)
+{
+    return faccessat(home.state_fd, RECORD, F_OK, 0) == 0;
+}
+
+static void test_unreadable(void)
+{
+    unsigned n;
+    ok(open_seed() == 0, "(there is a seed)");
+    bool right = each_open_fails(open_seed, is_no_bad_seed, &n);
+    ok(right && n >= 1, "R2: a seed that cannot be read now is not said to be damaged (%u opens)", n);
+    put("state/" RECORD, "{\"schema_version\":1}", 0600);
+    put("state/vms/builder/lock", "", 0600);
+    CLEAN_FD int lock = openat(home.state_fd, "vms/builder/lock", O_RDWR | O_CLOEXEC);
+    if (flock(lock, LOCK_EX) < 0)
+        abort();
+    right = each_open_fails(ask_status, record_is_there, &n);
+    ok(right && n >= 5, "R2: a builder that runs keeps its record when something cannot be read (%u opens)", n);
+    flock(lock, LOCK_UN);
+    ok(ask_status() == 0 && !record_is_there(0), "R2: a builder that is known not to run has none");
+}
+
 int main(void)
 {
     char template[] = "/tmp/mvm-test-builder.XXXXXX", path[64];
@@ -489,6 +536,7 @@ int main(void)
     test_slim_kernel();
     test_seeds();
     test_known();
+    test_unreadable();
     home_done(&home);
     close(folder);
     (void)!path_remove_tree(AT_FDCWD, template);

@@ -1,5 +1,6 @@
 /* The builder image's cache: every reason in its order, replacing, and 200 kills at random moments. */
 #include "tap.h"
+#include "unreadable.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -205,6 +206,27 @@ static void test_digests(void)
        "another kind of mvmctl does not take it");
 }
 
+static int judge(void)
+{
+    enum cache_reason reason;
+    int r = buildercache_judge(&home, &want, true, &reason, NULL, NULL);
+    return r < 0 ? r : (int)reason;
+}
+
+static bool is_no_wrong_verdict(int r)
+{
+    return r < 0 || r == CACHE_HIT;
+}
+
+static void test_unreadable(void)
+{
+    unsigned n;
+    fresh();
+    bool right = each_open_fails(judge, is_no_wrong_verdict, &n);
+    ok(right && n >= 20, "R2: a builder image that cannot be read now is not judged to be damaged or absent (%u opens)",
+       n);
+}
+
 static bool exists(const char *suffix)
 {
     struct utsname u;
@@ -339,6 +361,7 @@ int main(void)
     }
     test_reasons();
     test_digests();
+    test_unreadable();
     test_replace();
     test_kills();
     home_done(&home);

@@ -1,4 +1,5 @@
 #include "tap.h"
+#include "unreadable.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -161,9 +162,10 @@ static void test_records(void)
     ok(build_record_save(&home, &r, &e) == 0 && build_record_load(&home, DIGEST_A, &got, &damaged, &e) == 0 &&
            strcmp(got.image, DIGEST_B) == 0 && strcmp(got.ref, r.ref) == 0,
        "a record is kept");
-    ok(build_record_last(&home, r.ref, r.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0,
+    ok(build_record_last(&home, r.ref, r.attr, &got, &damaged, &e) == 0 && strcmp(got.image, DIGEST_B) == 0,
        "and found by reference");
-    ok(build_record_last(&home, r.ref, "packages.x86_64-linux.other", &got, &e) == -ENOENT, "for its attribute only");
+    ok(build_record_last(&home, r.ref, "packages.x86_64-linux.other", &got, &damaged, &e) == -ENOENT,
+       "for its attribute only");
     CLEAN_FD int dir = openat(home.cache_fd, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     static const char *const broken[] = {"", "{", "{}", "{\"schema_version\":1,\"image\":\"../../x\"}"};
     for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
@@ -181,9 +183,10 @@ static void test_reference(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
     struct build_record a = sample(DIGEST_A, DIGEST_A), b = sample(DIGEST_B, DIGEST_B), got;
+    bool damaged;
     ok(build_record_save(&home, &a, &e) == 0 && build_record_save(&home, &b, &e) == 0 &&
-           build_record_last(&home, a.ref, a.attr, &got, &e) == 0 && strcmp(got.image, DIGEST_B) == 0 &&
-           build_record_point(&home, &a, &e) == 0 && build_record_last(&home, a.ref, a.attr, &got, &e) == 0 &&
+           build_record_last(&home, a.ref, a.attr, &got, &damaged, &e) == 0 && strcmp(got.image, DIGEST_B) == 0 &&
+           build_record_point(&home, &a, &e) == 0 && build_record_last(&home, a.ref, a.attr, &got, &damaged, &e) == 0 &&
            strcmp(got.image, DIGEST_A) == 0,
        "R1: a reference built as A, B and found as A again means A");
 }
@@ -308,6 +311,86 @@ static void test_lock_threads(void)
     lock_done(&held[1]);
 }
 
+/* ---- R2: each open fails in turn ---- */
+
+static int find_last(void)
+{
+    struct build_record r = sample(DIGEST_A, DIGEST_B), got;
+    bool damaged;
+    int found = build_record_last(&home, r.ref, r.attr, &got, &damaged, NULL);
+    return damaged ? -ENOENT : found;
+}
+
+static bool is_not_absent(int r)
+{
+    return r != -ENOENT;
+}
+
+static int count_paths(void)
+{
+    struct msg_strings got = {0};
+    int r = build_record_store_paths(&home, 9, &got, NULL);
+    msg_strings_done(&got);
+    return r < 0 ? r : (int)got.n;
+}
+
+static bool is_one_or_error(int r)
+{
+    return r < 0 || r == 1;
+}
+
+static int index_another(void)
+{
+    struct stat st;
+    char digest[SHA256_HEX_SIZE];
+    struct statindex *s = statindex_load(home.cache_fd, "R2");
+    if (!s || fstat(folder, &st) < 0)
+        abort();
+    bool known = statindex_get(s, "first", &st, digest);
+    statindex_put(s, "another", &st, UINT64_MAX, DIGEST_A);
+    statindex_save(s);
+    statindex_free(s);
+    return known;
+}
+
+static bool first_is_known(int r)
+{
+    return index_another();
+}
+
+static int spoil(void *data, const char *name)
+{
+    return path_write_file(*(int *)data, name, "{", 1, 0600, false, NULL);
+}
+
+static void test_each_unreadable(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct build_record r = sample(DIGEST_A, DIGEST_B), got;
+    struct stat st;
+    bool damaged;
+    unsigned n;
+    if (build_record_save(&home, &r, &e) < 0 || path_make_parents(home.cache_fd, "artifacts/" DIGEST_B "/x", 0700) < 0)
+        abort();
+    bool right = each_open_fails(find_last, is_not_absent, &n);
+    ok(right && n >= 4 && find_last() == 0, "R2: what a reference was built to last is not forgotten (%u opens)", n);
+    right = each_open_fails(count_paths, is_one_or_error, &n);
+    ok(right && n >= 4, "R2: an output that is needed is never left out of the list of needed ones (%u opens)", n);
+    struct statindex *s = statindex_load(home.cache_fd, "R2");
+    fstat(folder, &st);
+    statindex_put(s, "first", &st, UINT64_MAX, DIGEST_A);
+    statindex_save(s);
+    statindex_free(s);
+    right = each_open_fails(index_another, first_is_known, &n);
+    ok(right && n >= 4, "R2: a stat index that cannot be read now is not replaced (%u opens)", n);
+    CLEAN_FD int refs = openat(home.cache_fd, "builds/refs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)!path_each(refs, ".", spoil, &refs);
+    ok(build_record_last(&home, r.ref, r.attr, &got, &damaged, &e) == -ENOENT && damaged,
+       "R2: a damaged record of what was built last is said to be damaged, not absent");
+    (void)!path_remove_tree(home.cache_fd, "artifacts/" DIGEST_B);
+    build_record_remove(&home, DIGEST_A);
+}
+
 /* What of the builder's store belongs to images that are there. */
 static void test_outputs(void)
 {
@@ -393,6 +476,7 @@ int main(void)
     test_flipped();
     test_homes();
     test_lock_threads();
+    test_each_unreadable();
     test_outputs();
     test_stages();
     home_done(&home);

@@ -1,9 +1,11 @@
 /* Warm snapshots without a VM: what fits and what does not; what QEMU's control protocol says. */
 #include "tap.h"
+#include "unreadable.h"
 
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "machine/snapfolder.h"
 #include "machine/snapshot.h"
 #include "machine/usersnapshot.h"
 #include "vmm/qmp.h"
@@ -11,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -314,6 +317,150 @@ static void test_sweep(void)
     ok(fstatat(folder, SNAP, &st, 0) < 0, "and those without image are gone");
 }
 
+/* ---- R2: what cannot be read now is kept ---- */
+
+static bool is_there(const char *path)
+{
+    return faccessat(folder, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int find(void)
+{
+    struct snapshot s = SNAPSHOT_INIT;
+    int r = snapshot_find(&s, &run, &id, NULL);
+    snapshot_done(&s);
+    return r;
+}
+
+static bool is_no_verdict(int r)
+{
+    return r != -ENOENT && r != -ESTALE && is_there(SNAP "/memory") && is_there(SNAP "/meta.json");
+}
+
+/* Of another image; what is left of others is swept by the way. */
+static int begin_another(void)
+{
+    struct snapshot s = SNAPSHOT_INIT;
+    struct runfile another = run;
+    strcpy(another.image, "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc");
+    int r = snapshot_begin(&s, &another, &id, NULL);
+    snapshot_done(&s);
+    return r;
+}
+
+static bool both_are_there(int r)
+{
+    char by_files[160];
+    struct runfile plain = run;
+    char key[SHA256_HEX_SIZE];
+    (void)!snapshot_key_of_files(plain.image_path, key, NULL);
+    snprintf(by_files, sizeof(by_files), "cache/snapshots/%s/16m-1c/memory", key);
+    return is_there(SNAP "/memory") && is_there(by_files);
+}
+
+static void test_unreadable(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    struct runfile before = run;
+    unsigned n;
+    if (make(&s, &e) < 0)
+        abort();
+    run.image[0] = '\0';
+    if (make(&s, &e) < 0)
+        abort();
+    run = before;
+    bool kept = each_open_fails(find, is_no_verdict, &n);
+    ok(kept && n >= 6 && find() == 0, "R2: a snapshot that cannot be read now is neither absent nor stale (%u opens)",
+       n);
+    kept = each_open_fails(begin_another, both_are_there, &n);
+    ok(kept && n >= 12, "R2: and no other image's making removes it (%u opens)", n);
+    ok(begin_another() == 0 && both_are_there(0), "R2: nor where all can be read");
+}
+
+/* Images that a snapshot, a VM, a snapshot in the making and nothing need. */
+static struct home home;
+static const char *const keys[] = {"1111", "2222", "3333", "4444"};
+
+static bool image_is_kept(size_t i)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "home/snapshots/.images/%s", keys[i]);
+    return is_there(path);
+}
+
+static void make_images(void)
+{
+    char path[128];
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        snprintf(path, sizeof(path), "home/snapshots/.images/%s/x", keys[i]);
+        if (path_make_parents(folder, path, 0700) < 0)
+            abort();
+    }
+}
+
+static int tidy(void)
+{
+    CLEAN_FD int root = snapfolder_open(&home, NULL);
+    if (root >= 0)
+        snapfolder_tidy(&home, root);
+    return 0;
+}
+
+static bool needed_are_kept(int r)
+{
+    bool kept = image_is_kept(0) && image_is_kept(1) && image_is_kept(2);
+    make_images();
+    return kept;
+}
+
+static int list_all(void)
+{
+    struct usersnapshot *list = NULL;
+    size_t n = 0;
+    int r = usersnapshot_list(&home, NULL, &list, &n, NULL);
+    free(list);
+    return r < 0 ? r : (int)n;
+}
+
+static bool is_whole_or_error(int r)
+{
+    return r < 0 || r == 1;
+}
+
+static void test_needed(void)
+{
+    CLEAN_JSON json_object *o = json_object_new_object();
+    struct usersnapshot u = {.image_key = "1111", .backend = "qemu", .accel = "tcg"};
+    struct runfile vm = {.name = "v", .state = "/x", .image_path = "/x/.images/2222"};
+    make_images();
+    if (path_make_parents(folder, "home/snapshots/web/one/x", 0700) < 0 ||
+        path_make_parents(folder, "home/snapshots/.new-1/x", 0700) < 0 ||
+        path_make_parents(folder, "home/vms/v/x", 0700) < 0 || path_make_parents(folder, "home/cache/x", 0700) < 0)
+        abort();
+    home.state_fd = openat(folder, "home", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    home.cache_fd = openat(folder, "home/cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int one = openat(folder, "home/snapshots/web/one", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int stage = openat(folder, "home/snapshots/.new-1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int v = openat(folder, "home/vms/v", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    json_add_int(o, "schema_version", SNAPFOLDER_SCHEMA);
+    snapfolder_put_facts(o, &u);
+    if (json_save(one, "meta.json", o, 0600, false, NULL) < 0 || runfile_save(&vm, v, NULL) < 0 ||
+        path_write_file(stage, SNAPFOLDER_NEEDS, "3333", 4, 0600, false, NULL) < 0 || flock(stage, LOCK_EX) < 0)
+        abort();
+    unsigned n;
+    bool kept = each_open_fails(tidy, needed_are_kept, &n);
+    ok(kept && n >= 20, "R2: an image that something needs outlives tidying while something is unreadable (%u opens)",
+       n);
+    tidy();
+    ok(image_is_kept(0) && image_is_kept(1) && image_is_kept(2) && !image_is_kept(3),
+       "R2: with all of it readable the image that nothing needs goes, and that alone");
+    kept = each_open_fails(list_all, is_whole_or_error, &n);
+    ok(kept && n >= 6, "R2: a list of snapshots is whole or an error (%u opens)", n);
+    fd_closep(&home.state_fd);
+    fd_closep(&home.cache_fd);
+}
+
 int main(void)
 {
     snprintf(top, sizeof(top), "/tmp/mvm-test-machine.XXXXXX");
@@ -329,6 +476,8 @@ int main(void)
     test_parse();
     test_make();
     test_fit();
+    test_unreadable();
+    test_needed();
     test_sweep();
     fd_closep(&folder);
     (void)!path_remove_tree(AT_FDCWD, top);
