@@ -25,6 +25,7 @@ json_object *vm_json(const struct machine_info *m)
     json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
     json_add_string(o, "confinement", st->confinement[0] ? st->confinement : NULL);
+    json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
     json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
     return o;
 }
@@ -91,7 +92,6 @@ int cmd_inspect(struct args *a)
         return 0;
     }
     json_object *o = vm_json(m);
-    json_add_string(o, "problem", m->status.problem[0] ? m->status.problem : NULL);
     json_add_string(o, "mode", m->status.mode[0] ? m->status.mode : NULL);
     json_add_string(o, "cold_reason", m->status.cold_reason[0] ? m->status.cold_reason : NULL);
     json_add_string(o, "network", network);

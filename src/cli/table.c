@@ -144,11 +144,13 @@ static const struct option_spec *const no_options[] = {NULL};
     "created: when it was exported\nartifacts: the names of its files\n"
 
 #define VM_JSON                                                                                                        \
-    "name: the VM's name\nstate: starting, ready, paused, stopping, stopped or failed\nrole: runtime or "              \
+    "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), stopping, stopped "  \
+    "or failed\nrole: runtime or "                                                                                     \
     "builder\nimage: "                                                                                                 \
     "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \
     "processors\nstarted_at: seconds since 1970\nvmm_pid: of its backend\nsupervisor_pid: of its supervisor\n"         \
-    "address: in its network\nconfinement: what confines its VMM, or none and why\nended: how it ended, where it is "  \
+    "address: in its network\nconfinement: what confines its VMM, or none and why\nproblem: what is wrong with it, "   \
+    "where something is\nended: how it ended, where it is "                                                            \
     "stopped\n"
 #define SNAPSHOT_JSON                                                                                                  \
     "name: the VM's name\ntag: the snapshot's tag\nimage: the image's digest, or null\nmemory_mib, cpus: what it "     \
@@ -276,7 +278,7 @@ const struct command commands[] = {
     {"inspect", "NAME [--json]", "show all that is known of a VM",
      "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with its logs.",
      json_options,
-     VM_JSON "problem: what is wrong with it, where something is\nmode: warm (restored) or cold (booted)\ncold_reason: "
+     VM_JSON "mode: warm (restored) or cold (booted)\ncold_reason: "
              "why it was booted\nnetwork: what the guest reaches\nfolder: where its logs are\n",
      WORDS_VMS, cmd_inspect},
     {"logs", "NAME [-f]", "show a VM's console and agent log",

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,9 @@
 
 #define PORT_NAME  "mvm.agent"
 #define READ_CHUNK (256u * 1024)
+/* Who asks for the end, by exec, is to be heard to the end first; then the host has this long to take what was said. */
+#define END_GRACE_MS  250
+#define LAST_WORDS_MS 1000
 
 static struct {
     bool builder, configured, port_writable, counting;
@@ -35,6 +39,8 @@ static struct {
     struct msg_configured done;
     enum { REST_NO, REST_WANTED, REST_WRITING } rest; /* MSG_REST */
     uint64_t boot_ns;
+    uint64_t ends_at; /* the guest has asked for its end, which comes then at the latest; 0: it has not */
+    enum ending ending;
     int epoll, port, signals;
     int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
     struct mux *mux;
@@ -131,17 +137,40 @@ static void send_hello(void)
 
 /* ---- Children ---- */
 
-static void reap(void)
+static void on_signals(void)
 {
     struct signalfd_siginfo info;
-    while (read(agent.signals, &info, sizeof(info)) > 0)
-        ;
+    while (read(agent.signals, &info, sizeof(info)) > 0) {
+        if (info.ssi_signo == SIGCHLD || agent.ends_at)
+            continue;
+        agent.ending = ending_of_signal((int)info.ssi_signo);
+        agent.ends_at = clock_deadline(END_GRACE_MS);
+    }
     pid_t pid;
     int status;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (!services_reaped(pid, status))
             workers_reaped(pid);
     }
+}
+
+/* ---- The end ---- */
+
+/* Tells the host, which takes an end without a word for a panic, and ends the guest. */
+static void end_guest(enum ending how) __attribute__((noreturn));
+static void end_guest(enum ending how)
+{
+    const struct msg_ending m = {.how = how};
+    const uint8_t *p;
+    uint64_t deadline = clock_deadline(LAST_WORDS_MS);
+    mux_release(agent.mux);
+    SEND(ending, &m);
+    do {
+        struct pollfd room = {.fd = agent.port, .events = POLLOUT};
+        (void)!poll(&room, 1, clock_left_ms(deadline));
+        flush();
+    } while (mux_output(agent.mux, &p) > 0 && clock_left_ms(deadline) > 0);
+    boot_power_off();
 }
 
 /* ---- Messages about the connection ---- */
@@ -313,7 +342,7 @@ static int on_msg(void *data, const void *p, size_t n)
     case MSG_CONFIGURE:
         return on_configure(p, n);
     case MSG_POWEROFF:
-        boot_power_off();
+        end_guest(ENDING_OFF);
     case MSG_HOLD:
         on_hold();
         return 0;
@@ -427,6 +456,7 @@ static void begin(bool builder, uint64_t boot_ns)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
+    ending_signals(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     agent.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -463,7 +493,7 @@ static void dispatch(const struct epoll_event *e)
         if (e->events & EPOLLIN)
             on_port_input();
     } else if (e->data.ptr == &agent.tag_signals) {
-        reap();
+        on_signals();
     } else if (!services_event(e->data.ptr)) {
         workers_event(e->data.ptr, e->events);
     }
@@ -474,12 +504,14 @@ void agent_run(bool builder, uint64_t boot_ns)
     begin(builder, boot_ns);
     for (;;) {
         struct epoll_event events[16];
-        int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), -1);
+        int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), clock_left_ms(agent.ends_at));
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
         rest_if_alone();
         flush();
         workers_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();
+        if (agent.ends_at && (!workers_busy() || clock_left_ms(agent.ends_at) == 0))
+            end_guest(agent.ending);
     }
 }

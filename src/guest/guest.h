@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "wire/msg.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -167,6 +168,13 @@ void workers_watch(void);
 void workers_end_all(void);
 /* True where a stream is served or its end is awaited. */
 bool workers_busy(void);
+
+/* ---- ending.c: who asks pid 1 to end the guest ---- */
+
+/* Adds the signals that do. */
+void ending_signals(sigset_t *set);
+/* What one of them asks for. */
+enum ending ending_of_signal(int sig);
 
 /* ---- agent.c ---- */
 

@@ -12,6 +12,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -203,6 +204,9 @@ static void lease_text(const struct dhcp_lease *l, struct msg_configure *m)
 static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease) __attribute__((noreturn));
 static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease)
 {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* what asks pid 1 to end the guest ends this process */
     prctl(PR_SET_NAME, "mvm-dhcp");
     for (;;) {
         struct dhcp_lease next;

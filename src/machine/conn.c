@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define READ_CHUNK (256u * 1024)
 
@@ -124,6 +125,17 @@ static void on_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
         c->ops->cut_off(c, why);
     }
     conn_close(c);
+}
+
+void conn_drain(struct conn *c)
+{
+    uv_os_fd_t fd;
+    for (ssize_t n = 1; n > 0 && c && !c->closing && uv_fileno(&c->handle, &fd) == 0;) {
+        n = recv(fd, chunk, READ_CHUNK, MSG_DONTWAIT);
+        const uv_buf_t b = uv_buf_init((char *)chunk, READ_CHUNK);
+        if (n > 0)
+            on_read(&c->stream, n, &b);
+    }
 }
 
 /* ---- Life ---- */

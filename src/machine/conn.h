@@ -44,6 +44,8 @@ struct conn {
 struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner);
 /* Begins to read. */
 int conn_start(struct conn *c) MVM_MUST_CHECK;
+/* Takes what a peer that has ended had sent before. NULL is nothing. */
+void conn_drain(struct conn *c);
 /* Sends bytes, or one frame. Nothing happens on a connection that is NULL or closing. */
 void conn_send(struct conn *c, const void *p, size_t n);
 void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n);

@@ -22,41 +22,6 @@ static void on_handle_closed(uv_handle_t *h)
     free(i);
 }
 
-/* Its last words, which say why it ended. */
-static void drain_log(struct instance *i)
-{
-    uv_os_fd_t fd;
-    char chunk[4096];
-    ssize_t n;
-    if (uv_fileno((uv_handle_t *)&i->words, &fd) < 0)
-        return;
-    for (int k = 0; k < 64 && (n = recv(fd, chunk, sizeof(chunk), MSG_DONTWAIT)) > 0; k++)
-        logfile_write(&i->log, chunk, (size_t)n);
-}
-
-static void close_all(struct instance *i)
-{
-    if (i->channel)
-        conn_discard(i->channel);
-    i->channel = NULL;
-    uv_close((uv_handle_t *)&i->console, on_handle_closed);
-    uv_close((uv_handle_t *)&i->control, on_handle_closed);
-    uv_close((uv_handle_t *)&i->words, on_handle_closed);
-    uv_close((uv_handle_t *)&i->exit, on_handle_closed);
-}
-
-static void on_process_end(uv_poll_t *poll, int status, int events)
-{
-    struct instance *i = poll->data;
-    if (process_wait(&i->process, clock_now()) < 0)
-        return;
-    uv_poll_stop(poll);
-    drain_log(i);
-    if (!i->discarded)
-        i->ops->ended(i->owner, i);
-    close_all(i);
-}
-
 void instance_discard(struct instance *i)
 {
     i->discarded = true;
@@ -114,6 +79,50 @@ bool instance_is_silent(const struct instance *i)
     int waiting = 0;
     return i->channel && i->channel->in.len == 0 && uv_fileno(&i->channel->handle, &fd) == 0 &&
            ioctl(fd, FIONREAD, &waiting) == 0 && waiting == 0;
+}
+
+/* What waits in a socket, through its reader. */
+static void drain(uv_pipe_t *p, uv_read_cb read)
+{
+    uv_os_fd_t fd;
+    uv_buf_t b;
+    ssize_t n;
+    on_alloc((uv_handle_t *)p, 0, &b);
+    if (uv_fileno((uv_handle_t *)p, &fd) == 0)
+        while ((n = recv(fd, b.base, b.len, MSG_DONTWAIT)) > 0)
+            read((uv_stream_t *)p, n, &b);
+}
+
+void instance_drain(struct instance *i)
+{
+    drain(&i->control, on_control);
+    drain(&i->console, on_console);
+    conn_drain(i->channel);
+}
+
+/* ---- Its end ---- */
+
+static void close_all(struct instance *i)
+{
+    if (i->channel)
+        conn_discard(i->channel);
+    i->channel = NULL;
+    uv_close((uv_handle_t *)&i->console, on_handle_closed);
+    uv_close((uv_handle_t *)&i->control, on_handle_closed);
+    uv_close((uv_handle_t *)&i->words, on_handle_closed);
+    uv_close((uv_handle_t *)&i->exit, on_handle_closed);
+}
+
+static void on_process_end(uv_poll_t *poll, int status, int events)
+{
+    struct instance *i = poll->data;
+    if (process_wait(&i->process, clock_now()) < 0)
+        return;
+    uv_poll_stop(poll);
+    drain(&i->words, on_words); /* which say why it ended */
+    if (!i->discarded)
+        i->ops->ended(i->owner, i);
+    close_all(i);
 }
 
 /* ---- The start ---- */

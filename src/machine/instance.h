@@ -46,5 +46,7 @@ int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops 
                    const struct conn_ops *channel, void *channel_owner, struct mvm_error *err) MVM_MUST_CHECK;
 /* Kills it; nothing of it is heard any more, and it frees itself. */
 void instance_discard(struct instance *i);
+/* Takes what the VMM of one that has ended had sent before: the last words of the guest and of its kernel. */
+void instance_drain(struct instance *i);
 /* True where the guest has said nothing that is still on its way to us. */
 bool instance_is_silent(const struct instance *i);

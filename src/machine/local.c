@@ -235,9 +235,11 @@ bool local_request(void *data, void *handle, uint32_t stream, const void *p, siz
     default:
         c->used = true;
         rest_wake(&s->rest);
-        if (s->paused)
-            conn_send_frame(c, FRAME_RESET, stream, 0, paused, sizeof(paused) - 1);
-        return s->paused;
+        if (s->paused || s->cut_off) {
+            const char *why = s->paused ? paused : s->status.problem;
+            conn_send_frame(c, FRAME_RESET, stream, 0, why, strlen(why));
+        }
+        return s->paused || s->cut_off;
     }
 }
 

@@ -55,7 +55,7 @@ struct machine_config {
 struct machine_info {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char state[16]; /* "starting", "ready", "paused", "stopping", "stopped", "failed" */
+    char state[16]; /* "starting", "ready", "paused", "cut off", "stopping", "stopped", "failed" */
     char image[65];
     char backend[32];
     struct vmm_accel accel;

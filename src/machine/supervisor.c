@@ -31,7 +31,7 @@
 #define CONSOLE_CAP   (1u << 20)
 #define AGENT_CAP     (1u << 20)
 #define QUIT_GRACE_MS 1000
-#define IDLE_GRACE_MS 20000 /* nobody waits, and a builder has much to write */
+#define IDLE_GRACE_MS 20000 /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
 #define MAX_CLIENTS   64
 
 /* ---- Telling the starter ---- */
@@ -207,6 +207,18 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     return 0;
 }
 
+/* The guest powers off or restarts by itself: its VMM ends soon (-no-reboot), or is ended. */
+static int on_ending(struct supervisor *s, const void *p, size_t n)
+{
+    struct msg_ending m = {0};
+    if (msg_ending_decode(&m, p, n) < 0)
+        return -EPROTO;
+    s->ending = m.how == ENDING_RESTART ? "the guest restarted" : "the guest powered off";
+    if (s->state == READY)
+        supervisor_stop(s, IDLE_GRACE_MS);
+    return 0;
+}
+
 static int on_guest_msg(void *data, const void *p, size_t n)
 {
     struct supervisor *s = data;
@@ -217,6 +229,8 @@ static int on_guest_msg(void *data, const void *p, size_t n)
         return on_hello(s, p, n);
     if (r.type == MSG_CONFIGURED)
         return on_configured(s, p, n);
+    if (r.type == MSG_ENDING)
+        return on_ending(s, p, n);
     if (r.type == MSG_HELD) {
         capture_held(&s->capture);
         return 0;
@@ -270,8 +284,20 @@ static void on_cut_off(struct conn *c, const char *why)
 {
     struct supervisor *s = c->owner;
     logfile_printf(&s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
-    if (!c->client && !vm_retry(&s->vm, why))
-        fail(s, "the guest's agent broke the protocol: %s", why);
+    if (c->client || vm_retry(&s->vm, why))
+        return;
+    fail(s, "the guest's agent broke the protocol: %s", why);
+    if (s->state != READY)
+        return;
+    s->cut_off = true;
+    supervisor_set_state(s, READY, "cut off");
+    snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
+}
+
+/* What clients are told whose streams end with the guest. */
+static const char *why_gone(const struct supervisor *s)
+{
+    return s->cut_off ? s->status.problem : s->ending ? s->ending : "the vm is gone";
 }
 
 static void on_gone(struct conn *c)
@@ -280,7 +306,7 @@ static void on_gone(struct conn *c)
     if (!c->client) {
         if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
-        router_set_guest(s->router, false, "the vm is gone");
+        router_set_guest(s->router, false, why_gone(s));
         return;
     }
     local_gone(s, c);
@@ -316,6 +342,7 @@ static void on_console(void *owner, const void *p, size_t n)
 {
     struct supervisor *s = owner;
     logfile_write(&s->console_log, p, n);
+    lastwords_add(&s->console, p, n);
 }
 
 static void on_vm_log(void *owner, const char *text)
@@ -402,20 +429,32 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
     }
 }
 
+/* An end that the guest did not announce. */
+static void describe_reset(const struct supervisor *s, char *out, size_t size)
+{
+    char line[160];
+    lastwords_telling(&s->console, line, sizeof(line));
+    snprintf(out, size, "failed: the guest panicked or was reset%s%s", line[0] ? ": " : "", line);
+}
+
 /* For `ls` and `logs` after the end. */
 static void write_last(struct supervisor *s, int status)
 {
-    char why[200];
+    char why[256];
     if (s->asked_to_stop)
         snprintf(why, sizeof(why), "stopped");
-    else if (strcmp(s->status.state, "failed") == 0)
-        snprintf(why, sizeof(why), "failed: %.150s", s->status.problem);
+    else if (s->cut_off || strcmp(s->status.state, "failed") == 0)
+        snprintf(why, sizeof(why), "failed: %.200s", s->status.problem);
+    else if (s->ending)
+        snprintf(why, sizeof(why), "%s", s->ending);
     else if (WIFSIGNALED(status))
         snprintf(why, sizeof(why), "%s was killed by signal %d", s->run.backend, WTERMSIG(status));
     else if (WEXITSTATUS(status))
         snprintf(why, sizeof(why), "%s exited with status %d", s->run.backend, WEXITSTATUS(status));
+    else if (s->vm.by_host)
+        snprintf(why, sizeof(why), "%s was told to end by another process", s->run.backend);
     else
-        snprintf(why, sizeof(why), "the guest powered off");
+        describe_reset(s, why, sizeof(why));
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_string(o, "ended", why);
     json_add_int(o, "ended_at", (int64_t)clock_wall());
@@ -431,12 +470,12 @@ static void on_settled(void *owner)
 static void on_vm_ended(void *owner, int status)
 {
     struct supervisor *s = owner;
-    router_set_guest(s->router, false, "the vm is gone");
+    router_set_guest(s->router, false, why_gone(s));
     local_ended(s);
     if (s->state == STARTING) {
         int code = process_exit_code(status);
         if (code == 0)
-            fail(s, "the guest ended before its agent was ready");
+            fail(s, "%s before its agent was ready", s->ending ? s->ending : "the guest ended");
         else
             fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }

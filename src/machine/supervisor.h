@@ -3,6 +3,7 @@
 
 #include "machine/capture.h"
 #include "machine/conn.h"
+#include "machine/lastwords.h"
 #include "machine/logfile.h"
 #include "machine/rest.h"
 #include "machine/router.h"
@@ -22,6 +23,9 @@ struct supervisor {
     enum state state;
     struct msg_status status;
     bool asked_to_stop; /* by a client or signal: ending is no failure */
+    bool cut_off;       /* the guest broke the protocol; status.problem says how */
+    const char *ending; /* what the guest announced: "the guest powered off"; NULL: nothing */
+    struct lastwords console;
 
     struct vm vm;
     uv_pipe_t listener, starter;

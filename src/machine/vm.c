@@ -243,6 +243,9 @@ static void on_event(void *owner, struct instance *i, enum vmm_event event, cons
 static void on_ended(void *owner, struct instance *i)
 {
     struct vm *v = owner;
+    if (v->stage == VM_PLAIN || v->stage == VM_RESTORED)
+        instance_drain(i);
+    v->by_host = i->said.ended_by_host;
     v->now = NULL;
     uv_timer_stop(&v->timer);
     if (v->stage == VM_SAVING && !v->stopping) {

@@ -50,6 +50,7 @@ struct vm {
     void *owner;               /* ... */
     struct instance *now;      /* NULL: none */
     bool warm;                 /* it did not boot in this start */
+    bool by_host;              /* after `ended`: the VMM was told to end, by a signal or over its control socket */
     char cold_reason[256];
     enum vm_stage stage;
     const struct vmm_ops *backend;

@@ -99,12 +99,15 @@ static enum vmm_event judge_error(json_object *o, json_object *error, char *prob
     return VMM_FAILED;
 }
 
-static enum vmm_event judge_event(json_object *o, const char *name, char *problem, size_t size)
+static enum vmm_event judge_event(struct vmm_control *c, json_object *o, const char *name, char *problem, size_t size)
 {
-    json_object *data;
+    json_object *data, *guest;
     const char *status;
     if (strcmp(name, "STOP") == 0)
         return VMM_STOPPED;
+    if (strcmp(name, "SHUTDOWN") == 0 && json_get_object(o, "data", &data, NULL) == 0 &&
+        json_object_object_get_ex(data, "guest", &guest))
+        c->ended_by_host = !json_object_get_boolean(guest);
     if (strcmp(name, "MIGRATION") != 0 || json_get_object(o, "data", &data, NULL) < 0 ||
         json_get_string(data, "status", &status, NULL) < 0)
         return VMM_NOTHING;
@@ -125,7 +128,7 @@ static enum vmm_event judge_return(json_object *o)
     return strcmp(id, GO_ON_ID) == 0 ? VMM_RUNNING : strcmp(id, STOP_ID) == 0 ? VMM_STOPPED : VMM_NOTHING;
 }
 
-static enum vmm_event judge(const uint8_t *line, size_t n, char *problem, size_t size)
+static enum vmm_event judge(struct vmm_control *c, const uint8_t *line, size_t n, char *problem, size_t size)
 {
     CLEAN_JSON json_object *o = NULL;
     json_object *error;
@@ -135,7 +138,7 @@ static enum vmm_event judge(const uint8_t *line, size_t n, char *problem, size_t
     if (json_get_object(o, "error", &error, NULL) == 0)
         return judge_error(o, error, problem, size);
     if (json_get_string(o, "event", &name, NULL) == 0)
-        return judge_event(o, name, problem, size);
+        return judge_event(c, o, name, problem, size);
     return judge_return(o);
 }
 
@@ -146,7 +149,7 @@ enum vmm_event qmp_read(struct vmm_control *c, char *problem, size_t size)
         if (!end)
             return VMM_NOTHING;
         size_t n = (size_t)(end - c->in.data);
-        enum vmm_event e = judge(c->in.data, n, problem, size);
+        enum vmm_event e = judge(c, c->in.data, n, problem, size);
         buf_drop(&c->in, n + 1);
         if (e != VMM_NOTHING)
             return e;

@@ -77,6 +77,7 @@ enum vmm_event {
 /* What the VMM said over its control socket and nobody has judged yet. */
 struct vmm_control {
     struct buf in;
+    bool ended_by_host; /* it ends, and not because of the guest */
 };
 
 #define VMM_CONTROL_INIT                                                                                               \

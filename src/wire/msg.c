@@ -332,6 +332,7 @@ MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, m
         F_BOOL(9, msg_configure, copied))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
         F_TEXT(3, msg_configured, store))
+MESSAGE(ending, MSG_ENDING, F_U64(1, msg_ending, how))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
 MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
 MESSAGE_OWNING(exec, MSG_EXEC, F_LIST(1, msg_exec, argv), F_LIST(2, msg_exec, env), F_ALLOC(3, msg_exec, cwd),

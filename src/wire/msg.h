@@ -23,6 +23,7 @@ enum msg_type {
     MSG_SERVICE = 4,    /* a service of the image started, ended or failed */
     MSG_HELD = 5,       /* the answer to MSG_HOLD; nothing follows until MSG_RELEASE or MSG_CONFIGURE */
     MSG_RESTS = 6,      /* the answer to MSG_REST */
+    MSG_ENDING = 7,     /* the guest powers off or restarts; an end without it is a panic or a forced reset */
 
     /* Stream 0, host to guest. */
     MSG_CONFIGURE = 16, /* hostname, time, random seed, network; starts the image's services */
@@ -164,6 +165,14 @@ struct msg_configured {
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+enum ending { ENDING_OFF = 0, ENDING_RESTART = 1 };
+
+struct msg_ending {
+    uint64_t how; /* enum ending */
+};
+int msg_ending_encode(struct buf *b, const struct msg_ending *m) MVM_MUST_CHECK;
+int msg_ending_decode(struct msg_ending *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 struct msg_clock {
     uint64_t wall_ns;
@@ -366,8 +375,8 @@ int msg_saved_decode(struct msg_saved *m, const void *p, size_t n) MVM_MUST_CHEC
 
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
-    char state[16];     /* "starting", "ready", "paused", "stopping", "failed" */
-    char problem[1024]; /* where failed */
+    char state[16]; /* "starting", "ready", "paused", "stopping", "cut off" (the guest broke the protocol), "failed" */
+    char problem[1024]; /* where failed or cut off: why; where ready: what it lacks */
     char hint[512];
     char detail[4096];
     uint64_t vmm_pid;

@@ -30,6 +30,7 @@ AGAIN(log, )
 AGAIN(configured, )
 AGAIN(service, )
 AGAIN(configure, )
+AGAIN(ending, )
 AGAIN(clock, )
 AGAIN(seed, )
 AGAIN(offer, )
@@ -67,6 +68,7 @@ static const again_fn again[256] = {
     [MSG_CONFIGURED] = again_configured,
     [MSG_SERVICE] = again_service,
     [MSG_CONFIGURE] = again_configure,
+    [MSG_ENDING] = again_ending,
     [MSG_CLOCK] = again_clock,
     [MSG_SEED] = again_seed,
     [MSG_EXEC] = again_exec,

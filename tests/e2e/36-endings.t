@@ -1,0 +1,71 @@
+#!/bin/sh
+# How a VM ends by itself, and how that is told.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/e2e.sh"
+example hello "$tmp/hello"
+run mvm build --flake "$tmp/hello"
+is 'an image is built' "$status" 0
+
+up() {
+    run mvm up --flake "$tmp/hello" --name "$1"
+    is "a VM is up: $1" "$status" 0
+}
+field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
+has_ended() { [ "$(field "$1" supervisor_pid)" = 0 ]; }
+# ends NAME WORDS STATE ENDED
+ends() {
+    check "R6: $2: the VM's processes end" eventually 30 has_ended "$1"
+    is "R6: $2: its state" "$(field "$1" state)" "$3"
+    has "R6: $2: how it ended" "$(field "$1" ended)" "^$4"
+    has "R6: $2: ls says so to people" "$(mvm ls | grep "^$1 ")" "; $4"
+}
+
+# In an orderly way: the agent announces it.
+up off
+run mvm exec off -- poweroff
+is 'R6: poweroff in a guest exits with 0' "$status" 0
+ends off 'poweroff in a guest' stopped 'the guest powered off$'
+up halts
+run mvm exec halts -- sh -c 'halt; exit 3'
+is 'R6: what asked for the end is heard to its end' "$status" 3
+ends halts 'halt in a guest' stopped 'the guest powered off$'
+up again
+mvm exec again -- sh -c 'touch /tmp/runs; sleep 1000' 2>"$tmp/sleep.err" &
+sleeper=$!
+check 'a program runs' eventually 10 mvm exec again -- test -e /tmp/runs
+run mvm exec again -- reboot
+is 'R6: reboot in a guest exits with 0' "$status" 0
+wait $sleeper
+is 'R6: a program that ran then has failed' $? 125
+has 'R6: because the guest restarted' "$(cat "$tmp/sleep.err")" 'the guest restarted'
+ends again 'reboot in a guest' stopped 'the guest restarted$'
+
+# Without a word.
+up forced
+run mvm exec forced -- reboot -f
+ends forced 'reboot -f in a guest' failed 'failed: the guest panicked or was reset: .*[Rr]estart'
+up panics
+run mvm exec panics -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger'
+ends panics 'a panic' failed 'failed: the guest panicked or was reset: Kernel panic - not syncing'
+up killed
+kill "$(field killed vmm_pid)"
+ends killed 'a backend that is sent SIGTERM' stopped 'qemu was told to end by another process$'
+up shot
+kill -9 "$(field shot vmm_pid)"
+ends shot 'a backend that is killed' stopped 'qemu was killed by signal 9$'
+
+# An agent that breaks the protocol.
+up babbles
+mvm cp "$MVM_BUILD/tests/guest/babble" babbles:/tmp/
+run mvm exec babbles -- /tmp/babble
+is 'R6: what a cut off guest served has failed' "$status" 125
+has 'R6: and why' "$err" 'the guest was cut off: '
+is 'R6: its state is "cut off"' "$(field babbles state)" 'cut off'
+has 'R6: with the reason, in JSON' "$(field babbles problem)" '^the guest was cut off: frame'
+has 'R6: and for people' "$(mvm ls | grep '^babbles ')" 'cut off .*; the guest was cut off: frame'
+run mvm exec babbles -- true
+is 'R6: nothing more is served by it' "$status" 125
+has 'R6: and why not' "$err" 'the guest was cut off: frame'
+run mvm down babbles
+is 'R6: it can be stopped' "$status" 0
+finish

@@ -1,0 +1,68 @@
+/* How a VM ends: what QEMU and the guest's console say of it. */
+#include "tap.h"
+
+#include "machine/lastwords.h"
+#include "vmm/qmp.h"
+
+#include <string.h>
+
+static enum vmm_event read_text(struct vmm_control *c, const char *text, char *problem)
+{
+    problem[0] = '\0';
+    if (buf_append(&c->in, text, strlen(text)) < 0)
+        return VMM_NOTHING;
+    return qmp_read(c, problem, 200);
+}
+
+static void test_qmp_shutdown(void)
+{
+    struct vmm_control c = VMM_CONTROL_INIT;
+    char problem[200];
+    (void)!read_text(&c, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\r\n",
+                     problem);
+    ok(!c.ended_by_host, "R6: a reset by the guest is the guest's end");
+    (void)!read_text(&c, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": false, \"reason\": \"host-signal\"}}\r\n",
+                     problem);
+    ok(c.ended_by_host, "R6: a signal to the VMM is not");
+    buf_done(&c.in);
+}
+
+static void says(const char *console, const char *line, const char *what)
+{
+    static struct lastwords w;
+    char out[64];
+    w.len = 0;
+    lastwords_add(&w, console, strlen(console));
+    lastwords_telling(&w, out, sizeof(out));
+    ok(strcmp(out, line) == 0, "R6: %s (%s)", what, out);
+}
+
+static void test_lastwords(void)
+{
+    static struct lastwords w;
+    static char much[3 * sizeof(w.text)];
+    char out[64];
+    says("", "", "a console without a word tells nothing");
+    says("booting\r\n[    1.5] reboot: Restarting system\r\n\r\n", "reboot: Restarting system",
+         "the last line with text tells how a guest ended");
+    says("a\n[   12.000001] Kernel panic - not syncing: out of it\r\n[   12.000002] CPU: 0 PID: 1\n",
+         "Kernel panic - not syncing: out of it", "a panic tells more than the registers behind it");
+    says("no end of \x1b[31mline", "no end of  [31mline", "a line is told without its control characters");
+    memset(much, 'x', sizeof(much));
+    memcpy(much + sizeof(much) - 7, "\nlast\r\n", 7);
+    lastwords_add(&w, much, 10);
+    for (size_t i = 0; i < sizeof(much); i += 1000)
+        lastwords_add(&w, much + i, MIN_OF((size_t)1000, sizeof(much) - i));
+    lastwords_telling(&w, out, sizeof(out));
+    ok(w.len == sizeof(w.text) && strcmp(out, "last") == 0, "R6: of a long console the end is kept");
+    lastwords_add(&w, much, sizeof(much));
+    lastwords_telling(&w, out, sizeof(out));
+    ok(w.len == sizeof(w.text) && strcmp(out, "last") == 0, "R6: also where it comes at once");
+}
+
+int main(void)
+{
+    test_qmp_shutdown();
+    test_lastwords();
+    return tap_end();
+}
