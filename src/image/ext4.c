@@ -115,6 +115,8 @@ static void fix_super(struct writer *w)
     ext2fs_init_csum_seed(w->fs);
 }
 
+/* Lays out the groups with their tables, which take blocks of their own: those that are free behind it are for content.
+ * -ENOSPC, which the caller explains, where so many inodes do not fit so few blocks. */
 static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
 {
     /* The library closes what it was given. */
@@ -128,10 +130,11 @@ static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
     errcode_t e = ext2fs_initialize(name, EXT2_FLAG_64BITS, &param, unixfd_io_manager, &w->fs);
     if (e) {
         w->fs = NULL;
-        return fail(w, e, "cannot lay out the file system");
+        return e == EXT2_ET_TOOSMALL ? -ENOSPC : fail(w, e, "cannot lay out the file system");
     }
     fix_super(w);
-    return 0;
+    e = ext2fs_allocate_tables(w->fs);
+    return e ? fail(w, e, "cannot lay out the block groups") : 0;
 }
 
 /* Finds the smallest size that holds `needed` free blocks: how much the groups take is known only
@@ -143,6 +146,10 @@ static int open_smallest(struct writer *w, uint64_t needed, uint64_t inodes)
         if (blocks > MAX_BLOCKS)
             return mvm_error_set(w->err, -EFBIG, "content is too large for one file system");
         int r = open_fs(w, blocks, inodes);
+        if (r == -ENOSPC) {
+            blocks += MAX_OF(inodes / 16, (uint64_t)SMALLEST_BLOCKS);
+            continue;
+        }
         if (r < 0)
             return r;
         uint64_t have = ext2fs_free_blocks_count(w->fs->super);
@@ -162,6 +169,9 @@ static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
         return mvm_error_set(w->err, -EINVAL, "no file system can have %llu bytes", (unsigned long long)w->opts->size);
     inodes = MAX_OF(inodes, w->opts->size / BYTES_PER_INODE);
     int r = open_fs(w, blocks, MIN_OF(inodes, (uint64_t)UINT32_MAX));
+    if (r == -ENOSPC)
+        return mvm_error_set(w->err, -ENOSPC, "%llu files do not fit a file system of %llu MiB",
+                             (unsigned long long)inodes, (unsigned long long)(w->opts->size >> 20));
     if (r < 0)
         return r;
     uint64_t have = ext2fs_free_blocks_count(w->fs->super);
@@ -184,9 +194,6 @@ static int make_empty(struct writer *w)
         return r;
     if (ftruncate(w->fd, (off_t)(ext2fs_blocks_count(w->fs->super) * EXT4_BLOCK)) < 0)
         return fail(w, errno, "cannot size the file");
-    errcode_t e = ext2fs_allocate_tables(w->fs);
-    if (e)
-        return fail(w, e, "cannot lay out the block groups");
     for (ext2_ino_t i = 1; i < EXT4_FIRST_INODE; i++)
         ext2fs_inode_alloc_stats2(w->fs, i, 1, i == EXT2_ROOT_INO);
     return 0;

@@ -246,6 +246,27 @@ static void test_ext4(void)
     ok(ext4_check_magic(fd) == 1 && ext4_check_magic(junk) == 0, "the magic tells ext4 from a short file");
 }
 
+/* They have inodes and no blocks: the table of inodes is most of the image. */
+static void test_ext4_empty_files(void)
+{
+    static const struct ext4_opts o = {.time = 1};
+    static const unsigned counts[] = {400, 20000};
+    for (size_t k = 0; k < ARRAY_SIZE(counts); k++) {
+        struct mvm_error err = MVM_ERROR_INIT;
+        CLEAN_FSTREE struct fstree t = {0};
+        int r = fstree_init(&t);
+        for (unsigned i = 0; i < counts[k]; i++) {
+            char name[32];
+            snprintf(name, sizeof(name), "d/%u", i);
+            r |= fstree_add_memory(&t, name, 0644, "", 0, NULL);
+        }
+        CLEAN_FD int fd = fresh("empty.ext4");
+        ok(r == 0 && ext4_write(fd, &t, &o, &err) == 0 && err.code == 0, "a tree of %u empty files is an image%s%s",
+           counts[k], err.code ? ": " : "", err.msg);
+        check_clean("empty.ext4");
+    }
+}
+
 /* Runs of free blocks end at the super block's copies, extents at 128 MiB: the largest file needs
  * an extent tree of its own. The sources are holes, which stay holes in the image. */
 static void test_ext4_sizes(void)
@@ -757,6 +778,7 @@ int main(void)
     test_tree();
     test_tree_from_folder();
     test_ext4();
+    test_ext4_empty_files();
     test_ext4_sizes();
     test_hard_links();
     test_cpio();
