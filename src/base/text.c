@@ -59,6 +59,16 @@ void text_one_line(char *s)
     s[text_clean(s, strlen(s), false)] = '\0';
 }
 
+size_t text_cut(const char *s, size_t len, size_t max)
+{
+    size_t n = max;
+    if (len <= max)
+        return len;
+    while (n && max - n < ARRAY_SIZE(sequences) && ((unsigned char)s[n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
 void text_drop_colors(char *s)
 {
     char *to = s;

@@ -25,5 +25,8 @@ size_t text_clean(char *text, size_t len, bool lines);
 /* The same for a string that becomes one line. */
 void text_one_line(char *s);
 
+/* How many of a text's len bytes are left where at most max fit and no character shall be cut. */
+size_t text_cut(const char *s, size_t len, size_t max);
+
 /* Takes the escape sequences out of a string that are for colors and the like ("\033[31m"): they say nothing. */
 void text_drop_colors(char *s);

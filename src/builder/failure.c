@@ -1,5 +1,6 @@
 #include "builder/failure.h"
 #include "base/macros.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,14 +10,16 @@
 
 static void copy(char *out, size_t size, const char *from, size_t n)
 {
-    snprintf(out, size, "%.*s", (int)MIN_OF(n, size - 1), from);
+    snprintf(out, size, "%.*s", (int)text_cut(from, n, size - 1), from);
 }
 
 void failure_short_name(const char *text, char *out, size_t size)
 {
     const char *store = strstr(text, STORE);
-    size_t skip = sizeof(STORE) - 1 + STORE_HASH;
-    const char *name = store && strlen(store) > skip ? store + skip : text;
+    const char *hash = store ? store + sizeof(STORE) - 1 : "";
+    bool is_path = strspn(hash, "0123456789abcdefghijklmnopqrstuvwxyz") == STORE_HASH - 1 &&
+                   hash[STORE_HASH - 1] == '-' && hash[STORE_HASH];
+    const char *name = is_path ? hash + STORE_HASH : text;
     size_t n = strcspn(name, "'\" ");
     if (n > 4 && strncmp(name + n - 4, ".drv", 4) == 0)
         n -= 4;

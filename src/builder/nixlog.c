@@ -83,6 +83,7 @@ static void on_start(struct nixlog *l, json_object *o, int64_t id, int64_t type)
         snprintf(a->derivation, sizeof(a->derivation), "%s", what);
         nixlog_plain(a->derivation);
         choose_tag(l, a);
+        nixlog_plain(a->tag);
         l->ops->building(l->data, a->tag, a->derivation);
     } else if (type == ACTIVITY_DOWNLOAD) {
         const char *slash = strrchr(what, '/');

@@ -101,6 +101,9 @@ static void test_text(void)
         ok(strcmp(e.msg, table[i].line) == 0 && strcmp(e.hint, table[i].line) == 0, "T11: %s in an error",
            table[i].name);
     }
+    ok(text_cut("ab\xe6\xbc\xa2", 5, 4) == 2 && text_cut("ab\xe6\xbc\xa2", 5, 5) == 5 && text_cut("abc", 3, 2) == 2,
+       "a text is cut before a character that does not fit");
+    ok(text_cut("\xbf\xbf\xbf\xbf\xbf\xbf\xbf", 7, 6) == 2, "bytes of no character are cut anywhere");
     char nul[] = "a\0b";
     ok(text_clean(nul, 3, true) == 3 && memcmp(nul, "a?b", 3) == 0, "T11: NUL is shown");
     char colors[] = "\033[31;1mred\033[0m \033[K\033]0;x\a\033[12\033\033[m[m";
