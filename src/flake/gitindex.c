@@ -88,6 +88,7 @@ static int list(void *data, struct buf *out, struct mvm_error *err)
     }
     if (r < 0 && !err->code)
         mvm_error_errno(err, r, "the git index of %s", g->root);
+    lib->index_free(index);
     return r;
 }
 

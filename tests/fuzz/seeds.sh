@@ -3,6 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
+mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -66,3 +67,56 @@ text toml/hand-redefinition '[a.b.c]\nz = 9\n[a]\nb.c.t = 9\n'
 text toml/hand-deep         "a = $(repeat 40 '[')"
 text toml/hand-surrogate    'a = "\0355\0240\0200"'
 # minisign/hand-*: a public key, secret keys without and with a password, signatures of both kinds, by Debian's minisign.
+
+text text/hand-escapes      '\033[31mred\033[0m \033]0;title\007 \0302\0233 \0342\0200\0256 \r\nb\rc\td\177'
+text text/hand-broken       '\0355\0240\0200\0364\0220\0200\0200\0300\0200\0342\0202'
+
+# a piece's size, then the lines
+text qmp/hand-saved '\377{"QMP": {"version": {}}}\r\n{"return": {}}\r\n{"timestamp": {}, "event": "STOP"}\r\n{"event": "MIGRATION", "data": {"status": "completed"}}\r\n'
+text qmp/hand-failed '\007{"id": "task", "error": {"class": "GenericError", "desc": "no\\u001b[31m"}}\n{"error": {}, "id": "cont"}\n{"event": "MIGRATION", "data": {"status": "failed"}}\n{"return": {}, "id": "stop"}\n{"return": {}, "id": "cont"}\n'
+
+log_start='@nix {"action":"start","id":1,"type":105,"fields":["/nix/store/00000000000000000000000000000000-hello.drv","",1,1]}'
+text nixlog/hand-build "$log_start"'\n@nix {"action":"result","id":1,"type":101,"fields":["trying http://x/\\u001b[31my"]}\n@nix {"action":"result","id":1,"type":101,"fields":["curl: (6) no"]}\n@nix {"action":"msg","level":0,"msg":"builder for '"'/nix/store/00000000000000000000000000000000-hello.drv' failed with exit code 9; last 1 log lines:\\\\n > x;\\\\n"'"}\n@nix {"action":"stop","id":1}\n'
+text nixlog/hand-counts '@nix {"action":"start","id":2,"type":104}\n@nix {"action":"result","id":2,"type":105,"fields":[3,2,1,0]}\n@nix {"action":"start","id":3,"type":101,"fields":["https://x/y.nar"]}\n@nix {"action":"result","id":3,"type":105,"fields":[-1,9223372036854775807]}\n@nix {"action":"result","id":3,"type":106,"fields":[101,5]}\n\nplain\n'
+text nixlog/hand-hash '@nix {"action":"msg","level":0,"msg":"error: hash mismatch in fixed-output derivation '"'/nix/store/00000000000000000000000000000000-x.drv'"':\\n specified: sha256-a\\n got: sha256-b"}\n@nix {"action":"msg","level":0,"msg":"NAR hash mismatch in input '"'path:/x', expected 'a' but got 'b'"'"}\n'
+
+# an offer: op, addresses, card, cookie, options
+seed dhcp/hand-offer "02010600 216d766d 00000000 00000000 0a00020f $(repeat 8 00) 026d766d0001 $(repeat 202 00) 63825363 350102 0104ffffff00 03040a000202 06040a000203 36040a000202 330400015180 ff"
+seed dhcp/hand-length-beyond "02010600 216d766d 00000000 00000000 0a00020f $(repeat 8 00) 026d766d0001 $(repeat 202 00) 63825363 350102 0304"
+
+text guestconf/hand-services '# comment\nhostname web\nnetwork dhcp\nenv A=%%00b%%41\nservice x\narg /bin/sh\narg -c%%20y\nenv B=\nuser 1000\ncwd /\nrestart on-failure\nservice y\n'
+text guestconf/hand-users 'me\nroot:x:0:0::/root:/bin/sh\nme:x:1000:100::/home/me:/bin/sh\n4294967295:x:-1:0:::\n\014wheel:x:10:me,other\nme:x:100:\n'
+
+text flakenix/hand-inputs '{ # "path:/no"\n /* "path:/no" */ inputs.a.url = "path:/a%%20b///?x=1#y"; inputs.b = { type = "path"; path = "/b"; }; inputs.c.url = "/c"; d = "git+file:///d\\"e'
+text flakenix/hand-url 'git+file:///a%%2fb%%00%%zz/'
+
+text lockfile/hand-provided '{"nodes":{"root":{"inputs":{"mvm":"mvm","x":["mvm","tools"],"p":"p"}},"mvm":{"inputs":{"tools":"t"},"original":{"type":"indirect","id":"mvm"}},"t":{"original":{"type":"indirect","id":"mvm-tools"}},"p":{"original":{"type":"path","path":"/p"},"locked":{}}},"root":"root","version":7}'
+text lockfile/hand-damaged '{"nodes":{"root":[],"a":{"inputs":{"b":7},"original":{"type":"path","path":"x"}}},"root":"a","version":7}'
+
+zeros=$(repeat 64 30)
+digest=$(printf '%s' "$zeros" | sed 's/30/0/g')
+text manifest/hand-manifest '\0{"schema_version":1,"artifacts":{"vmlinux":{"size":1,"sha256":"'"$digest"'"},"rootfs.ext4":{"size":0,"sha256":"'"$digest"'"}}}'
+text manifest/hand-image '\001{"name":"hello","system":"x86_64-linux","agent_protocol":1,"memory_mib":256,"vcpus":null,"kernel_kind":"slim","devices":"cmdline","boot_budget_minstr":5}'
+text manifest/hand-run '\002{"schema_version":1,"name":"a","role":"runtime","image":"","backend":"qemu","hostname":"a","image_path":"/i","store_disk":"","snapshots":"","accel":"tcg","accel_reason":"","tsc_khz":1,"memory_mib":256,"vcpus":1,"timeout_ms":1,"idle_ms":0,"started_at":1,"start_mono":1,"transient":true,"counting":-1}'
+text manifest/hand-meta '\003{"backend":"backend","machine":"machine","cpu":"cpu","tsc_khz":0,"store_size":0,"hello":{"protocol":1,"role":"runtime","kernel":"6.1","boot_ns":1,"ready_ns":-2}}'
+
+# steps: kind, a path's length and bytes, what belongs to it
+seed nar/hand-tree 00 03 642f65 04 01 61 61626364 0c 03 642f66 0102030405060708090a0b0c 01 01 6c 01 61 02 02 642a
+text spec/hand-all '# all of them\ndir 0700 /d\nfile 0644 /f @s@/d/f\ntext 0600 /t x%%00y\nlink /l /t\ntree /r @s@/d\nstore graph\nbin /bin /nix/store/00000000000000000000000000000000-hello\nlabel fuzz\nspare 65536\nuuid-from me\ntime 5\nchar 0600 /dev/null 1 3\nconcat 0644 /c @s@/d\ntext 0644 /a/b q\nsubst 0644 /s @s@/t\ndrop /r/*\n'
+text spec/hand-below-link 'link /a /etc\ntext 644 /a/b c\n'
+text spec/hand-dots 'text 644 /a/../b c\n'
+# how much of the image; then how and how many bytes, where, the bytes
+seed ext4/hand-whole 00
+seed ext4/hand-cut 80
+seed ext4/hand-block-size 00 0d 1800 ffffffff
+seed ext4/hand-huge-file 00 1f 0400 ffffffffffffffff 0f 0500 ffffffff 1f 040b ffffffffffffffff
+# which file, its content
+text gitrepo/hand-gitdir    '\0gitdir: /etc\n'
+text gitrepo/hand-common    '\001../../..\n'
+text gitrepo/hand-alternate '\002# x\n/etc\n../objects\n'
+text gitrepo/hand-config    '\003[extensions]\n objectFormat = "sha256"\n'
+index_head='44495243 00000002'
+seed gitrepo/hand-index-empty 06 "$index_head" 00000000
+seed gitrepo/hand-index-one 06 "$index_head" 00000001 "$(repeat 24 00)" 000081a4 "$(repeat 12 00)" "$(repeat 20 11)" 0007 2e2e2f2e2e2f78 000000
+seed gitrepo/hand-index-unsigned 05 "$index_head" 00000000
+seed gitrepo/hand-index-split 06 "$index_head" 00000000 6c696e6b 00000014 "$(repeat 20 00)"
