@@ -210,6 +210,10 @@ static int open_job(struct job *j, struct mvm_error *err)
     char *inputs[FLAKE_MAX_INPUTS], *known[KNOWN_MAX];
     for (size_t i = 0; i < j->o->inputs->n; i++)
         inputs[i] = j->o->inputs->v[i].path;
+    uint64_t rev_count = 0;
+    int r = j->o->tree ? flake_tree_rev_count(j->o->tree, f, &rev_count, err) : 0;
+    if (r < 0)
+        return r;
     /* Encoding borrows: the struct's pointers are not changed. */
     struct msg_build b = {
         .remote = f->remote,
@@ -222,11 +226,13 @@ static int open_job(struct job *j, struct mvm_error *err)
         .options = j->o->settings ? j->o->settings->options : (struct msg_strings){0},
         .env = j->o->settings ? j->o->settings->env : (struct msg_strings){0},
         .last_modified = j->o->tree ? j->o->tree->last_modified : 0,
+        .rev = j->o->tree && j->o->tree->rev[0] ? j->o->tree->rev : NULL,
+        .rev_count = rev_count,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
         .max_jobs = j->o->max_jobs,
         .known = known_digests(j->known, known),
     };
-    int r = msg_build_encode(&m, &b);
+    r = msg_build_encode(&m, &b);
     if (r < 0)
         return mvm_error_errno(err, r, "cannot describe the job");
     return client_open(j->client, &m, &j->stream, err);

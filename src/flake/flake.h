@@ -16,6 +16,7 @@
 #include "cache/fingerprint.h"
 #include "cache/home.h"
 #include "flake/allow.h"
+#include "flake/git.h"
 #include "flake/provided.h"
 #include "wire/tree.h"
 
@@ -54,7 +55,10 @@ struct flake_tree {
     struct flake_file *files; /* sorted by path */
     size_t n_files;
     uint64_t bytes;
-    uint64_t last_modified; /* seconds since 1970: of the newest file but the lock file, which a build may write */
+    uint64_t last_modified; /* seconds since 1970: of the newest file but the lock file, which a build may write;
+                             * in a git tree of the commit that is checked out, 0 before the first one */
+    bool git;
+    char rev[GIT_REV_SIZE]; /* the commit that all this is, or "": files are changed, or it is no git tree */
     char *lock_path;        /* the flake's flake.lock, relative to root, there or not */
 };
 
@@ -65,7 +69,11 @@ struct flake_tree {
 int flake_tree_load(struct flake_tree *t, const struct flake_ref *f, struct home *h,
                     struct mvm_error *err) MVM_MUST_CHECK;
 void flake_tree_done(struct flake_tree *t);
-/* Adds names, kinds, exec bits, targets and digests to a fingerprint. */
+/* How many commits led to its revision; 0 where that is not known (git_count). */
+int flake_tree_rev_count(const struct flake_tree *t, const struct flake_ref *f, uint64_t *ret,
+                         struct mvm_error *err) MVM_MUST_CHECK;
+/* Adds names, kinds, exec bits, targets and digests to a fingerprint; of a git tree also what Nix is told of its
+ * commit. */
 void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
 /* The key by which a builder keeps a file's content; false where it keeps none (symlinks, the lock file). */
 bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint8_t key[static TREE_KEY_SIZE]);

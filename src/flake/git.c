@@ -47,21 +47,24 @@ static int read_line(const char *folder, const char *name, struct buf *out, stru
 }
 
 /* Objects may lie in other stores, and those may name further ones. */
-static int check_alternates(const struct git_repo *g, const char *objects, unsigned depth, struct mvm_error *err)
+static int add_store(struct git_repo *g, const char *objects, unsigned depth, struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(MAX_ALTERNATES);
     CLEAN_FD int dir = open(objects, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = 0;
+    if (g->n_stores == GIT_MAX_STORES || depth == MAX_DEPTH)
+        return mvm_error_set(err, -ELOOP, "the git repository of %s: too many alternates", g->root);
+    g->stores[g->n_stores] = strdup(objects);
+    if (!g->stores[g->n_stores++])
+        return mvm_error_errno(err, -ENOMEM, "%s", g->root);
     if (dir < 0 || faccessat(dir, "info/alternates", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
         return 0;
-    if (depth == MAX_DEPTH)
-        return mvm_error_set(err, -ELOOP, "the git repository of %s: too many alternates", g->root);
     r = path_read_file(dir, "info/alternates", &text, err);
     char *rest = (char *)text.data, *line;
     while (r == 0 && rest && (line = strsep(&rest, "\n"))) {
         CLEAN_FREE char *store = *line && *line != '#' ? resolve(g, objects, line, "alternates", &r, err) : NULL;
         if (store)
-            r = check_alternates(g, store, depth + 1, err);
+            r = add_store(g, store, depth + 1, err);
     }
     return r;
 }
@@ -108,7 +111,7 @@ static int find(struct git_repo *g, struct mvm_error *err)
     if (r < 0)
         return r;
     CLEAN_FREE char *objects = resolve(g, g->common, "objects", "folder of objects", &r, err);
-    return objects ? check_alternates(g, objects, 0, err) : r;
+    return objects ? add_store(g, objects, 0, err) : r;
 }
 
 int git_repo_open(struct git_repo *g, const char *root, const char *within, const struct flake_allow *allow,
@@ -128,5 +131,7 @@ void git_repo_done(struct git_repo *g)
     free(g->root);
     free(g->git);
     free(g->common);
+    for (size_t i = 0; i < g->n_stores; i++)
+        free(g->stores[i]);
     *g = (struct git_repo){0};
 }

@@ -9,12 +9,19 @@
 #include "base/error.h"
 #include "flake/allow.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#define GIT_MAX_STORES 16
+
 struct git_repo {
     char *root;         /* the work tree, absolute, without symlinks */
     char *git;          /* its git folder (index, HEAD) */
     char *common;       /* the folder with objects and refs: git, or the main repository's for a further work tree */
     const char *within; /* the tree that it belongs to: root, or of a submodule the top's. Borrowed */
     const struct flake_allow *allow; /* borrowed */
+    char *stores[GIT_MAX_STORES];    /* of objects: the repository's, and its alternates */
+    size_t n_stores;
 };
 
 #define CLEAN_GIT_REPO CLEANUP(git_repo_done)
@@ -28,7 +35,23 @@ void git_repo_done(struct git_repo *g);
 
 #define GIT_MODE_LINK   0120000u
 #define GIT_MODE_COMMIT 0160000u /* a submodule */
+#define GIT_REV_SIZE    41       /* 40 hex digits, and NUL */
 
-/* The index's entries, in its order: for each "MODE PATH" (mode octal) and NUL; entries of a conflict once. Errors say
- * which git command makes an index of another kind one that can be read. */
-int git_list(const struct git_repo *g, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
+struct git_head {
+    char rev[GIT_REV_SIZE]; /* of the commit that is checked out; "" before the first one */
+    uint64_t time;          /* of it, as its committer had it: seconds since 1970; 0 without one */
+    uint64_t clean;         /* 1: the index has what the commit has */
+};
+
+/* The index's entries, in its order: for each "MODE ID PATH" (mode octal, the object's name) and NUL; entries of a
+ * conflict once. Errors say which git command makes an index of another kind one that can be read. */
+int git_list(const struct git_repo *g, struct buf *out, struct git_head *head, struct mvm_error *err) MVM_MUST_CHECK;
+/* How many commits there are from the first one to rev, with it. 0 where it is not the same number for everybody: in a
+ * shallow clone, or where commits are missing; and beyond 250,000. */
+int git_count(const struct git_repo *g, const char *rev, uint64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
+/* 20 bytes as 40 hex digits. */
+void git_oid_hex(const uint8_t *id, char out[static GIT_REV_SIZE]);
+
+/* Runs work in a child that can read the repository and nothing else (confine.h), with libgit2 loaded. */
+int git_read(const struct git_repo *g, int (*work)(void *data, struct buf *out, struct mvm_error *err), void *data,
+             struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;

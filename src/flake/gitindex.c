@@ -2,6 +2,7 @@
 #include "base/path.h"
 #include "flake/confine.h"
 #include "flake/git.h"
+#include "flake/githead.h"
 #include "flake/libgit2.h"
 
 #include <errno.h>
@@ -65,25 +66,42 @@ static int open_index(const struct git_repo *g, const struct libgit2 *lib, git_i
     return -EINVAL;
 }
 
-/* In the child. */
+void git_oid_hex(const uint8_t *id, char out[static GIT_REV_SIZE])
+{
+    for (size_t i = 0; i < GIT_REV_SIZE / 2; i++)
+        snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
+static int add_entry(struct buf *out, const git_index_entry *e)
+{
+    char id[GIT_REV_SIZE];
+    git_oid_hex(e->id.id, id);
+    int r = buf_printf(out, "%o %s %s", e->mode, id, e->path);
+    return r < 0 ? r : buf_append(out, "", 1);
+}
+
+/* In the child. The head comes first. */
 static int list(void *data, struct buf *out, struct mvm_error *err)
 {
     const struct git_repo *g = data;
     const struct libgit2 *lib = libgit2_load(err);
     git_index *index = NULL;
     const char *before = "";
+    struct git_head head = {0};
     if (is_sha256(g)) {
         mvm_error_set(err, -ENOTSUP, "the git repository of %s has SHA-256 objects, which are not read", g->root);
         mvm_error_hint(err, "name the folder (--flake path:%s), or move to git init --object-format=sha1", g->root);
         return -ENOTSUP;
     }
     int r = open_index(g, lib, &index, err);
+    if (r == 0)
+        git_head_read(g, lib, index, &head);
+    if (r == 0)
+        r = buf_append(out, &head, sizeof(head));
     for (size_t i = 0, n = r == 0 ? lib->index_entrycount(index) : 0; r == 0 && i < n; i++) {
         const git_index_entry *e = lib->index_get_byindex(index, i);
         if (strcmp(e->path, before) != 0) /* an unmerged path has several entries */
-            r = buf_printf(out, "%o %s", e->mode, e->path);
-        if (r == 0 && strcmp(e->path, before) != 0)
-            r = buf_append(out, "", 1);
+            r = add_entry(out, e);
         before = e->path;
     }
     if (r < 0 && !err->code)
@@ -92,14 +110,25 @@ static int list(void *data, struct buf *out, struct mvm_error *err)
     return r;
 }
 
-int git_list(const struct git_repo *g, struct buf *out, struct mvm_error *err)
+int git_read(const struct git_repo *g, int (*work)(void *data, struct buf *out, struct mvm_error *err), void *data,
+             struct buf *out, struct mvm_error *err)
 {
-    const char *const folders[] = {g->git, g->common};
-    const struct confined_work w = {.folders = folders,
-                                    .n_folders = ARRAY_SIZE(folders),
-                                    .prepare = prepare,
-                                    .work = list,
-                                    /* borrowed, and not changed */
-                                    .data = (void *)(uintptr_t)g};
+    const char *folders[2 + GIT_MAX_STORES] = {g->git, g->common};
+    memcpy(folders + 2, g->stores, g->n_stores * sizeof(*folders));
+    const struct confined_work w = {
+        .folders = folders, .n_folders = 2 + g->n_stores, .prepare = prepare, .work = work, .data = data};
     return confined_run(&w, out, err);
+}
+
+int git_list(const struct git_repo *g, struct buf *out, struct git_head *head, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf all = BUF_INIT(MAX_LIST);
+    int r = git_read(g, list, (void *)(uintptr_t)g, &all, err); /* borrowed, and not changed */
+    if (r < 0)
+        return r;
+    if (all.len < sizeof(*head))
+        return mvm_error_set(err, -EIO, "the git index of %s: no answer", g->root);
+    memcpy(head, all.data, sizeof(*head));
+    head->rev[strnlen(head->rev, GIT_REV_SIZE - 1)] = '\0';
+    return buf_append(out, all.data + sizeof(*head), all.len - sizeof(*head));
 }

@@ -25,6 +25,13 @@ const struct libgit2 *libgit2_load(struct mvm_error *err)
         {"git_index_free", &lib.index_free},
         {"git_index_entrycount", &lib.index_entrycount},
         {"git_index_get_byindex", &lib.index_get_byindex},
+        {"git_odb_open", &lib.odb_open},
+        {"git_odb_free", &lib.odb_free},
+        {"git_odb_read", &lib.odb_read},
+        {"git_odb_object_free", &lib.odb_object_free},
+        {"git_odb_object_type", &lib.odb_object_type},
+        {"git_odb_object_data", &lib.odb_object_data},
+        {"git_odb_object_size", &lib.odb_object_size},
     };
     for (size_t i = 0; handle && i < ARRAY_SIZE(functions); i++) {
         void *function = dlsym(handle, functions[i].name);

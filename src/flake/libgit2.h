@@ -16,6 +16,13 @@ struct libgit2 {
     __typeof__(&git_index_free) index_free;
     __typeof__(&git_index_entrycount) index_entrycount;
     __typeof__(&git_index_get_byindex) index_get_byindex;
+    __typeof__(&git_odb_open) odb_open;
+    __typeof__(&git_odb_free) odb_free;
+    __typeof__(&git_odb_read) odb_read;
+    __typeof__(&git_odb_object_free) odb_object_free;
+    __typeof__(&git_odb_object_type) odb_object_type;
+    __typeof__(&git_odb_object_data) odb_object_data;
+    __typeof__(&git_odb_object_size) odb_object_size;
 };
 
 /* Loads it the first time; it stays until the process ends. NULL with -ENOENT in err and the package to install where

@@ -126,6 +126,24 @@ int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const cha
     return r;
 }
 
+bool flake_lock_same(const struct buf *a, const struct buf *b)
+{
+    CLEAN_JSON json_object *x = NULL, *y = NULL;
+    if (json_parse(a->data, a->len, &x, NULL) < 0 || json_parse(b->data, b->len, &y, NULL) < 0)
+        return false;
+    json_object_object_del(x, "version");
+    json_object_object_del(y, "version");
+    return json_object_equal(x, y);
+}
+
+bool flake_lock_has_inputs(const void *p, size_t n)
+{
+    CLEAN_JSON json_object *o = NULL;
+    json_object *nodes = NULL;
+    return json_parse(p, n, &o, NULL) == 0 && json_get_object(o, "nodes", &nodes, NULL) == 0 &&
+           json_object_object_length(nodes) > 1;
+}
+
 int flake_lock_check(const void *p, size_t n, const char *folder, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;

@@ -20,5 +20,8 @@ int flake_lock_stage(const void *p, size_t n, const struct provided_flakes *flak
 /* The lock file without the builder's nodes and those of local folders, in out. A text that is no lock file is copied
  * as it is: Nix will say what is wrong. */
 int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
+/* Do both say the same? Neither the order of keys nor the format's version matter, which Nix writes in its own way. */
+bool flake_lock_same(const struct buf *a, const struct buf *b);
+bool flake_lock_has_inputs(const void *p, size_t n);
 /* Is it a lock file that Nix can read? -EINVAL with what is wrong; folder is the flake's, for the hint. */
 int flake_lock_check(const void *p, size_t n, const char *folder, struct mvm_error *err) MVM_MUST_CHECK;

@@ -58,7 +58,7 @@ struct job {
     struct msg_result result;
     struct buf tail;   /* newest lines of Nix's log */
     struct buf before; /* flake.lock as it came */
-    char lock[4400];   /* its path */
+    char new_lock[80]; /* where Nix writes its own */
 };
 
 /* ---- Answering ---- */
@@ -421,11 +421,20 @@ static void add_escaped(struct buf *b, const char *text)
         (void)!buf_printf(b, strchr(plain, *text) ? "%c" : "%%%02X", (unsigned char)*text);
 }
 
-/* When the tree came here says nothing about it: Nix is told how old it is. */
+static bool is_revision(const char *text)
+{
+    return text && strlen(text) == 40 && strspn(text, "0123456789abcdef") == 40;
+}
+
+/* When the tree came here says nothing about it: Nix is told how old it is, and which commit. */
 static void refer_to_source(struct job *j, const char *subdir)
 {
     CLEAN_BUF struct buf ref = BUF_INIT(sizeof(j->ref) - 1);
     (void)!buf_printf(&ref, "path:%s?lastModified=%llu", j->source, (unsigned long long)j->m->last_modified);
+    if (is_revision(j->m->rev))
+        (void)!buf_printf(&ref, "&rev=%s", j->m->rev);
+    if (is_revision(j->m->rev) && j->m->rev_count)
+        (void)!buf_printf(&ref, "&revCount=%llu", (unsigned long long)j->m->rev_count);
     if (*subdir) {
         (void)!buf_printf(&ref, "&dir=");
         add_escaped(&ref, subdir);
@@ -441,9 +450,11 @@ static void prepare_source(struct job *j)
     receive_tree(j);
     place_inputs(j);
     refer_to_source(j, subdir);
-    snprintf(j->lock, sizeof(j->lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
+    char lock[4400];
+    snprintf(lock, sizeof(lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
+    snprintf(j->new_lock, sizeof(j->new_lock), "%s/new.lock", j->work);
     j->before.max = MAX_LOCK;
-    (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);
+    (void)!path_read_file(AT_FDCWD, lock, &j->before, NULL);
 }
 
 static void list_available(struct job *j)
@@ -491,8 +502,10 @@ static void build(struct job *j)
     snprintf(what, sizeof(what), "%s#%s^out", j->ref, j->m->attr);
     snprintf(link, sizeof(link), "%s/result", j->work);
     begin_nix(&a, j, "build", NULL);
-    if (!j->m->write_lock || j->m->remote)
-        add(&a, "--no-write-lock-file");
+    /* Where it may write none in the flake Nix takes the tree for a changed one that has no revision. */
+    add(&a, j->m->remote ? "--no-write-lock-file" : "--output-lock-file");
+    if (!j->m->remote)
+        add(&a, j->new_lock);
     add(&a, "--out-link"); /* a root before Nix lets go of the output */
     add(&a, link);
     add(&a, "--print-out-paths");
@@ -588,7 +601,7 @@ static int send_artifact(const struct job *j, struct tree_sender *s, const char 
 static void send_lock(struct job *j, struct tree_sender *s, struct mvm_error *err)
 {
     CLEAN_BUF struct buf after = BUF_INIT(MAX_LOCK);
-    if (!j->lock[0] || !j->m->write_lock || path_read_file(AT_FDCWD, j->lock, &after, NULL) < 0)
+    if (!j->new_lock[0] || !j->m->write_lock || path_read_file(AT_FDCWD, j->new_lock, &after, NULL) < 0)
         return;
     if (after.len != j->before.len || (after.len && memcmp(after.data, j->before.data, after.len) != 0))
         (void)!tree_send_memory(s, "flake.lock", 0644, after.data, after.len, err);

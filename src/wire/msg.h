@@ -281,6 +281,8 @@ struct msg_build {
     uint64_t max_jobs;          /* it waits while this many jobs run; 0: the guest's default */
     struct msg_strings known;   /* SHA-256, in hex, of files that the host has: they come back without their content */
     uint64_t last_modified;     /* of the staged tree, seconds since 1970: what Nix says of it; 0: not known */
+    char *rev;                  /* of its commit, 40 hex digits; NULL: none */
+    uint64_t rev_count;         /* commits up to it; 0: not known */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;

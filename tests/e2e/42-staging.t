@@ -87,6 +87,28 @@ first=$(json .image)
 build "$tmp/n3" --force
 is 'N3: a second build of a flake that uses it gives the same image' "$status:$(json .image)" "0:$first"
 
+# A commit, cloned and built elsewhere, by another builder's view of it.
+commit='"${self.rev or "none"} ${self.shortRev or "none"} ${toString (self.revCount or 0)} ${toString self.lastModified} ${self.dirtyRev or "clean"}"'
+make_flake "$tmp/rev" '' "$commit"
+git init -q "$tmp/rev"
+git -C "$tmp/rev" add .
+GIT_COMMITTER_DATE='1600000000 +0000' git -C "$tmp/rev" -c user.name=n -c user.email=e commit -qm 1
+rev=$(git -C "$tmp/rev" rev-parse HEAD)
+build "$tmp/rev" --no-write-lock-file
+is 'N3: rev, shortRev, revCount and lastModified are those of the commit' "$status:$(said)" \
+    "0:$rev $(printf '%.7s' "$rev") 1 1600000000 clean"
+first=$(json .image)
+git clone -q "$tmp/rev" "$tmp/rev2"
+build "$tmp/rev2" --force --no-write-lock-file
+is 'N3: the same commit gives the same image in another folder at another time' "$status:$(json .image)" "0:$first"
+echo >>"$tmp/rev/flake.nix"
+build "$tmp/rev" --no-write-lock-file
+is 'N3: a changed file has no rev, and the age of the commit below it' "$status:$(said)" '0:none none 0 1600000000 clean'
+git -C "$tmp/rev" -c user.name=n -c user.email=e commit -qam 2
+build "$tmp/rev" --no-write-lock-file
+is 'N3: after a commit without another change the image is made anew' "$status:$(said | cut -d ' ' -f 1,3)" \
+    "0:$(git -C "$tmp/rev" rev-parse HEAD) 2"
+
 # A flake below the top of a git tree, whose input is the folder above it.
 mkdir -p "$tmp/n5/sub dir&"
 make_flake "$tmp/n5/sub dir&" 'inputs.up = { url = "path:./.."; flake = false; };' '"up has ${builtins.readFile "${inputs.up}/word"}"'

@@ -44,7 +44,8 @@ static void check_list(const struct git_repo *g)
 {
     CLEAN_BUF struct buf out = BUF_INIT(4u << 20);
     struct mvm_error err = MVM_ERROR_INIT;
-    if (git_list(g, &out, &err) < 0) {
+    struct git_head head;
+    if (git_list(g, &out, &head, &err) < 0) {
         MUST(err.msg[0]);
         return;
     }

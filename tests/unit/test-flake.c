@@ -42,12 +42,23 @@ static void sh(const char *script)
 
 static struct flake_allow allow;
 
+/* "MODE PATH" of each entry. */
 static int list(const char *root, struct buf *out, struct mvm_error *err)
 {
+    CLEAN_BUF struct buf all = BUF_INIT(1u << 20);
     CLEAN_GIT_REPO struct git_repo g = {0};
     *err = (struct mvm_error)MVM_ERROR_INIT;
     int r = git_repo_open(&g, root, NULL, &allow, err);
-    return r < 0 ? r : git_list(&g, out, err);
+    struct git_head head;
+    if (r == 0)
+        r = git_list(&g, &all, &head, err);
+    for (size_t at = 0; r == 0 && at < all.len; at += strlen((char *)all.data + at) + 1) {
+        const char *mode = (const char *)all.data + at, *id = strchr(mode, ' ') + 1;
+        r = buf_printf(out, "%.*s%s", (int)(id - mode), mode, id + GIT_REV_SIZE);
+        if (r == 0)
+            r = buf_append(out, "", 1);
+    }
+    return r;
 }
 
 static unsigned count(const struct buf *b, const char *entry)
@@ -221,6 +232,74 @@ static void test_references(void)
         flake_ref_done(&f);
 }
 
+/* ---- What Nix is told of a commit ---- */
+
+/* "REV TIME COUNT" of a reference, REV "-" where there is none. */
+static const char *revision(const char *text)
+{
+    static char out[120];
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct flake_tree t;
+    uint64_t n = 0;
+    if (flake_ref_parse(&f, text, &e) < 0 || flake_tree_load(&t, &f, &home, &e) < 0)
+        return e.msg[0] ? strcpy(out, "error") : "error";
+    if (flake_tree_rev_count(&t, &f, &n, NULL) < 0)
+        n = 99;
+    snprintf(out, sizeof(out), "%s %llu %llu", t.rev[0] ? t.rev : "-", (unsigned long long)t.last_modified,
+             (unsigned long long)n);
+    flake_tree_done(&t);
+    return out;
+}
+
+/* What git says of it. */
+static const char *told(const char *root)
+{
+    static char out[120];
+    CLEAN_BUF struct buf said = BUF_INIT(sizeof(out));
+    const char *const argv[] = {"sh", "-c",
+                                "cd $0; printf '%s %s %s' $(git log -1 --format='%H %ct') $(git rev-list --count HEAD)",
+                                root, NULL};
+    struct process_opts o = {.argv = argv, .stdin_fd = -1};
+    if (process_capture(&o, &said, NULL, 0, NULL) != 0)
+        abort();
+    snprintf(out, sizeof(out), "%s", buf_cstr(&said));
+    return out;
+}
+
+static bool changes(const char *script)
+{
+    sh(script);
+    bool changed = strncmp(revision("c"), "- 1600000000 0", 14) == 0;
+    sh("cd c; git reset -q --hard; git clean -qfd");
+    return changed && strcmp(revision("c"), told("c")) == 0;
+}
+
+static void test_revisions(void)
+{
+    sh("git init -q c; cd c; mkdir d; touch flake.nix d/a d.b; ln -s d l; chmod +x d/a; git add .");
+    ok(strcmp(revision("c"), "- 0 0") == 0, "N3: before the first commit there is no revision, and no age");
+    sh("cd c; export GIT_COMMITTER_DATE='1600000000 +0200'; " GIT "commit -qm 1; echo >d.b; " GIT "commit -qam 2");
+    ok(strcmp(revision("c"), told("c")) == 0, "N3: revision, age and count are those of the commit");
+    sh("cd c; touch untracked; touch d.b");
+    ok(strcmp(revision("c"), told("c")) == 0, "N3: files that git does not track, and new times, change nothing");
+    ok(changes("echo 2 >c/d.b") && changes("echo 2 >c/d.b; git -C c add d.b") && changes("rm c/d.b") &&
+           changes("git -C c rm -q --cached d.b") && changes("chmod -x c/d/a") && changes("ln -sfn e c/l") &&
+           changes("rm c/l; echo d >c/l") && changes("touch c/new; git -C c add -N new"),
+       "N3: where a tracked file is not as in the commit there is no revision");
+    sh("cd c; git tag v1; git checkout -q v1; git gc -q; git pack-refs --all; cd ..; git clone -q c c2; cd c2; "
+       "git checkout -qb feature/x; git pack-refs --all");
+    ok(strcmp(revision("c"), told("c")) == 0, "N3: packed objects, and a commit checked out by its name");
+    ok(strcmp(revision("c2"), told("c")) == 0, "N3: a clone is the same, on a packed branch too");
+    sh("git clone -q --depth 1 file://$PWD/c c3");
+    ok(strncmp(revision("c3"), told("c"), 51) == 0 && strcmp(strrchr(revision("c3"), ' '), " 0") == 0,
+       "N3: the commits of a shallow clone are not counted");
+    sh("cd c; a=$(" GIT "commit-tree -m m HEAD^{tree} -p HEAD -p HEAD^); git reset -q --hard $a");
+    ok(strcmp(revision("c"), told("c")) == 0, "N3: a merge's commits are counted once");
+    sh("rm -rf c2/.git/objects/pack");
+    ok(strncmp(revision("c2"), "- 0 0", 5) == 0, "N3: where objects are missing there is no revision");
+}
+
 /* ---- Submodules ---- */
 
 static unsigned listed(const char *ref, const char *path)
@@ -245,6 +324,13 @@ static void test_submodules(void)
     ok(listed("super?submodules=1", "sub/untracked") == 0 && listed("super?submodules=1", "sub/.git") == 0,
        "N2: and nothing else of them");
     ok(listed("super", "sub/in") == 0, "N2: without it they are not staged, as in Nix");
+    sh("cd super; " GIT "commit -qm 1");
+    ok(strcmp(revision("super?submodules=1"), told("super")) == 0, "N3: with submodules as recorded, the revision");
+    sh("echo 2 >super/sub/in");
+    ok(revision("super?submodules=1")[0] == '-' && strcmp(revision("super"), told("super")) == 0,
+       "N3: none where a submodule's file was changed, unless submodules are left out");
+    sh("cd super/sub; " GIT "commit -qam 2");
+    ok(revision("super?submodules=1")[0] == '-', "N3: nor where another commit of it is checked out");
 }
 
 /* ---- Lock files ---- */
@@ -265,12 +351,24 @@ static void test_locks(void)
        "N7: a corrupt lock file has phase and hint");
     ok(check_lock("", &e) == -EINVAL && check_lock("{\"nodes\":{},\"root\":\"r\",\"version\":7}", &e) == -EINVAL,
        "N7: an empty one as well, and one without its root");
+    put("locked/flake.nix", "{ }");
+    put("locked/flake.lock",
+        "{\"version\":6,\"root\":\"root\",\"nodes\":{\"root\":{\"inputs\":{\"a\":\"a\"}},\"a\":{}}}");
+    CLEAN_FLAKE_REF struct flake_ref l = {0};
+    struct stat before, after;
+    static const char same[] =
+        "{\"nodes\":{\"a\":{},\"root\":{\"inputs\":{\"a\":\"a\"}}},\"root\":\"root\",\"version\":7}";
+    ok(flake_ref_parse(&l, "locked", NULL) == 0 && stat("locked/flake.lock", &before) == 0 &&
+           flake_write_lock(&l, same, strlen(same), NULL) == 0 && stat("locked/flake.lock", &after) == 0 &&
+           before.st_ino == after.st_ino,
+       "N7: a lock file that says the same in another order is not written");
     put("ro/flake.nix", "{ }");
     sh("chmod 0555 ro");
     if (flake_ref_parse(&f, "ro", NULL) < 0 || (getuid() == 0 && seteuid(65534) < 0))
         abort();
     e = (struct mvm_error)MVM_ERROR_INIT;
-    int r = flake_write_lock(&f, "{}", 2, &e);
+    static const char lock[] = "{\"nodes\":{\"root\":{},\"a\":{}},\"root\":\"root\",\"version\":7}";
+    int r = flake_write_lock(&f, lock, strlen(lock), &e);
     if (getuid() == 0 && seteuid(0) < 0)
         abort();
     ok(r < 0 && e.phase == MVM_PHASE_NIX_EVAL && strstr(e.hint, "--no-write-lock-file"),
@@ -295,6 +393,7 @@ int main(void)
     test_confined();
     test_literals();
     test_references();
+    test_revisions();
     test_submodules();
     test_locks();
     home_done(&home);
