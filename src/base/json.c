@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/path.h"
+#include "base/sha256.h"
 #include <math.h>
 
 #include <ctype.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #define MAX_DEPTH 32
+#define MAX_TEXT  ((size_t)16 << 20) /* bytes of a file that is written */
 
 int json_parse(const void *text, size_t len, json_object **ret, struct mvm_error *err)
 {
@@ -53,15 +55,69 @@ int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct
     return r;
 }
 
-int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync, struct mvm_error *err)
+static int to_text(json_object *o, const char *name, struct buf *out, struct mvm_error *err)
 {
     const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
                                                              JSON_C_TO_STRING_NOSLASHESCAPE);
-    CLEAN_BUF struct buf b = BUF_INIT((size_t)16 << 20);
-    int r = buf_printf(&b, "%s\n", text);
+    int r = buf_printf(out, "%s\n", text);
+    return r < 0 ? mvm_error_errno(err, r, "cannot write %s", name) : 0;
+}
+
+int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync, struct mvm_error *err)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(MAX_TEXT);
+    int r = to_text(o, name, &b, err);
+    return r < 0 ? r : path_write_file(dirfd, name, b.data, b.len, mode, sync, err);
+}
+
+/* ---- Sealed files: the digest of all that is before it, then these bytes ---- */
+
+#define SEAL_END "\"\n}\n"
+#define SEAL     (SHA256_HEX_SIZE - 1 + sizeof(SEAL_END) - 1)
+
+/* The digest of the text before the seal. */
+static void digest_text(const struct buf *b, char out[static SHA256_HEX_SIZE])
+{
+    struct sha256 s;
+    uint8_t digest[SHA256_SIZE];
+    sha256_init(&s);
+    sha256_update(&s, b->data, b->len - SEAL);
+    sha256_final(&s, digest);
+    sha256_hex(digest, out);
+}
+
+int json_save_sealed(int dirfd, const char *name, json_object *o, mode_t mode, bool sync, struct mvm_error *err)
+{
+    char digest[SHA256_HEX_SIZE];
+    CLEAN_BUF struct buf b = BUF_INIT(MAX_TEXT);
+    memset(digest, '0', sizeof(digest) - 1);
+    digest[sizeof(digest) - 1] = '\0';
+    json_object_object_del(o, "sha256"); /* so that it is the last one */
+    json_add_string(o, "sha256", digest);
+    int r = to_text(o, name, &b, err);
     if (r < 0)
-        return mvm_error_errno(err, r, "cannot write %s", name);
+        return r;
+    digest_text(&b, digest);
+    memcpy(b.data + b.len - SEAL, digest, sizeof(digest) - 1);
     return path_write_file(dirfd, name, b.data, b.len, mode, sync, err);
+}
+
+int json_load_sealed(int dirfd, const char *name, size_t max, json_object **ret, struct mvm_error *err)
+{
+    char digest[SHA256_HEX_SIZE + sizeof(SEAL_END)] = "";
+    CLEAN_BUF struct buf text = BUF_INIT(max);
+    int r = path_read_file(dirfd, name, &text, err);
+    if (r < 0)
+        return r;
+    if (text.len > SEAL)
+        digest_text(&text, digest);
+    strcat(digest, SEAL_END);
+    if (text.len <= SEAL || memcmp(text.data + text.len - SEAL, digest, SEAL) != 0)
+        return mvm_error_set(err, -EBADMSG, "%s is not as it was written", name);
+    r = json_parse(text.data, text.len, ret, err);
+    if (r < 0)
+        mvm_error_wrap(err, "%s", name);
+    return r;
 }
 
 static int get(json_object *o, const char *key, json_type type, json_object **ret, struct mvm_error *err)

@@ -28,6 +28,13 @@ int json_load(int dirfd, const char *name, size_t max, json_object **ret, struct
 int json_save(int dirfd, const char *name, json_object *o, mode_t mode, bool sync,
               struct mvm_error *err) MVM_MUST_CHECK;
 
+/* The same with a digest over every byte as the last field, "sha256": what does not lie in a folder that is named for
+ * its content and decides what boots. o receives the field. */
+int json_save_sealed(int dirfd, const char *name, json_object *o, mode_t mode, bool sync,
+                     struct mvm_error *err) MVM_MUST_CHECK;
+/* -EBADMSG where it is not, byte for byte, as it was written. */
+int json_load_sealed(int dirfd, const char *name, size_t max, json_object **ret, struct mvm_error *err) MVM_MUST_CHECK;
+
 /* A required field of that type; the string belongs to the object. -ENOENT where absent, -EINVAL where of another type.
  */
 int json_get_string(json_object *o, const char *key, const char **ret, struct mvm_error *err) MVM_MUST_CHECK;

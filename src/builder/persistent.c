@@ -15,6 +15,7 @@
 #define RECORD           "persistent-builder.json"
 #define LOCK             "persistent-builder.lock"
 #define MAX_RECORD       65536
+#define SCHEMA           2
 #define ANSWER_MS        3000
 #define STOP_GRACE_MS    20000
 #define MAX_CLIENTS_BUSY 48 /* of the supervisor's 64 connections: beyond it a build gets a builder of its own */
@@ -36,10 +37,10 @@ static int record_load(int run, struct record *r, struct mvm_error *err)
     int64_t schema = 0, started = 0, idle = 0;
     json_object *held = NULL;
     *r = (struct record){0};
-    int e = json_load(run, RECORD, MAX_RECORD, &o, err);
+    int e = json_load_sealed(run, RECORD, MAX_RECORD, &o, err);
     if (e < 0)
         return mvm_error_is_absent(e) || mvm_error_is_damage(e) ? -ENOENT : e;
-    if (json_get_int(o, "schema_version", &schema, err) < 0 || schema != 1 ||
+    if (json_get_int(o, "schema_version", &schema, err) < 0 || schema != SCHEMA ||
         json_get_string(o, "image", &image, err) < 0 || json_get_string(o, "workspace", &workspace, err) < 0 ||
         json_get_int(o, "started_at", &started, err) < 0 || json_get_int(o, "idle_ms", &idle, err) < 0)
         return -ENOENT;
@@ -54,14 +55,14 @@ static int record_load(int run, struct record *r, struct mvm_error *err)
 static int record_save(int run, const struct record *r, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = json_object_new_object();
-    json_add_int(o, "schema_version", 1);
+    json_add_int(o, "schema_version", SCHEMA);
     json_add_string(o, "vm", PERSISTENT_NAME);
     json_add_string(o, "image", r->image);
     json_add_string(o, "workspace", r->workspace);
     json_add_int(o, "started_at", (int64_t)r->started_at);
     json_add_int(o, "idle_ms", (int64_t)r->idle_ms);
     json_add_bool(o, "held", r->held);
-    return json_save(run, RECORD, o, 0600, false, err);
+    return json_save_sealed(run, RECORD, o, 0600, false, err);
 }
 
 static int open_run(struct home *h, struct mvm_error *err)

@@ -21,7 +21,7 @@
 #define COPY_PREFIX ".nix-store-copy-"
 #define FREEZE_MS   20000
 #define LOCK_NAME   "nix-store.lock"
-#define SCHEMA      1
+#define SCHEMA      2
 #define MAX_STATE   4096
 
 /* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
@@ -81,9 +81,10 @@ static struct state load_state(int dirfd, const char *disk)
     int64_t schema;
     const char *word;
     state_name(disk, name, sizeof(name));
-    if (json_load(dirfd, name, MAX_STATE, &o, NULL) < 0 || json_get_int(o, "schema_version", &schema, NULL) < 0 ||
-        schema != SCHEMA || json_get_string(o, "state", &word, NULL) < 0 ||
-        json_get_int(o, "size", &s.size, NULL) < 0 || json_get_int(o, "mtime_ns", &s.mtime_ns, NULL) < 0 ||
+    if (json_load_sealed(dirfd, name, MAX_STATE, &o, NULL) < 0 ||
+        json_get_int(o, "schema_version", &schema, NULL) < 0 || schema != SCHEMA ||
+        json_get_string(o, "state", &word, NULL) < 0 || json_get_int(o, "size", &s.size, NULL) < 0 ||
+        json_get_int(o, "mtime_ns", &s.mtime_ns, NULL) < 0 ||
         json_get_int(o, "reclaimable", &s.reclaimable, NULL) < 0 ||
         json_get_int(o, "surveyed_at", &s.surveyed_at, NULL) < 0 || json_get_int(o, "surveyed", &s.surveyed, NULL) < 0)
         return (struct state){0};
@@ -110,7 +111,7 @@ int store_save(const struct store *s, struct mvm_error *err)
     json_add_int(o, "reclaimable", (int64_t)s->reclaimable);
     json_add_int(o, "surveyed_at", (int64_t)s->surveyed_at);
     json_add_int(o, "surveyed", (int64_t)s->surveyed);
-    return json_save(s->dirfd, name, o, 0600, true, err);
+    return json_save_sealed(s->dirfd, name, o, 0600, true, err);
 }
 
 static bool is_clean(int fd, const struct stat *st, const struct state *state)

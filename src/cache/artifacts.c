@@ -96,6 +96,8 @@ int artifact_stage_commit(struct artifact_stage *s, struct home *h, const struct
 {
     int r = image_validate(s->fd, err);
     if (r == 0)
+        r = manifest_check_listed(m, s->fd, true, err);
+    if (r == 0)
         r = manifest_save(m, s->fd, err);
     if (r == 0)
         r = seal(s->fd, m, err);
@@ -150,20 +152,32 @@ static int as_damage(int r)
     return mvm_error_is_damage(r) || r == -ENOENT ? -EBADMSG : r;
 }
 
-/* -EBADMSG where the image is damaged. */
+/* Every artifact against the manifest: by the index, or, where that is NULL, by reading it. */
+static int verify_files(const struct artifact_image *img, struct statindex *index, struct mvm_error *err)
+{
+    int r = 0;
+    for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)
+        if (img->manifest.artifacts[a].present)
+            r = verify_file(img->dirfd, artifact_name((enum artifact)a), &img->manifest.artifacts[a], index, err);
+    return r;
+}
+
+/* -EBADMSG where the image is damaged. One in the cache has its digest; others may have more files. */
 static int verify(struct artifact_image *img, struct home *h, struct mvm_error *err)
 {
+    bool cached = img->digest[0];
     int r = manifest_load(&img->manifest, img->dirfd, err);
     if (r < 0)
         return as_damage(r);
     char digest[SHA256_HEX_SIZE];
     manifest_digest(&img->manifest, digest);
-    if (strcmp(digest, img->digest) != 0)
+    if (cached && strcmp(digest, img->digest) != 0)
         return mvm_error_set(err, -EBADMSG, "manifest.json is not that of this image");
+    r = manifest_check_listed(&img->manifest, img->dirfd, cached, err);
+    if (r < 0)
+        return r;
     struct statindex *index = statindex_load(h->cache_fd, img->path);
-    for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)
-        if (img->manifest.artifacts[a].present)
-            r = verify_file(img->dirfd, artifact_name((enum artifact)a), &img->manifest.artifacts[a], index, err);
+    r = verify_files(img, index, err);
     if (index)
         statindex_save(index);
     statindex_free(index);
@@ -207,6 +221,27 @@ int artifact_image_open(struct artifact_image *img, struct home *h, const char *
         if (r == -EBADMSG)
             remove_image(h, store, digest);
     }
+    return r;
+}
+
+int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path, struct mvm_error *err)
+{
+    *img = (struct artifact_image)ARTIFACT_IMAGE_INIT;
+    img->path = realpath(path, NULL);
+    img->dirfd = img->path ? open(img->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int r = img->dirfd < 0 ? mvm_error_errno(err, -errno, "cannot open the image folder %s", path)
+                           : image_validate(img->dirfd, err);
+    if (r == 0 && faccessat(img->dirfd, "manifest.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        r = verify(img, h, err);
+        if (r == -EBADMSG) {
+            mvm_error_wrap(err, "image folder %s", path);
+            mvm_error_hint(err, "without its manifest.json the folder boots as it is");
+        }
+    } else if (r == 0 && faccessat(img->dirfd, artifact_name(ARTIFACT_METADATA), F_OK, 0) == 0) {
+        r = image_metadata_load(&img->metadata, img->dirfd, err);
+    }
+    if (r < 0)
+        artifact_image_done(img);
     return r;
 }
 

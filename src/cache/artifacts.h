@@ -44,10 +44,15 @@ struct artifact_image {
     }
 #define CLEAN_ARTIFACT_IMAGE CLEANUP(artifact_image_done)
 
-/* Opens an image and verifies every artifact against the manifest, by the stat index or by reading. A damaged image is
- * removed and -EBADMSG returned with a message naming the file (not its digest); -ENOENT where there is none. */
+/* Opens an image and verifies every artifact against the manifest, by the stat index or by reading. An image that is
+ * damaged, or has a file that its manifest does not list, is removed and -EBADMSG returned with a message naming the
+ * file (not its digest); -ENOENT where there is none. */
 int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest,
                         struct mvm_error *err) MVM_MUST_CHECK;
+/* The same of a folder that is the user's: its digest stays empty, it is validated, verified if it has a manifest.json,
+ * and never removed. */
+int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path,
+                               struct mvm_error *err) MVM_MUST_CHECK;
 void artifact_image_done(struct artifact_image *img);
 
 /* Finds the only image whose digest starts with prefix (at least 6 hex digits): -ENOENT, or -EEXIST where several do.

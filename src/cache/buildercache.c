@@ -166,6 +166,15 @@ static int list_digests(int dirfd, struct statindex *index, bool verify, struct 
     return 0;
 }
 
+/* 1 for a file that has no place in a builder image: launching would use an image.json, for one. */
+static int is_foreign(void *data, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++)
+        if (strcmp(name, artifacts[i]) == 0)
+            return 0;
+    return strcmp(name, FINGERPRINT) != 0 && strcmp(name, DIGESTS) != 0 && strcmp(name, PROVENANCE) != 0;
+}
+
 static int judge_digests(struct home *h, int dirfd, bool verify)
 {
     const enum cache_reason absent = CACHE_MISSING_ARTIFACT_DIGEST_MANIFEST;
@@ -181,6 +190,9 @@ static int judge_digests(struct home *h, int dirfd, bool verify)
     statindex_free(index);
     if (r < 0)
         return verdict(r, CACHE_ARTIFACT_DIGEST_MISMATCH, CACHE_ARTIFACT_DIGEST_MISMATCH);
+    int foreign = path_each(dirfd, ".", is_foreign, NULL);
+    if (foreign)
+        return foreign < 0 ? foreign : (int)CACHE_ARTIFACT_DIGEST_MISMATCH;
     if (have.len)
         have.data[--have.len] = '\0';
     return strcmp(buf_cstr(&have), buf_cstr(&recorded)) == 0 ? CACHE_HIT : CACHE_ARTIFACT_DIGEST_MISMATCH;

@@ -1,7 +1,7 @@
 /*
  * Which inputs gave which image: MVM_CACHE_DIR/builds/<fingerprint>.json, and what a flake reference was last built to:
- * MVM_CACHE_DIR/builds/refs/<sha256 of reference and attribute>.json. A record carries a digest of its
- * own fields; one that is damaged is removed and counts as absent.
+ * MVM_CACHE_DIR/builds/refs/<sha256 of reference and attribute>.json. A record is sealed
+ * (json_save_sealed); one that is damaged is removed and counts as absent.
  */
 #pragma once
 

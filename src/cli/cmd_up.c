@@ -192,14 +192,7 @@ static int open_named_image(struct home *h, const char *word, struct artifact_im
         }
         return artifact_image_open(img, h, digest, err);
     }
-    img->path = realpath(word, NULL);
-    img->dirfd = img->path ? open(img->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (img->dirfd < 0)
-        return mvm_error_errno(err, -errno, "cannot open the image folder %s", word);
-    int r = image_validate(img->dirfd, err);
-    if (r == 0 && faccessat(img->dirfd, "image.json", F_OK, 0) == 0)
-        r = image_metadata_load(&img->metadata, img->dirfd, err);
-    return r;
+    return artifact_image_open_folder(img, h, word, err);
 }
 
 int cmd_up(struct args *a)

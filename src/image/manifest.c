@@ -130,6 +130,27 @@ int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err)
     return json_save(dirfd, MANIFEST, o, 0444, false, err);
 }
 
+struct listed {
+    const struct manifest *m;
+    bool with_others;
+    struct mvm_error *err;
+};
+
+static int on_entry(void *data, const char *name)
+{
+    const struct listed *l = data;
+    int a = artifact_parse(name);
+    bool listed = a >= 0 ? l->m->artifacts[a].present : !l->with_others || strcmp(name, MANIFEST) == 0;
+    return listed ? 0 : mvm_error_set(l->err, -EBADMSG, "'%.60s' is in the image, but not in its " MANIFEST, name);
+}
+
+int manifest_check_listed(const struct manifest *m, int dirfd, bool with_others, struct mvm_error *err)
+{
+    struct listed l = {.m = m, .with_others = with_others, .err = err};
+    int r = path_each(dirfd, ".", on_entry, &l);
+    return r < 0 && r != -EBADMSG ? mvm_error_errno(err, r, "cannot list the image's files") : r;
+}
+
 void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE])
 {
     struct sha256 s;

@@ -47,6 +47,9 @@ int manifest_save(const struct manifest *m, int dirfd, struct mvm_error *err) MV
 /* The same from and to JSON that was read already, or goes on to have more fields. The caller owns the object. */
 int manifest_parse(struct manifest *m, json_object *o, struct mvm_error *err) MVM_MUST_CHECK;
 json_object *manifest_json(const struct manifest *m);
+/* -EBADMSG where the folder has an artifact that is not listed: it would have a part in what boots. with_others: where
+ * it has anything else at all. */
+int manifest_check_listed(const struct manifest *m, int dirfd, bool with_others, struct mvm_error *err) MVM_MUST_CHECK;
 /* The image's digest. */
 void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]);
 

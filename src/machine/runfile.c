@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SCHEMA 1
+#define SCHEMA 2
 
-/* Older ones lack the optional ones: a VM may run when mvmctl is replaced. */
+/* Older ones lack the optional ones. */
 static const struct json_field fields[] = {
 #define TEXT(key, member)       JSON_TEXT(struct runfile, key, member)
 #define LATER_TEXT(key, member) JSON_OPTIONAL_TEXT(struct runfile, key, member)
@@ -46,13 +46,13 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     json_add_bool(o, "store_check", r->store_check);
     json_add_bool(o, "confine", r->confine);
     json_put_fields(o, fields, ARRAY_SIZE(fields), r);
-    return json_save(dirfd, VMDIR_CONFIG, o, 0600, false, err);
+    return json_save_sealed(dirfd, VMDIR_CONFIG, o, 0600, false, err);
 }
 
 int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    int e = json_load(dirfd, VMDIR_CONFIG, 64 * 1024, &o, err);
+    int e = json_load_sealed(dirfd, VMDIR_CONFIG, 64 * 1024, &o, err);
     int64_t schema = 0;
     if (e < 0)
         return e;

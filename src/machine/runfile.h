@@ -1,4 +1,5 @@
-/* run.json: what a VM was started with. Written by the starter, read by the supervisor and by `ls`. */
+/* run.json: what a VM was started with. Written by the starter, read by the supervisor and by `ls`; sealed
+ * (json_save_sealed), because it says what boots. */
 #pragma once
 
 #include "machine/machine.h"

@@ -73,7 +73,7 @@ int snapfolder_load(struct usersnapshot *u, int dir, json_object **ret_meta, str
 {
     CLEAN_JSON json_object *o = NULL;
     u->bytes = snapfolder_allocated(dir, SNAPFOLDER_STATE);
-    int r = json_load(dir, SNAPFOLDER_META, SNAPMETA_MAX, &o, err);
+    int r = json_load_sealed(dir, SNAPFOLDER_META, SNAPMETA_MAX, &o, err);
     if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r)) {
         mvm_error_wrap(err, "snapshot %s:%s", u->vm, u->tag);
         return r;

@@ -8,12 +8,12 @@
 #include "machine/snapmeta.h"
 #include "machine/usersnapshot.h"
 
-#define SNAPFOLDER_SCHEMA 1
-#define SNAPFOLDER_META   "meta.json"
+#define SNAPFOLDER_SCHEMA 2
+#define SNAPFOLDER_META   "meta.json" /* sealed (json_save_sealed) */
 #define SNAPFOLDER_STATE  "state"
-#define SNAPFOLDER_ROOTFS "rootfs" /* the image's, in meta.json */
-#define SNAPFOLDER_STAGE  ".new-"  /* and a process's id: one in the making, locked by it */
-#define SNAPFOLDER_NEEDS  "image"  /* in that: the key of the image it needs */
+#define SNAPFOLDER_FILES  "artifacts" /* in meta.json: the image's files */
+#define SNAPFOLDER_STAGE  ".new-"     /* and a process's id: one in the making, locked by it */
+#define SNAPFOLDER_NEEDS  "image"     /* in that: the key of the image it needs */
 
 /* MVM_HOME/snapshots, made where it is absent; a descriptor or -errno. */
 int snapfolder_open(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCHEMA 1
+#define SCHEMA 2
 #define META   "meta.json"
 #define MEMORY "memory"
 #define STATE  "state"
@@ -110,7 +110,7 @@ static int save_meta(const struct snapshot *s, const struct snapfile *memory, co
     snapmeta_put(o, &m);
     snapmeta_put_file(o, MEMORY, memory);
     snapmeta_put_file(o, STATE, state);
-    return json_save(s->dir, META, o, 0400, true, err);
+    return json_save_sealed(s->dir, META, o, 0400, true, err);
 }
 
 /* Why it does not fit, NULL where it does. */
@@ -144,7 +144,7 @@ int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vm
         return mvm_error_is_absent(-errno) ? mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet")
                                            : mvm_error_errno(err, -errno, "the snapshot cannot be read");
     CLEAN_JSON json_object *meta = NULL;
-    r = json_load(s->dir, META, SNAPMETA_MAX, &meta, NULL);
+    r = json_load_sealed(s->dir, META, SNAPMETA_MAX, &meta, NULL);
     if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r))
         return mvm_error_errno(err, r, "the snapshot's description cannot be read");
     const char *why = r < 0 ? "the snapshot's description is damaged or of another version" : judge_meta(s, meta);

@@ -100,6 +100,29 @@ static int refuse(const struct usersnapshot *u, const char *why, struct mvm_erro
     return -ESTALE;
 }
 
+/* The image's files are those that there were, and as they were. */
+static int verify_image(int root, json_object *meta, const struct usersnapshot *u, struct statindex *index,
+                        struct mvm_error *err)
+{
+    json_object *files;
+    CLEAN_FD int image = keptimage_open(root, u->image_key);
+    if (image < 0)
+        return mvm_error_errno(err, image, "the image that it needs cannot be opened");
+    if (json_get_object(meta, SNAPFOLDER_FILES, &files, NULL) < 0)
+        return mvm_error_set(err, -ESTALE, DAMAGED);
+    for (int a = 0; a < ARTIFACT_COUNT; a++) {
+        CLEAN_FD int fd = -1;
+        const char *name = artifact_name((enum artifact)a);
+        bool listed = json_object_object_get_ex(files, name, NULL);
+        int r = listed ? snapmeta_open_file(files, name, image, name, index, &fd, err) : 0;
+        if (!listed && faccessat(image, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            r = mvm_error_set(err, -ESTALE, "the image that it needs has a %s that it had not", name);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 /* What runs it must be as it was, and so must its files. */
 static int verify(struct home *h, int root, int dir, json_object *meta, const struct usersnapshot *u,
                   struct mvm_error *err)
@@ -121,12 +144,8 @@ static int verify(struct home *h, int root, int dir, json_object *meta, const st
     if (unfit)
         return refuse(u, unfit, err);
     struct statindex *index = snapfolder_index(h, u);
-    CLEAN_FD int image = keptimage_open(root, u->image_key);
-    CLEAN_FD int rootfs = -1;
     CLEAN_FD int state = -1;
-    r = image < 0
-            ? mvm_error_errno(&why, image, "the image that it needs cannot be opened")
-            : snapmeta_open_file(meta, SNAPFOLDER_ROOTFS, image, artifact_name(ARTIFACT_ROOTFS), index, &rootfs, &why);
+    r = verify_image(root, meta, u, index, &why);
     if (r == 0)
         r = snapmeta_open_file(meta, SNAPFOLDER_STATE, dir, SNAPFOLDER_STATE, index, &state, &why);
     if (index)

@@ -140,26 +140,37 @@ static int take(struct home *h, const char *vm, struct stage **ret, struct users
     return r < 0 ? r : stage_save(s, h, vm, u, saved, err);
 }
 
-/* Sizes and digests of the state and the root file system, synced. */
+/* Of one file, where it is there. */
+static int put_file(int dirfd, const char *name, struct statindex *index, json_object *o, struct mvm_error *err)
+{
+    struct snapfile f;
+    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return mvm_error_is_absent(-errno) ? 0 : mvm_error_errno(err, -errno, "cannot read the image's %s", name);
+    int r = snapmeta_measure(index, name, fd, &f, err);
+    if (r == 0)
+        snapmeta_put_file(o, name, &f);
+    return r;
+}
+
+/* Sizes and digests of the state, which is synced, and of the image's files. */
 static int put_files(const struct stage *s, struct home *h, const struct usersnapshot *u, json_object *o,
                      struct mvm_error *err)
 {
-    struct snapfile f;
     struct statindex *index = snapfolder_index(h, u);
+    json_object *artifacts = json_object_new_object();
+    json_add(o, SNAPFOLDER_FILES, artifacts);
     CLEAN_FD int image = keptimage_open(s->root, u->image_key);
-    CLEAN_FD int rootfs = image < 0 ? -1 : openat(image, artifact_name(ARTIFACT_ROOTFS), O_RDONLY | O_CLOEXEC);
     CLEAN_FD int state = openat(s->fd, SNAPFOLDER_STATE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    int r = rootfs < 0 || state < 0 ? mvm_error_errno(err, -errno, "cannot read the snapshot's files") : 0;
+    int r = state < 0 ? -errno : MIN_OF(image, 0);
+    if (r < 0)
+        mvm_error_errno(err, r, "cannot read the snapshot's files");
     if (r == 0 && (fchmod(state, 0400) < 0 || fsync(state) < 0))
         r = mvm_error_errno(err, -errno, "cannot keep the snapshot");
     if (r == 0)
-        r = snapmeta_measure(index, SNAPFOLDER_STATE, state, &f, err);
-    if (r == 0) {
-        snapmeta_put_file(o, SNAPFOLDER_STATE, &f);
-        r = snapmeta_measure(index, SNAPFOLDER_ROOTFS, rootfs, &f, err);
-    }
-    if (r == 0)
-        snapmeta_put_file(o, SNAPFOLDER_ROOTFS, &f);
+        r = put_file(s->fd, SNAPFOLDER_STATE, index, o, err);
+    for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)
+        r = put_file(image, artifact_name((enum artifact)a), index, artifacts, err);
     if (index)
         statindex_save(index);
     statindex_free(index);
@@ -183,7 +194,7 @@ static int stage_seal(struct stage *s, struct home *h, const struct usersnapshot
     snapmeta_put(o, &m);
     snapfolder_put_facts(o, u);
     r = put_files(s, h, u, o, err);
-    return r < 0 ? r : json_save(s->fd, SNAPFOLDER_META, o, 0400, true, err);
+    return r < 0 ? r : json_save_sealed(s->fd, SNAPFOLDER_META, o, 0400, true, err);
 }
 
 /* Under the lock: from then on it is there. */

@@ -75,4 +75,27 @@ run mvm build --flake "$flake" --json
 is 'T9: and the next build mends it' "$status" 0
 is 'T9: so that up boots the right image' "$(value_of mended)" A
 
+
+# A file that is laid into an image which does not list it.
+mvm down few again keeps flipped mended a b >/dev/null 2>&1
+folder=$(ls -d "$MVM_CACHE_DIR/artifacts/$a")
+cp -r "$folder" "$tmp/copy"
+chmod -R u+w "$folder" "$tmp/copy"
+echo 'mvm.root=vda init=/laid/in' >"$tmp/copy/cmdline.txt.new"
+run mvm up "$tmp/copy" --name copy
+is 'T9: a folder of the user may have other files' "$status" 0
+mvm down copy >/dev/null
+for name in initrd image.json cmdline.txt; do
+    [ ! -e "$tmp/copy/$name" ] || continue
+    printf 'mvm.root=vda init=/laid/in' >"$tmp/copy/$name"
+    run mvm up "$tmp/copy" --name copy
+    has "T9: but no $name that its manifest does not list" "$status $err" "^14 .*'$name' is in the image, but not in its manifest"
+    rm -f "$tmp/copy/$name"
+done
+echo laid >"$folder/laid-in.txt"
+run mvm up --flake "$flake" --name laid
+has 'T9: an image in the cache has nothing but what its manifest lists' "$status $err" "^14 .*'laid-in.txt' is in the image"
+run mvm build --flake "$flake" --json
+is 'T9: and is built anew' "$status $(json .image) $(ls "$folder" | grep -c laid)" "0 $a 0"
+
 finish

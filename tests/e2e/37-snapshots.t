@@ -175,7 +175,7 @@ printf X | dd of="$state/state" bs=1 seek=9000000 conv=notrunc 2>/dev/null
 refused 'a damaged state' "the snapshot's file 'state' has another content"
 again
 jq '.backend = "another"' "$tmp/good/meta.json" >"$tmp/meta" && cp -f "$tmp/meta" "$state/meta.json"
-refused 'one of another QEMU' 'the snapshot was made by another version'
+refused 'T9: a changed description' "the snapshot's description is damaged"
 echo '{' >"$tmp/meta" && cp -f "$tmp/meta" "$state/meta.json"
 refused 'a damaged description' "the snapshot's description is damaged"
 has 'which ls says' "$(mvm snapshot ls)" '^web +clean +damaged'

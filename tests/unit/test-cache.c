@@ -10,6 +10,7 @@
 #include "cache/records.h"
 #include "cache/statindex.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -311,6 +312,80 @@ static void test_lock_threads(void)
     lock_done(&held[1]);
 }
 
+/* ---- T9: images ---- */
+
+static const char *const image_files[] = {"vmlinux", "rootfs.ext4", "image.json", "manifest.json"};
+static char image_digest[SHA256_HEX_SIZE];
+
+/* A small image with metadata, as it is kept; no kernel is looked at in one that is kept. */
+static int make_image(void)
+{
+    static const char metadata[] = "{\"name\": \"x\", \"system\": \"x86_64-linux\", \"memory_mib\": 256}\n";
+    const char *const texts[] = {"kernel", "root", metadata};
+    struct manifest m = {0};
+    char path[128];
+    (void)!path_remove_tree(home.cache_fd, "artifacts/made");
+    CLEAN_FD int dir = path_open_dir(home.cache_fd, "artifacts/made", NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        struct artifact_info *a = &m.artifacts[artifact_parse(image_files[i])];
+        *a = (struct artifact_info){.present = true, .size = strlen(texts[i])};
+        if (path_write_file(dir, image_files[i], texts[i], strlen(texts[i]), 0600, false, NULL) < 0)
+            abort();
+        CLEAN_FD int fd = openat(dir, image_files[i], O_RDONLY | O_CLOEXEC);
+        if (sha256_fd(fd, a->sha256) < 0)
+            abort();
+    }
+    manifest_digest(&m, image_digest);
+    snprintf(path, sizeof(path), "artifacts/%s", image_digest);
+    (void)!path_remove_tree(home.cache_fd, path);
+    if (manifest_save(&m, dir, NULL) < 0 || renameat(home.cache_fd, "artifacts/made", home.cache_fd, path) < 0)
+        abort();
+    return openat(home.cache_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int open_image(void)
+{
+    CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    return artifact_image_open(&img, &home, image_digest, NULL);
+}
+
+static void test_image_flips(void)
+{
+    for (size_t f = 0; f < ARRAY_SIZE(image_files); f++) {
+        CLEAN_BUF struct buf text = BUF_INIT(4096);
+        CLEAN_FD int first = make_image();
+        unsigned taken = 0, kept = 0;
+        if (path_read_file(first, image_files[f], &text, NULL) < 0)
+            abort();
+        for (size_t i = 0; i < text.len; i++) {
+            CLEAN_FD int dir = make_image();
+            text.data[i] ^= (uint8_t)(1 << i % 8);
+            if (path_write_file(dir, image_files[f], text.data, text.len, 0600, false, NULL) < 0)
+                abort();
+            text.data[i] ^= (uint8_t)(1 << i % 8);
+            int r = open_image();
+            /* White space of a manifest that is other white space says the same: digest and sizes are checked. */
+            taken += r == 0 && !(f == 3 && isspace(text.data[i]));
+            kept += r < 0 && r != -EBADMSG;
+        }
+        ok(taken == 0 && kept == 0, "T9: of %zu images with one bit of a byte of %s changed none boots (%u)", text.len,
+           image_files[f], taken);
+    }
+}
+
+static void test_unlisted(void)
+{
+    static const char *const names[] = {"cmdline.txt", "initrd", "cmdline.txt.new", ".hidden", "manifest.json.bak"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
+        CLEAN_FD int dir = make_image();
+        ok(open_image() == 0 && path_write_file(dir, names[i], "x", 1, 0600, false, NULL) == 0 &&
+               artifact_image_open(&img, &home, image_digest, &e) == -EBADMSG && strstr(e.msg, names[i]),
+           "T9: an image is refused when it has a %s that its manifest does not list (%s)", names[i], e.msg);
+    }
+}
+
 /* ---- R2: each open fails in turn ---- */
 
 static int find_last(void)
@@ -476,6 +551,8 @@ int main(void)
     test_flipped();
     test_homes();
     test_lock_threads();
+    test_image_flips();
+    test_unlisted();
     test_each_unreadable();
     test_outputs();
     test_stages();

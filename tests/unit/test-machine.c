@@ -181,10 +181,10 @@ static void edit_meta(const char *key, json_object *value)
 {
     CLEAN_FD int dir = openat(folder, SNAP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_JSON json_object *o = NULL;
-    if (dir < 0 || json_load(dir, "meta.json", 65536, &o, NULL) < 0)
+    if (dir < 0 || json_load_sealed(dir, "meta.json", 65536, &o, NULL) < 0)
         abort();
     json_add(o, key, value);
-    if (json_save(dir, "meta.json", o, 0600, false, NULL) < 0)
+    if (json_save_sealed(dir, "meta.json", o, 0600, false, NULL) < 0)
         abort();
 }
 
@@ -317,11 +317,27 @@ static void test_sweep(void)
     ok(fstatat(folder, SNAP, &st, 0) < 0, "and those without image are gone");
 }
 
-/* ---- R2: what cannot be read now is kept ---- */
+/* ---- T9: what decides what boots is covered by a digest ---- */
 
-static bool is_there(const char *path)
+/* How many of the file's versions with one bit of a byte changed are taken. */
+static unsigned taken_flips(const char *path, const char *name, int (*load)(void), size_t *ret_n)
 {
-    return faccessat(folder, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    CLEAN_FD int dir = openat(folder, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_BUF struct buf text = BUF_INIT(65536);
+    unsigned taken = 0;
+    if (dir < 0 || path_read_file(dir, name, &text, NULL) < 0)
+        abort();
+    for (size_t i = 0; i < text.len; i++) {
+        text.data[i] ^= (uint8_t)(1 << i % 8);
+        if (path_write_file(dir, name, text.data, text.len, 0600, false, NULL) < 0)
+            abort();
+        taken += load() == 0;
+        text.data[i] ^= (uint8_t)(1 << i % 8);
+    }
+    *ret_n = text.len;
+    if (path_write_file(dir, name, text.data, text.len, 0600, false, NULL) < 0 || load() != 0)
+        abort();
+    return taken;
 }
 
 static int find(void)
@@ -330,6 +346,37 @@ static int find(void)
     int r = snapshot_find(&s, &run, &id, NULL);
     snapshot_done(&s);
     return r;
+}
+
+static int load_run(void)
+{
+    CLEAN_FD int dir = openat(folder, "vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct runfile got;
+    return runfile_load(&got, dir, NULL);
+}
+
+static void test_flipped(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    size_t n;
+    if (make(&s, &e) < 0 || path_make_parents(folder, "vm/x", 0700) < 0)
+        abort();
+    CLEAN_FD int dir = openat(folder, "vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (runfile_save(&run, dir, &e) < 0)
+        abort();
+    unsigned taken = taken_flips(SNAP, "meta.json", find, &n);
+    ok(taken == 0, "T9: of %zu descriptions of a snapshot with one bit of a byte changed none is believed (%u)", n,
+       taken);
+    taken = taken_flips("vm", "run.json", load_run, &n);
+    ok(taken == 0, "T9: of %zu run.json with one bit of a byte changed none is believed (%u)", n, taken);
+}
+
+/* ---- R2: what cannot be read now is kept ---- */
+
+static bool is_there(const char *path)
+{
+    return faccessat(folder, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static bool is_no_verdict(int r)
@@ -445,7 +492,7 @@ static void test_needed(void)
     CLEAN_FD int v = openat(folder, "home/vms/v", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     json_add_int(o, "schema_version", SNAPFOLDER_SCHEMA);
     snapfolder_put_facts(o, &u);
-    if (json_save(one, "meta.json", o, 0600, false, NULL) < 0 || runfile_save(&vm, v, NULL) < 0 ||
+    if (json_save_sealed(one, "meta.json", o, 0600, false, NULL) < 0 || runfile_save(&vm, v, NULL) < 0 ||
         path_write_file(stage, SNAPFOLDER_NEEDS, "3333", 4, 0600, false, NULL) < 0 || flock(stage, LOCK_EX) < 0)
         abort();
     unsigned n;
@@ -476,6 +523,7 @@ int main(void)
     test_parse();
     test_make();
     test_fit();
+    test_flipped();
     test_unreadable();
     test_needed();
     test_sweep();
