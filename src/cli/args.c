@@ -34,7 +34,9 @@ static int unknown_option(const struct command *c, const char *word)
 static void build_tables(const struct command *c, struct option *longs, char *shorts)
 {
     char *s = shorts;
-    *s++ = ':'; /* a missing argument is told apart from an unknown option */
+    if (c->words & WORDS_PROGRAM)
+        *s++ = '+'; /* ends at the first word */
+    *s++ = ':';     /* a missing argument is told apart from an unknown option */
     unsigned n = 0;
     for (; c->options[n]; n++) {
         const struct option_spec *o = c->options[n];
@@ -65,18 +67,58 @@ static int option_index(const struct command *c, int val)
 /* Options that contradict each other in every command that has both. */
 static int check_pairs(const struct args *a)
 {
-    static const char *const pairs[][2] = {
-        {"json", "names"}, {"json", "attach"}, {"json", "shell"}, {"json", "terminal"}};
-    bool given[ARRAY_SIZE(pairs)][2] = {0};
-    for (unsigned i = 0; i < a->n_given; i++)
-        for (size_t k = 0; k < 2 * ARRAY_SIZE(pairs); k++)
-            if (strcmp(a->command->options[a->given[i].option]->name, pairs[k / 2][k % 2]) == 0)
-                given[k / 2][k % 2] = true;
+    static const char one_object[] = "with --json there is one object on standard output and nothing else";
+    static const char one_name[] = "both name what to take of the flake: leave one out";
+    static const char in_file[] = "the file of --config names what is measured";
+    static const char *const pairs[][3] = {{"json", "names", one_object},  {"json", "attach", one_object},
+                                           {"json", "shell", one_object},  {"profile", "attr", one_name},
+                                           {"config", "profile", in_file}, {"config", "attr", in_file}};
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
-        if (given[i][0] && given[i][1])
-            return ui_usage("with --json there is one object on standard output and nothing else",
-                            "%s: --%s and --%s at once", a->command->name, pairs[i][0], pairs[i][1]);
+        if (arg_flag(a, pairs[i][0]) && arg_flag(a, pairs[i][1]))
+            return ui_usage(pairs[i][2], "%s: --%s and --%s at once", a->command->name, pairs[i][0], pairs[i][1]);
     return 0;
+}
+
+/* Options that have an effect only together with another one: alone they are refused instead of being ignored. */
+static int check_needs(const struct args *a)
+{
+    static const char started[] = "a VM that runs keeps what it was started with: mvmctl up has this option, and exec "
+                                  "--flake REF boots a VM for the program";
+    static const char *const needs[][4] = {
+        {"exec", "profile", "flake", started},
+        {"exec", "attr", "flake", started},
+        {"exec", "cpus", "flake", started},
+        {"exec", "memory", "flake", started},
+        {"exec", "cold", "flake", started},
+        {"exec", "hypervisor", "flake", started},
+        {"exec", "timeout", "flake", "it is how long a VM may take to start; in the guest, timeout ends a program"},
+        {"dev up", "flake", "shell", "the shell begins in the flake's files; nothing else uses them"}};
+    for (size_t i = 0; i < ARRAY_SIZE(needs); i++)
+        if (strcmp(a->command->name, needs[i][0]) == 0 && arg_flag(a, needs[i][1]) && !arg_flag(a, needs[i][2]))
+            return ui_usage(needs[i][3], "%s: --%s has no effect without --%s", needs[i][0], needs[i][1], needs[i][2]);
+    return 0;
+}
+
+/* The words behind the options, in argv from optind on. Where a program is among them the options go on behind the
+ * VM's name and end at the program, or at "--". True where there may be more options. */
+static bool take_words(struct args *a, int argc, char **argv, int before)
+{
+    bool ended = optind == before + 1 && strcmp(argv[before], "--") == 0;
+    bool program = a->command->words & WORDS_PROGRAM;
+    bool named = !(a->command->words & WORDS_VMS) || arg_flag(a, "flake");
+    if (program && !ended && !named && a->n_words == 0 && optind < argc) {
+        a->words = &argv[optind++];
+        a->n_words = 1;
+        return true;
+    }
+    if (program) {
+        a->rest = ended || optind < argc ? &argv[optind] : a->rest;
+        a->n_rest = argc - optind;
+        return false;
+    }
+    a->words = argv + optind;
+    a->n_words = argc - optind;
+    return false;
 }
 
 int args_parse(struct args *a, const struct command *c, int argc, char **argv)
@@ -86,7 +128,7 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
     *a = (struct args){.command = c};
     build_tables(c, longs, shorts);
     /* What follows "--" belongs to somebody else: getopt never sees it. */
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc && !(c->words & WORDS_PROGRAM); i++) {
         if (strcmp(argv[i], "--") == 0) {
             a->rest = &argv[i + 1];
             a->n_rest = argc - i - 1;
@@ -99,6 +141,8 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
     for (;;) {
         int before = optind ? optind : 1;
         int v = getopt_long(argc, argv, shorts, longs, NULL);
+        if (v == -1 && take_words(a, argc, argv, before))
+            continue;
         if (v == -1)
             break;
         if (v == 'h' && ui.json)
@@ -122,9 +166,8 @@ int args_parse(struct args *a, const struct command *c, int argc, char **argv)
         a->given[a->n_given].option = i;
         a->given[a->n_given++].value = optarg ? optarg : "";
     }
-    a->words = argv + optind;
-    a->n_words = argc - optind;
-    return check_pairs(a);
+    int r = check_pairs(a);
+    return r ? r : check_needs(a);
 }
 
 const char *arg_value(const struct args *a, const char *option)

@@ -28,6 +28,7 @@ enum {
     WORDS_COPIES = 4,    /* files, and NAME:/ of VMs */
     WORDS_FOLDERS = 8,
     WORDS_SHELLS = 16,
+    WORDS_PROGRAM = 32, /* behind the name (with --flake: at once) a program and its arguments: the options end there */
 };
 
 struct command {
@@ -83,7 +84,7 @@ struct args {
     unsigned n_given;
     char **words; /* positional, up to "--" */
     int n_words;
-    char **rest; /* behind "--", NULL where there was none */
+    char **rest; /* behind "--", or a program and its arguments (WORDS_PROGRAM); NULL where there is none */
     int n_rest;
 };
 
@@ -212,7 +213,8 @@ int follow_logs(struct home *h, const char *name, struct mvm_error *err);
 /* What to do about a VM that refuses a request because it is paused. */
 void hint_paused(const char *name, struct mvm_error *err);
 
-/* Runs a program in a VM with this process's input, output, signals and terminal; its exit status in *ret_code. */
+/* Runs a program in a VM with this process's output, signals and terminal, and where input is true its standard input
+ * (else an empty one: what there is belongs to another program); its exit status in *ret_code. */
 struct client;
 struct msg_exec;
-int exec_in_vm(struct client *c, const struct msg_exec *m, int *ret_code, struct mvm_error *err);
+int exec_in_vm(struct client *c, const struct msg_exec *m, bool input, int *ret_code, struct mvm_error *err);

@@ -43,7 +43,7 @@ static int stage_work(struct session *s, const char *ref, struct mvm_error *err)
     if (r == 0)
         r = flake_tree_load(&tree, &f, s->home, err);
     if (r == 0)
-        r = exec_in_vm(s->client, &m, &code, err);
+        r = exec_in_vm(s->client, &m, false, &code, err);
     if (r == 0 && code)
         r = mvm_error_set(err, -EIO, WORK " in the builder cannot be emptied");
     struct work w = {.tree = &tree, .flakes = &s->flakes};
@@ -70,7 +70,7 @@ static int run_shell(struct session *s, const struct args *a, int *ret_code, str
         m.rows = ws.ws_row;
         m.cols = ws.ws_col;
     }
-    return exec_in_vm(s->client, &m, ret_code, err);
+    return exec_in_vm(s->client, &m, true, ret_code, err);
 }
 
 static const char *flake_of(const struct args *a)
@@ -102,9 +102,6 @@ int cmd_dev_shell(struct args *a)
     CLEAN_HOME struct home h = HOME_INIT;
     CLEAN_SESSION struct session s = SESSION_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
-    if (a->n_words)
-        return ui_usage("a command goes behind --: mvmctl dev shell -- COMMAND",
-                        "dev shell: unexpected argument '%.60s'", a->words[0]);
     interrupt_install();
     if (home_open(&h, &err) < 0 || build_open_persistent(&h, &p, &s, &err) < 0)
         return ui_fail(&err);

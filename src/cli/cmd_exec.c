@@ -60,7 +60,7 @@ static int run_in(struct home *h, const struct args *a, const char *name, struct
     fill_request(a, &m, env);
     int r = client_connect(h, name, &c, err);
     if (r == 0)
-        r = exec_in_vm(c, &m, &code, err);
+        r = exec_in_vm(c, &m, true, &code, err);
     if (r < 0) {
         hint_paused(name, err);
         mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
@@ -104,12 +104,12 @@ int cmd_exec(struct args *a)
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
     bool transient = arg_value(a, "flake");
-    if (a->n_words != (transient ? 0 : 1))
-        return ui_usage("mvmctl exec NAME -- COMMAND, or mvmctl exec --flake REF -- COMMAND",
-                        a->n_words ? "exec: unexpected argument '%.60s' before --" : "exec: no VM named%s",
-                        a->n_words ? a->words[a->n_words - 1] : "");
+    if (transient && a->n_words)
+        return ui_usage("name the VM, or give --flake", "exec: the VM '%.60s' and --flake at once", a->words[0]);
+    if (!transient && !a->n_words)
+        return ui_usage("mvmctl exec NAME COMMAND, or mvmctl exec --flake REF COMMAND", "exec: no VM named");
     if (a->n_rest < 1)
-        return ui_usage("put the program behind --: mvmctl exec NAME -- COMMAND", "exec: no program to run");
+        return ui_usage("mvmctl exec NAME COMMAND; a shell: mvmctl exec -it NAME sh", "exec: no program to run");
     if (arg_value(a, "env") && !strchr(arg_value(a, "env"), '='))
         return ui_usage("--env NAME=VALUE", "exec: variable '%.60s' has no value", arg_value(a, "env"));
     if (home_open(&h, &err) < 0)

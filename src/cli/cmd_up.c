@@ -206,6 +206,9 @@ int cmd_up(struct args *a)
         return up_from(a);
     if (a->n_words > 1 || a->rest || (word && arg_value(a, "flake")))
         return ui_usage("give either one IMAGE or --flake REF", "up: more than one image");
+    if (word && (arg_value(a, "profile") || arg_value(a, "attr")))
+        return ui_usage("they choose the image of a flake: give --flake REF instead of IMAGE", "up: --%s and an image",
+                        arg_value(a, "profile") ? "profile" : "attr");
     interrupt_install();
     if (check_early(a, &err) < 0 || home_open(&h, &err) < 0)
         return ui_fail(&err);

@@ -101,8 +101,25 @@ static void bash_command(const struct command *c)
         printf("%sreturn ;;\n", kind_of(*o) == KIND_NOTHING ? " " : "; ");
     }
     printf("      esac\n      case $cur in -*) _mvmctl_of \"$opts\" ;; *)");
+    if (c->words & WORDS_PROGRAM && c->words & WORDS_VMS)
+        printf(" ((named)) ||");
     bash_words(c->words);
     printf(" ;; esac ;;\n");
+}
+
+/* Counts the VM's name, or --flake in its place: the next word is a program in the guest, of which nothing is known. */
+static void bash_program(const struct command *c)
+{
+    printf("      '%s') case ${words[i-1]} in -", c->name);
+    for (const struct option_spec *const *o = c->options; *o; o++) {
+        if ((*o)->argument)
+            printf("|--%s", (*o)->name);
+        if ((*o)->argument && (*o)->letter)
+            printf("|-%c", (*o)->letter);
+    }
+    printf(") ;; *) case $w in --flake|--flake=*) named=1 ;; -*) ;; *) ((named++)) ;; esac ;; esac\n"
+           "        if ((named > %d)); then return; fi ;;\n",
+           c->words & WORDS_VMS ? 1 : 0);
 }
 
 /*
@@ -115,7 +132,8 @@ static const char bash_head[] =
     "  for word in $(compgen -W \"$1\" -- \"$cur\"); do COMPREPLY+=(\"${word#\"$cut\"}\"); done\n}\n"
     "_mvmctl_files() {\n  local name\n  compopt -o filenames 2>/dev/null\n"
     "  while IFS= read -r name; do COMPREPLY+=(\"${name#\"$cut\"}\"); done < <(compgen \"${1:--f}\" -- \"$cur\")\n}\n"
-    "_mvmctl() {\n  local cur prev='' cut='' cmd='' opts='' next='' help='' i w before=''\n  local -a words=()\n"
+    "_mvmctl() {\n  local cur prev='' cut='' cmd='' opts='' next='' help='' i w before='' named=0\n  local -a "
+    "words=()\n"
     "  COMPREPLY=()\n"
     "  for ((i = 0; i <= COMP_CWORD; i++)); do\n    w=${COMP_WORDS[i]}\n"
     "    if ((i > 1)) && [[ -n $w && ( $w =~ ^[:=]+$ || $before =~ ^[:=]+$ ) ]]; then words[${#words[@]}-1]+=$w\n"
@@ -135,7 +153,11 @@ static void print_bash(void)
     fputs(bash_head, stdout);
     for (size_t i = 0; i < n_groups; i++)
         printf("|'%s'", groups[i]);
-    printf(") case $w in -*) ;; *) cmd=${cmd:+$cmd }$w ;; esac ;;\n    esac\n  done\n  case $cmd in\n    '') next='");
+    printf(") case $w in -*) ;; *) cmd=${cmd:+$cmd }$w ;; esac ;;\n");
+    for (size_t i = 0; i < n_commands; i++)
+        if (commands[i].words & WORDS_PROGRAM)
+            bash_program(&commands[i]);
+    printf("    esac\n  done\n  case $cmd in\n    '') next='");
     put_next_words("");
     printf("' ;;\n");
     for (size_t i = 0; i < n_groups; i++) {
@@ -177,9 +199,10 @@ static void zsh_argument(const struct option_spec *o)
     }
 }
 
-static void zsh_option(const struct option_spec *o, bool letter)
+static void zsh_option(const struct command *c, const struct option_spec *o, bool letter)
 {
-    printf(" '");
+    bool replaces_name = c->words & WORDS_PROGRAM && strcmp(o->name, "flake") == 0;
+    printf(" '%s", replaces_name ? "(1)" : "");
     if (letter)
         printf("-%c", o->letter);
     else
@@ -202,16 +225,16 @@ static void zsh_command(const struct command *c)
                    {WORDS_COPIES, "*:file:_mvmctl_copies"},
                    {WORDS_FOLDERS, "*:folder:_files -/"},
                    {WORDS_SHELLS, "*:shell:(bash zsh fish)"}};
-    printf("    '%s') _arguments", c->name);
+    printf("    '%s') _arguments -s", c->name);
     for (const struct option_spec *const *o = c->options; *o; o++) {
-        zsh_option(*o, false);
+        zsh_option(c, *o, false);
         if ((*o)->letter)
-            zsh_option(*o, true);
+            zsh_option(c, *o, true);
     }
     printf(" '--help[show help]'");
-    for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(actions); i++) /* of the words before a program the first is meant */
         if (c->words & actions[i].words)
-            printf(" '%s'", actions[i].action);
+            printf(" '%s%s'", c->words & WORDS_PROGRAM ? "1" : "", actions[i].action + !!(c->words & WORDS_PROGRAM));
     printf(" ;;\n");
 }
 
@@ -311,7 +334,8 @@ static void fish_command(const struct command *c)
     printf("complete -c mvmctl -n '__mvmctl_in \"%s\"' -l help -d 'show help'\n", c->name);
     for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
         if (c->words & actions[i].words)
-            printf("complete -c mvmctl -n '__mvmctl_in \"%s\"' %s\n", c->name, actions[i].what);
+            printf("complete -c mvmctl -n '__mvmctl_in \"%s\"%s' %s\n", c->name,
+                   c->words & WORDS_PROGRAM ? "; and __mvmctl_first" : "", actions[i].what);
 }
 
 static void print_fish(void)
@@ -328,7 +352,10 @@ static void print_fish(void)
     printf("\n        string match -q -- '-*' $word; or set cmd (string trim \"$cmd $word\")\n    end\n  end\n"
            "  test \"$cmd\" = \"$argv[1]\"\nend\n"
            "function __mvmctl_in\n  set -l words (commandline -opc)\n  contains -- -- $words; and return 1\n"
-           "  test \"$words[2]\" != help; and __mvmctl_at $argv[1]\nend\n");
+           "  test \"$words[2]\" != help; and __mvmctl_at $argv[1]\nend\n"
+           /* True where no word but options follows the command, which is one word. */
+           "function __mvmctl_first\n  set -l words (commandline -opc)[3..-1]\n"
+           "  not string match -qv -- '-*' $words\nend\n");
     fish_next_words("");
     for (size_t i = 0; i < n_groups; i++)
         fish_next_words(groups[i]);

@@ -75,6 +75,15 @@ static void forward_signal(struct io *io)
         (void)!send_message(io, &b);
 }
 
+/* A message, not the stream's half close: signals may still follow. */
+static void end_input(struct io *io)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(16);
+    io->input_open = false;
+    if (msg_begin(&b, MSG_EOF) == 0)
+        (void)!send_message(io, &b);
+}
+
 static void forward_input(struct io *io)
 {
     uint8_t chunk[STDIN_CHUNK];
@@ -85,11 +94,7 @@ static void forward_input(struct io *io)
         (void)!client_send(io->c, io->stream, CHAN_OUT, chunk, (size_t)n);
         return;
     }
-    /* A message, not the stream's half close: signals may still follow. */
-    CLEAN_BUF struct buf b = BUF_INIT(16);
-    io->input_open = false;
-    if (msg_begin(&b, MSG_EOF) == 0)
-        (void)!send_message(io, &b);
+    end_input(io);
 }
 
 static int on_exit_message(struct io *io, const struct client_event *e)
@@ -161,9 +166,9 @@ static int loop(struct io *io)
     return 0;
 }
 
-int exec_in_vm(struct client *c, const struct msg_exec *m, int *ret_code, struct mvm_error *err)
+int exec_in_vm(struct client *c, const struct msg_exec *m, bool input, int *ret_code, struct mvm_error *err)
 {
-    struct io io = {.c = c, .terminal = m->terminal, .input_open = true, .err = err, .signals = -1};
+    struct io io = {.c = c, .terminal = m->terminal, .input_open = input, .err = err, .signals = -1};
     CLEAN_BUF struct buf request = BUF_INIT(FRAME_MAX_PAYLOAD);
     int r = msg_exec_encode(&request, m);
     if (r < 0)
@@ -180,6 +185,8 @@ int exec_in_vm(struct client *c, const struct msg_exec *m, int *ret_code, struct
     if (m->terminal)
         make_raw();
     r = client_open(c, &request, &io.stream, err);
+    if (r == 0 && !input)
+        end_input(&io);
     if (r == 0)
         r = loop(&io);
     restore_terminal();

@@ -187,6 +187,6 @@ int print_man_page(void)
     PUT_LIST("EXIT STATUS", statuses);
     printf(".Sh EXAMPLES\n.Bd -literal -offset indent\nmvmctl build \\-\\-flake .\nmvmctl up \\-\\-flake . \\-\\-name "
            "web \\-\\-memory 512M\n"
-           "mvmctl exec web \\-\\- hello\nmvmctl exec \\-t web \\-\\- sh\nmvmctl down web\n.Ed\n");
+           "mvmctl exec web hello\nmvmctl exec \\-it web sh\nmvmctl down web\n.Ed\n");
     return 0;
 }

@@ -43,6 +43,8 @@ OPTION(o_timing, "timing", 0, NULL, "print a table of the steps of the start", N
 OPTION(o_timeout, "timeout", 0, "SECONDS", "how long the VM may take (default: 60)", NULL);
 OPTION(o_grace, "timeout", 0, "SECONDS", "how long the guest may take to end by itself (default: 10)", NULL);
 OPTION(o_terminal, "terminal", 't', NULL, "give the program a terminal", NULL);
+OPTION(o_interactive, "interactive", 'i', NULL, "for those who are used to -it: standard input is always connected",
+       NULL);
 OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment (may be given several times)", NULL);
 OPTION(o_cwd, "cwd", 0, "FOLDER", "the folder it starts in (default: the user's home)", NULL);
 OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (default: root)", NULL);
@@ -90,8 +92,8 @@ OPTIONS(bench_build_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compar
 OPTIONS(bench_density_options, &o_flake, &o_profile, &o_attr, &o_config, &o_vms, &o_memory, &o_sample_timeout, &o_json,
         &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
-OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus, &o_memory,
-        &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
+OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_interactive, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus,
+        &o_memory, &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
@@ -258,13 +260,15 @@ const struct command commands[] = {
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
      "Does what build and up do, one after the other.", run_options,
      UP_JSON "cached: true where nothing had to be built\n", 0, cmd_run},
-    {"exec", "NAME | --flake REF [OPTION]... -- COMMAND [ARGUMENT]...", "run a program in a VM",
+    {"exec", "[OPTION]... NAME | --flake REF [OPTION]... [--] COMMAND [ARGUMENT]...", "run a program in a VM",
      "Runs the program in a running VM, with standard input, output and error, signals and window size carried "
      "through, and exits with its "
-     "exit status (128 + N where signal N ended it, 127 where there is no such program).\n\n"
+     "exit status (128 + N where signal N ended it, 127 where there is no such program). The options end at the first "
+     "word behind NAME, which is the program; what follows is its own: exec -it NAME sh -c 'ls -l'.\n\n"
      "With --flake, a VM is booted from the image last built from that flake for this one program and removed "
-     "afterwards.",
-     exec_options, NULL, WORDS_VMS, cmd_exec},
+     "afterwards. --profile, --attr, --cpus, --memory, --hypervisor, --cold and --timeout are about that VM: without "
+     "--flake they are refused, because a VM that runs keeps what it was started with.",
+     exec_options, NULL, WORDS_VMS | WORDS_PROGRAM, cmd_exec},
     {"cp", "[-L] SOURCE NAME:/PATH | NAME:/PATH DESTINATION", "copy files into a VM or out of it",
      "Copies a file or a whole folder between this machine and a running VM. Where the destination is a folder (or "
      "ends with "
@@ -320,13 +324,13 @@ const struct command commands[] = {
      "when "
      "it has nothing to do. No build needs this.",
      dev_up_options, "status: ok\nstate: ready\n", 0, cmd_dev_up},
-    {"dev shell", "[--flake DIR] [-- COMMAND [ARGUMENT]...]", "open a shell in the builder",
+    {"dev shell", "[--flake DIR] [[--] COMMAND [ARGUMENT]...]", "open a shell in the builder",
      "Opens a shell (or runs the command) in the persistent builder, in /work, where the files of the flake are as a "
      "build "
      "would take them (default: the present folder, if it has a flake.nix). Nix is set up as for builds. What is "
      "changed "
      "there stays there.",
-     dev_shell_options, NULL, 0, cmd_dev_shell},
+     dev_shell_options, NULL, WORDS_PROGRAM, cmd_dev_shell},
     {"dev down", "[OPTION]...", "stop the builder", "Stops the persistent builder. Builds that run in it fail.",
      dev_down_options, "status: ok\nwas_up: true where it ran\nreset: true where its store was removed\n", 0,
      cmd_dev_down},

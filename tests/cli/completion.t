@@ -25,6 +25,11 @@ mvmctl logs --fo|mvmctl logs --follow
 mvmctl doctor --js|mvmctl doctor --json
 mvmctl exec --us|mvmctl exec --user
 mvmctl down web|mvmctl down webserver
+mvmctl exec web|mvmctl exec webserver
+mvmctl exec -it -e A=B web|mvmctl exec -it -e A=B webserver
+mvmctl exec h web|mvmctl exec h web
+mvmctl exec h --us|mvmctl exec h --user
+mvmctl exec --flake folder/ web|mvmctl exec --flake folder/ web
 mvmctl dow|mvmctl down
 mvmctl dev cache insp|mvmctl dev cache inspect
 mvmctl dev cache inspect --verb|mvmctl dev cache inspect --verb

@@ -80,6 +80,34 @@ run "$MVMCTL" exec nosuch -- true
 is 'exec in a VM that is not there' "$status" 125
 run "$MVMCTL" exec nosuch
 is 'exec without a program' "$status" 2
+for o in '--memory 1G' '--cpus 2' '--timeout 5' '--cold' '--profile x' '--attr x' '--hypervisor qemu'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" exec nosuch $o -- true
+    is "C3: exec NAME $o is refused" "$status" 2
+    has "C3: exec NAME $o says that it has no effect" "$err" "exec: ${o%% *} has no effect without --flake"
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" exec $o nosuch true
+    is "C3: exec $o NAME is refused" "$status" 2
+done
+for words in 'nosuch ls -la' '-it nosuch sh' '-i nosuch cat' '-t nosuch -u root sh -c x' '--env A=B nosuch -e C=D ls --json --help' \
+    'nosuch ls -- -la' 'nosuch -- ls --flake x' '-it nosuch -- sh'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" exec $words
+    is "C3: mvmctl exec $words needs no --" "$status" 125
+    has "C3: mvmctl exec $words names the VM" "$err" "there is no vm 'nosuch'"
+done
+for words in 'nosuch' 'nosuch -it' 'nosuch --' '--' 'nosuch --flake . ls' '--nonsense nosuch ls' 'nosuch --nonsense ls'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" exec $words
+    is "C3: mvmctl exec $words is a usage error" "$status" 2
+done
+run "$MVMCTL" exec --flake "$tmp/unbuilt" ls -la
+has 'C3: exec --flake REF needs no -- either' "$err" 'hint: mvmctl build --flake'
+for words in 'dev up --flake .' 'up image --profile x' 'up image --attr x' 'build --profile x --attr y' 'bench boot --config x.toml --profile y'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $words
+    is "C3: mvmctl $words: an option without effect is refused" "$status" 2
+done
 run "$MVMCTL" cp a b
 is 'cp without a VM' "$status" 2
 run "$MVMCTL" cp web:relative .

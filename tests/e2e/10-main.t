@@ -48,6 +48,9 @@ is 'standard error too' "$err" err
 is 'standard input too' "$(printf 'one\ntwo\n' | mvm exec web -- cat)" "$(printf 'one\ntwo')"
 run mvm exec web -- no-such-program
 is 'a program that does not exist: 127' "$status" 127
+is 'C3: exec needs no --: options end at the program' "$(mvm exec web printf '%s ' -u --json -- -la)" '-u --json -- -la '
+is 'C3: -i is taken, and standard input comes through' "$(printf 'one\n' | mvm exec -i web cat)" one
+has 'C3: -it gives a terminal' "$(script -qec "'$MVMCTL' exec -it web tty" /dev/null)" '/dev/(pts/[0-9]|console)'
 statuses=$(for _ in $(seq 20); do
     echo input that nobody reads | "$MVMCTL" exec web -- no-such-program 2>/dev/null
     echo "$?"

@@ -153,6 +153,11 @@ is 'holds it' "$(mvm persistent-builder status --json | jq -r '.held, .idle_stop
 cd "$flake" || exit 1
 run mvm dev shell -- sh -c 'pwd; cat flake.nix | head -n 1; nix --version; nix eval --raw .#packages.x86_64-linux.default.name'
 has 'dev shell runs in the flake' "$out" '^/work$'
+is 'R10: a command of dev shell gets standard input' "$(printf 'one\ntwo\n' | mvm dev shell -- cat)" 'one
+two'
+is 'R10: all of it' "$(seq 100000 | mvm dev shell sha256sum)" "$(seq 100000 | sha256sum)"
+is 'C3: dev shell needs no --' "$(mvm dev shell printf '%s\n' --json -v)" '--json
+-v'
 has 'with its files' "$out" '^# The smallest useful guest'
 has 'and Nix' "$out" '^nix \(Nix\) 2\.'
 has 'which can evaluate it' "$out" 'hello-image'
