@@ -108,6 +108,8 @@ int parse_number(const char *text, const char *what, unsigned least, unsigned mo
                  struct mvm_error *err);
 /* Seconds, fractions allowed: ms. */
 int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
+/* "10m" ago, "2026-11-27T16:00:00Z", "16:00", "yesterday" (since.c): ns since 1970, as is now. */
+int parse_since(const char *text, uint64_t now, uint64_t *ret, struct mvm_error *err);
 
 /* ---- Output (output.c) ---- */
 
@@ -137,6 +139,8 @@ void ui_say_error(const char *fmt, ...) MVM_PRINTF(1, 2);
 void ui_say_detail(const char *fmt, ...) MVM_PRINTF(1, 2);
 /* Prints the object and a newline; takes ownership. */
 void ui_print_json(json_object *o);
+/* The same for a part of something larger, between two texts of our own. -EPIPE as above. */
+int ui_print_json_part(const char *before, json_object *o, const char *after);
 /* Prints an event on standard error, with --json; takes ownership. */
 void ui_event(json_object *o);
 

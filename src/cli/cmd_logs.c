@@ -1,77 +1,132 @@
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "machine/client.h"
+#include "machine/logread.h"
 #include "machine/machine.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-static const char *const files[] = {"console.log", "agent.log"};
-#define N_FILES ARRAY_SIZE(files)
+#define MAX_SERVICES 32 /* that a hint knows */
 
-struct follower {
-    int dirfd;
-    int fds[N_FILES];
-    ino_t inodes[N_FILES];
+/* Which lines are printed, and how. */
+struct wish {
+    bool follow, timestamps;
+    bool tail;
+    unsigned lines; /* with tail: so many of those that are there */
+    uint64_t since; /* ns since 1970 */
+    const char *service;
+    uint64_t printed;
 };
 
-static int print_rest(int fd)
+static bool wanted(const struct wish *w, const struct logread_line *line)
 {
-    char chunk[16384];
-    ssize_t n;
-    while ((n = read(fd, chunk, sizeof(chunk))) > 0)
-        if (ui_out("%.*s", (int)text_clean(chunk, (size_t)n, true), chunk) < 0)
-            return -EPIPE;
+    return line->at >= w->since && (!w->service || strcmp(line->service, w->service) == 0);
+}
+
+/* ---- One line ---- */
+
+/* As RFC 3339 has it, in UTC, with microseconds. */
+static void format_time(uint64_t at, char out[static 40])
+{
+    time_t t = (time_t)(at / NSEC_PER_SEC);
+    struct tm tm;
+    char seconds[32];
+    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &tm));
+    snprintf(out, 40, "%s.%06uZ", seconds, (unsigned)(at % NSEC_PER_SEC / 1000));
+}
+
+static json_object *line_json(const struct logread_line *line)
+{
+    char at[40];
+    json_object *o = json_object_new_object();
+    format_time(line->at, at);
+    json_add_string(o, "time", line->at ? at : NULL);
+    json_add_string(o, "log", logread_name(line->log));
+    json_add_string(o, "service", line->service[0] ? line->service : NULL);
+    json_add(o, "text", json_object_new_string_len(line->text, (int)line->len));
+    return o;
+}
+
+static int print_line(struct wish *w, const struct logread_line *line)
+{
+    char at[40] = "", text[LOGREAD_LINE];
+    bool first = w->printed++ == 0;
+    if (ui.json)
+        return ui_print_json_part(!w->follow && !first ? "," : "", line_json(line), w->follow ? "\n" : "");
+    if (w->timestamps && line->at)
+        format_time(line->at, at);
+    memcpy(text, line->text, line->len);
+    return ui_line("%s%s%.*s", w->timestamps ? (line->at ? at : "-") : "", w->timestamps ? " " : "",
+                   (int)text_clean(text, line->len, true), text);
+}
+
+/* ---- What is there, and what is added ---- */
+
+static uint64_t count_wanted(const struct wish *w, struct logread *l)
+{
+    struct logread_line line;
+    uint64_t n = 0;
+    while (logread_next(l, &line))
+        n += wanted(w, &line);
+    return n;
+}
+
+/* All that there is now, but for the first ones of those that are wanted. */
+static int print_all(struct wish *w, struct logread *l, uint64_t skip)
+{
+    struct logread_line line;
+    while (logread_next(l, &line)) {
+        if (!wanted(w, &line) || (skip && skip--))
+            continue;
+        int r = print_line(w, &line);
+        if (r < 0)
+            return r;
+    }
+    fflush(stdout);
     return 0;
 }
 
-static int print_file(int dirfd, const char *name)
+static int print_present(struct wish *w, struct logread *l)
 {
-    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    return fd < 0 ? 0 : print_rest(fd);
+    uint64_t n = w->tail ? count_wanted(w, l) : 0;
+    logread_rewind(l);
+    return print_all(w, l, n > w->lines ? n - w->lines : 0);
 }
 
-/* Prints what was added; where the file was rotated, the rest of the old one and then the new one. */
-static int advance(struct follower *f, size_t i)
+/* The VM is gone: what it said last is in the files, where they are still there. */
+static int print_last(struct wish *w, struct logread *l)
 {
-    struct stat st;
-    int r = f->fds[i] >= 0 ? print_rest(f->fds[i]) : 0;
-    if (r == 0 && fstatat(f->dirfd, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino != f->inodes[i]) {
-        fd_closep(&f->fds[i]);
-        f->fds[i] = openat(f->dirfd, files[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        f->inodes[i] = st.st_ino;
-        r = f->fds[i] >= 0 ? print_rest(f->fds[i]) : 0;
-    }
-    fflush(stdout);
-    return r;
+    int r = print_all(w, l, 0);
+    logread_end(l);
+    return r < 0 ? r : print_all(w, l, 0);
 }
 
-static int follow(struct follower *f, struct client *c, struct mvm_error *err)
+static int follow(struct wish *w, struct logread *l, struct client *c, struct mvm_error *err)
 {
     char path[64];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", f->dirfd);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", l->dirfd);
     CLEAN_FD int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (watch < 0 || inotify_add_watch(watch, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
         return mvm_error_errno(err, -errno, "cannot watch the logs");
+    logread_follow(l);
     for (;;) {
-        for (size_t i = 0; i < N_FILES; i++)
-            if (advance(f, i) < 0)
-                return 0; /* nobody reads */
+        if (print_all(w, l, 0) < 0)
+            return 0; /* no reader */
         struct pollfd p = {.fd = watch, .events = POLLIN};
-        int r = c ? client_poll(c, &p, 1, 0, NULL) : -EPIPE;
+        int r = client_poll(c, &p, 1, 0, NULL);
         if (r == -EINTR)
             return r;
-        if (r < 0) { /* the VM is gone; what it said last is in the files, where they are still there */
-            for (size_t i = 0; i < N_FILES; i++)
-                (void)!advance(f, i);
+        if (r < 0) {
+            (void)!print_last(w, l);
             return 0;
         }
         char events[4096];
@@ -80,7 +135,7 @@ static int follow(struct follower *f, struct client *c, struct mvm_error *err)
     }
 }
 
-int follow_logs(struct home *h, const char *name, struct mvm_error *err)
+static int follow_wanted(struct home *h, const char *name, struct wish *w, struct mvm_error *err)
 {
     CLEAN_FD int dir = machine_open_dir(h, name, err);
     if (dir < 0)
@@ -88,32 +143,79 @@ int follow_logs(struct home *h, const char *name, struct mvm_error *err)
     /* The connection's end tells of the VM's. */
     CLEAN_CLIENT struct client *c = NULL;
     (void)!client_connect(h, name, &c, NULL);
-    struct follower f = {.dirfd = dir, .fds = {-1, -1}};
-    int r = follow(&f, c, err);
-    for (size_t i = 0; i < N_FILES; i++)
-        fd_closep(&f.fds[i]);
-    return r;
+    CLEAN_LOGREAD struct logread l = LOGREAD_INIT;
+    logread_open(&l, dir, c != NULL);
+    if (print_present(w, &l) < 0 || !c)
+        return 0;
+    return follow(w, &l, c, err);
+}
+
+int follow_logs(struct home *h, const char *name, struct mvm_error *err)
+{
+    struct wish w = {.follow = true};
+    return follow_wanted(h, name, &w, err);
+}
+
+/* ---- The command ---- */
+
+/* Not one line of the service: its name may be mistyped. */
+static void say_no_service(struct logread *l, const char *wanted_name)
+{
+    char names[MAX_SERVICES][sizeof(((struct logread_line *)0)->service)];
+    const char *list[MAX_SERVICES];
+    size_t n = 0, i;
+    struct logread_line line;
+    logread_rewind(l);
+    while (n < MAX_SERVICES && logread_next(l, &line)) {
+        for (i = 0; i < n && strcmp(names[i], line.service) != 0; i++)
+            ;
+        if (line.service[0] && i == n)
+            list[n] = strcpy(names[n], line.service), n++;
+    }
+    for (i = 0; i < n; i++)
+        if (strcmp(names[i], wanted_name) == 0)
+            return;
+    const char *near = nearest_word(wanted_name, list, n);
+    char note[256];
+    snprintf(note, sizeof(note), "no line of the logs is about a service '%.60s'%s%s%s", wanted_name,
+             near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
+    ui_progress.note(NULL, note);
+}
+
+static int print_once(struct home *h, const char *name, struct wish *w, struct mvm_error *err)
+{
+    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    if (dir < 0)
+        return dir;
+    CLEAN_LOGREAD struct logread l = LOGREAD_INIT;
+    logread_open(&l, dir, false);
+    if (ui.json)
+        ui_out("{\"lines\":[");
+    int r = print_present(w, &l);
+    if (ui.json)
+        ui_out("]}\n");
+    if (r == 0 && w->printed == 0 && w->service)
+        say_no_service(&l, w->service);
+    return 0;
 }
 
 int cmd_logs(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
+    const char *tail = arg_value(a, "tail"), *since = arg_value(a, "since");
+    struct wish w = {.follow = arg_flag(a, "follow"),
+                     .timestamps = arg_flag(a, "timestamps"),
+                     .tail = tail && strcmp(tail, "all") != 0,
+                     .service = arg_value(a, "service")};
     if (a->n_words != 1 || a->rest)
         return ui_usage("mvmctl logs NAME", "logs: %s", a->n_words ? "more than one VM named" : "no VM named");
-    if (home_open(&h, &err) < 0)
+    if ((w.tail && parse_number(tail, "number of lines", 0, 1000000000, &w.lines, &err) < 0) ||
+        (since && parse_since(since, clock_wall(), &w.since, &err) < 0) || home_open(&h, &err) < 0)
         return ui_fail(&err);
-    if (arg_flag(a, "follow")) {
-        interrupt_install();
-        int r = follow_logs(&h, a->words[0], &err);
-        return r < 0 && r != -EINTR ? ui_fail(&err) : 0;
-    }
-    CLEAN_FD int dir = machine_open_dir(&h, a->words[0], &err);
-    if (dir < 0)
-        return ui_fail(&err);
-    static const char *const all[] = {"console.log.1", "console.log", "agent.log.1", "agent.log", "vmm.log"};
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-        if (print_file(dir, all[i]) < 0)
-            break;
-    return 0;
+    if (!w.follow)
+        return print_once(&h, a->words[0], &w, &err) < 0 ? ui_fail(&err) : 0;
+    interrupt_install();
+    int r = follow_wanted(&h, a->words[0], &w, &err);
+    return r < 0 && r != -EINTR ? ui_fail(&err) : 0;
 }

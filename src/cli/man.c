@@ -112,7 +112,7 @@ static const struct {
           {"~/.mvm/dev/releases.json", "the newest version used of each published image: an older one is refused"},
           {"~/.mvm/run/persistent-builder.json", "what the persistent builder was started for"},
           {"~/.cache/mvm/builder-vm/ARCH/", "the builder image"},
-          {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, control.sock"},
+          {"~/.mvm/vms/NAME/", "a VM: run.json, console.log, agent.log, vmm.log, the times of their lines, control.sock"},
           {"~/.cache/mvm/artifacts/DIGEST/",
            "a built image: vmlinux, rootfs.ext4, initrd, cmdline.txt, image.json, manifest.json"},
           {"~/.cache/mvm/builds/", "which inputs gave which images"},

@@ -92,7 +92,6 @@ static void put_json(FILE *f, const char *text)
         else
             fprintf(f, "\\u%04x", c == TEXT_INVALID ? 0xfffd : c);
     }
-    fputc('\n', f);
 }
 
 static void print_object(FILE *f, json_object *o)
@@ -103,11 +102,20 @@ static void print_object(FILE *f, json_object *o)
 
 void ui_print_json(json_object *o)
 {
+    (void)!ui_print_json_part("", o, "\n");
+}
+
+int ui_print_json_part(const char *before, json_object *o, const char *after)
+{
+    fputs(before, stdout);
     print_object(stdout, o);
+    fputs(after, stdout);
+    return ferror(stdout) ? -EPIPE : 0;
 }
 
 void ui_event(json_object *o)
 {
     print_object(stderr, o);
+    fputc('\n', stderr);
     fflush(stderr);
 }

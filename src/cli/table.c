@@ -49,6 +49,11 @@ OPTION(o_env, "env", 'e', "NAME=VALUE", "set a variable of its environment (may 
 OPTION(o_cwd, "cwd", 0, "FOLDER", "the folder it starts in (default: the user's home)", NULL);
 OPTION(o_user, "user", 'u', "USER", "the user it runs as, by name or number (default: root)", NULL);
 OPTION(o_follow, "follow", 'f', NULL, "go on printing what is added, until the VM ends", NULL);
+OPTION(o_tail, "tail", 'n', "N", "of the lines that are there only the last N (default: all)", NULL);
+OPTION(o_since, "since", 0, "TIME",
+       "only lines that came since then: 10m or 1h30m ago, 2026-11-27T16:00:00Z, 16:00, yesterday", NULL);
+OPTION(o_timestamps, "timestamps", 't', NULL, "print in front of each line when it came", NULL);
+OPTION(o_service, "service", 0, "NAME", "only what this service said, and what became of it", NULL);
 OPTION(o_follow_link, "follow-link", 'L', NULL, "copy what a symlink in the guest points to", NULL);
 OPTION(o_all, "all", 0, NULL, "every VM there is", NULL);
 OPTION(o_ls_all, "all", 0, NULL, "builder VMs too", NULL);
@@ -95,7 +100,7 @@ OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_interactive, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus,
         &o_memory, &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
-OPTIONS(logs_options, &o_follow);
+OPTIONS(logs_options, &o_follow, &o_tail, &o_since, &o_timestamps, &o_service, &o_json);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
 OPTIONS(fork_options, &o_timeout, &o_json, &o_verbose);
 OPTIONS(snapshot_ls_options, &o_snapshot_names, &o_json);
@@ -285,10 +290,16 @@ const struct command commands[] = {
      VM_JSON "mode: warm (restored) or cold (booted)\ncold_reason: "
              "why it was booted\nnetwork: what the guest reaches\nfolder: where its logs are\n",
      WORDS_VMS, cmd_inspect},
-    {"logs", "NAME [-f]", "show a VM's console and agent log",
-     "Prints what the guest's kernel wrote to its console, and then what the agent and the services said. Of a VM that "
-     "has stopped, too.",
-     logs_options, NULL, WORDS_VMS, cmd_logs},
+    {"logs", "NAME [OPTION]...", "show a VM's console and agent log",
+     "Prints what the guest's kernel wrote to its console, what the agent and the services said, and what the backend "
+     "complained about, in the order in which it came. Of a VM that has stopped, too. --tail counts the lines that the "
+     "other options leave. A line of more than 4096 bytes is printed in pieces. With --json and --follow, each line is "
+     "an object of its own, as it comes.",
+     logs_options,
+     "lines: a list of objects with time (RFC 3339 in UTC, or null where it is not known), log (console, agent or "
+     "vmm), "
+     "service (its name, or null) and text\n",
+     WORDS_VMS, cmd_logs},
     {"down", "NAME... | --all [OPTION]...", "stop VMs",
      "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon as the VM is "
      "gone. The "

@@ -7,6 +7,7 @@
  *   console.log   what the guest's kernel printed, capped, rotated once to console.log.1
  *   agent.log     what agent and services said, the same
  *   vmm.log       the VMM's own error output, the same
+ *   *.times       beside each of these logs, when its lines came (logfile.h)
  *   last.json     how it ended, where it ended by itself
  *
  * A folder whose lock nobody holds belongs to a VM that stopped or crashed; `down` removes it, `up` with the same name

@@ -25,7 +25,9 @@ static bool still_there(int vms_fd, const char *name, int dirfd)
 }
 
 static const char *const leftovers[] = {
-    VMDIR_CONFIG, VMDIR_SOCKET, VMDIR_CONSOLE, VMDIR_CONSOLE ".1", VMDIR_AGENT, VMDIR_AGENT ".1", VMDIR_VMM, VMDIR_LAST,
+    VMDIR_CONFIG,     VMDIR_SOCKET,    VMDIR_CONSOLE,  VMDIR_CONSOLE ".1", VMDIR_AGENT,
+    VMDIR_AGENT ".1", VMDIR_VMM,       VMDIR_VMM ".1", "console.times",    "console.times.1",
+    "agent.times",    "agent.times.1", "vmm.times",    "vmm.times.1",      VMDIR_LAST,
 };
 
 int vmdir_create(int vms_fd, const char *name, struct lock *lock, int *ret_fd, struct mvm_error *err)

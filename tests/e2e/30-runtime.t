@@ -79,10 +79,16 @@ check 'and goes on answering' mvm exec many -- true
 "$MVMCTL" logs -f many >"$tmp/follow" 2>&1 &
 follower=$!
 check 'logs -f prints what is there' eventually 5 grep -q 'tick' "$tmp/follow"
+"$MVMCTL" logs -f many --service ticker --tail 1 --since 1h --json >"$tmp/follow.json" 2>&1 &
+json_follower=$!
+check 'logs -f --service --tail --since --json prints lines of that service as they come' \
+    eventually 10 sh -c "[ \$(jq -r .service '$tmp/follow.json' | grep -c '^ticker$') -ge 3 ]"
+has 'with the time of each' "$(head -n 1 "$tmp/follow.json")" "\"time\":\"$(date -u +%Y-%m-%dT)"
+is 'logs --tail takes the newest lines' "$(mvm logs many --service ticker --tail 2 --timestamps | grep -c '^20[0-9T:.-]*Z ticker: ')" 2
 before=$(grep -c tick "$tmp/follow")
 check 'and what is added' eventually 10 sh -c "[ \$(grep -c tick '$tmp/follow') -gt $((before + 1)) ]"
 mvm down many >/dev/null
-check 'and ends with the VM' eventually 10 sh -c "! kill -0 $follower 2>/dev/null"
+check 'and ends with the VM' eventually 10 sh -c "! kill -0 $follower 2>/dev/null && ! kill -0 $json_follower 2>/dev/null"
 
 "$MVMCTL" up --flake "$flake" --name attached --attach >"$tmp/attach" 2>&1 &
 attached=$!

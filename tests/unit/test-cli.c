@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <pty.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static void memory(const char *text, uint64_t want)
@@ -36,6 +38,59 @@ static void test_values(void)
     ok(parse_timeout("2.5", &ms, &e) == 0 && ms == 2500 && parse_timeout("0", &ms, &e) < 0 &&
            parse_timeout("nan", &ms, &e) < 0 && parse_timeout("1e9", &ms, &e) < 0,
        "timeouts");
+}
+
+/* Of 2026-11-27T16:00:00Z; this machine's zone is UTC+1 in it. */
+static void test_since(void)
+{
+    static const uint64_t now = 1795795200;
+    static const struct {
+        const char *text;
+        uint64_t at; /* 0: refused */
+    } table[] = {
+        {"now", now},
+        {"10m", now - 600},
+        {"-10m", now - 600},
+        {"1h30m", now - 5400},
+        {"1.5h", now - 5400},
+        {"2d", now - 2 * 86400},
+        {"1w", now - 7 * 86400},
+        {"90s", now - 90},
+        {"5min", now - 300},
+        {"1795795200", now},
+        {"2026-11-27T16:00:00Z", now},
+        {"2026-11-27 16:00:00Z", now},
+        {"2026-11-27T15:00:30.5-01:00", now + 30},
+        {"2026-11-27T17:00", now},
+        {"2026-11-27", now - 17 * 3600},
+        {"today", now - 17 * 3600},
+        {"yesterday", now - 41 * 3600},
+        {"16:59", now - 60},
+        {"16:59:30", now - 30},
+        {"", 0},
+        {"-", 0},
+        {"x", 0},
+        {"10", 10},
+        {"10x", 0},
+        {"10m5", 0},
+        {"1e5", 0},
+        {"24:00", 0},
+        {"2026-11-27T", 0},
+        {"2026-11-27 16", 0},
+        {"2026-00-01", 0},
+        {"2026-11-27T16:00:00+1", 0},
+        {"99999999999", 0},
+        {"tomorrow", 0},
+    };
+    setenv("TZ", "UTC-1", 1);
+    tzset();
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        uint64_t at = 0;
+        int r = parse_since(table[i].text, now * 1000000000, &at, &e);
+        ok(table[i].at ? r == 0 && at / 1000000000 == table[i].at : r == -EINVAL && e.hint[0],
+           "logs: since '%s'%s: %llu", table[i].text, table[i].at ? "" : " is refused", (unsigned long long)at);
+    }
 }
 
 static void test_nearest(void)
@@ -120,6 +175,7 @@ int main(void)
 {
     ui_init(false, false);
     test_values();
+    test_since();
     test_nearest();
     test_args();
     test_table();
