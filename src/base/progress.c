@@ -9,9 +9,13 @@ void progress_end(struct progress *p)
 {
     if (!p || p->current < 0)
         return;
-    p->phases[p->current].ns += clock_now() - p->started;
-    steps_add(p->steps, p->phases[p->current].name, p->started);
+    struct progress_phase *phase = &p->phases[p->current];
+    uint64_t ns = clock_now() - p->started;
+    phase->ns += ns;
+    steps_add(p->steps, phase->name, p->started);
     p->current = -1;
+    if (p->ops && p->ops->end)
+        p->ops->end(p->data, phase->name, ns);
 }
 
 void progress_phase(struct progress *p, const char *name)

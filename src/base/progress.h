@@ -27,6 +27,8 @@ struct progress_ops {
     void (*verbose)(void *data, const char *line);
     /* Within the current phase; may come often. */
     void (*build)(void *data, const char *phase, const struct progress_build *b);
+    /* A phase has ended after so long; may be NULL. */
+    void (*end)(void *data, const char *phase, uint64_t ns);
 };
 
 struct progress {

@@ -272,6 +272,10 @@ static int ensure(struct bootstrap *b, bool verify, struct buildercache_image *r
         r = buildercache_judge(b->home, &b->want, verify, &now, ret, err);
     if (r < 0 || now == CACHE_HIT)
         return r;
+    if (now == CACHE_MISSING_ARTIFACT)
+        progress_note(b->progress, "this machine has no builder yet: it is made now, which takes a minute or a few");
+    else
+        progress_note(b->progress, "the builder image is made anew (%s)", cache_reason_name(now));
     r = build_image(b, &stage, err);
     if (r == 0)
         r = buildercache_judge(b->home, &b->want, false, &now, ret, err);

@@ -115,6 +115,9 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
             ui_say("warning: confinement of the VMM: %s", st->confinement);
         if (st->problem[0])
             ui_say("in the guest: %s", st->problem);
+        if (built && !built->cached)
+            ui_say("mvmctl exec -it %s sh opens a shell in it, mvmctl logs %s shows its logs, mvmctl down %s ends it",
+                   info->name, info->name, info->name);
         return;
     }
     json_object *o = json_object_new_object(), *t = json_object_new_object();
@@ -129,6 +132,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
     json_add_double(o, "ready_ms", ready);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
+    json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
     json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);
     json_add_double(t, "hello_ms", (double)st->hello_ns / 1e6);
     json_add_double(t, "ready_ms", ready);

@@ -17,6 +17,7 @@
 #define BAR_CELLS    20u
 #define REDRAW_EVERY (50 * 1000000ull)            /* ns, on a terminal */
 #define TICK_EVERY   (200 * 1000000l)             /* ns, the clock on a terminal where nothing else happens */
+#define END_FROM     (100 * 1000000ull)           /* ns: the end of a shorter phase is not worth a line */
 #define PLAIN_EVERY  (5 * (uint64_t)NSEC_PER_SEC) /* between two plain lines about one build */
 
 static unsigned screen_width(void)
@@ -41,6 +42,42 @@ void ui_clear(void)
     ui.line_width = 0;
     fflush(stderr);
     pthread_mutex_unlock(&shown.lock);
+}
+
+/* What a phase is called where people read: the phases' names are for programs. A short one is told only once it has
+ * ended, and only where it took long after all. */
+static const struct words {
+    const char *phase, *words;
+    bool brief;
+} phase_words[] = {
+    {"judge", "looking at the builder image", true},
+    {"cache", "looking for the image in the cache", true},
+    {"downloading", "downloading a published image", false},
+    {"stage0-packages", "fetching the packages that the builder is made of", false},
+    {"stage0-image", "assembling a first builder from them", false},
+    {"builder-image", "building the builder image", false},
+    {"builder-start", "starting the builder", false},
+    {"builder-stop", "stopping the builder", true},
+    {"queue", "waiting for a turn", true},
+    {"stage", "sending the flake to the builder", true},
+    {"eval", "evaluating the flake", false},
+    {"build", "building", false},
+    {"extract", "fetching the image from the builder", true},
+    {"boot", "booting", false},
+    {"boot-budget", "measuring a start of the image", false},
+    {"exporting", "exporting the image", false},
+    {"prepare", "preparing", false},
+    {"measure", "measuring", false},
+    {"start", "starting the VMs", false},
+    {"stop", "stopping the VMs", true},
+};
+
+static struct words words_of(const char *phase)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(phase_words); i++)
+        if (strcmp(phase_words[i].phase, phase) == 0)
+            return phase_words[i];
+    return (struct words){phase, phase, false};
 }
 
 /* ---- Events ---- */
@@ -87,7 +124,7 @@ static void build_event(const char *phase, const struct progress_build *b)
 /* The lock is held. */
 static void redraw(void)
 {
-    const char *phase = shown.phase, *detail = shown.detail;
+    const char *phase = words_of(shown.phase).words, *detail = shown.detail;
     char line[512];
     unsigned width = MIN_OF(screen_width() - 1, (unsigned)sizeof(line) - 1);
     if (snprintf(line, width, "%s  %.1f s  %s", phase, (double)(clock_now() - ui.started) / 1e9, detail) < 0)
@@ -149,10 +186,21 @@ static void on_update(void *data, const char *phase, const char *detail)
         update_event(phase, detail);
     } else if (ui.terminal) {
         draw(phase, detail);
-    } else if (ui.verbose || new_phase || strcmp(phase, "queue") == 0) {
-        /* Plain lines: one for each phase, details only where asked for, or where somebody waits. */
-        ui_say("%s%s%s", phase, *detail ? ": " : "", detail);
+    } else if (ui.verbose || (*detail && strcmp(phase, "queue") == 0) || (new_phase && !words_of(phase).brief)) {
+        /* Plain lines: one where a phase begins, details only where asked for, or where somebody waits. */
+        ui_say("%s%s%s", words_of(phase).words, *detail ? ": " : "", detail);
     }
+}
+
+static void on_end(void *data, const char *phase, uint64_t ns)
+{
+    uint64_t s = ns / NSEC_PER_SEC;
+    if (ui.json || ui.terminal || ns < END_FROM)
+        return;
+    if (s < 120)
+        ui_say("%s: %.1f s", words_of(phase).words, (double)ns / 1e9);
+    else
+        ui_say("%s: %u min %02u s", words_of(phase).words, (unsigned)(s / 60), (unsigned)(s % 60));
 }
 
 /* "[=====     ] 3/10 built, 4/6 copied, 12.3 MB fetched  hello" */
@@ -184,7 +232,7 @@ static void on_build(void *data, const char *phase, const struct progress_build 
         if (since >= REDRAW_EVERY)
             draw(phase, text);
     } else if (ui.verbose || since >= PLAIN_EVERY) {
-        ui_say("%s: %s", phase, text);
+        ui_say("%s: %s", words_of(phase).words, text);
         ui.drawn_at = clock_now();
     }
 }
@@ -209,4 +257,4 @@ static void on_verbose(void *data, const char *line)
 }
 
 const struct progress_ops ui_progress = {
-    .update = on_update, .note = on_note, .verbose = on_verbose, .build = on_build};
+    .update = on_update, .note = on_note, .verbose = on_verbose, .build = on_build, .end = on_end};

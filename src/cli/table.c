@@ -144,7 +144,7 @@ static const struct option_spec *const no_options[] = {NULL};
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
     "(guest's own clock), steps: a list of objects with name, process, start_ms and ms\n"                              \
-    "address: the guest's network address\n"
+    "address: the guest's network address\nproblem: what went wrong in the guest, or null\n"
 
 #define RELEASE_JSON                                                                                                   \
     "status: ok\nkind: dev or builder\narch: the machine it is for\nversion: its version\n"                            \

@@ -143,7 +143,7 @@ static bool search_upwards(char *path)
 static int no_flake(const char *folder, bool searched, struct mvm_error *err)
 {
     mvm_error_set(err, -ENOENT, "there is no flake.nix in %s%s", folder, searched ? " or above it" : "");
-    mvm_error_hint(err, "name the flake's folder with --flake; examples/hello in mvm's sources is one to start from");
+    mvm_error_hint(err, "name the flake's folder with --flake; mvmctl help names an example to start from");
     return -ENOENT;
 }
 

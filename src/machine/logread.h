@@ -52,8 +52,8 @@ struct logread {
 
 /* "console", "agent", "vmm". */
 const char *logread_name(enum logread_log log);
-/* Opens the logs in a VM's folder, which the caller keeps open; a log that is missing is empty. With whole, the end of a
- * log that has no line break yet is no line until logread_end(). */
+/* Opens the logs in a VM's folder, which the caller keeps open; a log that is missing is empty. With whole, the end of
+ * a log that has no line break yet is no line until logread_end(). */
 void logread_open(struct logread *l, int dirfd, bool whole);
 void logread_done(struct logread *l);
 #define CLEAN_LOGREAD CLEANUP(logread_done)

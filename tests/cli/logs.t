@@ -13,7 +13,7 @@ def log(name, lines):
         for at, text in lines:
             t.write(struct.pack("=QQ", f.tell(), int(at * 1e9)))
             f.write(text)
-log("console", [(1000000000.5, b"Linux version 6\r\n"), (1000000003, b"late \x1b[31mred\xc2\x9b\n")])
+log("console", [(1000000000, b"[    0.123456] PCI: Fatal: No config space access function found\r\n"), (1000000000.5, b"Linux version 6\r\n"), (1000000003, b"late \x1b[31mred\xc2\x9b\n")])
 log("agent", [(1000000001, b"mvm: agent of role runtime is there\n"), (1000000001.25, b"mvm: service hello started (0)\n"),
               (1000000002, b"hello: one\nhello: two\n"), (1000000004, b"other: mine\n"), (1000000100, b"hello: three\n")])
 log("vmm", [(1000000005, b"qemu: a complaint")])
@@ -26,7 +26,7 @@ logs() {
     run "$MVMCTL" logs web "$@"
     is "logs: $name" "$out" "$wanted"
 }
-logs 'all lines in the order in which they came' 'Linux version 6
+logs 'C6: all lines in the order in which they came, but the complaint that there is no PCI' 'Linux version 6
 mvm: agent of role runtime is there
 mvm: service hello started (0)
 hello: one

@@ -99,7 +99,7 @@ run mvm build --flake "$flake" --json
 is 'the next build is right' "$status" 0
 "$MVMCTL" build --flake "$flake" --force >/dev/null 2>"$tmp/int.err" &
 pid=$!
-eventually 60 grep -q '^mvmctl: eval' "$tmp/int.err"
+eventually 60 grep -q '^mvmctl: evaluating' "$tmp/int.err"
 kill -INT "$pid"
 status=0
 wait "$pid" || status=$?

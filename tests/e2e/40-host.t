@@ -83,12 +83,13 @@ else
 fi
 
 # Ctrl-C in each phase: the first two from nothing, so that there is something to interrupt.
-interrupted() {
+interrupted() { # PHASE WORDS COMMAND...: the words are what the phase's line says
     phase=$1
-    shift
+    words=$2
+    shift 2
     "$@" >/dev/null 2>"$tmp/phase.err" &
     pid=$!
-    eventually 60 grep -q "^mvmctl: $phase" "$tmp/phase.err"
+    eventually 60 grep -q "^mvmctl: $words" "$tmp/phase.err"
     sleep 0.2
     kill -INT "$pid"
     status=0
@@ -97,13 +98,13 @@ interrupted() {
     [ "$status" = 130 ] || say <"$tmp/phase.err"
     check "no VM is left after phase $phase" no_vm
 }
-interrupted stage0-packages env MVM_HOME="$tmp/h0" MVM_CACHE_DIR="$tmp/c0" "$MVMCTL" build --flake "$flake"
+interrupted stage0-packages fetching env MVM_HOME="$tmp/h0" MVM_CACHE_DIR="$tmp/c0" "$MVMCTL" build --flake "$flake"
 check 'nor a fetching process' eventually 5 no_mmdebstrap
 is 'nor half of the packages' "$(find "$tmp/c0/stage0" -mindepth 1 -maxdepth 1 ! -name '*lock*' | wc -l)" 0
 # Killed there, the next build begins anew at once.
 MVM_HOME=$tmp/h0 MVM_CACHE_DIR=$tmp/c0 "$MVMCTL" build --flake "$flake" >/dev/null 2>"$tmp/phase.err" &
 pid=$!
-eventually 60 grep -q '^mvmctl: stage0-packages' "$tmp/phase.err"
+eventually 60 grep -q '^mvmctl: fetching the packages' "$tmp/phase.err"
 sleep 1.5
 kill -9 "$pid"
 wait "$pid" 2>/dev/null
@@ -112,14 +113,14 @@ is 'after a kill while packages are fetched the next build is right' "$status" 0
 check 'and no fetching process is left' eventually 30 no_mmdebstrap
 is 'nor half of the packages' "$(find "$tmp/c0/stage0" -mindepth 1 -maxdepth 1 -name '.*' ! -name '*lock*' | wc -l)" 0
 mkdir -p "$tmp/c1" && cp -r "$MVM_CACHE_DIR/stage0" "$tmp/c1/stage0"
-interrupted stage0-image env MVM_HOME="$tmp/h1" MVM_CACHE_DIR="$tmp/c1" "$MVMCTL" build --flake "$flake"
+interrupted stage0-image assembling env MVM_HOME="$tmp/h1" MVM_CACHE_DIR="$tmp/c1" "$MVMCTL" build --flake "$flake"
 is 'nor half of an image' "$(find "$tmp/h1/dev/builds" -mindepth 1 -maxdepth 1 -name '.stage*' | wc -l)" 0
-for phase in builder-start eval build; do
-    sed -i "s/a microVM/a microVM ($phase)/" "$flake/flake.nix" # so that there is something to build
-    interrupted "$phase" "$MVMCTL" build --flake "$flake" --force
+for phase in builder-start/starting eval/evaluating build/building; do
+    sed -i "s/a microVM/a microVM (${phase%/*})/" "$flake/flake.nix" # so that there is something to build
+    interrupted "${phase%/*}" "${phase#*/}" "$MVMCTL" build --flake "$flake" --force
 done
 is 'nor staged artifacts' "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*' | wc -l)" 0
-interrupted boot "$MVMCTL" up --flake "$flake" --name stopped
+interrupted boot booting "$MVMCTL" up --flake "$flake" --name stopped
 check 'nor a folder of the VM' test ! -e "$MVM_HOME/vms/stopped"
 run mvm run --flake "$flake" --name after
 is 'and the next run is right' "$status" 0

@@ -28,6 +28,12 @@ is 'T11: all text is printed through one function' "$(prints .)" ''
 echo 'void f(const char *s) { puts(s); }' >"$tmp/src/cli/new.c"
 has 'T11: a print beside it is found' "$(prints "$tmp")" 'src/cli/new.c:1'
 
+# Phases are named for programs; people read the words that src/cli/progress.c has for them.
+wordless=$(grep -ohE 'progress_phase\([^"()]*"[a-z0-9-]+"' src/*/*.c | grep -oE '"[^"]+"' | sort -u | while read -r phase; do
+    grep -qF "{$phase, " src/cli/progress.c || echo "$phase"
+done)
+is "C4: each phase has words for users" "$wordless" ''
+
 # clang-tidy reads .clang-tidy; the guest's and the host's sources alike.
 if command -v clang-tidy >/dev/null; then
     # shellcheck disable=SC2046 # paths without spaces

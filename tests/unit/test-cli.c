@@ -171,6 +171,38 @@ static void test_clock(void)
     ui_init(false, false);
 }
 
+/* What standard error gets where it is no terminal. */
+static void test_plain(void)
+{
+    char seen[4096] = "";
+    int fds[2], old = dup(STDERR_FILENO);
+    if (old < 0 || pipe(fds) < 0)
+        abort();
+    dup2(fds[1], STDERR_FILENO);
+    ui_init(false, false);
+    struct progress p = PROGRESS_INIT(&ui_progress, NULL);
+    progress_phase(&p, "judge");
+    progress_phase(&p, "builder-start");
+    usleep(150000);
+    progress_phase(&p, "stage");
+    usleep(150000);
+    progress_phase(&p, "eval");
+    progress_phase(&p, "queue");
+    progress_detail(&p, "waiting for 2 builds before this one");
+    progress_end(&p);
+    dup2(old, STDERR_FILENO);
+    close(old);
+    close(fds[1]);
+    ssize_t n = read(fds[0], seen, sizeof(seen) - 1);
+    close(fds[0]);
+    for (char *s = seen; (s = strstr(s, ": 0.")); s++) /* a busy machine takes longer */
+        s[4] = 'n';
+    ok(n > 0 && strcmp(seen, "mvmctl: starting the builder\nmvmctl: starting the builder: 0.n s\n"
+                             "mvmctl: sending the flake to the builder: 0.n s\nmvmctl: evaluating the flake\n"
+                             "mvmctl: waiting for a turn: waiting for 2 builds before this one\n") == 0,
+       "C4: plain lines are in users' words, with how long a phase took");
+}
+
 int main(void)
 {
     ui_init(false, false);
@@ -180,5 +212,6 @@ int main(void)
     test_args();
     test_table();
     test_clock();
+    test_plain();
     return tap_end();
 }
