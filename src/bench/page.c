@@ -1,6 +1,7 @@
 /*
  * The HTML page. Everything is drawn here, as SVG inside the page; colours are CSS variables with a dark and a light
- * set. Names come from flakes, files and command lines: all text is escaped.
+ * set. Plots are as wide as the page: across they are drawn in percent, so that text keeps its size on a telephone.
+ * Names come from flakes, files and command lines: all text is escaped.
  */
 #include "base/clock.h"
 #include "bench/report.h"
@@ -10,10 +11,10 @@
 #include <string.h>
 #include <time.h>
 
-#define WIDTH  860.0
-#define LEFT   170.0 /* of the plots: names stand before it */
-#define RIGHT  40.0
-#define ROW    64.0
+#define LEFT   6.0 /* of the plots, in percent of the width */
+#define RIGHT  5.0
+#define ROW    76.0 /* the side's name, and what is drawn below it */
+#define MIDDLE 46.0 /* of what is drawn, in its row */
 #define TICKS  5
 #define COLORS 6 /* in the style: --c0 ... */
 
@@ -74,12 +75,16 @@ static const char style[] =
     "@media(prefers-color-scheme:dark){:root{--bg:#17181c;--fg:#e9e9e4;--dim:#a2a5ad;--line:#3a3c44;--c0:#7fb2ff;"
     "--c1:#ff9a6c;--c2:#8fd08f;--c3:#c9a3f0;--c4:#e3c45c;--c5:#6fd3dc}}\n"
     "body{background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;"
-    "padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}svg{width:100%;height:auto;display:block}\n"
+    "padding:0 "
+    "1rem}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}svg{width:100%;display:block;overflow:visible}\n"
     "svg text{fill:var(--fg);font-size:13px}svg .dim{fill:var(--dim);font-size:12px}svg .axis{stroke:var(--line)}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .7rem;text-align:right;"
     "border-bottom:1px solid var(--line)}th:first-child,td:first-child{text-align:left}\n"
     "dl{display:grid;grid-template-columns:max-content auto;gap:.1rem 1rem}dt{color:var(--dim)}dd{margin:0}\n"
-    ".scroll{overflow-x:auto}.over{color:var(--c1);font-weight:600}\n";
+    ".scroll{overflow-x:auto}.over{color:var(--c1);font-weight:600}dd{overflow-wrap:anywhere}\n"
+    ".key{display:inline-block;vertical-align:middle;margin:0 .4rem 0 1rem;border-left:2px solid;height:24px}"
+    ".key:first-child{margin-left:0}.p50{height:32px;color:var(--fg)}.p90{height:18px;color:var(--dim)}"
+    ".dot{border:0;width:8px;height:8px;border-radius:4px;background:var(--c0);opacity:.55}\n";
 
 static void put_head(struct page *p, const struct report *r)
 {
@@ -126,7 +131,7 @@ struct axis {
 
 static double x_of(const struct axis *a, double v)
 {
-    return LEFT + (v - a->from) / (a->to - a->from) * (WIDTH - LEFT - RIGHT);
+    return LEFT + (v - a->from) / (a->to - a->from) * (100 - LEFT - RIGHT);
 }
 
 /* 1, 2 or 5 times a power of ten: about TICKS of them. */
@@ -149,19 +154,19 @@ static void put_axis(struct page *p, const struct axis *a, double height, const 
     long first = (long)(a->from / step), last = (long)(a->to / step);
     for (long i = (double)first * step < a->from ? first + 1 : first; i <= last; i++) {
         double v = (double)i * step, x = x_of(a, v);
-        put(p, "<line class=\"axis\" x1=\"%.1f\" y1=\"8\" x2=\"%.1f\" y2=\"%.1f\"/>", x, x, height - 34);
-        put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%.*f</text>\n", x, height - 18, digits,
-            v);
+        put(p, "<line class=\"axis\" x1=\"%.2f%%\" y1=\"8\" x2=\"%.2f%%\" y2=\"%.1f\"/>", x, x, height - 34);
+        put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.2f%%\" y=\"%.1f\">%.*f</text>\n", x, height - 18,
+            digits, v);
     }
-    put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", (WIDTH + LEFT - RIGHT) / 2,
+    put(p, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.2f%%\" y=\"%.1f\">%s</text>\n", (100 + LEFT - RIGHT) / 2,
         height - 2, name);
 }
 
 static void put_name(struct page *p, const char *name, double y)
 {
-    char cut[26];
-    snprintf(cut, sizeof(cut), strlen(name) > 24 ? "%.22s.." : "%s", name);
-    put(p, "<text x=\"0\" y=\"%.1f\">", y + 4);
+    char cut[40];
+    snprintf(cut, sizeof(cut), strlen(name) > 38 ? "%.36s.." : "%s", name);
+    put(p, "<text x=\"0\" y=\"%.1f\">", y);
     put_text(p, cut);
     put(p, "<title>");
     put_text(p, name);
@@ -170,8 +175,16 @@ static void put_name(struct page *p, const char *name, double y)
 
 static void open_svg(struct page *p, double height, const char *title, const char *what)
 {
-    put(p, "<svg role=\"img\" viewBox=\"0 0 %.0f %.0f\"><title>%s</title><desc>%s</desc>\n", WIDTH, height, title,
-        what);
+    put(p, "<svg role=\"img\" height=\"%.0f\"><title>%s</title><desc>%s</desc>\n", height, title, what);
+}
+
+/* An upright line, so much up and down from y. */
+static void put_mark(struct page *p, double x, double y, double reach, const char *color, const char *name, double v)
+{
+    put(p,
+        "<line x1=\"%.2f%%\" y1=\"%.1f\" x2=\"%.2f%%\" y2=\"%.1f\" stroke=\"var(--%s)\" stroke-width=\"2\">"
+        "<title>%s %.3f</title></line>\n",
+        x, y - reach, x, y + reach, color, name, v);
 }
 
 /* One row a side: a dot a sample, lines at the median and the 90th percentile. */
@@ -195,18 +208,17 @@ static void put_distribution(struct page *p, const struct report *r)
     put_axis(p, &axis, height, unit(&b->sides[0]));
     for (unsigned i = 0; i < b->n_sides; i++) {
         const struct bench_side *s = &b->sides[i];
-        double y = 8 + ROW * i + ROW / 2 - 6;
-        put_name(p, s->name, y);
+        double y = 8 + ROW * i + MIDDLE;
+        put_name(p, s->name, y - MIDDLE + 14);
         for (size_t k = 0; k < s->samples.n; k++) /* spread a little, so that equal ones are seen */
-            put(p, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--c%u)\" fill-opacity=\".55\"/>\n",
+            put(p, "<circle cx=\"%.2f%%\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--c%u)\" fill-opacity=\".55\"/>\n",
                 x_of(&axis, shown(s, s->samples.v[k])), y + (double)(k * 7 % 19) - 9, i % COLORS);
         double p50 = shown(s, samples_percentile(&s->samples, 50)), p90 = shown(s, samples_percentile(&s->samples, 90));
-        put(p, "<path d=\"M%.1f %.1fv44\" stroke=\"var(--fg)\" stroke-width=\"2\"><title>median %.3f</title></path>\n",
-            x_of(&axis, p50), y - 22, p50);
-        put(p, "<path d=\"M%.1f %.1fv24\" stroke=\"var(--dim)\" stroke-width=\"2\"><title>p90 %.3f</title></path>\n",
-            x_of(&axis, p90), y - 12, p90);
+        put_mark(p, x_of(&axis, p50), y, 22, "fg", "median", p50);
+        put_mark(p, x_of(&axis, p90), y, 12, "dim", "p90", p90);
     }
-    put(p, "</svg>\n");
+    put(p, "</svg>\n<p class=\"legend\"><span class=\"key dot\"></span>a sample<span class=\"key p50\"></span>median"
+           "<span class=\"key p90\"></span>90th percentile (p90)</p>\n");
 }
 
 static double sum_of_phases(const struct bench_side *s)
@@ -245,12 +257,12 @@ static void put_phases(struct page *p, const struct report *r)
     put_axis(p, &axis, height, unit(&b->sides[0]));
     for (unsigned i = 0; i < b->n_sides; i++) {
         const struct bench_side *s = &b->sides[i];
-        double y = 8 + ROW * i + ROW / 2 - 6, at = 0;
-        put_name(p, s->name, y);
+        double y = 8 + ROW * i + MIDDLE, at = 0;
+        put_name(p, s->name, y - MIDDLE + 14);
         for (unsigned k = 0; k < s->n_phases; k++) {
             double v = shown(s, samples_percentile(&s->phases[k].samples, 50)), x = x_of(&axis, at);
-            put(p, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"28\" fill=\"var(--c%u)\"><title>", x, y - 14,
-                MAX_OF(x_of(&axis, at + v) - x, 0.5), k % COLORS);
+            put(p, "<rect x=\"%.2f%%\" y=\"%.1f\" width=\"%.2f%%\" height=\"28\" fill=\"var(--c%u)\"><title>", x,
+                y - 14, MAX_OF(x_of(&axis, at + v) - x, 0.1), k % COLORS);
             put_text(p, s->phases[k].name);
             put(p, " %.3f %s</title></rect>\n", v, unit(s));
             at += v;
@@ -270,7 +282,7 @@ static void put_summary(struct page *p, const struct report *r)
     const struct bench *b = r->bench;
     put(p,
         "<h2>Summary</h2>\n<div class=\"scroll\"><table><caption>%s</caption>\n<thead><tr><th scope=\"col\">side</th>"
-        "<th scope=\"col\">p50</th><th scope=\"col\">p90</th><th scope=\"col\">p99</th><th scope=\"col\">min</th>"
+        "<th scope=\"col\">median</th><th scope=\"col\">p90</th><th scope=\"col\">p99</th><th scope=\"col\">min</th>"
         "<th scope=\"col\">max</th><th scope=\"col\">n</th></tr></thead><tbody>\n",
         unit(&b->sides[0]));
     for (unsigned i = 0; i < b->n_sides; i++) {

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -126,14 +127,29 @@ static int open_files(struct subject *s, struct home *h, const struct texts *t, 
     return r == 0 && !s->image.path ? mvm_error_errno(err, -ENOMEM, "config") : r;
 }
 
+/* A reference names its side, but "." and ".." say nothing to who reads a report later: then the image's name does, or
+ * the folder's. */
+static void name_side(struct subject *s, const char *ref)
+{
+    size_t n = strcspn(ref, "#?");
+    CLEAN_FREE char *folder = strndup(ref, n);
+    CLEAN_FREE char *path = folder && strspn(folder, "./") == n ? realpath(n ? folder : ".", NULL) : NULL;
+    const char *image = s->image.metadata.name;
+    if (path)
+        snprintf(s->name, sizeof(s->name), "%.40s%.20s", image[0] ? image : basename(path), ref + n);
+    else
+        snprintf(s->name, sizeof(s->name), "%s", ref);
+}
+
 int subject_of_flake(struct subject *s, const struct build_opts *o, struct home *h, struct mvm_error *err)
 {
     s->flake = strdup(o->ref);
     if (!s->flake)
         return mvm_error_errno(err, -ENOMEM, "flake");
+    int r = build_find_last(o, h, &s->image, err);
     if (!s->name[0])
-        snprintf(s->name, sizeof(s->name), "%s", o->ref);
-    return build_find_last(o, h, &s->image, err);
+        name_side(s, o->ref);
+    return r;
 }
 
 /* A flake's folder is relative to the configuration's, as files are; other references stay what they are. */

@@ -26,6 +26,8 @@ is 'the ratio lies in its interval' "$(json '.ratios[0] | .low <= .ratio and .ra
 is 'percentiles are in order' "$(json '.sides[0] | .min <= .p50 and .p50 <= .p90 and .p90 <= .p99 and .p99 <= .max')" true
 has 'the machine is described' "$(json '.host | "\(.cores) \(.kernel) \(.backend_version) \(.load)"')" '^[0-9]+ .*QEMU.* [0-9.]+$'
 check 'no VM is left' nothing_left
+run sh -c "cd '$flake' && '$MVMCTL' bench boot --samples 1 --warmups 0 --json"
+is 'C8: the flake of this folder is called by its image, not "."' "$(json '.sides[0].name')" hello
 run mvm bench boot --flake "$flake" --samples 1 --warmups 0 --budget 0.01
 is 'above the budget: status 15' "$status" 15
 has 'and by how much' "$err" '\[boot-budget\] the median of [0-9.]+ ms is [0-9.]+ ms above the budget of 0.01 ms'
@@ -129,7 +131,7 @@ sed -i 's/warmMilliseconds = 1;/fast = 1;/' "$flake/flake.nix"
 run mvm build --flake "$flake" --json
 has 'a budget of another kind is refused' "$(json .error)" 'bootBudget'
 
-# The page, as a browser sees it.
+# The page, as a browser sees it; tests/cli/report.t looks at it closely.
 browser=$(command -v chromium || :)
 if [ -n "$browser" ]; then
     HOME=$tmp timeout 60 "$browser" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \

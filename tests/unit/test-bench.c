@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -208,6 +209,11 @@ static void test_report(void)
     ok(strstr(buf_cstr(&page), "prefers-color-scheme:dark") && !strstr(buf_cstr(&page), "http"),
        "it is dark and light, and refers to nothing outside");
     ok(strstr(buf_cstr(&page), "<td>12.000</td>"), "it has the samples");
+    ok(strstr(buf_cstr(&page), ">median<") && strstr(buf_cstr(&page), "90th percentile (p90)"),
+       "C8: a legend says which line is the median and which p90");
+    const char *file = getenv("MVM_REPORT_PAGE"); /* for the test that looks at it with a browser */
+    FILE *f = file ? fopen(file, "w") : NULL;
+    ok(!file || (f && fwrite(page.data, 1, page.len, f) == page.len && fclose(f) == 0), "the page can be kept");
     report_judge(&r, 10.5);
     ok(r.over_budget && near(r.over_by_ms, 0.5), "a budget is exceeded by the median");
     report_judge(&r, 11);
