@@ -35,7 +35,6 @@ static const char *foreign_word(const char *word)
         {"shell", "mvmctl exec -it NAME sh opens a shell in a VM, mvmctl dev shell one in the builder"},
         {"ssh", "mvmctl exec -it NAME sh opens a shell in a VM"},
         {"attach", "mvmctl exec -it NAME sh opens a shell in a VM, mvmctl logs NAME -f follows its logs"},
-        {"inspect", "mvmctl ls --json says all about VMs, mvmctl dev cache inspect about the caches"},
         {"status", "mvmctl ls lists the VMs, mvmctl dev status shows the builder"},
         {"restore", "mvmctl up --from NAME:TAG continues from a snapshot"},
     };
