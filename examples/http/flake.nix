@@ -14,9 +14,10 @@
         name = "http";
         ports = [ 8080 ];
         services.httpd = {
-          command = [ "/bin/busybox" "httpd" "-f" "-p" "8080" "-h" "/srv/www" ];
-          user = "nobody";
+          command = [ "httpd" "-f" "-p" 8080 "-h" "/srv/www" ];
+          user = "www";
         };
+        users.www = { };
         files."/srv/www/index.html" = ''
           <!doctype html>
           <title>mvm</title>

@@ -3,18 +3,20 @@
 set -eu
 bb=$tools/bin/busybox
 
-$bb cp "$specPath" spec
-echo >> spec
-# Every applet of busybox under its name.
+# Every applet of busybox under its name; what the image itself says comes later and wins.
 for applet in $($bb --list); do
     case $applet in
     busybox) ;;
-    *) echo "link /usr/bin/$applet busybox" >> spec ;;
+    *) echo "link /usr/bin/$applet busybox" ;;
     esac
-done
+done >spec
 if [ -e graph ]; then
-    echo "store graph" >> spec
+    echo "store graph" >>spec
 fi
+if [ -e copies ]; then
+    echo "references copies" >>spec
+fi
+$bb cat "$specPath" >>spec
 
 $bb mkdir "$out"
 "$tools/bin/mvm-mkrootfs" --spec spec --output "$out/rootfs.ext4"

@@ -75,7 +75,8 @@ static int put_header(struct writer *w, const char *path, const struct fsnode *n
     /* magic, ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor,
      * namesize, check */
     snprintf(head, sizeof(head), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", n ? ++w->ino : 0, mode,
-             0, 0, links, 0, (unsigned)size, 0, 0, n ? n->major : 0, n ? n->minor : 0, (unsigned)strlen(path) + 1, 0);
+             n ? n->uid : 0, n ? n->gid : 0, links, 0, (unsigned)size, 0, 0, n ? n->major : 0, n ? n->minor : 0,
+             (unsigned)strlen(path) + 1, 0);
     int r = put(w, head, sizeof(head) - 1);
     if (r == 0)
         r = put(w, path, strlen(path) + 1);

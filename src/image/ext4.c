@@ -421,6 +421,9 @@ static int write_entry(struct writer *w, const struct ext4_entry *e)
     const struct fsnode *n = e->node;
     struct ext2_inode_large inode = {
         .i_mode = (uint16_t)file_mode(n),
+        .i_uid = (uint16_t)n->uid,
+        .i_gid = (uint16_t)n->gid,
+        .osd2.linux2 = {.l_i_uid_high = (uint16_t)(n->uid >> 16), .l_i_gid_high = (uint16_t)(n->gid >> 16)},
         .i_links_count = (uint16_t)e->links,
         .i_extra_isize = sizeof(inode) - EXT2_GOOD_OLD_INODE_SIZE,
         .i_atime = w->time,

@@ -320,19 +320,9 @@ void fstree_drop(struct fstree *t, const char *pattern)
         drop_below(t, t->root, skip_slashes(pattern));
 }
 
-static void plain_modes(struct fsnode *n)
+mode_t fstree_plain_mode(mode_t mode)
 {
-    if (n->kind == FSNODE_DIR || n->kind == FSNODE_FILE)
-        n->mode = n->kind == FSNODE_DIR || n->mode & 0100 ? 0755 : 0644;
-    for (size_t i = 0; i < n->n_children; i++)
-        plain_modes(n->children[i]);
-}
-
-void fstree_plain_modes(struct fstree *t, const char *path)
-{
-    struct fsnode *n = fstree_find(t, path);
-    if (n)
-        plain_modes(n);
+    return S_ISDIR(mode) || mode & 0100 ? 0755 : 0644;
 }
 
 struct walk {
@@ -340,6 +330,7 @@ struct walk {
     const char *source; /* the folder that is added */
     bool (*exclude)(const char *path, void *data);
     void *data;
+    bool plain; /* modes */
     struct mvm_error *err;
 };
 
@@ -369,6 +360,16 @@ static int walk_symlink(struct walk *w, int dirfd, const char *name, struct fsno
     return n->target ? 0 : mvm_error_errno(w->err, -ENOMEM, "image tree");
 }
 
+/* What an entry of a plain tree gets: a folder that is there keeps its mode. */
+static mode_t plain_mode_in(const struct fsnode *dir, const char *name, mode_t mode)
+{
+    bool found;
+    size_t i = child_index(dir, name, strlen(name), &found);
+    if (found && S_ISDIR(mode) && dir->children[i]->kind == FSNODE_DIR)
+        return dir->children[i]->mode;
+    return fstree_plain_mode(mode);
+}
+
 static int walk_entry(struct walk *w, int dirfd, const char *name, const char *rel, struct fsnode *to, unsigned depth)
 {
     struct stat st;
@@ -377,7 +378,8 @@ static int walk_entry(struct walk *w, int dirfd, const char *name, const char *r
     enum fsnode_kind kind = S_ISDIR(st.st_mode) ? FSNODE_DIR : S_ISLNK(st.st_mode) ? FSNODE_SYMLINK : FSNODE_FILE;
     if (kind == FSNODE_FILE && !S_ISREG(st.st_mode))
         return 0;
-    CLEAN_NODE struct fsnode *n = node_new(name, strlen(name), kind, st.st_mode);
+    mode_t mode = w->plain && kind != FSNODE_SYMLINK ? plain_mode_in(to, name, st.st_mode) : st.st_mode;
+    CLEAN_NODE struct fsnode *n = node_new(name, strlen(name), kind, mode);
     if (!n)
         return mvm_error_errno(w->err, -ENOMEM, "image tree");
     int r = 0;
@@ -434,19 +436,30 @@ static int walk_dir(struct walk *w, int fd, const char *rel, struct fsnode *to, 
     return r;
 }
 
+/* mode: of the folder at path; 0: its source's. */
+static int add_tree(struct fstree *t, const char *path, mode_t mode, struct walk *w)
+{
+    CLEAN_FD int fd = open(w->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return mvm_error_errno(w->err, -errno, "cannot read folder %s", w->source);
+    struct fsnode *to;
+    int r = make_dir(t, path, mode ? mode : st.st_mode, &to, w->err);
+    return r < 0 ? r : walk_dir(w, fd, "", to, 0);
+}
+
 int fstree_add_tree(struct fstree *t, const char *path, const char *source,
                     bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err)
 {
-    CLEAN_FD int fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return mvm_error_errno(err, -errno, "cannot read folder %s", source);
-    struct fsnode *to;
-    int r = make_dir(t, path, st.st_mode, &to, err);
-    if (r < 0)
-        return r;
     struct walk w = {.tree = t, .source = source, .exclude = exclude, .data = data, .err = err};
-    return walk_dir(&w, fd, "", to, 0);
+    return add_tree(t, path, 0, &w);
+}
+
+int fstree_add_plain_tree(struct fstree *t, const char *path, const char *source, struct mvm_error *err)
+{
+    struct walk w = {.tree = t, .source = source, .plain = true, .err = err};
+    const struct fsnode *there = fstree_find(t, path);
+    return add_tree(t, path, there && there->kind == FSNODE_DIR ? there->mode : 0755, &w);
 }
 
 int fsnode_reader_open(struct fsnode_reader *r, const struct fsnode *node, struct mvm_error *err)

@@ -1,7 +1,7 @@
 /*
  * A tree of files on its way into an image: built from folders, single files and memory, then written as an ext4 file
- * system (ext4.h) or a cpio archive (cpio.h). Everything is owned by root in the image; times are fixed; children are
- * kept sorted by name, so that the same input gives the same bytes.
+ * system (ext4.h) or a cpio archive (cpio.h). Everything is owned by root in the image, but for users' homes; times are
+ * fixed; children are kept sorted by name, so that the same input gives the same bytes.
  */
 #pragma once
 
@@ -17,6 +17,7 @@ struct fsnode {
     char *name; /* owned */
     enum fsnode_kind kind;
     mode_t mode;              /* permission bits, setuid bits included */
+    uint32_t uid, gid;        /* of folders that are somebody's home, else 0 */
     uint64_t size;            /* files: bytes */
     char *source;             /* files: path on this machine, or NULL */
     uint8_t *memory;          /* files without source: content, owned */
@@ -55,13 +56,14 @@ int fstree_add_char(struct fstree *t, const char *path, mode_t mode, unsigned ma
  * devices and fifos are left out, character devices too. */
 int fstree_add_tree(struct fstree *t, const char *path, const char *source,
                     bool (*exclude)(const char *path, void *data), void *data, struct mvm_error *err) MVM_MUST_CHECK;
+/* The same with the modes that Git and Nix keep: 0755 for folders and what its owner may execute, 0644 for the rest.
+ * Folders that are there keep theirs. */
+int fstree_add_plain_tree(struct fstree *t, const char *path, const char *source, struct mvm_error *err) MVM_MUST_CHECK;
+mode_t fstree_plain_mode(mode_t mode);
 
 /* Takes out what the pattern matches, with all below it: an absolute path whose components are shell patterns
  * (fnmatch). That nothing matches is no error. */
 void fstree_drop(struct fstree *t, const char *pattern);
-/* Gives everything at and below path the modes that Git and Nix keep: 0755 for folders and what its owner may execute,
- * 0644 for the rest. */
-void fstree_plain_modes(struct fstree *t, const char *path);
 
 /* The node at path, or NULL. */
 struct fsnode *fstree_find(const struct fstree *t, const char *path);

@@ -14,20 +14,14 @@ struct parser {
     struct graph *g;
     char *at; /* NULL behind the last line */
     unsigned line;
-    char **references; /* owned; checked once all paths are known */
-    size_t n_references;
     struct mvm_error *err;
 };
-
-static void parser_done(struct parser *p)
-{
-    free(p->references);
-}
 
 void graph_done(struct graph *g)
 {
     free(g->text);
     free(g->paths);
+    free(g->references);
     *g = (struct graph){0};
 }
 
@@ -55,17 +49,36 @@ static bool is_store_path(const char *s)
     return n > HASH_LENGTH + 1 && n <= MAX_BASE_NAME && s[HASH_LENGTH] == '-' && s[0] != '.' && strspn(s, allowed) == n;
 }
 
-/* Room is doubled whenever the count reaches a power of two. */
-static int append(char ***list, size_t *n, char *s)
+/* Makes room for one more member. It is doubled whenever the count reaches a power of two. */
+static int grow(void **list, size_t n, size_t size)
 {
-    if ((*n & (*n - 1)) == 0) {
-        char **more = reallocarray(*list, *n ? *n * 2 : 1, sizeof(*more));
-        if (!more)
-            return -ENOMEM;
-        *list = more;
-    }
-    (*list)[(*n)++] = s;
+    if (n & (n - 1))
+        return 0;
+    void *more = reallocarray(*list, n ? n * 2 : 1, size);
+    if (!more)
+        return -ENOMEM;
+    *list = more;
     return 0;
+}
+
+static int add_path(struct graph *g, char *path)
+{
+    void *list = g->paths;
+    int r = grow(&list, g->n, sizeof(*g->paths));
+    g->paths = list;
+    if (r == 0)
+        g->paths[g->n++] = path;
+    return r;
+}
+
+static int add_reference(struct graph *g, char *from, char *to)
+{
+    void *list = g->references;
+    int r = grow(&list, g->n_references, sizeof(*g->references));
+    g->references = list;
+    if (r == 0)
+        g->references[g->n_references++] = (struct graph_reference){from, to};
+    return r;
 }
 
 static int parse_count(const char *s, unsigned long *ret)
@@ -77,7 +90,7 @@ static int parse_count(const char *s, unsigned long *ret)
     return *ret <= MAX_REFERENCES ? 0 : -EINVAL;
 }
 
-static int parse_references(struct parser *p)
+static int parse_references(struct parser *p, char *from)
 {
     const char *count = next_line(p);
     unsigned long n = 0;
@@ -87,7 +100,7 @@ static int parse_references(struct parser *p)
         char *reference = next_line(p);
         if (!reference || !is_store_path(reference))
             return bad(p, reference ? "not a store path" : "the record ends early");
-        if (append(&p->references, &p->n_references, reference) < 0)
+        if (add_reference(p->g, from, reference) < 0)
             return mvm_error_errno(p->err, -ENOMEM, "references graph");
     }
     return 0;
@@ -97,12 +110,12 @@ static int parse_record(struct parser *p, char *path)
 {
     if (!is_store_path(path))
         return bad(p, "not a store path");
-    if (append(&p->g->paths, &p->g->n, path) < 0)
+    if (add_path(p->g, path) < 0)
         return mvm_error_errno(p->err, -ENOMEM, "references graph");
     const char *deriver = next_line(p);
     if (!deriver || (*deriver && !is_store_path(deriver)))
         return bad(p, deriver ? "not a deriver" : "the record ends early");
-    return parse_references(p);
+    return parse_references(p, path);
 }
 
 static int by_text(const void *a, const void *b)
@@ -121,25 +134,48 @@ static void sort_once_each(struct graph *g)
     g->n = kept;
 }
 
-static int check_closed(const struct parser *p)
+static char **find(const struct graph *g, char *path)
 {
-    for (size_t i = 0; i < p->n_references; i++)
-        if (!bsearch(&p->references[i], p->g->paths, p->g->n, sizeof(*p->g->paths), by_text))
-            return mvm_error_set(p->err, -EINVAL, "references graph: %s is referred to but not listed",
-                                 p->references[i]);
+    return g->n ? bsearch(&path, g->paths, g->n, sizeof(*g->paths), by_text) : NULL;
+}
+
+static int check_closed(const struct graph *g, struct mvm_error *err)
+{
+    for (size_t i = 0; i < g->n_references; i++)
+        if (!find(g, g->references[i].to))
+            return mvm_error_set(err, -EINVAL, "references graph: %s is referred to but not listed",
+                                 g->references[i].to);
+    return 0;
+}
+
+int graph_peel(struct graph *g, struct mvm_error *err)
+{
+    CLEAN_FREE bool *referred = calloc(g->n + 1, sizeof(*referred));
+    if (!referred)
+        return mvm_error_errno(err, -ENOMEM, "references graph");
+    for (size_t i = 0; i < g->n_references; i++) {
+        char **to = find(g, g->references[i].to);
+        if (to && find(g, g->references[i].from))
+            referred[to - g->paths] = true;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < g->n; i++)
+        if (referred[i])
+            g->paths[kept++] = g->paths[i];
+    g->n = kept;
     return 0;
 }
 
 static int parse_all(struct graph *g, struct mvm_error *err)
 {
-    CLEANUP(parser_done) struct parser p = {.g = g, .at = g->text, .err = err};
+    struct parser p = {.g = g, .at = g->text, .err = err};
     for (char *path; (path = next_line(&p));) {
         int r = parse_record(&p, path);
         if (r < 0)
             return r;
     }
     sort_once_each(g);
-    return check_closed(&p);
+    return check_closed(g, err);
 }
 
 int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err)

@@ -15,6 +15,10 @@ struct graph {
     char *text;   /* owned */
     char **paths; /* sorted, each once; they point into text */
     size_t n;
+    struct graph_reference {
+        char *from, *to;
+    } * references;
+    size_t n_references;
 };
 
 #define CLEAN_GRAPH CLEANUP(graph_done)
@@ -23,4 +27,7 @@ struct graph {
  * name. A reference to what is not listed is an error: the closure would not be whole. -EINVAL with
  * the line's number. */
 int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
+/* Takes out the paths that none of the listed ones refers to: of a closure its roots, but for those that refer to
+ * themselves. What they alone referred to is taken out by the next call. */
+int graph_peel(struct graph *g, struct mvm_error *err) MVM_MUST_CHECK;
 void graph_done(struct graph *g);

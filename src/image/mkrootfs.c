@@ -16,13 +16,17 @@
  *     text MODE PATH TEXT     a file with that content; TEXT may be empty and may hold %00
  *     link PATH TARGET        a symlink
  *     tree PATH SOURCE        a copy of a folder, modes 0755 and 0644, without devices and sockets
+ *     copy PATH SOURCE        the same of a folder or a file
+ *     home PATH UID GID       a folder with mode 0700 that belongs to that user, where there is nothing yet
  *     drop PATTERN            takes out what earlier lines put there; * and ? match within a component
  *     concat MODE PATH SOURCE the files of a folder, one behind the other in the order of names
  *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path,
  *                             and @sha256:/PATH@ the digest, in hex, of the file there
  *     char MODE PATH MAJOR MINOR   a character device
- *     store GRAPH             all that an exportReferencesGraph file (graph.h) lists, in its place
- *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where SOURCE has one
+ *     store GRAPH             all that an exportReferencesGraph file (graph.h) lists, in its place, but what nothing in
+ *                             it refers to: the file which the graph was made of
+ *     references GRAPH        the same without what that file alone refers to, because it is copied elsewhere
+ *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where the folder SOURCE has one
  *     label NAME              of the file system, 1 to 16 bytes
  *     spare BYTES             free space beyond the content
  *     uuid-from TEXT          the file system's UUID is made from it

@@ -101,20 +101,36 @@ static int do_dir(struct spec *s, const struct field *f, struct mvm_error *err)
     return r < 0 ? r : fstree_add_dir(&s->tree, f[1].s, mode, err);
 }
 
+/* A file in place of a folder with all that is in it is a mistake. */
+static int no_folder(const struct spec *s, const char *path, struct mvm_error *err)
+{
+    const struct fsnode *there = fstree_find(&s->tree, path);
+    if (there && there->kind == FSNODE_DIR && there->n_children)
+        return mvm_error_set(err, -EISDIR, "in image: %s is a folder", path);
+    return 0;
+}
+
 static int do_file(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     mode_t mode = 0;
-    int r = parse_mode(&f[0], &mode, err);
-    if (r < 0)
-        return r;
+    struct stat st;
     CLEAN_FREE char *source = locate(s, f[2].s);
-    return source ? fstree_add_file(&s->tree, f[1].s, mode, source, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+    if (!source)
+        return mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
+    if (stat(source, &st) == 0 && S_ISDIR(st.st_mode))
+        return mvm_error_set(err, -EISDIR, "%s has the mode of a file, but %s is a folder", f[1].s, f[2].s);
+    int r = parse_mode(&f[0], &mode, err);
+    if (r == 0)
+        r = no_folder(s, f[1].s, err);
+    return r < 0 ? r : fstree_add_file(&s->tree, f[1].s, mode, source, err);
 }
 
 static int do_text(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     mode_t mode = 0;
     int r = parse_mode(&f[0], &mode, err);
+    if (r == 0)
+        r = no_folder(s, f[1].s, err);
     return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, f[2].s, f[2].len, err);
 }
 
@@ -126,10 +142,36 @@ static int do_link(struct spec *s, const struct field *f, struct mvm_error *err)
 static int do_tree(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     CLEAN_FREE char *source = locate(s, f[1].s);
-    int r = source ? fstree_add_tree(&s->tree, f[0].s, source, NULL, NULL, err)
-                   : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+    return source ? fstree_add_plain_tree(&s->tree, f[0].s, source, err) : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+}
+
+static int do_copy(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    struct stat st;
+    CLEAN_FREE char *source = locate(s, f[1].s);
+    if (!source || stat(source, &st) < 0)
+        return mvm_error_errno(err, source ? -errno : -ENOMEM, "cannot read %s", f[1].s);
+    if (S_ISDIR(st.st_mode))
+        return fstree_add_plain_tree(&s->tree, f[0].s, source, err);
+    int r = no_folder(s, f[0].s, err);
+    return r < 0 ? r : fstree_add_file(&s->tree, f[0].s, fstree_plain_mode(st.st_mode), source, err);
+}
+
+/* A user's home, unless the image has a folder there for another reason. */
+static int do_home(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    uint64_t uid = 0, gid = 0;
+    int r = parse_number(&f[1], UINT32_MAX - 1, &uid, err);
     if (r == 0)
-        fstree_plain_modes(&s->tree, f[0].s);
+        r = parse_number(&f[2], UINT32_MAX - 1, &gid, err);
+    if (r < 0 || fstree_find(&s->tree, f[0].s))
+        return r;
+    r = fstree_add_dir(&s->tree, f[0].s, 0700, err);
+    struct fsnode *home = r < 0 ? NULL : fstree_find(&s->tree, f[0].s);
+    if (home) {
+        home->uid = (uint32_t)uid;
+        home->gid = (uint32_t)gid;
+    }
     return r;
 }
 
@@ -237,19 +279,32 @@ static int add_store_path(struct spec *s, const char *path, struct mvm_error *er
     return fstree_add_symlink(&s->tree, path, target, err);
 }
 
-static int do_store(struct spec *s, const struct field *f, struct mvm_error *err)
+/* What a graph lists without its outer layers. */
+static int add_closure(struct spec *s, const char *file, unsigned peel, struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(SPEC_MAX);
-    int r = path_read_file(AT_FDCWD, f[0].s, &text, err);
+    int r = path_read_file(AT_FDCWD, file, &text, err);
     if (r < 0)
         return r;
     CLEAN_GRAPH struct graph g = {0};
     r = graph_parse(&g, text.data, text.len, err);
+    for (unsigned i = 0; r == 0 && i < peel; i++)
+        r = graph_peel(&g, err);
     if (r < 0)
-        return mvm_error_wrap(err, "%s", f[0].s);
+        return mvm_error_wrap(err, "%s", file);
     for (size_t i = 0; i < g.n && r == 0; i++)
         r = add_store_path(s, g.paths[i], err);
     return r;
+}
+
+static int do_store(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    return add_closure(s, f[0].s, 1, err);
+}
+
+static int do_references(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    return add_closure(s, f[0].s, 2, err);
 }
 
 static void close_dir(DIR **d)
@@ -265,8 +320,10 @@ static int do_bin(struct spec *s, const struct field *f, struct mvm_error *err)
     if (!source)
         return mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
     CLEANUP(close_dir) DIR *d = opendir(source);
+    if (!d && errno == ENOTDIR)
+        return mvm_error_set(err, -ENOTDIR, "the package %s is a file, which puts no program on PATH", f[1].s);
     if (!d) /* a package need not have programs */
-        return errno == ENOENT || errno == ENOTDIR ? 0 : mvm_error_errno(err, -errno, "%s", source);
+        return errno == ENOENT ? 0 : mvm_error_errno(err, -errno, "%s", source);
     for (struct dirent *e; (e = readdir(d));) {
         if (e->d_name[0] == '.')
             continue;
@@ -332,7 +389,8 @@ static const struct directive {
     {"spare", 1, false, do_spare}, {"uuid-from", 1, false, do_uuid_from},
     {"time", 1, false, do_time},   {"drop", 1, false, do_drop},
     {"char", 4, false, do_char},   {"concat", 3, false, do_concat},
-    {"subst", 3, false, do_subst},
+    {"subst", 3, false, do_subst}, {"copy", 2, false, do_copy},
+    {"home", 3, false, do_home},   {"references", 1, false, do_references},
 };
 
 /* Fields are separated by one space each; the last one takes the rest of the line. */

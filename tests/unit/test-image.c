@@ -695,7 +695,7 @@ static void test_mkrootfs(void)
     static const char spec[] = "# a comment\n\nlabel root\nspare 1000000\nuuid-from web\ntime 5\n"
                                "dir 1777 /tmp\ntext 0644 /etc/mvm/guest.conf hostname web%0Aenv A=b c%25%00\n"
                                "text 600 /etc/empty \nlink /init /bin/prog\nstore graph\ntree /opt%20x src\n"
-                               "bin /bin /nix/store/" HASH_A "\nbin /bin /nix/store/" HASH_B "\n"
+                               "bin /bin /nix/store/" HASH_A "\n"
                                "file 4755 /bin/su store/" HASH_B;
     ok(mkrootfs(spec, "root.ext4", &e) == 0, "an image is made (%s)", buf_cstr(&e));
     check_clean("root.ext4");
@@ -739,6 +739,11 @@ static void test_mkrootfs(void)
         {"store absent", "absent"},
         {"store badgraph", "badgraph: references graph, line 3"},
         {"store open", "not listed"},
+        {"bin /bin /nix/store/" HASH_B, "the package /nix/store/" HASH_B " is a file"},
+        {"file 644 /a src", "/a has the mode of a file, but src is a folder"},
+        {"text 644 /a/b c\ntext 644 /a d", "line 2: in image: /a is a folder"},
+        {"text 644 /a/b c\ncopy /a store/" HASH_B, "line 2: in image: /a is a folder"},
+        {"copy /a absent", "absent"},
     };
     put_file("badgraph", "/nix/store/" HASH_A "\n\nmany\n", strlen("/nix/store/" HASH_A "\n\nmany\n"));
     put_file("open", "/nix/store/" HASH_A "\n\n1\n/nix/store/" HASH_B "\n",
@@ -747,6 +752,31 @@ static void test_mkrootfs(void)
         ok(mkrootfs(bad[i].spec, "no.ext4", &e) == 1 && strstr(buf_cstr(&e), bad[i].error) &&
                strchr(buf_cstr(&e), '\n') == (char *)e.data + e.len - 1 && access("no.ext4", F_OK) < 0,
            "refused: %s", bad[i].error);
+}
+
+/* What Nix says of a file that names two copied things: one of them refers to a third and to nothing else does anybody.
+ */
+static void test_references(void)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_BUF struct buf e = BUF_INIT(65536);
+    static const char top[] = "/nix/store/2123456789abcdfghijklmnpqrsvwxyz-top";
+    static const char third[] = "/nix/store/3123456789abcdfghijklmnpqrsvwxyz-third";
+    CLEAN_BUF struct buf graph = BUF_INIT(4096);
+    must(buf_printf(&graph,
+                    "%s\n\n2\n/nix/store/" HASH_A "\n/nix/store/" HASH_B "\n/nix/store/" HASH_A
+                    "\n\n1\n%s\n/nix/store/" HASH_B "\n\n0\n%s\n\n0\n",
+                    top, third, third));
+    put_file("copies", graph.data, graph.len);
+    put_file("store/3123456789abcdfghijklmnpqrsvwxyz-third", "3", 1);
+    put_file("store/2123456789abcdfghijklmnpqrsvwxyz-top", "2", 1);
+    ok(mkrootfs("store copies", "all.ext4", &e) == 0 && ext4_has("all.ext4", third, &err) == 1 &&
+           ext4_has("all.ext4", "/nix/store/" HASH_B, &err) == 1 && ext4_has("all.ext4", top, &err) == 0,
+       "a closure is in the image without the file that it was made of (%s)", buf_cstr(&e));
+    ok(mkrootfs("references copies\ncopy /a /nix/store/" HASH_A "\ncopy /f /nix/store/" HASH_B, "few.ext4", &e) == 0 &&
+           ext4_has("few.ext4", third, &err) == 1 && ext4_has("few.ext4", "/nix/store/" HASH_A, &err) == 0 &&
+           ext4_has("few.ext4", "/a/bin/prog", &err) == 1 && ext4_has("few.ext4", "/f", &err) == 1,
+       "of what is copied, only what it refers to is in the store (%s)", buf_cstr(&e));
 }
 
 /* The tool lies where the build put it, seen from this program. */
@@ -787,10 +817,12 @@ int main(void)
     test_signatures();
     test_manifest();
     test_image();
-    if (find_tool())
+    if (find_tool()) {
         test_mkrootfs();
-    else
+        test_references();
+    } else {
         ok(false, "mvm-mkrootfs is built");
+    }
     if (chdir("/") < 0 || path_remove_tree(AT_FDCWD, dir) < 0)
         printf("# %s is left\n", dir);
     return tap_end();

@@ -1,0 +1,114 @@
+# What mkGuest takes: the table from which arguments are checked. docs/images.md shows each of them; a test compares the two.
+check:
+let
+  inherit (check)
+    also atMost command either exactlyOne fail guestPath inStore listOf mode name number oneOf record setOf startsWith stored text
+    userName variable;
+  inherit (builtins) any elemAt isInt isString match;
+
+  package = stored "a package" (
+    v: if isString v && match "[a-zA-Z0-9_.-]+" v != null then "pkgs.${v}" else null
+  );
+  source = stored "a file or folder" (
+    v:
+    if !(isString v) then
+      null
+    else if any (prefix: startsWith prefix v) [ "./" "../" "/" ] then
+      "the path ${v}, without quotes"
+    else
+      "text = ..."
+  );
+
+  # More than these the agent does not take (MSG_MAX_ARGS for the image's and a service's together).
+  environment = also (setOf "NAME" variable text) (atMost 500 "variables");
+
+  # 65534 is nobody's. The name of who runs something must be declared, a number need not be.
+  id = least: number "a number" least 4294967293;
+  account = either isInt (id 0 // { take = where: v: toString ((id 0).take where v); }) userName;
+  # A line of /etc/passwd has fields that end at a colon.
+  field = also guestPath (
+    where: v: if match "[^:\n]*" v == null then fail where "expected a path without ':' and newlines" else v
+  );
+  user = record {
+    uid = { type = id 1; };
+    group = { type = userName; };
+    home = { type = field; };
+    shell = { type = field; };
+  };
+  group = record {
+    gid = { type = id 1; };
+    members = { type = listOf userName; default = [ ]; };
+  };
+
+  # A file of the image lies where the guest sees it: not below what is mounted when it starts, nor behind a link.
+  filePath = also guestPath (
+    where: path:
+    let
+      top = elemAt (match "(/[^/]*).*" path) 0;
+      isIn = any (d: top == d);
+    in
+    if path == "/" then
+      fail where "expected the path of a file or folder below /"
+    else if isIn [ "/dev" "/proc" "/run" "/sys" "/tmp" ] then
+      fail where "the guest would not see it: it mounts ${top} when it starts"
+    else if isIn [ "/bin" "/lib" "/sbin" ] then
+      fail where "${top} is a link to usr${top}: did you mean /usr${path}?"
+    else
+      path
+  );
+
+  file =
+    let
+      short = text // {
+        is = "a text or a path";
+        take = where: v: if isString v then { text = v; } else { source = source.take where v; };
+      };
+      long = record {
+        text = { type = text; };
+        source = { type = source; also = [ "path" "src" "file" ]; };
+        mode = { type = mode; also = [ "permissions" "perm" ]; };
+      };
+    in
+    either (v: isString v || inStore v) short (also long (where: exactlyOne where [ "text" "source" ]));
+
+  service = record {
+    command = { type = command; required = true; also = [ "cmd" "exec" "script" "run" ]; };
+    user = { type = account; default = "root"; };
+    cwd = { type = guestPath; also = [ "workingDirectory" "dir" ]; };
+    env = { type = environment; default = { }; also = [ "environment" ]; };
+    restart = { type = oneOf [ "no" "on-failure" "always" ]; default = "on-failure"; };
+  };
+
+  budget =
+    let
+      instructions = number "million instructions" 1 1000000000;
+      limits = record {
+        instructions = { type = instructions; };
+        warmMilliseconds = { type = number "milliseconds" 1 1000000000; };
+      };
+      some =
+        where: set:
+        if set == { } then fail where "has neither instructions nor warmMilliseconds" else set;
+    in
+    either isInt (instructions // { take = where: v: { instructions = instructions.take where v; }; }) (
+      also limits some
+    );
+in
+record {
+  name = { type = name; required = true; };
+  command = { type = command; also = [ "cmd" "entrypoint" "exec" "script" ]; };
+  services = { type = also (setOf "NAME" name service) (atMost 64 "services"); default = { }; };
+  packages = { type = listOf package; default = [ ]; also = [ "contents" "systemPackages" ]; };
+  files = { type = setOf "PATH" filePath file; default = { }; };
+  env = { type = environment; default = { }; also = [ "environment" ]; };
+  users = { type = setOf "NAME" userName user; default = { }; };
+  groups = { type = setOf "NAME" userName group; default = { }; };
+  hostname = { type = name; };
+  ports = { type = listOf (number "a port" 1 65535); default = [ ]; };
+  network = { type = oneOf [ "static" "dhcp" ]; default = "static"; };
+  kernel = { type = oneOf [ "distribution" "slim" ]; default = "distribution"; };
+  memory = { type = number "MiB" 64 16777216; also = [ "mem" "memory_mib" "ram" ]; };
+  vcpus = { type = number "a number of processors" 1 64; also = [ "cpus" "cpu" ]; };
+  spare = { type = number "MiB" 1 4096; default = 1; };
+  bootBudget = { type = budget; };
+}
