@@ -174,7 +174,9 @@ static bool same_tree(struct comparison *c, const git_oid *tree, const char *fol
 {
     git_odb_object *o = depth == MAX_DEPTH ? NULL : store_read(c->store, tree, GIT_OBJECT_TREE);
     const char *p = o ? c->lib->odb_object_data(o) : NULL, *stop = o ? p + c->lib->odb_object_size(o) : NULL;
-    bool same = o;
+    /* git makes no empty folder. Where each has an entry of the index, trees that hold each other twice, over and over,
+     * are not walked for ever. */
+    bool same = o && (p < stop || depth == 0);
     while (same && p < stop) {
         char *name, *end = memchr(p, '\0', (size_t)(stop - p));
         unsigned mode = (unsigned)strtoul(p, &name, 8);

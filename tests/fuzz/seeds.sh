@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo
+mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -120,3 +120,22 @@ seed gitrepo/hand-index-empty 06 "$index_head" 00000000
 seed gitrepo/hand-index-one 06 "$index_head" 00000001 "$(repeat 24 00)" 000081a4 "$(repeat 12 00)" "$(repeat 20 11)" 0007 2e2e2f2e2e2f78 000000
 seed gitrepo/hand-index-unsigned 05 "$index_head" 00000000
 seed gitrepo/hand-index-split 06 "$index_head" 00000000 6c696e6b 00000014 "$(repeat 20 00)"
+
+# object TYPE TEXT: the step that makes it (0 a blob, 1 a tree, 2 a commit); escapes as for printf %b. Bytes 1 and 2 stand for
+# the name of the object whose number follows.
+object() {
+    hex=$(printf '%b' "$2" | od -An -v -tx1 | tr -d ' \n')
+    printf '%02x%02x%s' "$1" $((${#hex} / 2)) "$hex"
+}
+by='committer a <b> 1700000000 +0000\n\nm\n'
+# an entry of the index: 3 + 4 * the path's length, its object, the path
+seed githead/hand-clean "$(object 0 a)" 07 00 66 "$(object 1 '100644 f\0\001\0')" "$(object 2 "tree \\0002\\0001\\n$by")"
+seed githead/hand-history "$(object 1 '')" "$(object 2 "tree \\0002\\0000\\n$by")" \
+    "$(object 2 "tree \\0002\\0000\\nparent \\0002\\0001\\n$by")" \
+    "$(object 2 "tree \\0002\\0000\\nparent \\0002\\0001\\nparent \\0002\\0002\\n$by")"
+bomb=$(object 1 '')
+for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29; do
+    below=$(printf '\\0001\\0%03o' "$i")
+    bomb=$bomb$(object 1 "40000 a\\0$below""40000 b\\0$below")
+done
+seed githead/hand-bomb "$bomb" "$(object 2 "tree \\0002\\0036\\n$by")"
