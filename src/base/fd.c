@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,6 +90,20 @@ static int set_flag(int fd, int get, int set, int flag, bool on)
     if (flags < 0)
         return -errno;
     return fcntl(fd, set, on ? flags | flag : flags & ~flag) < 0 ? -errno : 0;
+}
+
+ssize_t fd_recv_packet(int fd, void *p, size_t n, int flags)
+{
+    for (unsigned ends = 0; ends < 2;) {
+        ssize_t got = recv(fd, p, n, flags);
+        if (got > 0)
+            return got;
+        if (got == 0)
+            ends++;
+        else if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
 }
 
 int fd_set_nonblock(int fd, bool on)

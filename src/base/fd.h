@@ -18,6 +18,13 @@ int fd_read_all(int fd, void *p, size_t n) MVM_MUST_CHECK;
 int fd_pwrite_all(int fd, const void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;
 int fd_pread_all(int fd, void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;
 
+/*
+ * One packet of a SOCK_SEQPACKET socket on which packets are never empty: its length, 0 at the end, -errno. The end
+ * counts when the kernel says it twice: it looks for a packet first and then whether the peer has closed, and a packet
+ * that the peer sends in between, as its last one, is still to come (Linux, net/unix/af_unix.c, unix_dgram_recvmsg).
+ */
+ssize_t fd_recv_packet(int fd, void *p, size_t n, int flags) MVM_MUST_CHECK;
+
 int fd_set_nonblock(int fd, bool on) MVM_MUST_CHECK;
 int fd_set_cloexec(int fd, bool on) MVM_MUST_CHECK;
 

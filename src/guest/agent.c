@@ -150,7 +150,7 @@ static void on_signals(void)
     int status;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (!services_reaped(pid, status))
-            workers_reaped(pid);
+            workers_reaped(pid, status);
     }
 }
 

@@ -76,9 +76,12 @@ static void finish(struct job *j) __attribute__((noreturn));
 static void finish(struct job *j)
 {
     struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
-    if (msg_result_encode(&b, &j->result) == 0)
-        (void)!worker_send(j->sock, CHAN_MSG, b.data, b.len);
-    _exit(0);
+    int r = msg_result_encode(&b, &j->result);
+    if (r == -EMSGSIZE) { /* the names that there are are too many for a message */
+        j->result.available = NULL;
+        r = msg_result_encode(&b, &j->result);
+    }
+    worker_last(j->sock, &b, r);
 }
 
 static void fail(struct job *j, enum mvm_phase phase, uint64_t code, const char *fmt, ...) MVM_PRINTF(4, 5)

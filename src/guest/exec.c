@@ -102,8 +102,8 @@ static void on_message(struct session *s, const uint8_t *p, size_t n)
 static void on_packet(struct session *s)
 {
     static uint8_t packet[1 + FRAME_MAX_PAYLOAD];
-    ssize_t n = recv(s->sock, packet, sizeof(packet), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = fd_recv_packet(s->sock, packet, sizeof(packet), MSG_DONTWAIT);
+    if (n == -EAGAIN)
         return;
     if (n <= 0) {
         s->input_ended = s->host_closed = true;
@@ -122,7 +122,7 @@ static bool flush(struct session *s)
     while (s->output_len) {
         if (send(s->sock, s->output, s->output_len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             s->output_len = 0;
-        else if (errno == EAGAIN)
+        else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
             return false;
         else if (errno != EINTR)
             on_term(0); /* the agent has gone: nobody wants the output */
@@ -264,8 +264,13 @@ void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *con
     child_pid = s.pid;
     s.pidfd = (int)syscall(SYS_pidfd_open, s.pid, 0);
     if (s.pidfd < 0 || fd_set_nonblock(s.out, true) < 0 || fd_set_nonblock(s.in, true) < 0 ||
-        (s.err >= 0 && fd_set_nonblock(s.err, true) < 0))
-        on_term(0);
+        (s.err >= 0 && fd_set_nonblock(s.err, true) < 0)) {
+        kill(-s.pid, SIGKILL);
+        worker_exit(sock, 125, "the guest has no room to run a program");
+    }
     loop(&s);
-    worker_exit(sock, (uint64_t)process_exit_code(s.status), "");
+    char why[256] = "";
+    if (WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGKILL && oom_killed(s.pid))
+        snprintf(why, sizeof(why), "%.150s was killed by signal 9 (KILL): the guest ran out of memory", m->argv.v[0]);
+    worker_exit(sock, (uint64_t)process_exit_code(s.status), why);
 }

@@ -135,11 +135,13 @@ pid_t spawn_start(const struct spawn *s);
 void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder, unsigned job)
     __attribute__((noreturn));
 
-/* One packet to the agent. 0 or -errno. */
+/* One packet to the agent. 0 or -errno; where the kernel has no memory for it, after some seconds. */
 int worker_send(int sock, uint8_t channel, const void *p, size_t n);
 /* One packet from the agent into b (first byte the channel): 1, 0 at the end of the stream, -errno. */
 int worker_recv(int sock, struct buf *b);
-/* MSG_EXIT as the last packet. */
+/* The message with which a request ends, and the worker's end; r: -errno where it could not be made. */
+void worker_last(int sock, const struct buf *b, int r) __attribute__((noreturn));
+/* The same with MSG_EXIT. */
 void worker_exit(int sock, uint64_t code, const char *problem) __attribute__((noreturn));
 
 void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *conf) __attribute__((noreturn));
@@ -163,7 +165,7 @@ void workers_reset(void *data, uint32_t stream, const char *reason);
 void workers_writable(void *data, uint32_t stream);
 /* An event of the epoll set with that pointer; a child that ended; room was made; the connection is lost. */
 void workers_event(void *ptr, uint32_t events);
-void workers_reaped(pid_t pid);
+void workers_reaped(pid_t pid, int status);
 void workers_watch(void);
 void workers_end_all(void);
 /* True where a stream is served or its end is awaited. */
@@ -175,6 +177,13 @@ bool workers_busy(void);
 void ending_signals(sigset_t *set);
 /* What one of them asks for. */
 enum ending ending_of_signal(int sig);
+
+/* ---- oom.c: what the kernel has ended for want of memory ---- */
+
+/* Reads the kernel's log: true where that process was. */
+bool oom_killed(pid_t pid);
+/* True for a record of the log that says so of that process. */
+bool oom_names(const char *record, pid_t pid);
 
 /* ---- agent.c ---- */
 

@@ -468,9 +468,8 @@ void store_serve(int sock, const struct msg_store *m)
     }
     if (r < 0)
         snprintf(reply.problem, sizeof(reply.problem), "%s%s%s", strerror(-r), last_words[0] ? ": " : "", last_words);
-    if (msg_store_reply_encode(&b, &reply) == 0)
-        (void)!worker_send(sock, CHAN_MSG, b.data, b.len);
-    _exit(0);
+    r = msg_store_reply_encode(&b, &reply);
+    worker_last(sock, &b, r);
 }
 
 /* ---- Standing still ---- */

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SOCKET_BUF (512 * 1024)
@@ -37,9 +38,12 @@ struct worker {
     struct worker *next;
     uint32_t stream; /* 0 once the stream is gone */
     pid_t pid;       /* 0 once reaped */
+    pid_t was;       /* the same, and stays */
     int sock;        /* -1 once closed by the worker */
+    int status;      /* as from waitpid(2) */
     bool said_end;   /* the last record of its kind of request went by */
     bool host_closed;
+    uint8_t type;    /* of its request */
     unsigned job;    /* of a build: its number; else 0 */
     uint32_t events; /* epoll events asked for */
     void *request;   /* of a build that waits for its turn; else NULL */
@@ -98,17 +102,36 @@ static void send_msg(const struct worker *w, const struct buf *m)
     (void)!mux_send(serving.mux, w->stream, CHAN_MSG, m->data, m->len);
 }
 
-/* The last word of a worker that died without one. */
-static void say_killed(const struct worker *w)
+/* What became of a worker that ended without its last word. */
+static bool describe_end(const struct worker *w, char *out, size_t size)
 {
-    static const char why[] = "the worker in the guest was killed (out of memory?)";
-    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    bool oom = WIFSIGNALED(w->status) && WTERMSIG(w->status) == SIGKILL && oom_killed(w->was);
+    if (WIFSIGNALED(w->status))
+        snprintf(out, size, "the worker in the guest was killed by signal %d (%s)%s", WTERMSIG(w->status),
+                 strsignal(WTERMSIG(w->status)), oom ? ": the guest ran out of memory" : "");
+    else if (WEXITSTATUS(w->status)) /* worker_last() */
+        snprintf(out, size, "the worker in the guest could not send its answer: %s", strerror(WEXITSTATUS(w->status)));
+    else
+        snprintf(out, size, "the worker in the guest ended without an answer");
+    return oom;
+}
+
+/* The last word of a worker that ended without one, as its kind of request has it. */
+static void say_lost(const struct worker *w)
+{
     struct msg_exit m = {.code = 125};
     struct msg_result result = {.exit_code = 125};
-    snprintf(m.problem, sizeof(m.problem), "%s", why);
-    snprintf(result.problem, sizeof(result.problem), "%s", why);
+    struct msg_store_reply reply = {0};
+    CLEAN_BUF struct buf b = BUF_INIT(4096);
+    bool oom = describe_end(w, m.problem, sizeof(m.problem));
+    snprintf(result.problem, sizeof(result.problem), "%s", m.problem);
     snprintf(result.phase, sizeof(result.phase), "%s", mvm_phase_name(MVM_PHASE_BUILDER_BOOTSTRAP));
-    if ((w->job ? msg_result_encode(&b, &result) : msg_exit_encode(&b, &m)) == 0)
+    snprintf(result.kind, sizeof(result.kind), "%s", oom ? "out-of-memory" : "");
+    snprintf(reply.problem, sizeof(reply.problem), "%s", m.problem);
+    int r = w->type == MSG_BUILD   ? msg_result_encode(&b, &result)
+            : w->type == MSG_STORE ? msg_store_reply_encode(&b, &reply)
+                                   : msg_exit_encode(&b, &m);
+    if (r == 0)
         send_msg(w, &b);
 }
 
@@ -132,7 +155,7 @@ static void forget_if_done(struct worker *w)
         return;
     if (w->stream) {
         if (!w->said_end)
-            say_killed(w);
+            say_lost(w);
         mux_close(serving.mux, w->stream);
     }
     forget(w);
@@ -184,7 +207,7 @@ static int start_worker(struct worker *w, const void *request, size_t len)
         child_begins();
         worker_main(theirs, request, len, serving.conf, serving.builder, w->job);
     }
-    w->pid = pid;
+    w->pid = w->was = pid;
     w->sock = TAKE_FD(ours);
     w->events = EPOLLIN;
     watch(w, EPOLL_CTL_ADD, EPOLLIN);
@@ -279,10 +302,11 @@ static int queue_job(struct worker *w, const void *p, size_t n, uint64_t limit)
 int workers_open(uint32_t stream, const void *p, size_t n)
 {
     struct msg_reader r;
-    bool build = serving.builder && msg_open(&r, p, n) == 0 && r.type == MSG_BUILD;
     struct worker *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
+    w->type = msg_open(&r, p, n) == 0 ? r.type : 0;
+    bool build = serving.builder && w->type == MSG_BUILD;
     w->stream = stream;
     w->sock = -1;
     w->last = &w->first;
@@ -390,11 +414,11 @@ void workers_writable(void *data, uint32_t stream)
 static void on_worker_output(struct worker *w)
 {
     while (w->stream && mux_can_send(serving.mux, w->stream)) {
-        ssize_t n = recv(w->sock, serving.packet, sizeof(serving.packet), MSG_DONTWAIT);
+        ssize_t n = fd_recv_packet(w->sock, serving.packet, sizeof(serving.packet), MSG_DONTWAIT);
         /* A reset is told once, before what the worker sent: it ended without reading all that it got. */
-        if (n < 0 && (errno == EINTR || errno == ECONNRESET))
+        if (n == -ECONNRESET)
             continue;
-        if (n < 0 && errno == EAGAIN)
+        if (n == -EAGAIN)
             break;
         if (n <= 0) {
             fd_closep(&w->sock);
@@ -436,12 +460,13 @@ void workers_init(struct mux *mux, int epoll, const struct guest_conf *conf, boo
     serving.builder = builder;
 }
 
-void workers_reaped(pid_t pid)
+void workers_reaped(pid_t pid, int status)
 {
     for (struct worker *w = serving.workers; w; w = w->next) {
         if (w->pid != pid)
             continue;
         w->pid = 0;
+        w->status = status;
         if (w->job) {
             clean_job(w->job);
             jobs_remove(&serving.jobs, w->job);

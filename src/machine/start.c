@@ -110,9 +110,7 @@ static int wait_status(int fd, uint64_t deadline, struct msg_status *ret)
         if (n < 0)
             return -errno;
         uint8_t packet[FRAME_MAX_PAYLOAD];
-        ssize_t got = recv(fd, packet, sizeof(packet), 0);
-        if (got < 0 && errno == EINTR)
-            continue;
+        ssize_t got = fd_recv_packet(fd, packet, sizeof(packet), 0);
         if (got <= 0)
             return -EPIPE;
         return msg_status_decode(ret, packet, (size_t)got);

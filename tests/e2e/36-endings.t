@@ -54,6 +54,16 @@ up shot
 kill -9 "$(field shot vmm_pid)"
 ends shot 'a backend that is killed' stopped 'qemu was killed by signal 9$'
 
+# What serves a request in the guest, and what it runs.
+up worker
+run mvm exec worker -- sh -c 'kill -9 $PPID; sleep 1'
+is 'R15: a request whose worker was killed has failed' "$status" 125
+has 'R15: with the signal' "$err" 'the worker in the guest was killed by signal 9 .Killed.'
+run mvm exec worker -- tail /dev/zero
+is 'R15: a program that took all memory ends as a killed one' "$status" 137
+has 'R15: and it is said that memory ran out' "$err" 'tail was killed by signal 9 .*: the guest ran out of memory'
+mvm down worker
+
 # An agent that breaks the protocol.
 up babbles
 mvm cp "$MVM_BUILD/tests/guest/babble" babbles:/tmp/

@@ -1,0 +1,271 @@
+/*
+ * The agent's workers without a guest: a client's multiplexer, the agent's, and real workers between sockets that lie
+ * and fail on demand, by --wrap (see meson.build).
+ */
+#include "tap.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "wire/mux.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t own;         /* of the agent; a worker has another */
+static bool early_end;    /* recv says the end once before each packet, as if that had come a moment later */
+static int send_error;    /* a worker's sendmsg fails with it ... */
+static unsigned failures; /* ... so many times */
+
+ssize_t __real_recv(int fd, void *p, size_t n, int flags);
+ssize_t __wrap_recv(int fd, void *p, size_t n, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *m, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags);
+void __wrap_boot_log(const char *fmt, ...);
+
+ssize_t __wrap_recv(int fd, void *p, size_t n, int flags)
+{
+    static bool said;
+    char byte;
+    if (early_end && !said && __real_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+        said = true;
+        return 0;
+    }
+    said = false;
+    return __real_recv(fd, p, n, flags);
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    if (getpid() == own || failures == 0)
+        return __real_sendmsg(fd, m, flags);
+    failures--;
+    errno = send_error;
+    return -1;
+}
+
+void __wrap_boot_log(const char *fmt, ...)
+{
+}
+
+/* ---- A client and an agent ---- */
+
+static struct {
+    struct mux *client, *agent;
+    int epoll;
+    uint32_t hidden; /* events that the agent does not get to see */
+    size_t received;
+    bool ended, closed;
+    struct msg_exit last;
+} at;
+
+static int on_open(void *data, uint32_t stream, const void *p, size_t n)
+{
+    return workers_open(stream, p, n);
+}
+
+static int on_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
+{
+    mux_consumed(at.client, stream, n);
+    if (channel == CHAN_MSG)
+        at.ended = msg_exit_decode(&at.last, p, n) == 0;
+    else
+        at.received += n;
+    return 0;
+}
+
+static void on_closed(void *data, uint32_t stream)
+{
+    at.closed = true;
+}
+
+static void on_client_reset(void *data, uint32_t stream, const char *reason)
+{
+    at.closed = true;
+}
+
+static const struct mux_events agent_events = {
+    .open = on_open,
+    .record = workers_record,
+    .closed = workers_closed,
+    .reset = workers_reset,
+    .writable = workers_writable,
+};
+static const struct mux_events client_events = {.record = on_record, .closed = on_closed, .reset = on_client_reset};
+
+static bool carry(struct mux *from, struct mux *to)
+{
+    const uint8_t *p;
+    size_t n, all = 0;
+    while ((n = mux_output(from, &p)) > 0) {
+        if (mux_input(to, p, n) < 0)
+            abort();
+        mux_sent(from, n);
+        all += n;
+    }
+    return all;
+}
+
+static void carry_all(void)
+{
+    while (carry(at.client, at.agent) || carry(at.agent, at.client))
+        workers_watch();
+}
+
+/* A round of the agent's loop. */
+static void round_of_agent(void)
+{
+    struct epoll_event events[8];
+    carry_all();
+    int n = epoll_wait(at.epoll, events, ARRAY_SIZE(events), 20);
+    for (int i = 0; i < n; i++)
+        workers_event(events[i].data.ptr, events[i].events & ~at.hidden);
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        workers_reaped(pid, status);
+    workers_watch();
+    carry_all();
+}
+
+static void run_to_end(void)
+{
+    uint64_t deadline = clock_deadline(20000);
+    while (!at.closed && clock_left_ms(deadline) > 0)
+        round_of_agent();
+}
+
+static uint32_t begin(const struct buf *request)
+{
+    static const struct guest_conf conf;
+    at.client = mux_new(true, &client_events, NULL);
+    at.agent = mux_new(false, &agent_events, NULL);
+    at.epoll = epoll_create1(EPOLL_CLOEXEC);
+    at.hidden = 0;
+    at.received = 0;
+    at.ended = at.closed = false;
+    at.last = (struct msg_exit){0};
+    if (!at.client || !at.agent || at.epoll < 0)
+        abort();
+    workers_init(at.agent, at.epoll, &conf, false);
+    int64_t stream = mux_open(at.client, request);
+    if (stream < 0)
+        abort();
+    carry_all();
+    return (uint32_t)stream;
+}
+
+static void end(void)
+{
+    workers_end_all();
+    mux_free(at.client);
+    mux_free(at.agent);
+    close(at.epoll);
+    while (workers_busy()) {
+        int status;
+        pid_t pid = wait(&status);
+        if (pid < 0)
+            break;
+        workers_reaped(pid, status);
+    }
+}
+
+/* A worker that sends so many bytes and then swallows what comes. */
+static uint32_t begin_flood(uint64_t send)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(256);
+    if (msg_flood_encode(&b, &(struct msg_flood){.send = send}) < 0)
+        abort();
+    return begin(&b);
+}
+
+/* The worker: this process's only child. */
+static pid_t worker(void)
+{
+    char path[64], text[32] = "";
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)own);
+    CLEAN_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+        abort();
+    return (pid_t)atoi(text);
+}
+
+/* ---- Tests ---- */
+
+static void test_end_of_socket(void)
+{
+    static const char *const names[] = {
+        "R15: the last word of a worker is heard",
+        "R15: also where it comes behind the kernel's word that the worker has closed",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        early_end = i == 1;
+        uint32_t stream = begin_flood(1000000);
+        bool sent = mux_send(at.client, stream, CHAN_OUT, "more", 4) == 0;
+        mux_close(at.client, stream);
+        run_to_end();
+        ok(sent && at.ended && at.last.code == 0 && !at.last.problem[0] && at.received == 1000000, "%s (%s)", names[i],
+           at.last.problem);
+        end();
+    }
+    early_end = false;
+}
+
+static void test_signal(void)
+{
+    begin_flood(0);
+    kill(worker(), SIGTERM);
+    run_to_end();
+    ok(at.ended && at.last.code == 125 && strstr(at.last.problem, "killed by signal 15 (Terminated)") != NULL,
+       "R15: a worker that was killed is told with its signal (%s)", at.last.problem);
+    end();
+}
+
+static void test_lost_word(void)
+{
+    send_error = ENOBUFS;
+    failures = 3;
+    uint32_t stream = begin_flood(0);
+    mux_close(at.client, stream);
+    run_to_end();
+    ok(at.ended && at.last.code == 0 && !at.last.problem[0],
+       "R15: a worker waits for the kernel to have memory for its answer (%s)", at.last.problem);
+    end();
+    send_error = EIO;
+    failures = 1;
+    stream = begin_flood(0);
+    mux_close(at.client, stream);
+    run_to_end();
+    ok(at.ended && at.last.code == 125 && strstr(at.last.problem, "could not send its answer: Input/output error"),
+       "R15: a worker that cannot send its answer is told with the error (%s)", at.last.problem);
+    failures = 0;
+    end();
+}
+
+static void test_oom_record(void)
+{
+    static const char record[] =
+        "3,812,5140900,-;Out of memory: Killed process 123 (tail) total-vm:2096kB, anon-rss:4kB\n";
+    static const char cgroup[] =
+        "3,812,5140900,-;Memory cgroup out of memory: Killed process 123 (tail) total-vm:2kB\n";
+    ok(oom_names(record, 123) && oom_names(cgroup, 123), "R15: a process that the kernel ended for want of memory");
+    ok(!oom_names(record, 12) && !oom_names(record, 1234) && !oom_names("3,1,2,-;tail invoked oom-killer\n", 123),
+       "R15: another process is none");
+}
+
+int main(void)
+{
+    own = getpid();
+    test_end_of_socket();
+    test_signal();
+    test_lost_word();
+    test_oom_record();
+    return tap_end();
+}
