@@ -87,11 +87,14 @@ static void watch_worker(struct worker *w)
     w->events = events;
 }
 
+/* What a worker did not read is lost, as on a pipe, and must not keep the host waiting for a wider window. */
 static void drop_waiting(struct worker *w)
 {
     while (w->first) {
         struct waiting *x = w->first;
         w->first = x->next;
+        if (w->stream)
+            mux_consumed(serving.mux, w->stream, x->len);
         free(x);
     }
     w->last = &w->first;
@@ -330,6 +333,12 @@ static int send_packet(int sock, uint8_t channel, const void *p, size_t n)
     return sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* There is no room for a packet now. */
+static bool is_full(int r)
+{
+    return r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM;
+}
+
 int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     struct worker *w = find_stream(stream);
@@ -337,8 +346,8 @@ int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, 
     int r = queued ? -EAGAIN : -EPIPE;
     if (w && w->sock >= 0 && !w->first)
         r = send_packet(w->sock, channel, p, n);
-    if (!w || (w->sock < 0 && !queued) || (r < 0 && r != -EAGAIN && r != -ENOBUFS && !w->first)) {
-        mux_consumed(serving.mux, stream, n); /* the worker has ended: what it did not read is lost, as on a pipe */
+    if (!w || (w->sock < 0 && !queued) || (r < 0 && !is_full(r) && !w->first)) {
+        mux_consumed(serving.mux, stream, n); /* as drop_waiting() does it */
         return 0;
     }
     if (r == 0) {
@@ -371,7 +380,7 @@ static void drain_waiting(struct worker *w)
     while (w->first) {
         struct waiting *x = w->first;
         int r = send_packet(w->sock, x->packet[0], x->packet + 1, x->len);
-        if (r == -EAGAIN || r == -ENOBUFS)
+        if (is_full(r))
             break;
         w->first = x->next;
         if (!w->first)
@@ -422,6 +431,7 @@ static void on_worker_output(struct worker *w)
             break;
         if (n <= 0) {
             fd_closep(&w->sock);
+            drop_waiting(w);
             return;
         }
         if (serving.packet[0] == CHAN_MSG && n > 1 &&

@@ -260,12 +260,23 @@ int client_open(struct client *c, const struct buf *request, uint32_t *ret_strea
     return 0;
 }
 
+/* The peer's last word on the stream is among the events: it reads no more of what is sent. */
+static bool peer_has_ended(const struct client *c, uint32_t stream)
+{
+    for (const struct queued *q = c->first; q; q = q->next)
+        if (q->event.stream == stream && q->event.kind != CLIENT_RECORD)
+            return true;
+    return false;
+}
+
 int client_send(struct client *c, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     for (;;) {
         int r = mux_send(c->mux, stream, channel, p, n);
         if (r != -EAGAIN)
             return r;
+        if (peer_has_ended(c, stream))
+            return -EPIPE;
         /* Where flushing alone makes room there may be nothing to wait for: the peer answers only to more. */
         if (flush(c) == 0 && mux_can_send(c->mux, stream))
             continue;

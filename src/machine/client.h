@@ -38,8 +38,8 @@ pid_t client_peer(const struct client *c);
 int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream,
                 struct mvm_error *err) MVM_MUST_CHECK;
 /* Queues a record; where the queue is full, moves bytes until there is room. -EPIPE where the stream or connection is
- * gone (events that came meanwhile are kept: read them to learn why), -EINTR when interrupt_pending()
- * (base/interrupt.h). */
+ * gone, or the peer has closed the stream and takes no more (events that came meanwhile are kept: read them to learn
+ * why), -EINTR when interrupt_pending() (base/interrupt.h). */
 int client_send(struct client *c, uint32_t stream, uint8_t channel, const void *p, size_t n) MVM_MUST_CHECK;
 /* True if client_send would not wait. */
 bool client_can_send(struct client *c, uint32_t stream);

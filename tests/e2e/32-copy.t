@@ -72,5 +72,15 @@ wait $two
 is 'R4: two copies to one place at once both succeed' "$first $?" '0 0'
 is 'R4: and one of them is there, whole' "$(in_h 'tr -d a </tmp/both | wc -c; wc -c </tmp/both' | tr '\n' ' ' | sed 's/^3000000 /0 /')" '0 3000000 '
 
-is 'R4: no half of a file is left' "$(in_h 'ls -A /tmp' | grep -c mvm-part)" 0
+# A guest that fails early is heard, every time.
+in_h 'mkdir /tmp/small && mount -t tmpfs -o size=47M none /tmp/small'
+head -c 60000000 /dev/urandom >"$tmp/large"
+bad=
+for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    timeout 60 "$MVMCTL" cp "$tmp/large" h:/tmp/small/x 2>"$tmp/run.err"
+    ended=$?
+    [ $ended = 14 ] && grep -q 'No space left' "$tmp/run.err" || bad="$bad $round:$ended"
+done
+is 'R5: a copy into a full guest ends with the error of the guest, twelve times' "$bad" ''
+is 'R4: no half of a file is left' "$(in_h 'ls -A /tmp /tmp/small' | grep -c mvm-part)" 0
 finish

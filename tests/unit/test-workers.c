@@ -249,6 +249,41 @@ static void test_lost_word(void)
     end();
 }
 
+static int wait_stopped(pid_t pid)
+{
+    int status;
+    return waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status) ? 0 : -1;
+}
+
+/* A worker that reads nothing and dies, and whose end the agent hears of before its socket's memory is free again. */
+static void test_unread(void)
+{
+    enum { MANY = 4u << 20 };
+    static uint8_t chunk[32768];
+    uint32_t stream = begin_flood(0);
+    pid_t pid = worker();
+    size_t sent = 0;
+    bool killed = false;
+    if (kill(pid, SIGSTOP) < 0 || wait_stopped(pid) < 0)
+        abort();
+    at.hidden = EPOLLOUT;
+    for (unsigned tries = 0; sent < MANY && tries < 500; tries++) {
+        while (sent < MANY && mux_send(at.client, stream, CHAN_OUT, chunk, sizeof(chunk)) == 0) {
+            sent += sizeof(chunk);
+            carry_all();
+        }
+        if (!killed && tries == 10)
+            killed = kill(pid, SIGKILL) == 0;
+        if (killed)
+            round_of_agent();
+    }
+    ok(killed && sent == MANY, "R5: what a dead worker did not read keeps no client from sending (%zu bytes)", sent);
+    at.hidden = 0;
+    run_to_end();
+    ok(at.ended && at.last.code == 125, "R5: and the client hears that it died");
+    end();
+}
+
 static void test_oom_record(void)
 {
     static const char record[] =
@@ -266,6 +301,7 @@ int main(void)
     test_end_of_socket();
     test_signal();
     test_lost_word();
+    test_unread();
     test_oom_record();
     return tap_end();
 }
