@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead
+mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead graph kernel
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -139,3 +139,16 @@ for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 
     bomb=$bomb$(object 1 "40000 a\\0$below""40000 b\\0$below")
 done
 seed githead/hand-bomb "$bomb" "$(object 2 "tree \\0002\\0036\\n$by")"
+
+path=/nix/store/00000000000000000000000000000000
+text graph/hand-two "$path-a\n\n1\n$path-b\n$path-b\n$path-b.drv\n0\n"
+text graph/hand-not-listed "$path-a\n\n1\n$path-c\n"
+text graph/hand-early "$path-a\n\n3\n$path-a\n"
+
+# an ELF file for x86-64 with one program header, a bzImage with one that is compressed, one whose payload lies outside
+elf="7f454c4602010100 $(repeat 8 00) 0200 3e00 01000000 $(repeat 8 00) 4000000000000000 $(repeat 8 00) 00000000 4000 3800 0100 000000000000"
+seed kernel/hand-elf "$elf" 0100000005000000 "$(repeat 48 00)"
+seed kernel/hand-gzip 1f8b080000000000000313abf77163620400d4a5c8e305000000
+seed kernel/hand-outside "$(repeat 513 00)" 00 48647253 0802 "$(repeat 6 00)" 0001 "$(repeat 56 00)" ffffffff ffffffff
+seed kernel/hand-inside "$(repeat 497 00)" 01 "$(repeat 16 00)" 48647253 0802 "$(repeat 6 00)" 9001 "$(repeat 56 00)" 00000000 40000000 "$(repeat 320 00)" 362e3100 "$(repeat 108 00)" "$elf"
+text kernel/hand-banner 'Linux version %%s\0Linux version 6.1.0-x (a)'
