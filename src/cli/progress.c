@@ -58,7 +58,7 @@ static const struct words {
     {"builder-image", "building the builder image", false},
     {"builder-start", "starting the builder", false},
     {"builder-stop", "stopping the builder", true},
-    {"queue", "waiting for a turn", true},
+    {"queue", "in the queue", true},
     {"stage", "sending the flake to the builder", true},
     {"eval", "evaluating the flake", false},
     {"build", "building", false},

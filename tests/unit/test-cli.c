@@ -199,7 +199,7 @@ static void test_plain(void)
         s[4] = 'n';
     ok(n > 0 && strcmp(seen, "mvmctl: starting the builder\nmvmctl: starting the builder: 0.n s\n"
                              "mvmctl: sending the flake to the builder: 0.n s\nmvmctl: evaluating the flake\n"
-                             "mvmctl: waiting for a turn: waiting for 2 builds before this one\n") == 0,
+                             "mvmctl: in the queue: waiting for 2 builds before this one\n") == 0,
        "C4: plain lines are in users' words, with how long a phase took");
 }
 
