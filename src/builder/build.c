@@ -26,6 +26,7 @@ struct plan {
     char system[64];
     char attr[512];
     char fingerprint[SHA256_HEX_SIZE];
+    bool verify; /* an image is read before it is taken from the cache */
 };
 
 static void plan_done(struct plan *plan)
@@ -84,6 +85,7 @@ static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_e
 
 static int plan_load_ref(struct plan *plan, const struct build_opts *o, struct mvm_error *err)
 {
+    plan->verify = o->verify;
     int r = flake_ref_parse(&plan->ref, o->ref ? o->ref : ".", err);
     return r < 0 ? r : plan_attr(plan, o, err);
 }
@@ -157,7 +159,9 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     if (r < 0)
         return r == -ENOENT ? 0 : r;
     struct mvm_error why = MVM_ERROR_INIT;
-    r = artifact_image_open(&ret->image, h, rec.image, &why);
+    r = plan->verify ? artifact_image_read(h, rec.image, true, &why) : 0;
+    if (r == 0)
+        r = artifact_image_open(&ret->image, h, rec.image, &why);
     if (r == -EBADMSG || r == -ENOENT || r == -EINVAL) {
         progress_note(p, "the cached image was dropped: %s; building again", why.msg);
         build_record_remove(h, plan->fingerprint);
@@ -357,7 +361,9 @@ int build_find_last(const struct build_opts *o, struct home *h, struct artifact_
         mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.text, plan.attr);
     since = clock_now();
     if (r == 0) {
-        r = artifact_image_open(ret, h, rec.image, err);
+        r = o->verify ? artifact_image_read(h, rec.image, true, err) : 0;
+        if (r == 0)
+            r = artifact_image_open(ret, h, rec.image, err);
         if (r < 0)
             mvm_error_wrap(err, "the image that was built from %s (%s)", plan.ref.text, plan.attr);
     }

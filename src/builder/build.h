@@ -24,7 +24,7 @@ struct build_opts {
     char *allow[FLAKE_MAX_ALLOW]; /* --allow-input; borrowed */
     size_t n_allow;
     bool single_shot;            /* --no-persistent-builder */
-    bool verify;                 /* read every byte of the builder image instead of trusting the stat index */
+    bool verify;                 /* read every byte of the images instead of trusting the stat index */
     unsigned max_jobs;           /* it waits while this many builds run in the builder; 0: the builder's default */
     uint64_t builder_memory_mib; /* 0: default */
     unsigned builder_vcpus;      /* 0: default */

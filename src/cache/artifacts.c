@@ -85,6 +85,7 @@ static int seal(int dirfd, const struct manifest *m, struct mvm_error *err)
         CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0 || fchmod(fd, 0444) < 0 || fsync(fd) < 0)
             return mvm_error_errno(err, -errno, "cannot keep %s", name);
+        (void)!fd_enable_verity(fd); /* where it can be had; digests tell of changes without it */
     }
     if (fsync(dirfd) < 0)
         return mvm_error_errno(err, -errno, "cannot keep the image");
@@ -162,8 +163,9 @@ static int verify_files(const struct artifact_image *img, struct statindex *inde
     return r;
 }
 
-/* -EBADMSG where the image is damaged. One in the cache has its digest; others may have more files. */
-static int verify(struct artifact_image *img, struct home *h, struct mvm_error *err)
+/* -EBADMSG where the image is damaged. One in the cache has its digest; others may have more files. read: every byte,
+ * whatever the stat index knows. */
+static int verify(struct artifact_image *img, struct home *h, bool read, struct mvm_error *err)
 {
     bool cached = img->digest[0];
     int r = manifest_load(&img->manifest, img->dirfd, err);
@@ -176,7 +178,7 @@ static int verify(struct artifact_image *img, struct home *h, struct mvm_error *
     r = manifest_check_listed(&img->manifest, img->dirfd, cached, err);
     if (r < 0)
         return r;
-    struct statindex *index = statindex_load(h->cache_fd, img->path);
+    struct statindex *index = read ? NULL : statindex_load(h->cache_fd, img->path);
     r = verify_files(img, index, err);
     if (index)
         statindex_save(index);
@@ -200,7 +202,8 @@ static void remove_image(struct home *h, int store, const char *digest)
         (void)!path_remove_tree(snapshots, digest);
 }
 
-int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest, struct mvm_error *err)
+static int open_verified(struct artifact_image *img, struct home *h, const char *digest, bool read, bool remove,
+                         struct mvm_error *err)
 {
     if (!is_digest(digest))
         return mvm_error_set(err, -EINVAL, "not an image's digest");
@@ -209,22 +212,34 @@ int artifact_image_open(struct artifact_image *img, struct home *h, const char *
         return store;
     *img = (struct artifact_image)ARTIFACT_IMAGE_INIT;
     img->dirfd = openat(store, digest, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (img->dirfd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+    if (img->dirfd < 0 && !mvm_error_is_absent(-errno))
         return mvm_error_errno(err, -errno, "cannot open image %.12s", digest);
     if (img->dirfd < 0)
         return mvm_error_set(err, -ENOENT, "the image is not in the cache");
     memcpy(img->digest, digest, SHA256_HEX_SIZE);
     img->path = path_join(h->cache, FOLDER, digest, NULL);
-    int r = img->path ? verify(img, h, err) : -ENOMEM;
+    int r = img->path ? verify(img, h, read, err) : -ENOMEM;
     if (r < 0) {
         artifact_image_done(img);
-        if (r == -EBADMSG)
+        if (r == -EBADMSG && remove)
             remove_image(h, store, digest);
     }
     return r;
 }
 
-int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path, struct mvm_error *err)
+int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest, struct mvm_error *err)
+{
+    return open_verified(img, h, digest, false, true, err);
+}
+
+int artifact_image_read(struct home *h, const char *digest, bool remove, struct mvm_error *err)
+{
+    CLEAN_ARTIFACT_IMAGE struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    return open_verified(&img, h, digest, true, remove, err);
+}
+
+int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path, bool read,
+                               struct mvm_error *err)
 {
     *img = (struct artifact_image)ARTIFACT_IMAGE_INIT;
     img->path = realpath(path, NULL);
@@ -232,11 +247,15 @@ int artifact_image_open_folder(struct artifact_image *img, struct home *h, const
     int r = img->dirfd < 0 ? mvm_error_errno(err, -errno, "cannot open the image folder %s", path)
                            : image_validate(img->dirfd, err);
     if (r == 0 && faccessat(img->dirfd, "manifest.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-        r = verify(img, h, err);
+        r = verify(img, h, read, err);
         if (r == -EBADMSG) {
             mvm_error_wrap(err, "image folder %s", path);
             mvm_error_hint(err, "without its manifest.json the folder boots as it is");
         }
+    } else if (r == 0 && read) {
+        r = mvm_error_set(err, -EINVAL, "image folder %s has no manifest.json that its files could be compared with",
+                          path);
+        mvm_error_hint(err, "leave --verify out");
     } else if (r == 0 && faccessat(img->dirfd, artifact_name(ARTIFACT_METADATA), F_OK, 0) == 0) {
         r = image_metadata_load(&img->metadata, img->dirfd, err);
     }
@@ -252,25 +271,50 @@ void artifact_image_done(struct artifact_image *img)
     img->path = NULL;
 }
 
+struct each_digest {
+    int (*each)(void *data, const char *digest);
+    void *data;
+};
+
+static int on_name(void *data, const char *name)
+{
+    const struct each_digest *e = data;
+    return is_digest(name) ? e->each(e->data, name) : 0;
+}
+
+int artifact_each(struct home *h, int (*each)(void *data, const char *digest), void *data, struct mvm_error *err)
+{
+    struct each_digest e = {.each = each, .data = data};
+    CLEAN_FD int store = open_store(h, err);
+    int r = store < 0 ? store : path_each(store, ".", on_name, &e);
+    return r < 0 ? mvm_error_errno(err, r, "cannot list images") : r;
+}
+
+struct search {
+    const char *prefix;
+    char *digest;
+    unsigned found;
+};
+
+static int on_digest(void *data, const char *digest)
+{
+    struct search *s = data;
+    if (strncmp(digest, s->prefix, strlen(s->prefix)) == 0) {
+        memcpy(s->digest, digest, SHA256_HEX_SIZE);
+        s->found++;
+    }
+    return 0;
+}
+
 int artifact_find(struct home *h, const char *prefix, char digest[static SHA256_HEX_SIZE], struct mvm_error *err)
 {
     size_t n = strlen(prefix);
     if (n < 6 || n >= SHA256_HEX_SIZE || strspn(prefix, "0123456789abcdef") != n)
         return mvm_error_set(err, -EINVAL, "'%.70s' is neither an image's digest nor a folder", prefix);
-    int store = open_store(h, err);
-    DIR *d = store >= 0 ? fdopendir(store) : NULL;
-    if (!d)
-        return store < 0 ? store : mvm_error_errno(err, -errno, "cannot list images");
-    unsigned found = 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        if (!is_digest(e->d_name) || strncmp(e->d_name, prefix, n) != 0)
-            continue;
-        memcpy(digest, e->d_name, SHA256_HEX_SIZE);
-        found++;
-    }
-    closedir(d);
-    if (found == 1)
-        return 0;
-    return found ? mvm_error_set(err, -EEXIST, "several images' digests begin with %s", prefix)
-                 : mvm_error_set(err, -ENOENT, "no image's digest begins with %s", prefix);
+    struct search s = {.prefix = prefix, .digest = digest};
+    int r = artifact_each(h, on_digest, &s, err);
+    if (r < 0 || s.found == 1)
+        return r;
+    return s.found ? mvm_error_set(err, -EEXIST, "several images' digests begin with %s", prefix)
+                   : mvm_error_set(err, -ENOENT, "no image's digest begins with %s", prefix);
 }

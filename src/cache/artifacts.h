@@ -50,11 +50,17 @@ struct artifact_image {
 int artifact_image_open(struct artifact_image *img, struct home *h, const char *digest,
                         struct mvm_error *err) MVM_MUST_CHECK;
 /* The same of a folder that is the user's: its digest stays empty, it is validated, verified if it has a manifest.json,
- * and never removed. */
-int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path,
+ * and never removed. read: every byte is read; -EINVAL where there is no manifest.json. */
+int artifact_image_open_folder(struct artifact_image *img, struct home *h, const char *path, bool read,
                                struct mvm_error *err) MVM_MUST_CHECK;
+/* Verifies an image by reading every byte of it, whatever the stat index knows. Errors as with artifact_image_open; a
+ * damaged one is removed only where remove says so. */
+int artifact_image_read(struct home *h, const char *digest, bool remove, struct mvm_error *err) MVM_MUST_CHECK;
 void artifact_image_done(struct artifact_image *img);
 
+/* Calls each for the digest of every image there is, until one returns other than 0: that, 0, or -errno. */
+int artifact_each(struct home *h, int (*each)(void *data, const char *digest), void *data,
+                  struct mvm_error *err) MVM_MUST_CHECK;
 /* Finds the only image whose digest starts with prefix (at least 6 hex digits): -ENOENT, or -EEXIST where several do.
  */
 int artifact_find(struct home *h, const char *prefix, char digest[static SHA256_HEX_SIZE],

@@ -406,6 +406,7 @@ static int seal(int dirfd)
             continue;
         if (fd < 0 || fchmod(fd, 0444) < 0 || fsync(fd) < 0)
             return fd < 0 ? fd : -errno;
+        (void)!fd_enable_verity(fd); /* where it can be had */
     }
     return fsync(dirfd) < 0 ? -errno : 0;
 }

@@ -194,6 +194,7 @@ int cmd_dev_status(struct args *a);
 int cmd_dev_cache_inspect(struct args *a);
 int cmd_dev_cache_prune(struct args *a);
 int cmd_dev_cache_repair(struct args *a);
+int cmd_image_verify(struct args *a);
 int cmd_dev_image_export(struct args *a);
 int cmd_dev_image_sign(struct args *a);
 int cmd_dev_image_verify(struct args *a);

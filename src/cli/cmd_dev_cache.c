@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
+#include "machine/verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,6 +119,39 @@ static json_object *seeds_json(const struct inspection *in)
     return all;
 }
 
+/* {"images": {"good": 1, "damaged": 0, "unreadable": 0}, ...} */
+static json_object *verified_json(const struct verify *v)
+{
+    static const char *const keys[] = {"images", "boot_snapshots", "snapshots"};
+    _Static_assert(ARRAY_SIZE(keys) == VERIFY_COUNT, "every kind has a key");
+    json_object *all = json_object_new_object();
+    for (size_t k = 0; k < ARRAY_SIZE(keys); k++) {
+        json_object *o = json_object_new_object();
+        json_add_int(o, "good", v->tally[k].good);
+        json_add_int(o, "damaged", v->tally[k].damaged);
+        json_add_int(o, "unreadable", v->tally[k].unreadable);
+        json_add(all, keys[k], o);
+    }
+    return all;
+}
+
+static void print_verified(const struct verify *v)
+{
+    for (int k = 0; k < VERIFY_COUNT; k++) {
+        const struct verify_tally *t = &v->tally[k];
+        ui_line("%-14s %ss: %u good, %u damaged, %u cannot be read now", k ? "" : "read",
+                verify_kind_name((enum verify_kind)k), t->good, t->damaged, t->unreadable);
+    }
+}
+
+static unsigned count_damaged(const struct verify *v)
+{
+    unsigned n = 0;
+    for (int k = 0; k < VERIFY_COUNT; k++)
+        n += v->tally[k].damaged;
+    return n;
+}
+
 static int inspect_or_fail(struct args *a, struct inspection *in, struct home *h, struct mvm_error *err)
 {
     if (a->n_words || a->rest)
@@ -167,6 +201,10 @@ int cmd_dev_cache_inspect(struct args *a)
         return status;
     inspect_seeds(&h, &in);
     struct snapshot_usage snapshots;
+    struct verify read = {0};
+    bool verify = arg_flag(a, "verify");
+    if (verify && verify_all(&read, &h, &err) < 0)
+        return ui_fail(&err);
     snapshot_survey(h.cache_fd, &snapshots);
     if (!ui.json) {
         print_cache(&in);
@@ -181,6 +219,8 @@ int cmd_dev_cache_inspect(struct args *a)
             ui_line("               %u unfinished images of processes that are gone", in.left.stages);
         for (size_t i = 0; i < in.n_seeds; i++)
             ui_line("%-14s %s: %s", i ? "" : "dev images", in.seeds[i].label, in.seeds[i].state);
+        if (verify)
+            print_verified(&read);
         return 0;
     }
     json_object *o = json_object_new_object();
@@ -189,22 +229,28 @@ int cmd_dev_cache_inspect(struct args *a)
     json_add(o, "dev_images", seeds_json(&in));
     json_add(o, "store", store_json(&in.store));
     json_add(o, "snapshots", snapshots_json(&snapshots));
+    json_add(o, "verified", verify ? verified_json(&read) : NULL);
     ui_print_json(o);
     return 0;
 }
 
 /* ---- Cleaning ---- */
 
-static int report_clean(const char *status, const struct inspection *in)
+/* read: NULL where nothing was. */
+static int report_clean(const char *status, const struct inspection *in, const struct verify *read)
 {
     if (!ui.json) {
         print_cache(in);
+        if (read)
+            print_verified(read);
         return 0;
     }
     json_object *o = json_object_new_object();
     json_add_int(o, "schema_version", SCHEMA_VERSION);
     json_add_string(o, "status", status);
     json_add(o, "builder_cache", cache_json(in));
+    if (read)
+        json_add(o, "verified", verified_json(read));
     ui_print_json(o);
     return 0;
 }
@@ -246,7 +292,7 @@ int cmd_dev_cache_prune(struct args *a)
         mvm_error_errno(&err, r, "cannot remove the packages");
     if (r == 0)
         r = inspect(&h, false, &in, &err);
-    return r < 0 ? ui_fail(&err) : report_clean("ok", &in);
+    return r < 0 ? ui_fail(&err) : report_clean("ok", &in, NULL);
 }
 
 int cmd_dev_cache_repair(struct args *a)
@@ -256,6 +302,7 @@ int cmd_dev_cache_repair(struct args *a)
     CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
     struct inspection in = {0};
     struct bootstrap_report found;
+    struct verify read = {.remove = true};
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     if (a->n_words || a->rest)
         return ui_usage("it takes no arguments", "%s: unexpected argument", a->command->name);
@@ -266,10 +313,15 @@ int cmd_dev_cache_repair(struct args *a)
     if (r == 0)
         r = remove_seeds(&h, false, &err);
     if (r == 0)
+        r = verify_all(&read, &h, &err);
+    if (r == 0)
         r = bootstrap_ensure(&h, true, &p, &found, &image, &err);
     if (r == 0)
         r = inspect(&h, false, &in, &err);
     progress_end(&p);
     ui_clear();
-    return r < 0 ? ui_fail(&err) : report_clean(found.reason == CACHE_HIT ? "ok" : "repaired", &in);
+    if (r < 0)
+        return ui_fail(&err);
+    bool whole = found.reason == CACHE_HIT && count_damaged(&read) == 0;
+    return report_clean(whole ? "ok" : "repaired", &in, &read);
 }

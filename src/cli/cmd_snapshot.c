@@ -220,7 +220,8 @@ int up_from(struct args *a)
     if (r == 0)
         r = home_open(&h, &err);
     if (r == 0)
-        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, u, &err) : mvm_error_errno(&err, -ENOMEM, "snapshot");
+        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
+              : mvm_error_errno(&err, -ENOMEM, "snapshot");
     if (r == 0) {
         progress_phase(&boot, "boot");
         usersnapshot_fill(u, &c);

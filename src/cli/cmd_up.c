@@ -26,6 +26,7 @@ static int machine_options(const struct args *a, const struct artifact_image *im
     c->timeout_ms = DEFAULT_TIMEOUT_MS;
     c->hypervisor = arg_value(a, "hypervisor");
     c->cold = arg_flag(a, "cold");
+    c->verify = arg_flag(a, "verify");
     int r = memory ? parse_memory(memory, &c->memory_mib, err) : 0;
     if (r == 0 && cpus)
         r = parse_cpus(cpus, &c->vcpus, err);
@@ -182,7 +183,8 @@ static int finish(const struct args *a, struct home *h, const struct artifact_im
 }
 
 /* IMAGE: a folder, or the beginning of a digest. */
-static int open_named_image(struct home *h, const char *word, struct artifact_image *img, struct mvm_error *err)
+static int open_named_image(struct home *h, const char *word, bool verify, struct artifact_image *img,
+                            struct mvm_error *err)
 {
     struct stat st;
     char digest[SHA256_HEX_SIZE];
@@ -194,9 +196,10 @@ static int open_named_image(struct home *h, const char *word, struct artifact_im
                            "mvmctl build prints an image's digest; a folder with vmlinux and rootfs.ext4 works too");
             return r;
         }
-        return artifact_image_open(img, h, digest, err);
+        r = verify ? artifact_image_read(h, digest, true, err) : 0;
+        return r < 0 ? r : artifact_image_open(img, h, digest, err);
     }
-    return artifact_image_open_folder(img, h, word, err);
+    return artifact_image_open_folder(img, h, word, verify, err);
 }
 
 int cmd_up(struct args *a)
@@ -220,7 +223,7 @@ int cmd_up(struct args *a)
     struct trace t = {0};
     o.steps = &t.own;
     steps_add(&t.own, "startup", ui.born);
-    int r = word ? open_named_image(&h, word, &img, &err) : build_find_last(&o, &h, &img, &err);
+    int r = word ? open_named_image(&h, word, o.verify, &img, &err) : build_find_last(&o, &h, &img, &err);
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
         return ui_fail(&err);

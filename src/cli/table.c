@@ -22,6 +22,7 @@ OPTION(o_shell, "shell", 0, NULL, "open a shell in it, as dev shell does", NULL)
 OPTION(o_reset, "reset", 0, NULL, "remove the builder's store too", NULL);
 OPTION(o_verify, "verify", 0, NULL, "read every byte of the builder image instead of trusting its files' timestamps",
        NULL);
+OPTION(o_verify_all, "verify", 0, NULL, "read every byte of images and snapshots instead of trusting timestamps", NULL);
 OPTION(o_prune_all, "all", 0, NULL, "the builder image and the dev images too", NULL);
 OPTION(o_prune_store, "store", 0, NULL, "the builder's store too", NULL);
 OPTION(o_jobs, "jobs", 0, "N", "wait while N builds run in the builder (default: 8)", NULL);
@@ -82,12 +83,12 @@ OPTION(o_sample_timeout, "timeout", 0, "SECONDS", "how long one sample may take 
 #define OPTIONS(id, ...) static const struct option_spec *const id[] = {__VA_ARGS__, NULL}
 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_allow_input,
-        &o_no_persistent, &o_verify, &o_jobs, &o_trace, &o_json, &o_verbose);
+        &o_no_persistent, &o_verify_all, &o_jobs, &o_trace, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_from, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach,
-        &o_cold, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
+        &o_cold, &o_verify_all, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_allow_input, &o_no_persistent,
-        &o_jobs, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_timeout, &o_timing, &o_trace,
-        &o_json, &o_verbose);
+        &o_jobs, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_verify_all, &o_timeout, &o_timing,
+        &o_trace, &o_json, &o_verbose);
 OPTIONS(bench_boot_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_bench_cold, &o_count,
         &o_samples, &o_warmups, &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_exec_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
@@ -98,7 +99,7 @@ OPTIONS(bench_density_options, &o_flake, &o_profile, &o_attr, &o_config, &o_vms,
         &o_verbose);
 OPTIONS(build_log_options, &o_of_flake, &o_list, &o_json);
 OPTIONS(exec_options, &o_flake, &o_profile, &o_attr, &o_interactive, &o_terminal, &o_env, &o_cwd, &o_user, &o_cpus,
-        &o_memory, &o_hypervisor, &o_cold, &o_timeout, &o_trace, &o_verbose);
+        &o_memory, &o_hypervisor, &o_cold, &o_verify_all, &o_timeout, &o_trace, &o_verbose);
 OPTIONS(ls_options, &o_ls_all, &o_names, &o_json);
 OPTIONS(logs_options, &o_follow, &o_tail, &o_since, &o_timestamps, &o_service, &o_json);
 OPTIONS(down_options, &o_all, &o_grace, &o_json);
@@ -111,6 +112,8 @@ OPTIONS(image_sign_options, &o_key, &o_password_file, &o_json);
 OPTIONS(image_verify_options, &o_public_key, &o_json, &o_verbose);
 OPTIONS(json_options, &o_json);
 OPTIONS(judge_options, &o_verify, &o_json);
+OPTIONS(cache_inspect_options, &o_verify_all, &o_json);
+OPTIONS(verify_options, &o_json);
 OPTIONS(prune_options, &o_prune_all, &o_prune_store, &o_json);
 OPTIONS(repair_options, &o_json, &o_verbose);
 OPTIONS(dev_up_options, &o_shell, &o_flake, &o_json, &o_verbose);
@@ -125,6 +128,10 @@ static const struct option_spec *const no_options[] = {NULL};
 #define REASONS                                                                                                        \
     "missing_artifact, invalid_stage0_artifacts, missing_fingerprint, fingerprint_mismatch, "                          \
     "missing_artifact_digest_manifest, artifact_digest_mismatch, missing_provenance, provenance_mismatch or hit"
+#define VERIFIED_JSON                                                                                                  \
+    "verified: with --verify and of repair, an object of images, boot_snapshots and snapshots: each has good, "        \
+    "damaged "                                                                                                         \
+    "and unreadable (how many)\n"
 #define CACHE_JSON                                                                                                     \
     "schema_version: 1\nbuilder_cache: an object with kind (source-checkout, release), ready, reason (" REASONS        \
     "), building, previous_kept, stale_stages\n"
@@ -351,13 +358,13 @@ const struct command commands[] = {
      judge_options, CACHE_JSON "dev_vm: an object with state\n", 0, cmd_dev_status},
     {"dev cache inspect", "[OPTION]...", "show the builder's caches",
      "Shows the verdict on the builder image as dev status does, what else lies in its cache, and which dev images "
-     "there are.",
-     judge_options,
+     "there are. With --verify every byte of the builder image, of built images and of snapshots is read.",
+     cache_inspect_options,
      CACHE_JSON "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
                 "invalid_rootfs, no_host_vm_init, no_package_list)\nstore: an object with state (absent, clean, in "
                 "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
                 "cached image needs, once that is known)\nsnapshots: an object with images (that have snapshots of "
-                "their first boots), snapshots (how many), allocated (bytes)\n",
+                "their first boots), snapshots (how many), allocated (bytes)\n" VERIFIED_JSON,
      0, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
      "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "
@@ -365,9 +372,21 @@ const struct command commands[] = {
      "With --store also the disk of the builder's store: the next build fetches and builds everything again.",
      prune_options, "status: ok\n" CACHE_JSON, 0, cmd_dev_cache_prune},
     {"dev cache repair", "[OPTION]...", "make the builder image whole",
-     "Reads every byte of the builder image, removes what is damaged or unfinished, and builds the image anew where it "
-     "is not fresh.",
-     repair_options, "status: ok, or repaired where the image was built anew\n" CACHE_JSON, 0, cmd_dev_cache_repair},
+     "Reads every byte of the builder image, of built images and of snapshots, removes what is damaged or unfinished, "
+     "and builds the builder image anew where it is not fresh. Built images are built again when they are asked for; a "
+     "damaged snapshot that a user made is told of and kept.",
+     repair_options,
+     "status: ok, or repaired where the image was built anew or something was removed\n" CACHE_JSON VERIFIED_JSON, 0,
+     cmd_dev_cache_repair},
+    {"image verify", "[OPTION]...", "read every byte of images and snapshots",
+     "Compares all built images, the snapshots of their first boots and the snapshots that snapshot create made with "
+     "the "
+     "digests that were taken when they were made, whatever the files' timestamps say, and lists them. Nothing is "
+     "changed. The exit status is 14 where one is damaged or cannot be read.",
+     verify_options,
+     "status: ok or error\nfound: a list of objects with kind (image, boot snapshot, snapshot), name, state (good, "
+     "damaged, unreadable) and reason\n",
+     0, cmd_image_verify},
     {"dev image export", "--to FOLDER [OPTION]...", "make a release set of a local image",
      "Copies the dev image (or the live builder image) into a new folder and writes manifest.json with the size and "
      "digest of each file. Signed with dev image sign and put on a server, it is what dev_url or builder_url in "

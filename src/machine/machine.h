@@ -49,6 +49,7 @@ struct machine_config {
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
     enum machine_counting counting;
     bool cold;         /* boots, whatever snapshot there is */
+    bool verify;       /* a snapshot is read before it is restored, whatever the stat index knows */
     const char *state; /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
     bool transient;    /* removed with its folder when its starter's connection or the VM ends */
 };

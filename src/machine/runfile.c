@@ -42,6 +42,7 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_int(o, "schema_version", SCHEMA);
     json_add_bool(o, "transient", r->transient);
+    json_add_bool(o, "verify", r->verify);
     json_add_int(o, "counting", (int64_t)r->counting);
     json_add_bool(o, "store_check", r->store_check);
     json_add_bool(o, "confine", r->confine);
@@ -65,6 +66,7 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     }
     json_object *t = NULL;
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
+    r->verify = json_object_object_get_ex(o, "verify", &t) && json_object_get_boolean(t);
     r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;
     r->confine = json_object_object_get_ex(o, "confine", &t) && json_object_get_boolean(t);
     r->store_check = json_object_object_get_ex(o, "store_check", &t) && json_object_get_boolean(t);

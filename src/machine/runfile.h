@@ -24,6 +24,7 @@ struct runfile {
     uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
     uint64_t counting;   /* enum machine_counting */
     bool transient;
+    bool verify;      /* a snapshot is read before it is restored */
     bool confine;     /* the VMM is not started where it cannot be confined */
     bool store_check; /* the guest is to check the store's disk before use */
 };

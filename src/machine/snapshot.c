@@ -5,7 +5,6 @@
 #include "image/manifest.h"
 #include "machine/snapmeta.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,9 +13,6 @@
 #include <unistd.h>
 
 #define SCHEMA 2
-#define META   "meta.json"
-#define MEMORY "memory"
-#define STATE  "state"
 #define STORE  "store"
 #define IMAGE  "image"
 
@@ -108,9 +104,9 @@ static int save_meta(const struct snapshot *s, const struct snapfile *memory, co
     const struct snapmeta m = present(s);
     json_add_int(o, "schema_version", SCHEMA);
     snapmeta_put(o, &m);
-    snapmeta_put_file(o, MEMORY, memory);
-    snapmeta_put_file(o, STATE, state);
-    return json_save_sealed(s->dir, META, o, 0400, true, err);
+    snapmeta_put_file(o, SNAPSHOT_MEMORY, memory);
+    snapmeta_put_file(o, SNAPSHOT_STATE, state);
+    return json_save_sealed(s->dir, SNAPSHOT_META, o, 0400, true, err);
 }
 
 /* Why it does not fit, NULL where it does. */
@@ -144,16 +140,16 @@ int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vm
         return mvm_error_is_absent(-errno) ? mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet")
                                            : mvm_error_errno(err, -errno, "the snapshot cannot be read");
     CLEAN_JSON json_object *meta = NULL;
-    r = json_load_sealed(s->dir, META, SNAPMETA_MAX, &meta, NULL);
+    r = json_load_sealed(s->dir, SNAPSHOT_META, SNAPMETA_MAX, &meta, NULL);
     if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r))
         return mvm_error_errno(err, r, "the snapshot's description cannot be read");
     const char *why = r < 0 ? "the snapshot's description is damaged or of another version" : judge_meta(s, meta);
     if (why)
         return mvm_error_set(err, -ESTALE, "%s", why);
-    struct statindex *index = open_index(s, image);
-    r = snapmeta_open_file(meta, STATE, s->dir, STATE, index, &s->state_fd, err);
+    struct statindex *index = run->verify ? NULL : open_index(s, image);
+    r = snapmeta_open_file(meta, SNAPSHOT_STATE, s->dir, SNAPSHOT_STATE, index, &s->state_fd, err);
     if (r == 0)
-        r = snapmeta_open_file(meta, MEMORY, s->dir, MEMORY, index, &s->memory_fd, err);
+        r = snapmeta_open_file(meta, SNAPSHOT_MEMORY, s->dir, SNAPSHOT_MEMORY, index, &s->memory_fd, err);
     if (index)
         statindex_save(index);
     statindex_free(index);
@@ -196,8 +192,8 @@ static int on_image(void *data, const char *name)
 static int make_files(struct snapshot *s, struct mvm_error *err)
 {
     off_t size = (off_t)(s->run->memory_mib << 20);
-    s->memory_fd = openat(s->dir, MEMORY, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    s->state_fd = openat(s->dir, STATE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    s->memory_fd = openat(s->dir, SNAPSHOT_MEMORY, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    s->state_fd = openat(s->dir, SNAPSHOT_STATE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->memory_fd < 0 || s->state_fd < 0)
         return mvm_error_errno(err, -errno, "cannot make the snapshot's files");
     if (fallocate(s->memory_fd, 0, 0, size) < 0)
@@ -271,8 +267,8 @@ void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
     }
     unlinkat(s->dir, STORE, 0);
     fchmod(s->state_fd, 0400);
-    reopen_for_reading(s, MEMORY, &s->memory_fd);
-    reopen_for_reading(s, STATE, &s->state_fd);
+    reopen_for_reading(s, SNAPSHOT_MEMORY, &s->memory_fd);
+    reopen_for_reading(s, SNAPSHOT_STATE, &s->state_fd);
 }
 
 static int seal_file(struct statindex *index, const char *name, int fd, struct snapfile *ret, struct mvm_error *err)
@@ -290,9 +286,9 @@ int snapshot_seal(struct snapshot *s, struct mvm_error *err)
         return r;
     struct statindex *index = open_index(s, image);
     hidden(s, "new", stage);
-    r = seal_file(index, MEMORY, s->memory_fd, &memory, err);
+    r = seal_file(index, SNAPSHOT_MEMORY, s->memory_fd, &memory, err);
     if (r == 0)
-        r = seal_file(index, STATE, s->state_fd, &state, err);
+        r = seal_file(index, SNAPSHOT_STATE, s->state_fd, &state, err);
     if (r == 0)
         r = save_meta(s, &memory, &state, err);
     if (r == 0 && (fsync(s->dir) < 0 || renameat(s->image_dir, stage, s->image_dir, s->name) < 0))
@@ -306,47 +302,6 @@ int snapshot_seal(struct snapshot *s, struct mvm_error *err)
     }
     statindex_free(index);
     return r;
-}
-
-/* ---- Accounting ---- */
-
-static void survey_image(int image, struct snapshot_usage *u)
-{
-    DIR *d = fdopendir(image);
-    if (!d)
-        close(image);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        CLEAN_FD int dir = path_is_plain_name(e->d_name, sizeof(((struct snapshot *)0)->name) - 1)
-                               ? openat(image, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-                               : -1;
-        static const char *const files[] = {MEMORY, STATE, META};
-        struct stat st;
-        u->snapshots += dir >= 0;
-        for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
-            if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
-                u->bytes += (uint64_t)st.st_blocks * 512;
-    }
-    if (d)
-        closedir(d);
-}
-
-void snapshot_survey(int cache_fd, struct snapshot_usage *ret)
-{
-    *ret = (struct snapshot_usage){0};
-    int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *d = root >= 0 ? fdopendir(root) : NULL;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        int image = path_is_plain_name(e->d_name, 64)
-                        ? openat(root, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-                        : -1;
-        if (image < 0)
-            continue;
-        unsigned before = ret->snapshots;
-        survey_image(image, ret);
-        ret->images += ret->snapshots > before;
-    }
-    if (d)
-        closedir(d);
 }
 
 /* ---- The end ---- */

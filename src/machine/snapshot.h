@@ -22,6 +22,11 @@
 
 #include <stdbool.h>
 
+/* The files of one. */
+#define SNAPSHOT_META   "meta.json" /* sealed (json_save_sealed) */
+#define SNAPSHOT_MEMORY "memory"
+#define SNAPSHOT_STATE  "state"
+
 struct snapshot {
     int cache_dir; /* MVM_CACHE_DIR, for the stat index */
     int image_dir; /* snapshots/<image>/ */
@@ -69,6 +74,11 @@ struct snapshot_usage {
     uint64_t bytes;
 };
 void snapshot_survey(int cache_fd, struct snapshot_usage *ret);
+
+/* Reads every byte of every image's snapshots: found gets a name, and 0, -ESTALE for one that is damaged (which goes
+ * where remove says so), or another error where it cannot be read now, with the reason. */
+int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const char *name, int r, const char *why),
+                      void *data) MVM_MUST_CHECK;
 
 /* Removes it, in the making or not, unless somebody makes another. */
 void snapshot_remove(struct snapshot *s);

@@ -170,6 +170,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     run->started_at = clock_wall();
     run->start_mono = start_mono;
     run->transient = c->transient;
+    run->verify = c->verify;
     run->store_check = c->store_check;
     run->confine = config.confine == CONFINE_REQUIRED;
     return 0;

@@ -123,8 +123,17 @@ static int verify_image(int root, json_object *meta, const struct usersnapshot *
     return 0;
 }
 
+/* Both: by the index, which may be NULL. */
+static int verify_files(int root, int dir, json_object *meta, const struct usersnapshot *u, struct statindex *index,
+                        struct mvm_error *err)
+{
+    CLEAN_FD int state = -1;
+    int r = verify_image(root, meta, u, index, err);
+    return r < 0 ? r : snapmeta_open_file(meta, SNAPFOLDER_STATE, dir, SNAPFOLDER_STATE, index, &state, err);
+}
+
 /* What runs it must be as it was, and so must its files. */
-static int verify(struct home *h, int root, int dir, json_object *meta, const struct usersnapshot *u,
+static int verify(struct home *h, int root, int dir, json_object *meta, const struct usersnapshot *u, bool read,
                   struct mvm_error *err)
 {
     CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
@@ -143,15 +152,26 @@ static int verify(struct home *h, int root, int dir, json_object *meta, const st
     const char *unfit = snapmeta_judge(meta, &now);
     if (unfit)
         return refuse(u, unfit, err);
-    struct statindex *index = snapfolder_index(h, u);
-    CLEAN_FD int state = -1;
-    r = verify_image(root, meta, u, index, &why);
-    if (r == 0)
-        r = snapmeta_open_file(meta, SNAPFOLDER_STATE, dir, SNAPFOLDER_STATE, index, &state, &why);
+    struct statindex *index = read ? NULL : snapfolder_index(h, u);
+    r = verify_files(root, dir, meta, u, index, &why);
     if (index)
         statindex_save(index);
     statindex_free(index);
     return r < 0 ? refuse(u, why.msg, err) : 0;
+}
+
+int usersnapshot_read(struct home *h, const struct usersnapshot *u, struct mvm_error *err)
+{
+    CLEAN_JSON json_object *meta = NULL;
+    struct usersnapshot now = *u;
+    CLEAN_FD int root = snapfolder_open(h, err);
+    if (root < 0)
+        return root;
+    CLEAN_FD int dir = snapfolder_open_one(root, u->vm, u->tag);
+    int r = dir < 0 ? mvm_error_errno(err, dir, "cannot open the snapshot") : snapfolder_load(&now, dir, &meta, err);
+    if (r == 0 && now.damaged)
+        r = mvm_error_set(err, -ESTALE, DAMAGED);
+    return r < 0 ? r : verify_files(root, dir, meta, &now, NULL, err);
 }
 
 static int newest(int root, struct usersnapshot *u, struct mvm_error *err)
@@ -166,7 +186,8 @@ static int newest(int root, struct usersnapshot *u, struct mvm_error *err)
     return r;
 }
 
-int usersnapshot_find(struct home *h, const char *vm, const char *tag, struct usersnapshot *ret, struct mvm_error *err)
+int usersnapshot_find(struct home *h, const char *vm, const char *tag, bool read, struct usersnapshot *ret,
+                      struct mvm_error *err)
 {
     *ret = (struct usersnapshot){0};
     snprintf(ret->vm, sizeof(ret->vm), "%s", vm);
@@ -188,7 +209,7 @@ int usersnapshot_find(struct home *h, const char *vm, const char *tag, struct us
         return refuse(ret, DAMAGED, err);
     keptimage_path(h->state, ret->image_key, ret->image_path, sizeof(ret->image_path));
     snprintf(ret->state_path, sizeof(ret->state_path), "%s/snapshots/%s/%s/" SNAPFOLDER_STATE, h->state, vm, ret->tag);
-    return verify(h, root, dir, meta, ret, err);
+    return verify(h, root, dir, meta, ret, read, err);
 }
 
 void usersnapshot_fill(const struct usersnapshot *u, struct machine_config *c)

@@ -48,9 +48,13 @@ int usersnapshot_list(struct home *h, const char *vm, struct usersnapshot **ret,
                       struct mvm_error *err) MVM_MUST_CHECK;
 /* -ENOENT where there is none. */
 int usersnapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
-/* Finds one to continue from and verifies its files; tag "": the newest. -ENOENT, -ESTALE. */
-int usersnapshot_find(struct home *h, const char *vm, const char *tag, struct usersnapshot *ret,
+/* Finds one to continue from and verifies its files, by the stat index or, where read says so, by reading them; tag "":
+ * the newest. -ENOENT, -ESTALE. */
+int usersnapshot_find(struct home *h, const char *vm, const char *tag, bool read, struct usersnapshot *ret,
                       struct mvm_error *err) MVM_MUST_CHECK;
+/* Reads every byte of a snapshot that usersnapshot_list found and of the image that it needs: 0, -ESTALE where one is
+ * damaged, another error where that cannot be said now. */
+int usersnapshot_read(struct home *h, const struct usersnapshot *u, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Starts `c` as a copy of a running VM, both go on: fills what of c is the original's. */
 int usersnapshot_fork(struct home *h, const char *vm, struct machine_config *c, struct progress *p,

@@ -168,6 +168,8 @@ static int put_files(const struct stage *s, struct home *h, const struct usersna
     if (r == 0 && (fchmod(state, 0400) < 0 || fsync(state) < 0))
         r = mvm_error_errno(err, -errno, "cannot keep the snapshot");
     if (r == 0)
+        (void)!fd_enable_verity(state); /* where it can be had; refused while a VMM has it open for writing */
+    if (r == 0)
         r = put_file(s->fd, SNAPFOLDER_STATE, index, o, err);
     for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)
         r = put_file(image, artifact_name((enum artifact)a), index, artifacts, err);

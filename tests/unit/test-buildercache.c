@@ -206,6 +206,27 @@ static void test_digests(void)
        "another kind of mvmctl does not take it");
 }
 
+/* T8: the kernel itself refuses to write to what is sealed, where it and the file system can. */
+static void test_verity(void)
+{
+    fresh();
+    CLEAN_FD int dir = image_dir();
+    if (put_at(dir, "scratch", "x", 1) < 0)
+        abort();
+    CLEAN_FD int scratch = openat(dir, "scratch", O_RDONLY | O_CLOEXEC);
+    int r = fd_enable_verity(scratch);
+    (void)!unlinkat(dir, "scratch", 0);
+    if (r < 0) {
+        ok(true, "T8: an image is sealed with fs-verity # SKIP the file system or the kernel has none: %s",
+           strerror(-r));
+        return;
+    }
+    struct statx st = {0};
+    ok(statx(dir, "rootfs.ext4", 0, STATX_BASIC_STATS, &st) == 0 && (st.stx_attributes & STATX_ATTR_VERITY) &&
+           openat(dir, "rootfs.ext4", O_RDWR | O_CLOEXEC) < 0,
+       "T8: an image is sealed with fs-verity");
+}
+
 static int judge(void)
 {
     enum cache_reason reason;
@@ -362,6 +383,7 @@ int main(void)
     test_reasons();
     test_digests();
     test_unreadable();
+    test_verity();
     test_replace();
     test_kills();
     home_done(&home);

@@ -372,6 +372,32 @@ static void test_flipped(void)
     ok(taken == 0, "T9: of %zu run.json with one bit of a byte changed none is believed (%u)", n, taken);
 }
 
+/* ---- T8: reading all there is ---- */
+
+static void on_read(void *data, const char *name, int r, const char *why)
+{
+    int *found = data;
+    *found = strcmp(name, "aaaaaaaaaaaa/16m-1c") == 0 ? r : 1;
+}
+
+static void test_read_all(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    struct stat st;
+    int found = 1;
+    CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (make(&s, &e) < 0)
+        abort();
+    ok(snapshot_read_all(cache, true, on_read, &found) == 0 && found == 0 && fstatat(folder, SNAP, &st, 0) == 0,
+       "T8: a snapshot is read, and good");
+    overwrite("memory", (3 << 20) + 1);
+    ok(snapshot_read_all(cache, false, on_read, &found) == 0 && found == -ESTALE && fstatat(folder, SNAP, &st, 0) == 0,
+       "T8: with another byte in its memory it is damaged");
+    ok(snapshot_read_all(cache, true, on_read, &found) == 0 && found == -ESTALE && fstatat(folder, SNAP, &st, 0) < 0,
+       "T8: and goes where that is asked for");
+}
+
 /* ---- R2: what cannot be read now is kept ---- */
 
 static bool is_there(const char *path)
@@ -524,6 +550,7 @@ int main(void)
     test_make();
     test_fit();
     test_flipped();
+    test_read_all();
     test_unreadable();
     test_needed();
     test_sweep();
