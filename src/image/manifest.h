@@ -59,6 +59,7 @@ struct image_metadata {
     char system[32];
     uint64_t agent_protocol;
     uint64_t memory_mib;     /* 0: no wish */
+    uint64_t min_memory_mib; /* 0: its kernel's (image_check_memory) */
     uint64_t vcpus;          /* 0: no wish */
     char kernel_kind[16];    /* "distribution", "slim"; "" where the image does not say */
     bool devices_on_cmdline; /* the kernel finds virtio-mmio devices by its command line, not through ACPI */
@@ -67,6 +68,10 @@ struct image_metadata {
     uint64_t boot_budget_warm_ms; /* a warm start */
 };
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* -EINVAL with a hint where the image in that folder does not boot with so little memory. One without image.json may
+ * boot with anything. */
+int image_check_memory(int dirfd, uint64_t mib, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The checks every image passes before it is kept: kernel_check, ext4 magic and size, cmdline.txt one line of at most
  * 2048 printable bytes, image.json valid. phase artifact-extraction on failure. */

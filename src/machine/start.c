@@ -132,12 +132,21 @@ static void info_from_run(struct machine_info *info, const struct runfile *run)
     snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
 }
 
+/* What continues has its memory already. */
+static int check_memory(const struct machine_config *c, struct mvm_error *err)
+{
+    CLEAN_FD int image = c->state ? -1 : open(c->image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return image < 0 ? 0 : image_check_memory(image, c->memory_mib, err); /* launching says what is wrong with it */
+}
+
 static int fill_runfile(struct runfile *run, struct home *h, const struct machine_config *c, uint64_t start_mono,
                         struct mvm_error *err)
 {
     const struct vmm_ops *backend;
     CLEAN_CONFIG struct config config = CONFIG_INIT;
-    int r = config_load(&config, h, err);
+    int r = check_memory(c, err);
+    if (r == 0)
+        r = config_load(&config, h, err);
     if (r == 0)
         r = vmm_find(c->hypervisor, &backend, err);
     if (r == 0)

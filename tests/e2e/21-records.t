@@ -97,6 +97,14 @@ has 'T9: an image in the cache has nothing but what its manifest lists' "$status
 run mvm build --flake "$flake" --json
 is 'T9: and is built anew' "$status $(json .image) $(ls "$folder" | grep -c laid)" "0 $a 0"
 
+# Memory that the kernel does not boot with is refused before anything starts.
+run mvm up --flake "$flake" --name little --memory 64M
+has 'R13: up with less memory than the image boots with is refused with the number' "$status $err" '^14 .*64 MiB of memory are too little: the kernel of values needs 96 MiB'
+is 'R13: and nothing is started' "$(ls "$MVM_HOME/vms")" ''
+run mvm exec --flake "$flake" --memory 95M -- true
+has 'R13: exec too' "$status $err" '^125 .*95 MiB of memory are too little'
+is 'R13: with the number that is named the image boots' "$(mvm exec --flake "$flake" --cold --memory 96M -- cat /etc/value)" A
+
 # A byte that is changed through a mapping of a page that was dirty already: no timestamp tells of it, so only reading does.
 cat >"$tmp/change.py" <<'P'
 import mmap, subprocess, sys

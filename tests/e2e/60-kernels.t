@@ -49,6 +49,7 @@ is 'seccomp' "$(mvm exec s -- sh -c 'grep -c ^Seccomp_filters /proc/self/status'
 sleeps=$(mvm exec s -- sh -c 'read a b </proc/uptime; sleep 2; read c d </proc/uptime; echo "$a $c"')
 check "its timer keeps time ($sleeps)" sh -c "echo '$sleeps' | awk '{ d = \$2 - \$1; exit !(d > 1.9 && d < 20) }'"
 mvm down s >/dev/null
+check 'R13: the slim kernel boots with 64 MiB' mvm exec --flake "$flake" --cold --memory 64M -- hello
 check 'two processors and 512 MiB' sh -c "'$MVMCTL' exec --flake '$flake' --cold --cpus 2 --memory 512M -- nproc | grep -qx 2"
 
 # A kernel that has not been built.

@@ -657,6 +657,17 @@ static void test_image(void)
     put_file("image/image.json", slim, sizeof(slim) - 1);
     ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.kernel_kind, "slim") && m.devices_on_cmdline,
        "with the kernel and how it finds its devices");
+    ok(image_check_memory(dir, 64, &err) == 0, "R13: an image with the slim kernel boots with 64 MiB");
+    static const char least[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"min_memory_mib\":300}";
+    put_file("image/image.json", least, sizeof(least) - 1);
+    ok(image_check_memory(dir, 300, &err) == 0 && image_check_memory(dir, 299, &err) == -EINVAL &&
+           strstr(err.msg, "299 MiB") && strstr(err.msg, "needs 300 MiB") && strstr(err.hint, "--memory 300M"),
+       "R13: or an image with what it says itself");
+    put_file("image/image.json", good, sizeof(good) - 1);
+    ok(image_check_memory(dir, 96, &err) == 0 && image_check_memory(dir, 95, &err) == -EINVAL,
+       "R13: one with another kernel is refused less than 96 MiB (%s)", err.msg);
+    unlink("image/image.json");
+    ok(image_check_memory(dir, 64, &err) == 0, "R13: what has no metadata may boot with anything");
     unlink("image/initrd");
     must(symlink("vmlinux", "image/initrd"));
     ok(invalid(dir, "initrd"), "a symlink is no artifact");
