@@ -2,10 +2,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,61 +43,83 @@ static char *choose_cache(void)
     return choose("MVM_CACHE_DIR", ".cache/mvm");
 }
 
-/* What mvmctl makes in its two folders. A folder with anything else in it is somebody's for another purpose. */
-static const char *const state_names[] = {"config.toml", "dev", "vms", "snapshots", "run", NULL};
-static const char *const cache_names[] = {"stage0", "builder-vm", "kernels",   "artifacts",  "snapshots",
-                                          "builds", "logs",       "downloads", "stat-index", NULL};
+/*
+ * A folder is mvmctl's if it has a marker file, which is written when a folder is made, or is taken that is empty or
+ * has only what users and tools put there for mvmctl. Any other belongs to another purpose: it is neither used nor made
+ * private, because closing /tmp or a home folder to others would harm whoever uses it.
+ */
+#define MARKER ".mvm"
 
-static bool is_ours(const char *name, const char *const *ours)
-{
-    for (; *ours; ours++)
-        if (strcmp(name, *ours) == 0)
-            return true;
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
+struct survey {
+    int fd;
+    bool foreign;         /* it has something that no user puts there for mvmctl */
+    char of_another[256]; /* an entry that belongs to another user, "" for none */
+};
 
-/* How many entries there are, and whether all of them are mvmctl's. -errno where the folder cannot be read. */
-static int survey(int fd, const char *const *ours, unsigned *ret_entries, bool *ret_all_ours)
+static int on_entry(void *data, const char *name)
 {
-    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-    if (!d)
-        return -errno;
-    *ret_entries = 0;
-    *ret_all_ours = true;
-    for (struct dirent *e; (e = readdir(d));) {
-        *ret_entries += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-        *ret_all_ours &= is_ours(e->d_name, ours);
-    }
-    closedir(d);
+    static const char *const of_the_user[] = {"config.toml", "kernels", "lost+found"};
+    struct survey *s = data;
+    struct stat st;
+    bool known = false;
+    for (size_t i = 0; i < ARRAY_SIZE(of_the_user); i++)
+        known |= strcmp(name, of_the_user[i]) == 0;
+    s->foreign |= !known;
+    if (strcmp(name, "lost+found") == 0) /* a file system's own */
+        return 0;
+    if (fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (st.st_uid != geteuid())
+        snprintf(s->of_another, sizeof(s->of_another), "%s", name);
     return 0;
 }
 
-/* Only a folder that is mvmctl's is made private: closing /tmp or a home folder to others would harm whoever uses it,
- * and what others could write to may hold what they put there. */
-static int make_private(int fd, const char *path, const char *const *ours, struct mvm_error *err)
+static int refuse(const char *path, const char *why, const char *hint, struct mvm_error *err)
 {
-    struct stat st;
-    unsigned entries = 0;
-    bool all_ours = false;
-    int r = fstat(fd, &st) < 0 ? -errno : survey(fd, ours, &entries, &all_ours);
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot read folder %s", path);
-    if ((st.st_mode & 077) == 0)
-        return 0;
-    if ((st.st_mode & S_ISVTX) || !all_ours || (entries && (st.st_mode & 022))) {
-        mvm_error_set(err, -EPERM, "folder %s is open to other users and %s", path,
-                      all_ours ? "may hold what they put there" : "holds what mvmctl did not make");
-        mvm_error_hint(err, "set MVM_HOME and MVM_CACHE_DIR to new folders; or, if it is mvmctl's: chmod 700 %s", path);
-        return -EPERM;
-    }
-    return fchmod(fd, 0700) < 0 ? mvm_error_errno(err, -errno, "cannot make folder %s private", path) : 0;
+    mvm_error_set(err, -EPERM, "folder %s %s", path, why);
+    mvm_error_hint(err, "%s", hint);
+    return -EPERM;
 }
 
-static int open_root(const char *path, const char *const *ours, int *ret_fd, struct mvm_error *err)
+static bool is_marked(int fd)
+{
+    struct stat st;
+    return fstatat(fd, MARKER, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid();
+}
+
+/* Makes it mvmctl's, if it is not, and private; or says why not. */
+static int claim(int fd, const char *path, struct mvm_error *err)
+{
+    struct survey s = {.fd = fd};
+    struct stat st;
+    char text[300];
+    int r = fstat(fd, &st) < 0 ? -errno : path_each(fd, ".", on_entry, &s);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot read folder %s", path);
+    bool marked = is_marked(fd);
+    if (s.foreign && !marked)
+        return refuse(path, "holds what mvmctl did not make, and has no file " MARKER " that says it is mvmctl's",
+                      "set MVM_HOME and MVM_CACHE_DIR to new folders; if an mvmctl before this one made it: make an "
+                      "empty file " MARKER " in it",
+                      err);
+    if (st.st_mode & 022)
+        return refuse(path, "can be written by other users and may hold what they put there",
+                      "set MVM_HOME and MVM_CACHE_DIR to new folders; or, if nobody put anything there: chmod 700",
+                      err);
+    snprintf(text, sizeof(text), "holds '%.200s', which belongs to another user", s.of_another);
+    if (s.of_another[0])
+        return refuse(path, text, "remove it, or set MVM_HOME and MVM_CACHE_DIR to folders of your own", err);
+    if ((st.st_mode & 077) && fchmod(fd, 0700) < 0)
+        return mvm_error_errno(err, -errno, "cannot make folder %s private", path);
+    static const char words[] = "This folder is mvmctl's.\n";
+    r = marked ? 0 : path_write_file(fd, MARKER, words, sizeof(words) - 1, 0600, false, err);
+    return r == -EROFS ? 0 : r; /* nothing else can be made there either */
+}
+
+static int open_root(const char *path, int *ret_fd, struct mvm_error *err)
 {
     CLEAN_FD int fd = path_open_dir(AT_FDCWD, path, err);
-    int r = fd < 0 ? fd : make_private(fd, path, ours, err);
+    int r = fd < 0 ? fd : claim(fd, path, err);
     if (r == 0)
         *ret_fd = TAKE_FD(fd);
     return r;
@@ -111,9 +133,9 @@ int home_open(struct home *h, struct mvm_error *err)
     if (!h->state || !h->cache)
         r = mvm_error_set(err, -ENOENT, "neither HOME nor the password file names a home folder");
     if (r == 0)
-        r = open_root(h->state, state_names, &h->state_fd, err);
+        r = open_root(h->state, &h->state_fd, err);
     if (r == 0)
-        r = open_root(h->cache, cache_names, &h->cache_fd, err);
+        r = open_root(h->cache, &h->cache_fd, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_CONFIG);
         mvm_error_hint(err, "set MVM_HOME and MVM_CACHE_DIR to folders that can be written");

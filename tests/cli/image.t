@@ -9,7 +9,8 @@ cleanup() {
 # ---- An image of valid shape ----
 
 image=$MVM_HOME/dev/builds/one
-mkdir -p "$image" "$MVM_CACHE_DIR"
+ours "$MVM_HOME" "$MVM_CACHE_DIR"
+mkdir -p "$image"
 python3 - "$image/vmlinux" <<'END'
 import struct, sys
 elf = b"\x7fELF\x02\x01\x01" + bytes(9)

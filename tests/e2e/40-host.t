@@ -112,7 +112,7 @@ run env MVM_HOME="$tmp/h0" MVM_CACHE_DIR="$tmp/c0" "$MVMCTL" build --flake "$fla
 is 'after a kill while packages are fetched the next build is right' "$status" 0
 check 'and no fetching process is left' eventually 30 no_mmdebstrap
 is 'nor half of the packages' "$(find "$tmp/c0/stage0" -mindepth 1 -maxdepth 1 -name '.*' ! -name '*lock*' | wc -l)" 0
-mkdir -p "$tmp/c1" && cp -r "$MVM_CACHE_DIR/stage0" "$tmp/c1/stage0"
+ours "$tmp/c1" && cp -r "$MVM_CACHE_DIR/stage0" "$tmp/c1/stage0"
 interrupted stage0-image assembling env MVM_HOME="$tmp/h1" MVM_CACHE_DIR="$tmp/c1" "$MVMCTL" build --flake "$flake"
 is 'nor half of an image' "$(find "$tmp/h1/dev/builds" -mindepth 1 -maxdepth 1 -name '.stage*' | wc -l)" 0
 for phase in builder-start/starting eval/evaluating build/building; do

@@ -7,7 +7,8 @@
 # A store of its own; the builder image is that of all tests.
 example hello "$tmp/hello"
 mvm build --flake "$tmp/hello" >/dev/null 2>&1
-mkdir -p "$tmp/own/builder-vm"
+ours "$tmp/own"
+mkdir "$tmp/own/builder-vm"
 cp -a "$MVM_CACHE_DIR/builder-vm/$(uname -m)" "$tmp/own/builder-vm/"
 MVM_CACHE_DIR=$tmp/own
 MVM_STORE_CAP=220M

@@ -18,7 +18,7 @@ root=$tmp/elsewhere${root#"$tmp/root"}
 cp -r "$MVM_CACHE_DIR/stage0" "$tmp/stage0" # the packages are the same
 MVM_HOME=$tmp/own/home
 MVM_CACHE_DIR=$tmp/own/cache
-mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
+ours "$MVM_HOME" "$MVM_CACHE_DIR"
 mv "$tmp/stage0" "$MVM_CACHE_DIR/"
 MVMCTL=$root/bin/mvmctl
 example hello "$tmp/hello"

@@ -3,7 +3,7 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
 template=$MVM_TEST_TMP/template
 export MVM_HOME MVM_CACHE_DIR
-mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
+ours "$MVM_HOME" "$MVM_CACHE_DIR"
 # Images are copied and not linked: a link that another test file makes or removes would count as a touch of the image (its
 # ctime changes), and its snapshot would be gone.
 copy_builder() {

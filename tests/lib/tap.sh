@@ -10,6 +10,12 @@ export MVM_HOME MVM_CACHE_DIR
 trap 'cleanup; rm -rf "$tmp"' EXIT
 cleanup() { :; }
 
+# Makes folders that count as mvmctl's, to be filled before its first start.
+ours() {
+    mkdir -p "$@"
+    for folder in "$@"; do : >"$folder/.mvm"; done
+}
+
 pass() {
     count=$((count + 1))
     echo "ok $count - $1"
