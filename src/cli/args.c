@@ -90,6 +90,7 @@ static int check_needs(const struct args *a)
         {"exec", "cpus", "flake", started},
         {"exec", "memory", "flake", started},
         {"exec", "cold", "flake", started},
+        {"exec", "verify", "flake", started},
         {"exec", "hypervisor", "flake", started},
         {"exec", "timeout", "flake", "it is how long a VM may take to start; in the guest, timeout ends a program"},
         {"dev up", "flake", "shell", "the shell begins in the flake's files; nothing else uses them"}};

@@ -108,9 +108,6 @@ int cmd_exec(struct args *a)
         return ui_usage("name the VM, or give --flake", "exec: the VM '%.60s' and --flake at once", a->words[0]);
     if (!transient && !a->n_words)
         return ui_usage("mvmctl exec NAME COMMAND, or mvmctl exec --flake REF COMMAND", "exec: no VM named");
-    if (!transient && arg_flag(a, "verify"))
-        return ui_usage("--verify reads the image of a VM that exec starts: mvmctl exec --flake REF --verify",
-                        "exec: --verify and a VM that runs");
     if (a->n_rest < 1)
         return ui_usage("mvmctl exec NAME COMMAND; a shell: mvmctl exec -it NAME sh", "exec: no program to run");
     if (arg_value(a, "env") && !strchr(arg_value(a, "env"), '='))

@@ -156,6 +156,6 @@ changed "$folder/rootfs.ext4" 2000000 "$MVMCTL run --flake $flake --verify --nam
 is 'T8: run --verify builds it again and boots it' "$status $(json .cached)" '0 false'
 mvm down read >/dev/null
 run mvm exec read --verify -- true
-has 'T8: a VM that runs is not verified' "$status $err" '^2 .*--verify and a VM that runs'
+has 'T8: a VM that runs is not verified' "$status $err" '^2 .*--verify has no effect without --flake'
 
 finish
