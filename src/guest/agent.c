@@ -37,6 +37,7 @@ static struct {
     bool builder, configured, port_writable, counting;
     bool copied; /* a copy of a guest that was held: its connection is another */
     struct msg_configured done;
+    uint64_t window;                                  /* see mux_set_send_window */
     enum { REST_NO, REST_WANTED, REST_WRITING } rest; /* MSG_REST */
     uint64_t boot_ns;
     uint64_t ends_at; /* the guest has asked for its end, which comes then at the latest; 0: it has not */
@@ -255,6 +256,8 @@ static int on_configure(const void *p, size_t n)
         boot_power_off();
     }
     set_clock(m.wall_ns);
+    done.window = agent.window = m.window;
+    mux_set_send_window(agent.mux, m.window);
     const char *hostname = agent.conf.hostname ? agent.conf.hostname : m.hostname;
     if (*hostname && sethostname(hostname, strlen(hostname)) < 0)
         send_log(NULL, "mvm-init: the host name cannot be set");
@@ -388,6 +391,7 @@ static void new_connection(void)
 {
     while (!agent.mux && !(agent.mux = mux_new(false, &mux_events, NULL)))
         sleep(1); /* no memory at all: only waiting helps */
+    mux_set_send_window(agent.mux, agent.window);
     workers_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
 }
 

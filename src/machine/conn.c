@@ -6,34 +6,48 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define READ_CHUNK (256u * 1024)
+#define READ_CHUNK        (256u * 1024)
+#define CLIENT_READ_CHUNK (2 * FRAME_MAX_SIZE)
 
 /* One loop, one read at a time: all connections read into this. */
 static uint8_t chunk[READ_CHUNK];
 
 /* ---- Sending ---- */
 
-struct write_request {
-    uv_write_t req;
-    uint8_t data[];
-};
+static void on_written(uv_write_t *req, int status);
+
+static void write_next(struct conn *c)
+{
+    struct block *b = c->out.first_is_taken || c->closing ? NULL : outqueue_take(&c->out);
+    if (!b)
+        return;
+    uv_buf_t buf = uv_buf_init((char *)b->data, (unsigned)b->len);
+    if (uv_write(&c->writing, &c->stream, &buf, 1, on_written) < 0)
+        outqueue_done(&c->out); /* the connection is broken, which reading tells */
+}
 
 static void on_written(uv_write_t *req, int status)
 {
-    free(req);
+    struct conn *c = req->data;
+    outqueue_drop(&c->out);
+    if (c->closing)
+        return;
+    write_next(c);
+    if (c->ops->drained)
+        c->ops->drained(c);
 }
 
-/* Writes what the socket takes at once; the rest is copied and follows when there is room. The router's windows bound
- * it. */
+/* Writes what the socket takes at once; the rest is copied and follows when there is room. The owner bounds it
+ * (conn_queued). */
 void conn_send(struct conn *c, const void *p, size_t n)
 {
     if (!c || c->closing)
         return;
     if (c->held) {
-        (void)!buf_append(&c->kept, p, n); /* without memory: as below */
+        (void)!outqueue_add(&c->kept, p, n); /* without memory: as below */
         return;
     }
-    if (uv_stream_get_write_queue_size(&c->stream) == 0) {
+    if (!c->out.first) {
         uv_buf_t b = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
         int w = uv_try_write(&c->stream, &b, 1);
         if (w > 0) {
@@ -43,13 +57,13 @@ void conn_send(struct conn *c, const void *p, size_t n)
         if (n == 0)
             return;
     }
-    struct write_request *w = malloc(sizeof(*w) + n);
-    if (!w)
-        return; /* the peer notices a hole in the frames and is cut off */
-    memcpy(w->data, p, n);
-    uv_buf_t b = uv_buf_init((char *)w->data, (unsigned)n);
-    if (uv_write(&w->req, &c->stream, &b, 1, on_written) < 0)
-        free(w);
+    (void)!outqueue_add(&c->out, p, n); /* the peer notices a hole in the frames and is cut off */
+    write_next(c);
+}
+
+size_t conn_queued(const struct conn *c)
+{
+    return c ? c->out.bytes + c->kept.bytes : 0;
 }
 
 void conn_send_frame(struct conn *c, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
@@ -77,8 +91,8 @@ void conn_release(struct conn *c)
     if (!c || !c->held)
         return;
     c->held = false;
-    conn_send(c, c->kept.data, c->kept.len);
-    buf_done(&c->kept);
+    outqueue_append(&c->out, &c->kept);
+    write_next(c);
 }
 
 /* ---- Receiving ---- */
@@ -100,6 +114,8 @@ static int take(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
         *ret_why = "out of memory";
         return r;
     }
+    if (c->paused)
+        return 0;
     ssize_t used = c->ops->frames(c, c->in.data, c->in.len, ret_why);
     if (used < 0)
         return (int)used;
@@ -109,7 +125,8 @@ static int take(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
 {
-    *b = uv_buf_init((char *)chunk, READ_CHUNK);
+    const struct conn *c = h->data;
+    *b = uv_buf_init((char *)chunk, c->client ? CLIENT_READ_CHUNK : READ_CHUNK);
 }
 
 static void on_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
@@ -118,9 +135,17 @@ static void on_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
     if (n == 0)
         return;
     const char *why = NULL;
-    if (n > 0 && take(c, (uint8_t *)b->base, (size_t)n, &why) == 0)
+    if (n < 0)
+        conn_close(c);
+    else if (take(c, (uint8_t *)b->base, (size_t)n, &why) < 0)
+        conn_cut_off(c, why);
+}
+
+void conn_cut_off(struct conn *c, const char *why)
+{
+    if (c->closing)
         return;
-    if (why && strcmp(why, "goodbye") != 0) {
+    if (strcmp(why, "goodbye") != 0) {
         conn_send_frame(c, FRAME_BYE, 0, 0, why, strlen(why));
         c->ops->cut_off(c, why);
     }
@@ -133,9 +158,34 @@ void conn_drain(struct conn *c)
     for (ssize_t n = 1; n > 0 && c && !c->closing && uv_fileno(&c->handle, &fd) == 0;) {
         n = recv(fd, chunk, READ_CHUNK, MSG_DONTWAIT);
         const uv_buf_t b = uv_buf_init((char *)chunk, READ_CHUNK);
+        c->paused = false;
         if (n > 0)
             on_read(&c->stream, n, &b);
     }
+}
+
+void conn_pause(struct conn *c)
+{
+    c->paused = true;
+    uv_read_stop(&c->stream);
+}
+
+void conn_resume(struct conn *c)
+{
+    if (c->closing || !c->paused)
+        return;
+    const char *why = NULL;
+    c->paused = false;
+    if (c->in.len) {
+        ssize_t used = c->ops->frames(c, c->in.data, c->in.len, &why);
+        if (used < 0) {
+            conn_cut_off(c, why);
+            return;
+        }
+        buf_drop(&c->in, (size_t)used);
+    }
+    if (!c->paused && !c->closing)
+        (void)!conn_start(c);
 }
 
 /* ---- Life ---- */
@@ -147,7 +197,7 @@ struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
         return NULL;
     c->ops = ops;
     c->owner = owner;
-    c->kept.max = SIZE_MAX / 2;
+    c->writing.data = c;
     c->in.max = READ_CHUNK + FRAME_MAX_SIZE;
     if (uv_pipe_init(loop, &c->pipe, 0) < 0) {
         free(c);
@@ -166,7 +216,8 @@ static void on_closed(uv_handle_t *h)
 {
     struct conn *c = h->data;
     buf_done(&c->in);
-    buf_done(&c->kept);
+    outqueue_done(&c->out);
+    outqueue_done(&c->kept);
     free(c);
 }
 

@@ -212,9 +212,34 @@ static bool on_stop(struct supervisor *s, struct msg_reader *r)
     return true; /* the stream ends with the connection, when the VM is gone */
 }
 
+/* Why nothing can be asked of the guest now; "" where it can. */
+static void refusal(const struct supervisor *s, const struct conn *c, char *out, size_t size)
+{
+    *out = '\0';
+    if (s->paused)
+        snprintf(out, size, "the vm is paused");
+    else if (s->cut_off)
+        snprintf(out, size, "%s", s->status.problem);
+    else if (!c->used && clients_using(&s->clients) >= s->max_clients - RESERVED_CLIENTS)
+        snprintf(out, size, "%u clients use the vm, which is the limit", s->max_clients - RESERVED_CLIENTS);
+}
+
+/* A request for the guest: true where it is refused. */
+static bool refuse_guest(struct supervisor *s, struct conn *c, uint32_t stream)
+{
+    char why[1024];
+    refusal(s, c, why, sizeof(why));
+    if (!*why) {
+        c->used = true;
+        rest_wake(&s->rest);
+        return false;
+    }
+    conn_send_frame(c, FRAME_RESET, stream, 0, why, strlen(why));
+    return true;
+}
+
 bool local_request(void *data, void *handle, uint32_t stream, const void *p, size_t n)
 {
-    static const char paused[] = "the vm is paused";
     struct supervisor *s = data;
     struct conn *c = handle;
     struct msg_reader r;
@@ -233,13 +258,7 @@ bool local_request(void *data, void *handle, uint32_t stream, const void *p, siz
         serve(s, c, stream, r.type, p, n);
         return true;
     default:
-        c->used = true;
-        rest_wake(&s->rest);
-        if (s->paused || s->cut_off) {
-            const char *why = s->paused ? paused : s->status.problem;
-            conn_send_frame(c, FRAME_RESET, stream, 0, why, strlen(why));
-        }
-        return s->paused || s->cut_off;
+        return refuse_guest(s, c, stream);
     }
 }
 

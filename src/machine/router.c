@@ -11,7 +11,8 @@ struct route {
     struct router_client *client;
     uint32_t client_stream, guest_stream;
     int64_t to_guest_window, to_client_window; /* payload bytes each side may still send */
-    bool client_closed, guest_closed;
+    int64_t grant;                             /* what the latter is when the client has taken everything */
+    bool client_closed, guest_closed, has_extra;
 };
 
 struct router_client {
@@ -25,11 +26,20 @@ struct router_client {
  * same table, which is short: one `exec` has one stream. */
 #define BUCKETS 64
 
+/* What is given at once to a stream that begins with a small window, while there is enough. */
+#define EXTRA (MUX_WINDOW - ROUTER_WINDOW)
+_Static_assert(ROUTER_STREAMS *ROUTER_WINDOW <= ROUTER_GRANTS, "all streams together get no more");
+_Static_assert(ROUTER_STREAMS_OLD *MUX_WINDOW <= ROUTER_GRANTS, "all streams together get no more");
+
 struct router {
     const struct router_ops *ops;
     void *data;
     bool guest_up;
+    bool small_windows;
     uint32_t next_stream;
+    unsigned n_routes;
+    int64_t extra;        /* of all grants, what is beyond the windows that streams begin with */
+    uint64_t cost, moved; /* see router_cost */
     struct route *routes[BUCKETS];
     struct router_client *clients;
     struct buf frame;
@@ -83,6 +93,9 @@ static void drop_route(struct router *r, struct route *gone)
         if (*p == gone) {
             *p = gone->next;
             gone->client->n_routes--;
+            r->n_routes--;
+            if (gone->has_extra)
+                r->extra -= EXTRA;
             free(gone);
             return;
         }
@@ -184,9 +197,9 @@ static void renumber(uint8_t *frame, uint32_t stream)
         frame[4 + i] = (uint8_t)(stream >> (8 * i));
 }
 
-/* Books what a frame does to the stream's state. `window` is the sender's, `other` the receiver's. NULL, or what is
- * wrong. */
-static const char *account(const struct frame *f, int64_t *window, int64_t *other, bool *closed)
+/* Books what a frame does to the stream's state. `window` is the sender's, `other` the receiver's, which is `limit`
+ * where nothing is on its way. NULL, or what is wrong. */
+static const char *account(const struct frame *f, int64_t *window, int64_t *other, int64_t limit, bool *closed)
 {
     switch (f->type) {
     case FRAME_DATA:
@@ -195,10 +208,8 @@ static const char *account(const struct frame *f, int64_t *window, int64_t *othe
         *window -= (int64_t)f->len;
         return *window < 0 ? "more data than the window allows" : NULL;
     case FRAME_WINDOW:
-        if (f->len != 4)
-            return "window frame of a wrong length";
         *other += get_u32(f->payload);
-        return *other > UINT32_MAX ? "window too large" : NULL;
+        return get_u32(f->payload) == 0 || *other > limit ? "window for data that never came" : NULL;
     case FRAME_CLOSE:
         if (*closed)
             return "closed twice";
@@ -209,6 +220,51 @@ static const char *account(const struct frame *f, int64_t *window, int64_t *othe
     default:
         return "frame of an unknown type";
     }
+}
+
+/* ---- What the guest's frames cost ---- */
+
+#define COST_MESSAGE                                                                                                   \
+    100                   /* of those that are not sent often: one may reset all streams and have the guest configured \
+                           */
+#define COST_OPEN     8   /* it is answered */
+#define COST_BYTES    512 /* so many more are another frame's worth */
+#define EARNING_BYTES 4096 /* moved on a stream: windows come back in pieces of ten times as much */
+
+static uint64_t message_cost(const struct frame *f)
+{
+    struct msg_reader m;
+    bool often = msg_open(&m, f->payload, f->len) == 0 && (m.type == MSG_LOG || m.type == MSG_SERVICE);
+    return often ? 1 : COST_MESSAGE;
+}
+
+static void charge(struct router *r, const struct frame *f, bool of_open_stream)
+{
+    if (of_open_stream && f->type == FRAME_DATA) {
+        r->moved += f->len;
+        return;
+    }
+    r->cost += f->type == FRAME_MSG ? message_cost(f) : f->type == FRAME_OPEN ? COST_OPEN : 1;
+    r->cost += f->len / COST_BYTES;
+}
+
+uint64_t router_cost(struct router *r)
+{
+    uint64_t earned = r->moved / EARNING_BYTES, cost = r->cost > earned ? r->cost - earned : 0;
+    r->moved = cost ? 0 : r->moved - r->cost * EARNING_BYTES;
+    r->moved = MIN_OF(r->moved, (uint64_t)ROUTER_GRANTS); /* no savings for later */
+    r->cost = 0;
+    return cost;
+}
+
+void router_set_small_windows(struct router *r, bool small)
+{
+    r->small_windows = small;
+}
+
+bool router_has_room(const struct router *r)
+{
+    return r->n_routes < (r->small_windows ? ROUTER_STREAMS : ROUTER_STREAMS_OLD);
 }
 
 /* A run of frames for one receiver, passed on in one call. */
@@ -238,15 +294,17 @@ static void run_add(struct router *r, struct run *run, struct router_client *c, 
 static const char *guest_frame(struct router *r, const struct frame *f, uint8_t *bytes, size_t n, struct run *run)
 {
     if (f->type == FRAME_OPEN) {
+        charge(r, f, false);
         run_flush_client(r, run);
         static const char why[] = "the host serves no requests";
         send_guest(r, FRAME_RESET, f->stream, why, sizeof(why) - 1);
         return NULL;
     }
     struct route *t = find_guest(r, f->stream);
+    charge(r, f, t != NULL);
     if (!t)
         return f->stream < r->next_stream ? NULL : "frame for a stream that was never opened";
-    const char *why = account(f, &t->to_client_window, &t->to_guest_window, &t->guest_closed);
+    const char *why = account(f, &t->to_client_window, &t->to_guest_window, MUX_WINDOW, &t->guest_closed);
     if (why)
         return why;
     renumber(bytes, t->client_stream);
@@ -276,6 +334,7 @@ ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const cha
             why = "stream 0 carries messages only";
         else {
             run_flush_client(r, &run);
+            charge(r, &f, false);
             if (r->ops->guest_msg(r->data, f.payload, f.len) != 0)
                 why = "message that cannot be understood";
         }
@@ -290,21 +349,41 @@ ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const cha
     return (ssize_t)used;
 }
 
+/* A stream that begins with a small window gets the rest where few are open. */
+static void give_extra(struct router *r, struct route *t)
+{
+    static const uint8_t bytes[4] = {EXTRA & 0xff, EXTRA >> 8 & 0xff, EXTRA >> 16 & 0xff, EXTRA >> 24};
+    if (t->grant == MUX_WINDOW || r->extra + EXTRA > (int64_t)(ROUTER_GRANTS - ROUTER_STREAMS * ROUTER_WINDOW))
+        return;
+    send_guest(r, FRAME_WINDOW, t->guest_stream, bytes, sizeof(bytes));
+    t->grant += EXTRA;
+    t->to_client_window += EXTRA;
+    t->has_extra = true;
+    r->extra += EXTRA;
+}
+
+/* Instead of what is wrong: the stream has to wait for room. */
+static const char later[] = "later";
+
 static const char *open_route(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes,
                               size_t n)
 {
     if ((f->stream & 1) == 0 || f->stream <= c->last_opened)
         return "stream number out of order";
-    c->last_opened = f->stream;
-    if (r->ops->local(r->data, c->handle, f->stream, f->payload, f->len))
+    if (r->ops->local(r->data, c->handle, f->stream, f->payload, f->len)) {
+        c->last_opened = f->stream;
         return NULL;
+    }
+    if (r->guest_up && !router_has_room(r))
+        return later;
+    c->last_opened = f->stream;
     if (!r->guest_up) {
         reset_client(r, c, f->stream, "the guest's agent is not ready");
         return NULL;
     }
-    struct route *t = c->n_routes < MUX_MAX_STREAMS ? calloc(1, sizeof(*t)) : NULL;
+    struct route *t = calloc(1, sizeof(*t));
     if (!t) {
-        reset_client(r, c, f->stream, "too many streams");
+        reset_client(r, c, f->stream, "out of memory");
         return NULL;
     }
     *t = (struct route){
@@ -312,14 +391,17 @@ static const char *open_route(struct router *r, struct router_client *c, const s
         .client_stream = f->stream,
         .guest_stream = r->next_stream,
         .to_guest_window = MUX_WINDOW,
-        .to_client_window = MUX_WINDOW,
+        .grant = r->small_windows ? ROUTER_WINDOW : MUX_WINDOW,
     };
+    t->to_client_window = t->grant;
     r->next_stream += 2;
     t->next = *bucket(r, t->guest_stream);
     *bucket(r, t->guest_stream) = t;
     c->n_routes++;
+    r->n_routes++;
     renumber(bytes, t->guest_stream);
     r->ops->to_guest(r->data, bytes, n);
+    give_extra(r, t);
     return NULL;
 }
 
@@ -333,7 +415,9 @@ static const char *client_frame(struct router *r, struct router_client *c, const
     struct route *t = find_client(r, c, f->stream);
     if (!t)
         return f->stream <= c->last_opened ? NULL : "frame for a stream that was never opened";
-    const char *why = account(f, &t->to_guest_window, &t->to_client_window, &t->client_closed);
+    if (f->type == FRAME_DATA)
+        r->moved += f->len;
+    const char *why = account(f, &t->to_guest_window, &t->to_client_window, t->grant, &t->client_closed);
     if (why)
         return why;
     renumber(bytes, t->guest_stream);
@@ -343,7 +427,8 @@ static const char *client_frame(struct router *r, struct router_client *c, const
     return NULL;
 }
 
-ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *data, size_t len, const char **ret_why)
+ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *data, size_t len, bool *ret_waits,
+                           const char **ret_why)
 {
     size_t used = 0;
     while (used < len) {
@@ -352,6 +437,10 @@ ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *d
         if (n == 0)
             break;
         const char *why = n < 0 ? *ret_why : client_frame(r, c, &f, data + used, (size_t)n);
+        if (why == later) {
+            *ret_waits = true;
+            break;
+        }
         if (why) {
             *ret_why = why;
             return -EPROTO;

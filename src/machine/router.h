@@ -4,9 +4,14 @@
  * Theory of operation. Clients and agent speak the same frames. A client's OPEN gets a stream number of the guest's
  * connection, never used twice; from then on frames of the stream are passed on with the other side's number in their
  * header, WINDOW frames included, so that flow control is end to end and the router holds no more than the two windows
- * allow. It counts both windows itself: a side that sends beyond what was allowed is cut off here, so that one client
- * cannot break the guest's connection for the others. When a client goes away its streams are reset in the guest; when
- * the guest's connection breaks, in the clients.
+ * allow. It counts both windows itself: a side that sends beyond what was allowed, or takes back more than it got, is
+ * cut off here, so that one client cannot break the guest's connection for the others. When a client goes away its
+ * streams are reset in the guest; when the guest's connection breaks, in the clients.
+ *
+ * What clients do not read waits here, so what the guest may send is bounded: a stream begins with ROUTER_WINDOW, and
+ * while few are open it is given the rest of MUX_WINDOW at once. Together that is at most ROUTER_GRANTS. An agent that
+ * takes no such windows (MSG_CONFIGURED) sends MUX_WINDOW on each, so fewer of them may be open. A client whose stream
+ * would be one too many waits for its turn.
  *
  * The router does no I/O: it hands whole frames to the owner's functions.
  */
@@ -16,6 +21,11 @@
 #include "wire/frame.h"
 
 #include <stdbool.h>
+
+#define ROUTER_WINDOW      (128u * 1024)
+#define ROUTER_STREAMS     128
+#define ROUTER_STREAMS_OLD 24
+#define ROUTER_GRANTS      (24u << 20)
 
 struct router;
 struct router_client;
@@ -41,7 +51,20 @@ void router_set_guest(struct router *r, bool up, const char *why);
 struct router_client *router_add_client(struct router *r, void *handle);
 void router_remove_client(struct router *r, struct router_client *c);
 
+/* The agent begins its streams with ROUTER_WINDOW. False for one that was not asked to, or does not know how. */
+void router_set_small_windows(struct router *r, bool small);
+/* False where the next client's stream has to wait. */
+bool router_has_room(const struct router *r);
+
+/*
+ * What the guest's frames cost that moved no payload of an open stream, less what it earned by moving some, since the
+ * last call: 1 for a frame, more for what is more work.
+ */
+uint64_t router_cost(struct router *r);
+
 /* Frames that came. `data` is changed in place. Returns how many bytes were used (whole frames), or -EPROTO with
- * *ret_why: the owner cuts that side off. */
+ * *ret_why: the owner cuts that side off. From a client fewer bytes are used where *ret_waits: try again with the rest
+ * when there is room. */
 ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const char **ret_why);
-ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *data, size_t len, const char **ret_why);
+ssize_t router_from_client(struct router *r, struct router_client *c, uint8_t *data, size_t len, bool *ret_waits,
+                           const char **ret_why);

@@ -23,16 +23,19 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CONSOLE_CAP   (1u << 20)
-#define AGENT_CAP     (1u << 20)
-#define QUIT_GRACE_MS 1000
-#define IDLE_GRACE_MS 20000 /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
-#define MAX_CLIENTS   64
+#define CONSOLE_CAP     (1u << 20)
+#define AGENT_CAP       (1u << 20)
+#define QUIT_GRACE_MS   1000
+#define IDLE_GRACE_MS   20000      /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
+#define VMM_END_MS      1000       /* a VMM that ends closes the channel first */
+#define GUEST_QUEUE_MAX (4u << 20) /* above it no client is read that sends anything */
+#define CLIENT_QUEUES   (ROUTER_GRANTS + (4u << 20)) /* above it the client that reads least is cut off */
 
 /* ---- Telling the starter ---- */
 
@@ -82,14 +85,14 @@ static void on_idle(uv_timer_t *t)
 /* Whenever clients come or go, or the time changes. Who only looks (MSG_STATUS) does not count as use. */
 void supervisor_watch_idle(struct supervisor *s)
 {
-    s->status.clients = s->n_clients;
+    s->status.clients = s->clients.n;
     s->status.idle_ms = s->run.idle_ms;
     uint64_t idle_ms = (clock_now() - s->used_at) / NSEC_PER_MSEC;
-    if (s->state == READY && s->n_clients == 0 && s->run.idle_ms)
+    if (s->state == READY && s->clients.n == 0 && s->run.idle_ms)
         uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
     else
         uv_timer_stop(&s->idle);
-    if (s->state == READY && s->n_clients == 0 && strcmp(s->run.role, "builder") == 0)
+    if (s->state == READY && s->clients.n == 0 && strcmp(s->run.role, "builder") == 0)
         rest_unused(&s->rest, s->used_at);
     else
         rest_keep(&s->rest);
@@ -128,6 +131,7 @@ static void send_configure(struct supervisor *s)
     snprintf(m.dns, sizeof(m.dns), "10.0.2.3");
     m.store_check = s->run.store_check;
     m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;
+    m.window = ROUTER_WINDOW;
     if (getrandom(m.seed, sizeof(m.seed), 0) != (ssize_t)sizeof(m.seed))
         m.seed_len = 0;
     make_machine_id(m.machine_id);
@@ -181,6 +185,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     if (s->vm.stage == VM_MAKING || s->vm.stage == VM_SAVING)
         return -EPROTO; /* nobody asked it to */
     vm_configured(&s->vm);
+    router_set_small_windows(s->router, m.window == ROUTER_WINDOW);
     router_set_guest(s->router, true, "");
     snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);
     snprintf(s->status.store, sizeof(s->status.store), "%s", m.store);
@@ -273,18 +278,49 @@ static const struct router_ops router_ops = {
 
 /* ---- Connections ---- */
 
+static ssize_t on_guest_frames(struct supervisor *s, struct conn *c, uint8_t *p, size_t n, const char **ret_why)
+{
+    guard_begin(&s->guard);
+    ssize_t used = router_from_guest(s->router, p, n, ret_why);
+    clients_bound(&s->clients, CLIENT_QUEUES);
+    clients_wake(&s->clients);
+    const char *why = used < 0 ? NULL : guard_end(&s->guard, c, router_cost(s->router));
+    if (!why)
+        return used;
+    *ret_why = why;
+    return -EDQUOT;
+}
+
 static ssize_t on_frames(struct conn *c, uint8_t *p, size_t n, const char **ret_why)
 {
     struct supervisor *s = c->owner;
-    return c->client ? router_from_client(s->router, c->client, p, n, ret_why)
-                     : router_from_guest(s->router, p, n, ret_why);
+    bool waits = false;
+    if (!c->client)
+        return on_guest_frames(s, c, p, n, ret_why);
+    ssize_t used = router_from_client(s->router, c->client, p, n, &waits, ret_why);
+    clients_wake(&s->clients);
+    c->waits = waits;
+    if (waits || conn_queued(supervisor_guest(s)) > GUEST_QUEUE_MAX)
+        conn_pause(c);
+    return used;
 }
 
-static void on_cut_off(struct conn *c, const char *why)
+static bool client_may_go_on(void *owner, const struct conn *c)
+{
+    struct supervisor *s = owner;
+    return conn_queued(supervisor_guest(s)) <= GUEST_QUEUE_MAX / 2 && (!c->waits || router_has_room(s->router));
+}
+
+static void on_drained(struct conn *c)
 {
     struct supervisor *s = c->owner;
-    logfile_printf(&s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
-    if (c->client || vm_retry(&s->vm, why))
+    if (!c->client && conn_queued(c) < GUEST_QUEUE_MAX / 2)
+        clients_wake(&s->clients);
+}
+
+static void lose_guest(struct supervisor *s, const char *why)
+{
+    if (vm_retry(&s->vm, why))
         return;
     fail(s, "the guest's agent broke the protocol: %s", why);
     if (s->state != READY)
@@ -292,6 +328,22 @@ static void on_cut_off(struct conn *c, const char *why)
     s->cut_off = true;
     supervisor_set_state(s, READY, "cut off");
     snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
+}
+
+static void on_cut_off(struct conn *c, const char *why)
+{
+    struct supervisor *s = c->owner;
+    logfile_printf(&s->agent_log, "mvm: cut off %s: %s\n", c->client ? "a client" : "the guest", why);
+    if (!c->client)
+        lose_guest(s, why);
+}
+
+/* The channel has ended, and its VMM has not. */
+static void on_channel_lost(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    if (s->vm.now && !supervisor_guest(s) && !s->cut_off)
+        lose_guest(s, "the connection to its agent ended");
 }
 
 /* What clients are told whose streams end with the guest. */
@@ -307,17 +359,21 @@ static void on_gone(struct conn *c)
         if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
         router_set_guest(s->router, false, why_gone(s));
+        clients_wake(&s->clients);
+        uv_timer_start(&s->channel_lost, on_channel_lost, VMM_END_MS, 0);
         return;
     }
     local_gone(s, c);
-    s->n_clients--;
+    clients_remove(&s->clients, c);
+    clients_wake(&s->clients);
     if (c->used)
         s->used_at = clock_now();
     supervisor_watch_idle(s);
     router_remove_client(s->router, c->client);
 }
 
-static const struct conn_ops conn_ops = {.frames = on_frames, .cut_off = on_cut_off, .gone = on_gone};
+static const struct conn_ops conn_ops = {
+    .frames = on_frames, .drained = on_drained, .cut_off = on_cut_off, .gone = on_gone};
 
 static void on_client(uv_stream_t *listener, int status)
 {
@@ -325,12 +381,12 @@ static void on_client(uv_stream_t *listener, int status)
     struct conn *c = status == 0 ? conn_new(&s->loop, &conn_ops, s) : NULL;
     if (!c)
         return;
-    if (uv_accept(listener, &c->stream) < 0 || s->n_clients == MAX_CLIENTS ||
+    if (uv_accept(listener, &c->stream) < 0 || (s->clients.n >= s->max_clients && !clients_evict(&s->clients)) ||
         !(c->client = router_add_client(s->router, c))) {
         conn_discard(c);
         return;
     }
-    s->n_clients++;
+    clients_add(&s->clients, c);
     supervisor_watch_idle(s);
     if (conn_start(c) < 0)
         conn_close(c);
@@ -538,7 +594,7 @@ static int listen_clients(struct supervisor *s)
     mode_t old = umask(0177);
     int r = bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
     umask(old);
-    if (r == 0 && listen(fd, 64) < 0)
+    if (r == 0 && listen(fd, MAX_CLIENTS) < 0)
         r = -errno;
     if (r == 0)
         r = uv_pipe_init(&s->loop, &s->listener, 0);
@@ -546,7 +602,7 @@ static int listen_clients(struct supervisor *s)
     if (r == 0)
         r = uv_pipe_open(&s->listener, TAKE_FD(fd));
     if (r == 0)
-        r = uv_listen((uv_stream_t *)&s->listener, 64, on_client);
+        r = uv_listen((uv_stream_t *)&s->listener, MAX_CLIENTS, on_client);
     return r;
 }
 
@@ -567,6 +623,29 @@ static int supervisor_start(struct supervisor *s, int starter_fd, uint64_t begun
     return r < 0 ? mvm_error_errno(err, r, "cannot set up the supervisor") : 0;
 }
 
+static struct conn *guest_of(void *owner)
+{
+    return supervisor_guest(owner);
+}
+
+/* As many clients as there may be descriptors; some are for everything else. */
+static void init_clients(struct supervisor *s)
+{
+    enum { OTHERS = 64 };
+    struct rlimit l;
+    s->max_clients = MAX_CLIENTS;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < MAX_CLIENTS + OTHERS) {
+        l.rlim_cur = MIN_OF(l.rlim_max, (rlim_t)MAX_CLIENTS + OTHERS);
+        (void)!setrlimit(RLIMIT_NOFILE, &l);
+        s->max_clients = (unsigned)MAX_OF(l.rlim_cur, (rlim_t)2 * OTHERS) - OTHERS;
+    }
+    clients_init(&s->clients, &s->loop);
+    s->clients.may_go_on = client_may_go_on;
+    guard_init(&s->guard, &s->loop);
+    s->guard.guest = guest_of;
+    s->clients.owner = s->guard.owner = s;
+}
+
 static int supervisor_init(struct supervisor *s, int dirfd)
 {
     s->dirfd = dirfd;
@@ -579,8 +658,10 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;
     local_init(s);
+    init_clients(s);
     uv_timer_init(&s->loop, &s->idle);
-    s->idle.data = s;
+    uv_timer_init(&s->loop, &s->channel_lost);
+    s->idle.data = s->channel_lost.data = s;
     static const int sigs[] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
         uv_signal_init(&s->loop, &s->signals[i]);

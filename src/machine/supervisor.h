@@ -2,7 +2,9 @@
 #pragma once
 
 #include "machine/capture.h"
+#include "machine/clients.h"
 #include "machine/conn.h"
+#include "machine/guard.h"
 #include "machine/lastwords.h"
 #include "machine/logfile.h"
 #include "machine/rest.h"
@@ -15,6 +17,11 @@
 #define DEFAULT_GRACE_MS 5000
 
 enum state { STARTING, READY, STOPPING };
+
+/* Clients at a time: a descriptor each. Those that want something of the guest leave some places to those that ask the
+ * supervisor. */
+#define MAX_CLIENTS      1000
+#define RESERVED_CLIENTS 40
 
 struct supervisor {
     uv_loop_t loop;
@@ -29,11 +36,13 @@ struct supervisor {
 
     struct vm vm;
     uv_pipe_t listener, starter;
-    uv_timer_t timer, idle;
+    uv_timer_t timer, idle, channel_lost;
     uv_signal_t signals[3];
     bool starter_gone;
 
-    unsigned n_clients;
+    struct clients clients;
+    unsigned max_clients;
+    struct guard guard;
     uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
     struct router *router;
     struct logfile console_log, agent_log;

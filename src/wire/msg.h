@@ -148,6 +148,7 @@ struct msg_configure {
     bool store_check;    /* builder: the store's disk was not closed in order, check it before use */
     char machine_id[33]; /* 32 hex digits for /etc/machine-id, "": leave it */
     bool copied;         /* the guest is a copy of one that was configured and held: what it served is gone */
+    uint64_t window;     /* what streams begin with towards the host; 0: MUX_WINDOW */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -162,6 +163,7 @@ struct msg_configured {
     char problem[256];
     char address[44]; /* what the first network card got, "" for none */
     char store[16];   /* builder: STORE_OK and so on, "" where its disk is not there */
+    uint64_t window;  /* as in MSG_CONFIGURE, from an agent that keeps to it; 0: it does not know of it */
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -28,6 +28,7 @@ struct mux {
     void *data;
     struct stream *streams; /* in the order they are served */
     unsigned n_streams;
+    int64_t first_window; /* of streams, for sending */
     uint32_t next_number; /* ours */
     uint32_t last_peer;   /* highest number the peer has opened */
     struct queue control;
@@ -40,9 +41,13 @@ struct mux {
     size_t held_left;   /* bytes at the head of `control` that still go out */
 };
 
-#define OUT_BATCH     (4 * FRAME_MAX_SIZE)
-#define CONTROL_MAX   (4u << 20)
-#define WINDOW_RETURN (MUX_WINDOW / 4) /* given back in pieces of this size, so that windows cost few frames */
+_Static_assert(MUX_MAX_STREAMS == 256, "the refusal names it");
+
+#define OUT_BATCH   (4 * FRAME_MAX_SIZE)
+#define CONTROL_MAX (4u << 20)
+/* Given back in pieces of this size, so that windows cost few frames; where the peer has the smallest window (router.h)
+ * it can still send a record of the largest size when all but this has come back. */
+#define WINDOW_RETURN (48u * 1024)
 
 static size_t queue_len(const struct queue *q)
 {
@@ -82,6 +87,7 @@ struct mux *mux_new(bool opener, const struct mux_events *events, void *data)
     m->events = *events;
     m->data = data;
     m->next_number = opener ? 1 : 2;
+    m->first_window = MUX_WINDOW;
     m->control.buf.max = CONTROL_MAX;
     m->out.max = OUT_BATCH + FRAME_MAX_SIZE;
     m->in.max = FRAME_MAX_SIZE;
@@ -162,13 +168,19 @@ static int broken(struct mux *m, const char *why)
     return -EPROTO;
 }
 
+void mux_set_send_window(struct mux *m, uint64_t window)
+{
+    m->first_window = window >= FRAME_MAX_PAYLOAD && window <= MUX_WINDOW ? (int64_t)window : MUX_WINDOW;
+}
+
 static struct stream *add_stream(struct mux *m, uint32_t number)
 {
     struct stream *s = m->n_streams < MUX_MAX_STREAMS ? calloc(1, sizeof(*s)) : NULL;
     if (!s)
         return NULL;
     s->number = number;
-    s->send_window = s->recv_window = MUX_WINDOW;
+    s->send_window = m->first_window;
+    s->recv_window = MUX_WINDOW;
     s->records.buf.max = MUX_QUEUE + FRAME_MAX_SIZE;
     s->next = m->streams;
     m->streams = s;
@@ -404,7 +416,9 @@ static int on_open(struct mux *m, const struct frame *f)
         return 0;
     }
     if (!add_stream(m, f->stream)) {
-        send_reset(m, f->stream, "too many streams, or out of memory");
+        send_reset(m, f->stream,
+                   m->n_streams < MUX_MAX_STREAMS ? "out of memory"
+                                                  : "256 streams are open already, which is the limit");
         return 0;
     }
     int r = m->events.open(m->data, f->stream, f->payload, f->len);

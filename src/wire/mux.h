@@ -4,17 +4,17 @@
  * socket; the supervisor between them forwards whole frames and passes windows through (src/machine/router).
  *
  * Theory of operation. Each direction of a stream has a window: the payload bytes of DATA frames its sender may still
- * send. It starts at MUX_WINDOW and grows with FRAME_WINDOW as the receiving side consumes (mux_consumed). A slow
- * reader therefore fills its own window and nobody else's. mux_send puts a record into the stream's queue, bounded by
- * MUX_QUEUE; mux_output serves the streams that have a window in turn, one frame each, so no stream starves another.
- * Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays behind its own stream's
- * data. Frames for a stream that this side has reset or closed may still be on their way: DATA, WINDOW, CLOSE and RESET
- * for a number that was once opened and is unknown now are ignored; for one that never was they are an error. A peer
- * that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then sends what mux_output
- * still has (a BYE with the reason) and closes. What mux_input and mux_output need is allocated by mux_new, so that
- * short memory costs a stream (mux_send, mux_open, a `record` that fails). The one thing that cannot be left out is a
- * RESET: where it cannot be queued the connection ends, rather than the two sides disagreeing on what is open. A peer
- * that makes this side answer and never reads ends there too.
+ * send. It starts at MUX_WINDOW (mux_set_send_window) and grows with FRAME_WINDOW as the receiving side consumes
+ * (mux_consumed). A slow reader therefore fills its own window and nobody else's. mux_send puts a record into the
+ * stream's queue, bounded by MUX_QUEUE; mux_output serves the streams that have a window in turn, one frame each, so no
+ * stream starves another. Control frames (OPEN, WINDOW, CLOSE, RESET, MSG) go ahead of DATA, except that CLOSE stays
+ * behind its own stream's data. Frames for a stream that this side has reset or closed may still be on their way: DATA,
+ * WINDOW, CLOSE and RESET for a number that was once opened and is unknown now are ignored; for one that never was they
+ * are an error. A peer that breaks a rule (window, numbering, lengths) makes mux_input return -EPROTO; the owner then
+ * sends what mux_output still has (a BYE with the reason) and closes. What mux_input and mux_output need is allocated
+ * by mux_new, so that short memory costs a stream (mux_send, mux_open, a `record` that fails). The one thing that
+ * cannot be left out is a RESET: where it cannot be queued the connection ends, rather than the two sides disagreeing
+ * on what is open. A peer that makes this side answer and never reads ends there too.
  */
 #pragma once
 
@@ -48,6 +48,10 @@ struct mux_events {
 /* opener: this side opened the connection (uses odd stream numbers). NULL where memory is short. */
 struct mux *mux_new(bool opener, const struct mux_events *events, void *data);
 void mux_free(struct mux *m);
+
+/* What the peer's windows begin with on streams opened from now on, where it has said so: at least FRAME_MAX_PAYLOAD,
+ * at most MUX_WINDOW; anything else is MUX_WINDOW. Ours always begin with that. */
+void mux_set_send_window(struct mux *m, uint64_t window);
 
 /* Bytes from the peer, all of them used; or -EPROTO (see mux_problem), the connection's end. Callbacks may call any
  * function but mux_input and mux_free. */

@@ -1,0 +1,8 @@
+/*
+ * A stand-in for QEMU, as far as a supervisor notices: it takes QEMU's arguments, answers on the control socket, and
+ * instead of a guest runs an agent that does what the kernel command line says (fake=NAME), most of it wrong.
+ */
+#pragma once
+
+/* hostile-agent.c: speaks on the channel until the process ends. Returns where the channel is to be closed. */
+void agent_run(int channel, const char *behaviour);

@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""Starts the supervisor of a VM whose VMM is the stand-in (tests/fake): fake-vm.py MVMCTL FAKE-VMM NAME BEHAVIOUR [TIMEOUT-MS]
+
+It does what machine_start does, without an image that can boot. Prints the pid of the supervisor, once it has said that the
+VM is ready or has failed.
+"""
+import fcntl, json, os, platform, socket, subprocess, sys, time
+
+os.umask(0o077)
+mvmctl, fake, name, behaviour = sys.argv[1:5]
+timeout_ms = int(sys.argv[5]) if len(sys.argv) > 5 else 20000
+home = os.environ["MVM_HOME"]
+folder = f"{home}/vms/{name}"
+image = f"{home}/image-{behaviour}"
+path = f"{home}/path"
+os.makedirs(folder, exist_ok=True)
+os.makedirs(image, exist_ok=True)
+os.makedirs(path, exist_ok=True)
+for file in "vmlinux", "rootfs.ext4":
+    open(f"{image}/{file}", "w").close()
+with open(f"{image}/cmdline.txt", "w") as f:
+    f.write(f"fake={behaviour}\n")
+link = f"{path}/qemu-system-{platform.machine()}"
+if not os.path.islink(link):
+    try:
+        os.symlink(fake, link)
+    except FileExistsError:
+        pass
+run = dict(schema_version=1, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
+           hostname=name, image_path=image, store_disk="", snapshots="", cold_reason="", state="", accel="tcg", accel_reason="",
+           tsc_khz=0, memory_mib=64, vcpus=1, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
+           start_mono=time.monotonic_ns())
+with open(f"{folder}/run.json", "w") as f:
+    json.dump(run, f)
+dirfd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+fds = [dirfd, lock, theirs.fileno()]
+supervisor = subprocess.Popen([mvmctl, "--supervise", *map(str, fds)], pass_fds=fds, start_new_session=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=dict(os.environ, PATH=f"{path}:{os.environ['PATH']}"))
+theirs.close()
+ours.settimeout(60)
+ours.recv(65536)
+print(supervisor.pid)
