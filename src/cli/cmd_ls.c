@@ -23,7 +23,7 @@ static void print_age(uint64_t started_at, char out[static 32])
 static void print_table(const struct machine_info *list, size_t n)
 {
     if (n)
-        ui_line("%-20s %-9s %-12s %-10s %8s %4s  %-15s %s", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS",
+        ui_line("%-20s %-14s %-12s %-10s %8s %4s  %-15s %s", "NAME", "STATE", "IMAGE", "BACKEND", "MEMORY", "CPUS",
                 "ADDRESS", "AGE");
     for (size_t i = 0; i < n; i++) {
         const struct machine_info *m = &list[i];
@@ -31,7 +31,7 @@ static void print_table(const struct machine_info *list, size_t n)
         char age[32], backend[48];
         print_age(m->started_at, age);
         snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);
-        ui_line("%-20s %-9s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s", m->name, m->state,
+        ui_line("%-20s %-14s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s", m->name, m->state,
                 m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
                 m->status.address[0] ? m->status.address : "-", age, note[0] ? "; " : "", note);
     }

@@ -137,7 +137,7 @@ static const struct option_spec *const no_options[] = {NULL};
     "), building, previous_kept, stale_stages\n"
 
 #define PERSISTENT_JSON                                                                                                \
-    "schema_version: 1\nstate: absent, starting, ready or stopping\nclients: connections it serves\n"                  \
+    "schema_version: 1\nstate: absent, starting, ready, stopping or not responding\nclients: connections it serves\n"  \
     "held: true where dev up keeps it up\nidle_stop_ms: stops by itself after so long without a client, 0: never\n"    \
     "started_at: seconds since 1970\nsupervisor_pid: of its supervisor\nmemory_mib, cpus: what it has\n"               \
     "workspace: the folder that is /work in it, or null\nstale_record_removed: true where the record of one that is "  \
@@ -158,8 +158,8 @@ static const struct option_spec *const no_options[] = {NULL};
     "created: when it was exported\nartifacts: the names of its files\n"
 
 #define VM_JSON                                                                                                        \
-    "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), stopping, stopped "  \
-    "or failed\nrole: runtime or "                                                                                     \
+    "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), stopping, stopped, " \
+    "failed, or not responding (its supervisor process)\nrole: runtime or "                                            \
     "builder\nimage: "                                                                                                 \
     "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \
     "processors\nstarted_at: seconds since 1970\nvmm_pid: of its backend\nsupervisor_pid: of its supervisor\n"         \
@@ -277,6 +277,9 @@ const struct command commands[] = {
      "through, and exits with its "
      "exit status (128 + N where signal N ended it, 127 where there is no such program). The options end at the first "
      "word behind NAME, which is the program; what follows is its own: exec -it NAME sh -c 'ls -l'.\n\n"
+     "Signals are the program's, but whatever it and the VM do with them: 1.5 s after SIGTERM, SIGHUP or a second "
+     "Ctrl-C "
+     "(on a terminal: one that stays without an answer) exec ends with 128 + N.\n\n"
      "With --flake, a VM is booted from the image last built from that flake for this one program and removed "
      "afterwards. --profile, --attr, --cpus, --memory, --hypervisor, --cold and --timeout are about that VM: without "
      "--flake they are refused, because a VM that runs keeps what it was started with.",
@@ -289,7 +292,9 @@ const struct command commands[] = {
      "there already is replaced by its own kind only: nothing is written through a symlink, and a device, fifo or "
      "socket is neither replaced nor copied (in a folder they are left out). The user in the guest is root.",
      cp_options, NULL, WORDS_COPIES, cmd_cp},
-    {"ls", "[OPTION]...", "list VMs", "Lists the VMs there are, running or stopped, with what they run and since when.",
+    {"ls", "[OPTION]...", "list VMs",
+     "Lists the VMs there are, running or stopped, with what they run and since when. All are asked at the "
+     "same time: those whose supervisor process does not answer within 1.5 s are not responding.",
      ls_options, "vms: a list of objects with\n" VM_JSON, 0, cmd_ls},
     {"inspect", "NAME [--json]", "show all that is known of a VM",
      "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with its logs.",

@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define READ_CHUNK (256u * 1024)
 #define MAX_EXTRA  8
+#define CONNECT_MS 30000 /* a supervisor with many commands at once takes its time */
 
 /* An event waiting to be taken; its data follow the struct. Bounded by the streams' windows. */
 struct queued {
@@ -77,26 +79,43 @@ static const struct mux_events events = {
     .reset = on_reset,
 };
 
-static int connect_socket(struct home *h, const char *name, struct mvm_error *err)
+/* A listener whose queue is full answers nothing: the send timeout bounds the wait for room (unix(7), socket(7)). */
+static int connect_within(int fd, const struct sockaddr_un *a, uint64_t deadline)
+{
+    for (;;) {
+        int ms = MAX_OF(clock_left_ms(deadline), 1); /* 0 would be for ever */
+        const struct timeval left = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) < 0)
+            return -errno;
+        if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0)
+            return 0;
+        if (errno == EAGAIN)
+            return -ETIMEDOUT;
+        if (errno != EINTR || interrupt_pending())
+            return -errno;
+    }
+}
+
+static int connect_socket(struct home *h, const char *name, uint64_t deadline, struct mvm_error *err)
 {
     CLEAN_FD int dir = machine_open_dir(h, name, err);
     if (dir < 0)
         return dir;
     CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un a = vmdir_socket_address(dir);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-        int r = -errno;
-        if (r == -ENOENT || r == -ECONNREFUSED)
-            return mvm_error_set(err, -ENOENT, "vm '%s' is not running", name);
-        return mvm_error_errno(err, r, "cannot reach vm '%s'", name);
-    }
-    int r = fd_set_nonblock(fd, true);
+    int r = fd < 0 ? -errno : connect_within(fd, &a, deadline);
+    if (r == 0)
+        r = fd_set_nonblock(fd, true);
+    if (r == -ENOENT || r == -ECONNREFUSED)
+        return mvm_error_set(err, -ENOENT, "vm '%s' is not running", name);
+    if (r == -ETIMEDOUT)
+        return mvm_error_set(err, r, "the supervisor of vm '%s' is not responding", name);
     return r < 0 ? mvm_error_errno(err, r, "cannot reach vm '%s'", name) : TAKE_FD(fd);
 }
 
-int client_connect(struct home *h, const char *name, struct client **ret, struct mvm_error *err)
+int client_connect_by(struct home *h, const char *name, uint64_t deadline, struct client **ret, struct mvm_error *err)
 {
-    CLEAN_FD int fd = connect_socket(h, name, err);
+    CLEAN_FD int fd = connect_socket(h, name, deadline, err);
     if (fd < 0)
         return fd;
     CLEAN_CLIENT struct client *c = calloc(1, sizeof(*c));
@@ -110,6 +129,11 @@ int client_connect(struct home *h, const char *name, struct client **ret, struct
         return mvm_error_errno(err, -ENOMEM, "client");
     *ret = TAKE_PTR(c);
     return 0;
+}
+
+int client_connect(struct home *h, const char *name, struct client **ret, struct mvm_error *err)
+{
+    return client_connect_by(h, name, clock_deadline(CONNECT_MS), ret, err);
 }
 
 pid_t client_peer(const struct client *c)

@@ -27,7 +27,10 @@ struct client_event {
 static inline void client_freep(struct client **c);
 #define CLEAN_CLIENT CLEANUP(client_freep)
 
-/* -ENOENT where no such VM runs. */
+/* -ENOENT where no such VM runs; -ETIMEDOUT where its supervisor takes no connection until the deadline (clock.h; never
+ * 0), without one of the caller's in half a minute; -EINTR. */
+int client_connect_by(struct home *h, const char *name, uint64_t deadline, struct client **ret,
+                      struct mvm_error *err) MVM_MUST_CHECK;
 int client_connect(struct home *h, const char *name, struct client **ret, struct mvm_error *err) MVM_MUST_CHECK;
 void client_free(struct client *c);
 

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define STATUS_DEADLINE_MS 2000
+#define STATUS_DEADLINE_MS 1500 /* for all VMs together */
+#define ANSWER_MS          5000 /* a supervisor that says nothing for so long is killed by `down` */
+#define KILL_MS            2000
 
 int machine_check_name(const char *name, struct mvm_error *err)
 {
@@ -92,22 +95,23 @@ static void read_last(int dirfd, struct machine_info *info)
 }
 
 /* The supervisor's own account; one that just started has no socket yet and counts as starting. */
-static void ask_status(struct home *h, struct machine_info *info)
+static void ask_status(struct home *h, struct machine_info *info, uint64_t deadline)
 {
-    snprintf(info->state, sizeof(info->state), "starting");
     CLEAN_CLIENT struct client *c = NULL;
-    bool there = client_connect(h, info->name, &c, NULL) == 0;
-    if (there)
+    int r = client_connect_by(h, info->name, deadline, &c, NULL);
+    const char *state = r == -ENOENT ? "starting" : "not responding";
+    if (r == 0) {
         info->supervisor = client_peer(c);
-    if (there && client_status(c, &info->status, clock_deadline(STATUS_DEADLINE_MS), NULL) == 0)
-        snprintf(info->state, sizeof(info->state), "%s", info->status.state);
+        r = client_status(c, &info->status, deadline, NULL);
+        /* It ended the connection, which it does at its end. */
+        state = r == 0 ? info->status.state : r == -ETIMEDOUT ? state : "stopping";
+    }
+    snprintf(info->state, sizeof(info->state), "%s", state);
 }
 
-int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err)
+/* Everything but what the supervisor alone knows. 1 where there is one to ask, 0 where there is none, -errno. */
+static int look_at(int dir, const char *name, struct machine_info *ret, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
-    if (dir < 0)
-        return dir;
     CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
     if (!run)
         return mvm_error_errno(err, -ENOMEM, "vm");
@@ -125,24 +129,78 @@ int machine_inspect(struct home *h, const char *name, struct machine_info *ret, 
     int held = lock_is_held(dir, VMDIR_LOCK);
     if (held < 0)
         return mvm_error_errno(err, held, "cannot tell whether vm '%s' runs", name);
-    if (held) {
-        ask_status(h, ret);
-    } else {
-        snprintf(ret->state, sizeof(ret->state), "stopped");
-        read_last(dir, ret);
-        if (strncmp(ret->ended, "failed", 6) == 0)
-            snprintf(ret->state, sizeof(ret->state), "failed");
-    }
+    if (held)
+        return 1;
+    snprintf(ret->state, sizeof(ret->state), "stopped");
+    read_last(dir, ret);
+    if (strncmp(ret->ended, "failed", 6) == 0)
+        snprintf(ret->state, sizeof(ret->state), "failed");
     return 0;
+}
+
+int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err)
+{
+    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    if (dir < 0)
+        return dir;
+    int r = look_at(dir, name, ret, err);
+    if (r > 0)
+        ask_status(h, ret, clock_deadline(STATUS_DEADLINE_MS));
+    return MIN_OF(r, 0);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    const struct machine_info *x = a, *y = b;
-    return strcmp(x->name, y->name);
+    return strcmp(a, b);
 }
 
-int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)
+/* One of the supervisors that are asked at the same time, with one deadline for all. */
+struct question {
+    struct home *h;
+    struct machine_info *info;
+    uint64_t deadline;
+    pthread_t thread;
+    bool threaded;
+};
+
+static void *ask_one(void *data)
+{
+    struct question *q = data;
+    ask_status(q->h, q->info, q->deadline);
+    return NULL;
+}
+
+static int ask_all(struct home *h, struct machine_info *list, const bool *runs, size_t n, struct mvm_error *err)
+{
+    CLEAN_FREE struct question *questions = calloc(n + 1, sizeof(*questions));
+    if (!questions)
+        return mvm_error_errno(err, -ENOMEM, "vms");
+    uint64_t deadline = clock_deadline(STATUS_DEADLINE_MS);
+    for (size_t i = 0; i < n; i++) {
+        struct question *q = &questions[i];
+        *q = (struct question){.h = h, .info = &list[i], .deadline = deadline};
+        q->threaded = n > 1 && runs[i] && pthread_create(&q->thread, NULL, ask_one, q) == 0;
+        if (runs[i] && !q->threaded)
+            ask_one(q);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (questions[i].threaded)
+            pthread_join(questions[i].thread, NULL);
+    return 0;
+}
+
+/* All folders of VMs, sorted by name. */
+struct vm_names {
+    char (*v)[MACHINE_MAX_NAME + 1];
+    size_t n;
+};
+
+static void vm_names_done(struct vm_names *l)
+{
+    free(l->v);
+}
+
+static int read_names(struct home *h, struct vm_names *l, struct mvm_error *err)
 {
     CLEAN_FD int vms = vmdir_open_all(h, err);
     if (vms < 0)
@@ -151,27 +209,46 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
     if (!d)
         return mvm_error_errno(err, -errno, "cannot list vms");
     vms = -1; /* d owns it */
-    CLEAN_FREE struct machine_info *list = NULL;
-    size_t n = 0;
     int r = 0;
     for (struct dirent *e; r == 0 && (e = readdir(d));) {
         if (!path_is_plain_name(e->d_name, MACHINE_MAX_NAME))
             continue;
-        struct machine_info *more = reallocarray(list, n + 1, sizeof(*list));
+        void *more = reallocarray(l->v, l->n + 1, sizeof(*l->v));
         if (!more) {
             r = mvm_error_errno(err, -ENOMEM, "vms");
             break;
         }
-        list = more;
-        /* One that goes away meanwhile is not there. */
-        if (machine_inspect(h, e->d_name, &list[n], NULL) == 0 && (builders || strcmp(list[n].role, "builder") != 0))
-            n++;
+        l->v = more;
+        snprintf(l->v[l->n++], sizeof(*l->v), "%.63s", e->d_name);
     }
     closedir(d);
+    if (l->n)
+        qsort(l->v, l->n, sizeof(*l->v), by_name);
+    return r;
+}
+
+int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)
+{
+    CLEANUP(vm_names_done) struct vm_names names = {0};
+    int r = read_names(h, &names, err);
     if (r < 0)
         return r;
-    if (n)
-        qsort(list, n, sizeof(*list), by_name);
+    CLEAN_FREE struct machine_info *list = calloc(names.n + 1, sizeof(*list));
+    CLEAN_FREE bool *runs = calloc(names.n + 1, sizeof(*runs));
+    if (!list || !runs)
+        return mvm_error_errno(err, -ENOMEM, "vms");
+    size_t n = 0;
+    for (size_t i = 0; i < names.n; i++) {
+        CLEAN_FD int dir = machine_open_dir(h, names.v[i], NULL);
+        r = dir < 0 ? dir : look_at(dir, names.v[i], &list[n], NULL);
+        if (r < 0)
+            continue; /* one that goes away meanwhile is not there */
+        runs[n] = r > 0;
+        n += builders || strcmp(list[n].role, "builder") != 0;
+    }
+    r = ask_all(h, list, runs, n, err);
+    if (r < 0)
+        return r;
     *ret = TAKE_PTR(list);
     *ret_n = n;
     return 0;
@@ -185,7 +262,7 @@ static void kill_supervisor(const struct client *c)
     /* The connection is still open, so the process behind it is still that one. */
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
-        (void)!poll(&p, 1, STATUS_DEADLINE_MS);
+        (void)!poll(&p, 1, KILL_MS);
 }
 
 /* Asks the supervisor and waits for the end of the connection, which is the end of the supervisor. */
@@ -193,9 +270,15 @@ static void ask_stop(struct home *h, const char *name, uint64_t grace_ms)
 {
     CLEAN_CLIENT struct client *c = NULL;
     CLEAN_BUF struct buf m = BUF_INIT(64);
+    CLEAN_FREE struct msg_status *status = calloc(1, sizeof(*status));
     uint32_t stream = 0;
-    if (client_connect(h, name, &c, NULL) < 0 || msg_begin(&m, MSG_STOP) < 0 || msg_put_u64(&m, 1, grace_ms) < 0 ||
-        client_open(c, &m, &stream, NULL) < 0)
+    if (!status || client_connect(h, name, &c, NULL) < 0)
+        return;
+    if (client_status(c, status, clock_deadline(ANSWER_MS), NULL) == -ETIMEDOUT) {
+        kill_supervisor(c);
+        return;
+    }
+    if (msg_begin(&m, MSG_STOP) < 0 || msg_put_u64(&m, 1, grace_ms) < 0 || client_open(c, &m, &stream, NULL) < 0)
         return;
     uint64_t deadline = clock_deadline((int64_t)grace_ms + 5000);
     for (;;) {

@@ -57,7 +57,7 @@ struct machine_config {
 struct machine_info {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char state[16]; /* "starting", "ready", "paused", "cut off", "stopping", "stopped", "failed" */
+    char state[16]; /* as in msg_status, "stopped", or "not responding": its supervisor does not answer */
     char image[65];
     char backend[32];
     struct vmm_accel accel;
@@ -83,7 +83,8 @@ int machine_start(struct home *h, const struct machine_config *c, struct progres
                   struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The facts about one VM (-ENOENT) or all of them (sorted by name; the caller frees *ret); builders are the user's
- * business only where they ask for them. */
+ * business only where they ask for them. All supervisors are asked at the same time: those that do not answer cost one
+ * wait of 1.5 s in all. */
 int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
 int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n,
                  struct mvm_error *err) MVM_MUST_CHECK;

@@ -185,13 +185,11 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     return 0;
 }
 
-/* Ends the supervisor (closing its socket told it so), waits, and removes what a transient or interrupted VM left. */
-static void abandon(struct process *supervisor, int vms_fd, const char *name, bool remove)
+/* Waits for the supervisor's end (closing its socket told it so), and kills it where that takes too long. */
+static void abandon(struct process *supervisor, int64_t grace_ms)
 {
-    if (process_wait(supervisor, clock_deadline(5000)) < 0)
+    if (process_wait(supervisor, clock_deadline(grace_ms)) < 0)
         process_done(supervisor);
-    if (remove)
-        (void)!vmdir_remove(vms_fd, name, clock_deadline(5000), NULL);
 }
 
 /* The supervisor lives on: forget it without ending it. */
@@ -250,7 +248,7 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
         return 0;
     }
     fd_closep(&ours);
-    abandon(&supervisor, vms_fd, run->name, false);
+    abandon(&supervisor, r == -EINTR ? 1000 : 5000);
     if (r == 0)
         r = failed(&info->status, dirfd, run, err);
     else if (r == -EINTR)

@@ -1,0 +1,185 @@
+#!/bin/sh
+# Commands whose supervisor, or whose VMM (a stand-in: tests/fake), stands still: each of them ends when it is told to.
+# shellcheck source=tests/lib/tap.sh disable=SC2154 # out, err, status
+. "$(dirname "$0")/../lib/tap.sh"
+
+mvm() { "$MVMCTL" "$@"; }
+json() { printf '%s\n' "$out" | jq -r "$1"; }
+# Waits until a command succeeds, within SECONDS.
+eventually() {
+    left=$(($1 * 10))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+# Input that never ends.
+mkfifo "$tmp/endless"
+exec 8<>"$tmp/endless"
+stopped=
+cleanup() {
+    # shellcheck disable=SC2086 # a list of process numbers
+    [ -z "$stopped" ] || kill -CONT $stopped 2>/dev/null
+    mvm down --all >/dev/null 2>&1 || :
+}
+stop() {
+    stopped="$stopped $1"
+    kill -STOP "$1"
+}
+go_on() {
+    # shellcheck disable=SC2086 # a list of process numbers
+    kill -CONT $stopped
+    stopped=
+}
+milliseconds() { date +%s%3N; }
+# ends NAME SIGNALS STATUS ARGUMENT...: mvmctl, sent the signals, ends within 3 s (2 s promised, the rest for a loaded host) with that
+# status.
+ends() {
+    what=$1 signals=$2 wanted=$3
+    shift 3
+    "$MVMCTL" "$@" <&8 >"$tmp/run.out" 2>"$tmp/run.err" &
+    pid=$!
+    sleep 0.7
+    for signal in $signals; do
+        kill "-$signal" "$pid" 2>/dev/null
+        sleep 0.1
+    done
+    since=$(milliseconds)
+    (sleep 12 && kill -9 "$pid") >/dev/null 2>&1 &
+    watch=$!
+    status=0
+    wait "$pid" 2>/dev/null || status=$?
+    took=$(($(milliseconds) - since))
+    kill "$watch" 2>/dev/null
+    is "R6: $what ends by $signals with status $wanted" "$status" "$wanted"
+    check "R6: $what ends within 3 s of $signals (took $took ms)" test "$took" -lt 3000
+}
+
+mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
+chmod 700 "$MVM_HOME" "$MVM_CACHE_DIR"
+for vm in one two three; do
+    python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$MVMCTL" "$MVM_BUILD/tests/fake/fake-vmm" "$vm" honest >/dev/null
+done
+supervisor() { mvm ls --json | jq -r ".vms[] | select(.name == \"$1\") | .supervisor_pid"; }
+vmm() { mvm ls --json | jq -r ".vms[] | select(.name == \"$1\") | .vmm_pid"; }
+one=$(supervisor one) two=$(supervisor two) three=$(supervisor three)
+vmms=$(vmm one; vmm two; vmm three)
+echo text >"$tmp/file"
+
+# Commands that wait, whoever it is that does not answer. For the VMM, what a supervisor does one at a time is asked of another
+# VM each time.
+all_end() {
+    ends "exec while the $1 stands" TERM 143 exec one -- cat
+    ends "exec while the $1 stands" HUP 129 exec one -- cat
+    ends "exec while the $1 stands" 'INT INT' 130 exec one -- cat
+    ends "cp into the guest while the $1 stands" TERM 143 cp "$tmp/file" one:/tmp/file
+    ends "cp into the guest while the $1 stands" 'INT INT' 130 cp "$tmp/file" one:/tmp/file
+    ends "cp out of the guest while the $1 stands" TERM 143 cp one:/etc/passwd "$tmp/out"
+    ends "logs -f while the $1 stands" TERM 0 logs one -f
+}
+stop "$one"
+all_end supervisor
+ends 'snapshot create while the supervisor stands' TERM 143 snapshot create one now
+ends 'fork while the supervisor stands' 'INT INT' 130 fork one copy
+ends 'pause while the supervisor stands' TERM 143 pause one
+ends 'resume while the supervisor stands' TERM 143 resume one
+ends 'down while the supervisor stands' TERM 143 down one
+# With more input than all the queues hold.
+run timeout -k 1 -s TERM 2 sh -c "head -c 50000000 /dev/zero | timeout --foreground -s TERM 1 '$MVMCTL' exec one -- cat"
+is 'R6: exec with much input ends by TERM while the supervisor stands' "$status" 124
+
+# On a terminal Ctrl-C is a key.
+cat >"$tmp/keys.py" <<'P'
+import os, pty, select, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+time.sleep(1)
+os.write(fd, b"\x03")
+time.sleep(0.2)
+os.write(fd, b"\x03")
+begun = time.time()
+while time.time() - begun < 10:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        print(os.waitstatus_to_exitcode(status), time.time() - begun < 3)
+        sys.exit()
+    if select.select([fd], [], [], 0.05)[0]:
+        try:
+            os.read(fd, 4096)
+        except OSError:
+            time.sleep(0.05)
+os.kill(pid, 9)
+print("still there")
+P
+is 'R6: exec -t ends by the second Ctrl-C while the supervisor stands' \
+    "$(python3 "$tmp/keys.py" "$MVMCTL" exec one -t -- cat)" '130 True'
+go_on
+
+# The VMM's turn: the supervisor goes on answering what it knows itself.
+mvm resume one >/dev/null 2>&1
+for pid in $vmms; do stop "$pid"; done
+all_end VMM
+ends 'fork while the VMM stands' 'INT INT' 130 fork three copy
+ends 'pause while the VMM stands' TERM 143 pause two
+run mvm ls --json
+is 'R7: ls tells the state of a VM whose VMM stands' "$(json '.vms[] | select(.name == "one") | .state')" ready
+go_on
+check 'a VM that was asked to pause goes on' mvm resume two
+works() { mvm exec one -- true; }
+check 'R6: the VM works when all go on' eventually 15 works
+
+# Listing: one wait for all of them together.
+stop "$one"
+stop "$two"
+stop "$three"
+since=$(milliseconds)
+run mvm ls --json
+took=$(($(milliseconds) - since))
+is 'R7: ls shows supervisors that stand as not responding' "$(json '[.vms[].state] | unique | join(" ")')" 'not responding'
+is 'R7: ls knows their processes' "$(json '[.vms[].supervisor_pid] | sort | map(tostring) | join(" ")')" \
+    "$(printf '%s\n' "$one" "$two" "$three" | sort -n | tr '\n' ' ' | sed 's/ $//')"
+check "R7: three supervisors that stand cost ls one wait (took $took ms)" test "$took" -lt 3000
+run mvm ls
+has 'R7: the table says so' "$out" '^two +not responding '
+
+# A supervisor that stands does not accept either: the socket's queue fills.
+cat >"$tmp/fill.py" <<'P'
+import os, socket, sys, time
+os.chdir(sys.argv[1])
+held = []
+while len(held) < 5000:
+    s = socket.socket(socket.AF_UNIX)
+    s.setblocking(False)
+    try:
+        s.connect("control.sock")
+    except BlockingIOError:
+        break
+    held.append(s)
+open(sys.argv[2], "w").close()
+time.sleep(1000)
+P
+python3 "$tmp/fill.py" "$MVM_HOME/vms/two" "$tmp/filled" &
+filler=$!
+check 'the queue of a socket is full' eventually 20 test -e "$tmp/filled"
+since=$(milliseconds)
+run mvm ls --json
+took=$(($(milliseconds) - since))
+check "R7: a full queue costs ls no more (took $took ms)" test "$took" -lt 3000
+is 'R7: a VM whose queue is full is not responding' "$(json '.vms[] | select(.name == "two") | .state')" 'not responding'
+ends 'exec while the queue of the supervisor is full' TERM 143 exec two -- true
+kill "$filler"
+go_on
+is 'R7: they are ready again' "$(mvm ls --json | jq -r '[.vms[].state] | unique | join(" ")')" ready
+
+# A supervisor that does not answer is ended by down.
+stop "$three"
+run mvm down three
+is 'R6: down ends a VM whose supervisor stands' "$status" 0
+gone() { [ ! -e "/proc/$1/exe" ] || [ "$(cut -d ' ' -f 3 "/proc/$1/stat")" = Z ]; }
+check 'R6: its supervisor is gone' eventually 5 gone "$three"
+
+finish
