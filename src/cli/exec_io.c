@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "cli/cli.h"
 #include "machine/client.h"
+#include "machine/request.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,7 +224,7 @@ static int loop(struct io *io)
 int exec_in_vm(struct client *c, const struct msg_exec *m, bool input, int *ret_code, struct mvm_error *err)
 {
     struct io io = {.c = c, .terminal = m->terminal, .input_open = input, .err = err};
-    CLEAN_BUF struct buf request = BUF_INIT(FRAME_MAX_PAYLOAD);
+    CLEAN_BUF struct buf request = BUF_INIT(MSG_LONG_MAX);
     int r = msg_exec_encode(&request, m);
     if (r < 0)
         return mvm_error_errno(err, r == -EMSGSIZE ? -E2BIG : r, "the command");
@@ -232,7 +233,7 @@ int exec_in_vm(struct client *c, const struct msg_exec *m, bool input, int *ret_
         return mvm_error_errno(err, io.signals, "cannot take signals");
     if (m->terminal)
         make_raw();
-    r = client_open(c, &request, &io.stream, err);
+    r = request_open(c, &request, &io.stream, err);
     if (r == 0 && !input)
         end_input(&io);
     if (r == 0)

@@ -236,14 +236,22 @@ static pid_t start_on_terminal(struct session *s, struct spawn *sp, const struct
     return pid;
 }
 
-static void refuse(int sock, const char *program, int error)
+static void refuse(int sock, const struct spawn *s, int error) __attribute__((noreturn));
+static void refuse(int sock, const struct spawn *s, int error)
 {
-    char why[256];
-    if (error == -ENOENT || error == -ENOTDIR) {
+    const char *program = s->argv[0], *interpreter = s->failure->interpreter;
+    bool absent = error == -ENOENT || error == -ENOTDIR;
+    char why[512];
+    if (s->failure->step == SPAWN_CWD) {
+        snprintf(why, sizeof(why), "the working folder %.200s: %s", s->cwd, strerror(-error));
+    } else if (interpreter[0]) {
+        snprintf(why, sizeof(why), "%.150s: its interpreter %.200s is not in the guest", program, interpreter);
+    } else if (s->failure->step == SPAWN_EXEC && absent) {
         snprintf(why, sizeof(why), "%.150s: no such program in the guest", program);
         worker_exit(sock, 127, why);
+    } else {
+        snprintf(why, sizeof(why), "%.150s: %s", program, strerror(-error));
     }
-    snprintf(why, sizeof(why), "%.150s: %s", program, strerror(-error));
     worker_exit(sock, 126, why);
 }
 
@@ -257,10 +265,12 @@ void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *con
     signal(SIGPIPE, SIG_IGN);
     if (user_load(&user, m->user ? m->user : "root") < 0)
         worker_exit(sock, 126, "no such user in the guest");
-    struct spawn sp = {.argv = m->argv.v, .env = {&conf->env, &m->env}, .user = &user, .cwd = m->cwd};
+    struct spawn_failure failure = {0};
+    struct spawn sp = {
+        .failure = &failure, .argv = m->argv.v, .env = {&conf->env, &m->env}, .user = &user, .cwd = m->cwd};
     s.pid = m->terminal ? start_on_terminal(&s, &sp, m) : start_piped(&s, &sp);
     if (s.pid < 0)
-        refuse(sock, m->argv.v[0], s.pid);
+        refuse(sock, &sp, s.pid);
     child_pid = s.pid;
     s.pidfd = (int)syscall(SYS_pidfd_open, s.pid, 0);
     if (s.pidfd < 0 || fd_set_nonblock(s.out, true) < 0 || fd_set_nonblock(s.in, true) < 0 ||

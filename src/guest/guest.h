@@ -117,17 +117,34 @@ int user_become(const struct user *u);
 
 /* ---- spawn.c ---- */
 
+enum spawn_step { SPAWN_SETUP, SPAWN_CWD, SPAWN_EXEC };
+
+/* Where starting a program failed. */
+struct spawn_failure {
+    enum spawn_step step;
+    char interpreter[256]; /* the program is there, and this one, which it needs, is not; "": another reason */
+};
+
 struct spawn {
     char *const *argv;
     const struct msg_strings *env[2]; /* later ones win; NULL: none */
     const struct user *user;
-    const char *cwd;  /* NULL: home */
-    int in, out, err; /* descriptors */
-    bool terminal;    /* `in` is the terminal to control */
+    const char *cwd;               /* NULL: home */
+    int in, out, err;              /* descriptors */
+    bool terminal;                 /* `in` is the terminal to control */
+    struct spawn_failure *failure; /* filled where it fails; NULL: not wanted */
 };
 
 /* Starts a program in its own session. The pid, or -errno of what failed (exec included). */
 pid_t spawn_start(const struct spawn *s);
+
+/* ---- interpreter.c ---- */
+
+/* Where a program is there, as execvpe(3) looks for it in path, but not the loader of its ELF file, or the interpreter
+ * of its script: true, with that one's name. cwd: where it is looked for from. */
+bool interpreter_missing(const char *program, const char *path, const char *cwd, char *out, size_t size);
+/* The interpreter that a program names; false where it names none. Linux, fs/binfmt_script.c, fs/binfmt_elf.c. */
+bool interpreter_of(int fd, char *out, size_t size);
 
 /* ---- worker.c: what serves one stream, in a process of its own ---- */
 

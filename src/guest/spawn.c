@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #define DEFAULT_PATH "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-#define MAX_ENV      (2 * MSG_MAX_ARGS + 8)
+#define OWN_ENV      4 /* PATH, HOME, USER, TERM */
 
-/* NAME=value into the list, replacing one of the same name. */
+/* NAME=value into the list, which has room, replacing one of the same name. */
 static void put_env(const char **env, size_t *n, const char *entry)
 {
     size_t len = strcspn(entry, "=");
@@ -21,8 +21,7 @@ static void put_env(const char **env, size_t *n, const char *entry)
             return;
         }
     }
-    if (*n < MAX_ENV - 1)
-        env[(*n)++] = entry;
+    env[(*n)++] = entry;
 }
 
 static const char *get_env(const char **env, const char *name)
@@ -35,8 +34,9 @@ static const char *get_env(const char **env, const char *name)
 }
 
 /* In the child: never returns where exec works. */
-static int child(const struct spawn *s, const char **env)
+static int child(const struct spawn *s, const char **env, volatile enum spawn_step *step)
 {
+    *step = SPAWN_SETUP;
     signal(SIGPIPE, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
@@ -51,6 +51,7 @@ static int child(const struct spawn *s, const char **env)
     if (r < 0)
         return r;
     if (chdir(s->cwd ? s->cwd : s->user->home) < 0) {
+        *step = SPAWN_CWD;
         if (s->cwd)
             return -errno;
         if (chdir("/") < 0)
@@ -60,19 +61,20 @@ static int child(const struct spawn *s, const char **env)
     const char *path = get_env(env, "PATH");
     if (path && setenv("PATH", path, 1) < 0)
         return -errno;
+    *step = SPAWN_EXEC;
     execvpe(s->argv[0], s->argv, (char *const *)(uintptr_t)env);
     return -errno;
 }
 
-pid_t spawn_start(const struct spawn *s)
+/* The program's environment: ours, then what the lists say. NULL: no memory. The caller frees the array. */
+static const char **make_env(const struct spawn *s, const char *home, const char *user)
 {
-    const char *env[MAX_ENV] = {0};
-    char home[300], user[64];
-    size_t n = 0;
-    strcpy(home, "HOME=");
-    strncat(home, s->user->home, sizeof(home) - 6);
-    strcpy(user, "USER=");
-    strncat(user, s->user->name, sizeof(user) - 6);
+    size_t n = 0, most = OWN_ENV;
+    for (size_t k = 0; k < ARRAY_SIZE(s->env); k++)
+        most += s->env[k] ? s->env[k]->n : 0;
+    const char **env = calloc(most + 1, sizeof(*env));
+    if (!env)
+        return NULL;
     put_env(env, &n, "PATH=" DEFAULT_PATH);
     put_env(env, &n, home);
     put_env(env, &n, user);
@@ -81,14 +83,35 @@ pid_t spawn_start(const struct spawn *s)
     for (size_t k = 0; k < ARRAY_SIZE(s->env); k++)
         for (size_t i = 0; s->env[k] && i < s->env[k]->n; i++)
             put_env(env, &n, s->env[k]->v[i]);
+    return env;
+}
+
+pid_t spawn_start(const struct spawn *s)
+{
+    char home[300], user[64];
+    strcpy(home, "HOME=");
+    strncat(home, s->user->home, sizeof(home) - 6);
+    strcpy(user, "USER=");
+    strncat(user, s->user->name, sizeof(user) - 6);
+    CLEAN_FREE const char **env = make_env(s, home, user);
+    if (!env)
+        return -ENOMEM;
     /* vfork: the child shares this memory until exec, so its error comes back in a variable and nothing is copied. */
     volatile int error = 0;
+    volatile enum spawn_step step = SPAWN_SETUP;
     pid_t pid = vfork();
     if (pid < 0)
         return -errno;
     if (pid == 0) {
-        error = child(s, env);
+        error = child(s, env, &step);
         _exit(127);
+    }
+    if (error && s->failure) {
+        s->failure->step = step;
+        s->failure->interpreter[0] = '\0';
+        if (step == SPAWN_EXEC && error == -ENOENT)
+            interpreter_missing(s->argv[0], get_env(env, "PATH"), s->cwd ? s->cwd : s->user->home,
+                                s->failure->interpreter, sizeof(s->failure->interpreter));
     }
     return error ? error : pid;
 }

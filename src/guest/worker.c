@@ -202,12 +202,38 @@ static void serve_transfer(int sock, uint8_t type, const void *p, size_t n)
     pull_serve(sock, &m);
 }
 
+/* The request that MSG_LONG announced. What it is made of stays. */
+static void receive_long(int sock, const void **request, size_t *len)
+{
+    static struct buf whole = BUF_INIT(MSG_LONG_MAX);
+    static struct msg_part part;
+    struct msg_long m = {0};
+    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
+    int r = msg_long_decode(&m, *request, *len);
+    while (r >= 0 && whole.len < m.size) {
+        part.len = 0;
+        r = worker_recv(sock, &b);
+        if (r == 0)
+            _exit(0); /* the host has gone */
+        if (r > 0)
+            r = b.data[0] == CHAN_MSG ? msg_part_decode(&part, b.data + 1, b.len - 1) : -EPROTO;
+        if (r == 0)
+            r = part.len <= m.size - whole.len ? buf_append(&whole, part.bytes, part.len) : -EPROTO;
+    }
+    if (r < 0)
+        worker_exit(sock, 125, "the request cannot be understood");
+    *request = whole.data;
+    *len = whole.len;
+}
+
 void worker_main(int sock, const void *request, size_t len, const struct guest_conf *conf, bool builder, unsigned job)
 {
     struct msg_reader r;
     struct msg_flood flood = {0};
     struct msg_build build = {0};
     struct msg_store store = {0};
+    if (msg_open(&r, request, len) == 0 && r.type == MSG_LONG)
+        receive_long(sock, &request, &len);
     if (msg_open(&r, request, len) < 0)
         worker_exit(sock, 1, "the request cannot be understood");
     switch (r.type) {

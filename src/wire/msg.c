@@ -128,7 +128,12 @@ void msg_strings_done(struct msg_strings *s)
 
 int msg_strings_add(struct msg_strings *s, char *text)
 {
-    char **v = text && s->n < MSG_MAX_ARGS ? reallocarray(s->v, s->n + 2, sizeof(*v)) : NULL;
+    bool full = s->n < 2 || (s->n & (s->n - 1)) == 0; /* room for twice as many at each power of two */
+    char **v = s->v;
+    if (!text || s->n >= MSG_MAX_ARGS)
+        v = NULL;
+    else if (full)
+        v = reallocarray(s->v, 2 * s->n + 2, sizeof(*v));
     if (!v) {
         free(text);
         return s->n < MSG_MAX_ARGS ? -ENOMEM : -E2BIG;
@@ -141,7 +146,7 @@ int msg_strings_add(struct msg_strings *s, char *text)
 
 /* ---- Tables ---- */
 
-enum kind { U64, BOOL, TEXT, ALLOC, LIST, BYTES };
+enum kind { U64, STATUS, BOOL, TEXT, ALLOC, LIST, BYTES };
 
 struct field {
     uint8_t number;
@@ -154,6 +159,11 @@ struct field {
 #define F_U64(n, s, m)                                                                                                 \
     {                                                                                                                  \
         n, U64, offsetof(struct s, m), 0, 0                                                                            \
+    }
+/* An exit status: what does not fit one is none. */
+#define F_STATUS(n, s, m)                                                                                              \
+    {                                                                                                                  \
+        n, STATUS, offsetof(struct s, m), 0, 0                                                                         \
     }
 #define F_BOOL(n, s, m)                                                                                                \
     {                                                                                                                  \
@@ -186,6 +196,7 @@ static int encode_field(struct buf *b, const struct field *f, const uint8_t *at,
     int r = 0;
     switch (f->kind) {
     case U64:
+    case STATUS:
         memcpy(&v, at, sizeof(v));
         return v ? msg_put_u64(b, f->number, v) : 0;
     case BOOL:
@@ -230,6 +241,12 @@ static void decode_field(struct msg_reader *r, const struct field *f, uint8_t *a
     case U64:
         v = msg_u64(r);
         memcpy(at, &v, sizeof(v));
+        break;
+    case STATUS:
+        v = msg_u64(r);
+        memcpy(at, &v, sizeof(v));
+        if (v > UINT8_MAX)
+            r->error = -EPROTO;
         break;
     case BOOL:
         flag = msg_u64(r) != 0;
@@ -325,7 +342,8 @@ static void done(void *m, const struct field *fields, size_t n_fields)
 MESSAGE(hello, MSG_HELLO, F_U64(1, msg_hello, protocol), F_TEXT(2, msg_hello, role), F_TEXT(3, msg_hello, kernel),
         F_U64(4, msg_hello, boot_ns), F_U64(5, msg_hello, ready_ns))
 MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
-MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state), F_U64(3, msg_service, code))
+MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state),
+        F_STATUS(3, msg_service, code))
 MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
         F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id),
@@ -338,9 +356,11 @@ MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
 MESSAGE_OWNING(exec, MSG_EXEC, F_LIST(1, msg_exec, argv), F_LIST(2, msg_exec, env), F_ALLOC(3, msg_exec, cwd),
                F_ALLOC(4, msg_exec, user), F_BOOL(5, msg_exec, terminal), F_U64(6, msg_exec, rows),
                F_U64(7, msg_exec, cols))
+MESSAGE(long, MSG_LONG, F_U64(1, msg_long, size))
+MESSAGE(part, MSG_PART, F_BYTES(1, msg_part, bytes, len))
 MESSAGE(signal, MSG_SIGNAL, F_U64(1, msg_signal, number))
 MESSAGE(winsize, MSG_WINSIZE, F_U64(1, msg_winsize, rows), F_U64(2, msg_winsize, cols))
-MESSAGE(exit, MSG_EXIT, F_U64(1, msg_exit, code), F_TEXT(2, msg_exit, problem))
+MESSAGE(exit, MSG_EXIT, F_STATUS(1, msg_exit, code), F_TEXT(2, msg_exit, problem))
 MESSAGE(flood, MSG_FLOOD, F_U64(1, msg_flood, send))
 MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path), F_U64(3, msg_entry, mode),
         F_U64(4, msg_entry, size), F_TEXT(5, msg_entry, target), F_BYTES(6, msg_entry, key, key_len),
@@ -354,7 +374,7 @@ MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_b
                F_LIST(21, msg_build, env), F_LIST(22, msg_build, known), F_U64(70, msg_build, last_modified),
                F_ALLOC(71, msg_build, rev), F_U64(72, msg_build, rev_count))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name), F_U64(2, msg_phase, before))
-MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_U64(2, msg_result, exit_code),
+MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_STATUS(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(6, msg_result, store_path),
                F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns), F_U64(9, msg_result, build_ns),
                F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns), F_TEXT(12, msg_result, kind))

@@ -47,6 +47,7 @@ enum msg_type {
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
     MSG_SAVE = 43,   /* answered by the supervisor: write the running guest to a file; then MSG_SAVED */
     MSG_PAUSE = 44,  /* answered by the supervisor: the processors stand still; then MSG_EXIT */
+    MSG_LONG = 46,   /* a request that does not fit a frame: it follows in MSG_PARTs */
     MSG_RESUME = 45, /* answered by the supervisor: they go on; then MSG_EXIT */
 
     /* Within a stream. */
@@ -62,6 +63,7 @@ enum msg_type {
     MSG_WANT = 60,  /* the answer: which of them shall come */
     MSG_EOF = 56,   /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
     MSG_STORE_REPLY = 58,
+    MSG_PART = 62,  /* some bytes of the request that MSG_LONG announced */
     MSG_SAVED = 61, /* the answer to MSG_SAVE */
 };
 
@@ -103,7 +105,7 @@ int msg_put_string(struct buf *b, uint8_t field, const char *s) MVM_MUST_CHECK;
  * may borrow. Lists have at most MSG_MAX_ARGS members, beyond which encoding is -E2BIG and decoding is -EPROTO.
  */
 
-#define MSG_MAX_ARGS 1024
+#define MSG_MAX_ARGS 262144 /* empty ones, as many as Linux takes for a program (execve(2), MAX_ARG_STRINGS: 2 MB) */
 
 struct msg_strings {
     char **v; /* NULL-terminated where n > 0 */
@@ -200,6 +202,22 @@ struct msg_exec {
 int msg_exec_encode(struct buf *b, const struct msg_exec *m) MVM_MUST_CHECK;
 int msg_exec_decode(struct msg_exec *m, const void *p, size_t n) MVM_MUST_CHECK;
 void msg_exec_done(struct msg_exec *m);
+
+/* MSG_LONG, then MSG_PARTs with so many bytes in all, which are the request. */
+#define MSG_LONG_MAX (4u << 20)
+#define MSG_PART_MAX (60u * 1024)
+struct msg_long {
+    uint64_t size;
+};
+int msg_long_encode(struct buf *b, const struct msg_long *m) MVM_MUST_CHECK;
+int msg_long_decode(struct msg_long *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+struct msg_part {
+    uint8_t bytes[MSG_PART_MAX];
+    size_t len;
+};
+int msg_part_encode(struct buf *b, const struct msg_part *m) MVM_MUST_CHECK;
+int msg_part_decode(struct msg_part *m, const void *p, size_t n) MVM_MUST_CHECK;
 
 struct msg_signal {
     uint64_t number; /* Linux signal number */

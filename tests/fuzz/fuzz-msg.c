@@ -41,6 +41,8 @@ AGAIN(saved, )
 AGAIN(exec, msg_exec_done(&m))
 AGAIN(build, msg_build_done(&m))
 AGAIN(flood, )
+AGAIN(long, )
+AGAIN(part, )
 AGAIN(signal, )
 AGAIN(winsize, )
 AGAIN(exit, )
@@ -76,6 +78,8 @@ static const again_fn again[256] = {
     [MSG_PULL] = again_transfer,
     [MSG_BUILD] = again_build,
     [MSG_FLOOD] = again_flood,
+    [MSG_LONG] = again_long,
+    [MSG_PART] = again_part,
     [MSG_SIGNAL] = again_signal,
     [MSG_WINSIZE] = again_winsize,
     [MSG_EXIT] = again_exit,

@@ -387,7 +387,7 @@ static void message_lists(void)
     static char *many[MSG_MAX_ARGS + 2];
     for (size_t i = 0; i <= MSG_MAX_ARGS; i++)
         many[i] = word_a;
-    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
+    CLEAN_BUF struct buf b = BUF_INIT(8u << 20);
     struct msg_exec m = {.argv = {many, MSG_MAX_ARGS}, .env = {many, MSG_MAX_ARGS}}, out = {0};
     ok(msg_exec_encode(&b, &m) == 0 && msg_exec_decode(&out, b.data, b.len) == 0 && out.argv.n == MSG_MAX_ARGS &&
            out.env.n == MSG_MAX_ARGS,
@@ -401,6 +401,20 @@ static void message_lists(void)
     ok(msg_exec_encode(&b, &m) == -E2BIG, "nor is a longer one sent");
 }
 
+static void message_statuses(void)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(4096);
+    struct msg_exit m = {.code = 255};
+    struct msg_result result = {0};
+    ok(msg_exit_encode(&b, &m) == 0 && msg_exit_decode(&m, b.data, b.len) == 0 && m.code == 255,
+       "R11: an exit status is at most 255");
+    ok(msg_begin(&b, MSG_EXIT) == 0 && msg_put_u64(&b, 1, 256) == 0 && msg_exit_decode(&m, b.data, b.len) == -EPROTO,
+       "R11: 256 is none, and no success");
+    ok(msg_begin(&b, MSG_RESULT) == 0 && msg_put_u64(&b, 2, 1ull << 32) == 0 &&
+           msg_result_decode(&result, b.data, b.len) == -EPROTO,
+       "R11: nor is one of a build beyond 32 bits");
+}
+
 int main(void)
 {
     frame_round_trip();
@@ -409,5 +423,6 @@ int main(void)
         message_round_trip(&messages[i]);
     message_strictness();
     message_lists();
+    message_statuses();
     return tap_end();
 }

@@ -284,6 +284,82 @@ static void test_unread(void)
     end();
 }
 
+/* A request in parts of so many bytes, the announced size beside the true one. */
+static void send_long(const struct buf *request, uint64_t size, size_t piece)
+{
+    static struct msg_part part;
+    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
+    if (msg_long_encode(&b, &(struct msg_long){.size = size}) < 0)
+        abort();
+    uint32_t stream = begin(&b);
+    for (size_t i = 0; i < request->len; i += piece) {
+        part.len = MIN_OF(piece, request->len - i);
+        memcpy(part.bytes, request->data + i, part.len);
+        if (msg_part_encode(&b, &part) < 0 || mux_send(at.client, stream, CHAN_MSG, b.data, b.len) < 0)
+            abort();
+    }
+    mux_close(at.client, stream);
+    run_to_end();
+    end();
+}
+
+static void test_long_request(void)
+{
+    CLEAN_BUF struct buf flood = BUF_INIT(256);
+    if (msg_flood_encode(&flood, &(struct msg_flood){.send = 70000}) < 0)
+        abort();
+    send_long(&flood, flood.len, 1);
+    ok(at.ended && at.last.code == 0 && at.received == 70000, "R11: a request in parts is served");
+    send_long(&flood, flood.len - 1, 1000);
+    ok(at.ended && at.last.code == 125, "R11: parts beyond what was announced are refused");
+    send_long(&flood, MSG_LONG_MAX + 1ull, 1000);
+    ok(at.ended && at.last.code == 125, "R11: so is a request that is too long");
+    send_long(&flood, flood.len + 1, 1000);
+    ok(!at.ended || at.last.code == 125, "R11: one that ends early is not served");
+    CLEAN_BUF struct buf nested = BUF_INIT(256);
+    if (msg_long_encode(&nested, &(struct msg_long){.size = 10}) < 0)
+        abort();
+    send_long(&nested, nested.len, 1000);
+    ok(at.ended && at.last.code == 1 && strstr(at.last.problem, "does not serve"),
+       "R11: nor one that announces another");
+}
+
+static void put(const char *path, const char *text)
+{
+    CLEAN_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0)
+        abort();
+}
+
+static void test_interpreter(void)
+{
+    char dir[] = "/tmp/mvm-test-workers.XXXXXX", path[128], out[64];
+    if (!mkdtemp(dir))
+        abort();
+    CLEAN_FD int sh = open("/bin/sh", O_RDONLY | O_CLOEXEC);
+    ok(sh >= 0 && interpreter_of(sh, out, sizeof(out)) && out[0] == '/' && access(out, F_OK) == 0,
+       "R11: the loader of a program is found (%s)", out);
+    ok(!interpreter_of(sh, out, 4), "R11: unless its name is too long");
+    snprintf(path, sizeof(path), "%s/script", dir);
+    put(path, "#! /no/such/shell -e\n");
+    ok(interpreter_missing("script", "/nowhere:.", dir, out, sizeof(out)) && strcmp(out, "/no/such/shell") == 0,
+       "R11: a script's interpreter is missed (%s)", out);
+    snprintf(path, sizeof(path), "%s/second", dir);
+    put(path, "#!./script\n");
+    ok(interpreter_missing("./second", NULL, dir, out, sizeof(out)) && strcmp(out, "/no/such/shell") == 0,
+       "R11: so is that of an interpreter (%s)", out);
+    ok(!interpreter_missing("nothing", "/nowhere:.", dir, out, sizeof(out)),
+       "R11: a program that is not there has none");
+    ok(!interpreter_missing("sh", "/bin", dir, out, sizeof(out)) && !out[0],
+       "R11: one whose loader is there misses none");
+    put(path, "\177ELF\2\1\1 and no more of it, but for as many bytes as such a header has, which is 64");
+    ok(!interpreter_missing("./second", NULL, dir, out, sizeof(out)), "R11: what is no whole program has none");
+    unlink(path);
+    snprintf(path, sizeof(path), "%s/script", dir);
+    unlink(path);
+    rmdir(dir);
+}
+
 static void test_oom_record(void)
 {
     static const char record[] =
@@ -302,6 +378,8 @@ int main(void)
     test_signal();
     test_lost_word();
     test_unread();
+    test_long_request();
+    test_interpreter();
     test_oom_record();
     return tap_end();
 }
