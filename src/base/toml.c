@@ -36,8 +36,11 @@ void toml_free(struct toml_value *v)
         struct toml_value *next = v->next;
         if (has_children(v))
             toml_free(v->list.first); /* as deep as TOML_MAX_DEPTH */
-        else if (v->type == TOML_STRING || v->type == TOML_DATETIME)
+        else if (v->type == TOML_STRING || v->type == TOML_DATETIME) {
+            if (v->string.text)
+                explicit_bzero(v->string.text, strlen(v->string.text)); /* config.toml may have secrets */
             free(v->string.text);
+        }
         free(v->key);
         free(v);
         v = next;

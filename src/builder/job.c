@@ -233,9 +233,10 @@ static int open_job(struct job *j, struct mvm_error *err)
         .known = known_digests(j->known, known),
     };
     r = msg_build_encode(&m, &b);
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot describe the job");
-    return client_open(j->client, &m, &j->stream, err);
+    r = r < 0 ? mvm_error_errno(err, r, "cannot describe the job") : client_open(j->client, &m, &j->stream, err);
+    if (m.data)
+        explicit_bzero(m.data, m.cap); /* it may have secrets */
+    return r;
 }
 
 /* ---- The outcome ---- */

@@ -368,6 +368,8 @@ static int read_file(struct config *c, struct home *h, struct mvm_error *err)
     if (r < 0)
         return mvm_error_set(err, r, "%s", why.msg);
     r = toml_parse(buf_cstr(&text), text.len, &root, err);
+    if (text.data)
+        explicit_bzero(text.data, text.cap); /* it may have secrets */
     for (const struct toml_value *t = r == 0 ? root->list.first : NULL; r == 0 && t; t = t->next)
         r = read_table(t, c, err);
     if (r == 0)
