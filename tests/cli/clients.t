@@ -9,8 +9,7 @@ cleanup() {
     [ -z "$helpers" ] || kill $helpers 2>/dev/null
     "$MVMCTL" down --all --timeout 1 >/dev/null 2>&1 || :
 }
-mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
-chmod 700 "$MVM_HOME" "$MVM_CACHE_DIR"
+"$MVMCTL" ls >/dev/null # makes its folders
 vm() { python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$MVMCTL" "$MVM_BUILD/tests/fake/fake-vmm" "$1" "$2" >/dev/null; }
 milliseconds() { date +%s%3N; }
 release=$MVM_RELEASE/mvmctl

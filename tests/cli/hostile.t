@@ -11,8 +11,7 @@ cleanup() {
     "$release" down --all --timeout 1 >/dev/null 2>&1 || :
 }
 release=$MVM_RELEASE/mvmctl
-mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
-chmod 700 "$MVM_HOME" "$MVM_CACHE_DIR"
+"$MVMCTL" ls >/dev/null # makes its folders
 # vm MVMCTL NAME BEHAVIOUR [TIMEOUT-MS]: its supervisor's process number is left in a file.
 vm() { python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$1" "$MVM_BUILD/tests/fake/fake-vmm" "$2" "$3" "${4:-20000}" >"$tmp/$2.pid"; }
 pid() { cat "$tmp/$1.pid"; }

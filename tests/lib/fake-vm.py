@@ -4,7 +4,7 @@
 It does what machine_start does, without an image that can boot. Prints the pid of the supervisor, once it has said that the
 VM is ready or has failed.
 """
-import fcntl, json, os, platform, socket, subprocess, sys, time
+import fcntl, hashlib, json, os, platform, re, socket, subprocess, sys, time
 
 os.umask(0o077)
 mvmctl, fake, name, behaviour = sys.argv[1:5]
@@ -26,12 +26,16 @@ if not os.path.islink(link):
         os.symlink(fake, link)
     except FileExistsError:
         pass
-run = dict(schema_version=1, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
+with open(f"{os.environ['MVM_SOURCE']}/src/machine/runfile.c") as f:
+    schema = int(re.search(r"#define SCHEMA (\d+)", f.read())[1])
+run = dict(schema_version=schema, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
            hostname=name, image_path=image, store_disk="", snapshots="", cold_reason="", state="", accel="tcg", accel_reason="",
            tsc_khz=0, memory_mib=64, vcpus=1, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
            start_mono=time.monotonic_ns())
+# Sealed: the digest of what is before it, then the end (src/base/json.c).
+text = json.dumps(run)[:-1] + ', "sha256": "'
 with open(f"{folder}/run.json", "w") as f:
-    json.dump(run, f)
+    f.write(text + hashlib.sha256(text.encode()).hexdigest() + '"\n}\n')
 dirfd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(lock, fcntl.LOCK_EX)
