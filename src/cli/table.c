@@ -158,7 +158,8 @@ static const struct option_spec *const no_options[] = {NULL};
     "created: when it was exported\nartifacts: the names of its files\n"
 
 #define VM_JSON                                                                                                        \
-    "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), stopping, stopped, " \
+    "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), halted (nothing "    \
+    "wakes its processors), stopping, stopped, "                                                                       \
     "failed, or not responding (its supervisor process)\nrole: runtime or "                                            \
     "builder\nimage: "                                                                                                 \
     "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \

@@ -1,6 +1,7 @@
 #include "machine/capture.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "machine/rest.h"
 #include "machine/vm.h"
 
 #include <stdio.h>
@@ -22,8 +23,11 @@ static void finish(struct capture *c)
     c->stage = CAPTURE_IDLE;
     uv_timer_stop(&c->timer);
     fd_closep(&c->file_fd);
-    if (c->vm->now)
+    if (c->vm->now) {
         conn_release(c->vm->now->channel);
+        if (c->stopped_at)
+            rest_set_clock(c->vm->now->channel);
+    }
     c->done(c->owner, &result);
 }
 
@@ -107,6 +111,7 @@ void capture_event(struct capture *c, enum vmm_event event, const char *problem)
         c->result.stopped_ns = c->stopped_at ? clock_now() - c->stopped_at : 0;
         finish(c);
         break;
+    case VMM_HALTED:
     case VMM_NOTHING:
         break;
     }

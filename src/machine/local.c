@@ -110,6 +110,11 @@ static void end_request(struct supervisor *s, const char *problem)
 void local_event(struct supervisor *s, enum vmm_event event, const char *problem)
 {
     const char *words;
+    if (event == VMM_HALTED) {
+        if (s->state == READY && !s->cut_off && !s->paused)
+            supervisor_halted(s);
+        return;
+    }
     if (rest_event(&s->rest, event, &words)) {
         if (words)
             logfile_printf(&s->agent_log, "mvm: %s\n", words);
@@ -157,6 +162,8 @@ static const char *begin(struct supervisor *s, uint8_t type, const void *p, size
     if (type == MSG_SAVE)
         return save(s, p, n);
     int control_fd = s->vm.now->control_fd;
+    if (type == MSG_RESUME) /* the first that the guest hears */
+        rest_set_clock(supervisor_guest(s));
     int r = type == MSG_PAUSE ? s->vm.backend->pause(control_fd) : s->vm.backend->resume(control_fd);
     return r < 0 ? "the backend takes no command" : NULL;
 }

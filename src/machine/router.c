@@ -262,6 +262,11 @@ void router_set_small_windows(struct router *r, bool small)
     r->small_windows = small;
 }
 
+bool router_is_used(const struct router *r)
+{
+    return r->n_routes > 0;
+}
+
 bool router_has_room(const struct router *r)
 {
     return r->n_routes < (r->small_windows ? ROUTER_STREAMS : ROUTER_STREAMS_OLD);

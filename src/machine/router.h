@@ -53,6 +53,8 @@ void router_remove_client(struct router *r, struct router_client *c);
 
 /* The agent begins its streams with ROUTER_WINDOW. False for one that was not asked to, or does not know how. */
 void router_set_small_windows(struct router *r, bool small);
+/* Whether streams are open. */
+bool router_is_used(const struct router *r);
 /* False where the next client's stream has to wait. */
 bool router_has_room(const struct router *r);
 

@@ -284,6 +284,7 @@ static ssize_t on_guest_frames(struct supervisor *s, struct conn *c, uint8_t *p,
     ssize_t used = router_from_guest(s->router, p, n, ret_why);
     clients_bound(&s->clients, CLIENT_QUEUES);
     clients_wake(&s->clients);
+    halt_watch(&s->halt, router_is_used(s->router));
     const char *why = used < 0 ? NULL : guard_end(&s->guard, c, router_cost(s->router));
     if (!why)
         return used;
@@ -299,6 +300,7 @@ static ssize_t on_frames(struct conn *c, uint8_t *p, size_t n, const char **ret_
         return on_guest_frames(s, c, p, n, ret_why);
     ssize_t used = router_from_client(s->router, c->client, p, n, &waits, ret_why);
     clients_wake(&s->clients);
+    halt_watch(&s->halt, router_is_used(s->router));
     c->waits = waits;
     if (waits || conn_queued(supervisor_guest(s)) > GUEST_QUEUE_MAX)
         conn_pause(c);
@@ -328,6 +330,33 @@ static void lose_guest(struct supervisor *s, const char *why)
     s->cut_off = true;
     supervisor_set_state(s, READY, "cut off");
     snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
+}
+
+void supervisor_halted(struct supervisor *s)
+{
+    static const char why[] = "the guest has halted: its processors wait with interrupts off, and nothing wakes them";
+    logfile_printf(&s->agent_log, "mvm: %s\n", why);
+    s->cut_off = true;
+    supervisor_set_state(s, READY, "halted");
+    snprintf(s->status.problem, sizeof(s->status.problem), "%s", why);
+    router_set_guest(s->router, false, why);
+    halt_watch(&s->halt, false);
+}
+
+/* What a VMM is not asked in the middle of. */
+static bool may_ask_halted(void *owner)
+{
+    const struct supervisor *s = owner;
+    return s->state == READY && !s->paused && !s->cut_off && !s->serving.type && s->capture.stage == CAPTURE_IDLE &&
+           s->rest.state == REST_AWAKE;
+}
+
+/* The host slept, or its clock was set. */
+static void on_clock_jumped(void *owner)
+{
+    struct supervisor *s = owner;
+    if (s->state == READY && !s->paused && !s->cut_off && s->rest.state == REST_AWAKE)
+        rest_set_clock(supervisor_guest(s));
 }
 
 static void on_cut_off(struct conn *c, const char *why)
@@ -370,6 +399,8 @@ static void on_gone(struct conn *c)
         s->used_at = clock_now();
     supervisor_watch_idle(s);
     router_remove_client(s->router, c->client);
+    if (!router_is_used(s->router))
+        halt_watch(&s->halt, false);
 }
 
 static const struct conn_ops conn_ops = {
@@ -466,11 +497,13 @@ static void on_grace_over(uv_timer_t *t)
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
 {
     bool again = s->state == STOPPING;
-    bool ask_guest = s->state == READY && supervisor_guest(s) && grace_ms;
+    bool ask_guest = s->state == READY && supervisor_guest(s) && !s->cut_off && grace_ms;
     vm_stop(&s->vm);
     rest_wake(&s->rest);
-    if (s->paused && s->vm.now) /* or the guest could not do its part */
+    if (s->paused && s->vm.now) { /* or the guest could not do its part */
+        rest_set_clock(supervisor_guest(s));
         (void)!s->vm.backend->resume(s->vm.now->control_fd);
+    }
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)
         supervisor_set_state(s, STOPPING, "stopping");
     s->state = STOPPING;
@@ -643,7 +676,12 @@ static void init_clients(struct supervisor *s)
     s->clients.may_go_on = client_may_go_on;
     guard_init(&s->guard, &s->loop);
     s->guard.guest = guest_of;
-    s->clients.owner = s->guard.owner = s;
+    halt_init(&s->halt, &s->loop);
+    s->halt.vm = &s->vm;
+    s->halt.may_ask = may_ask_halted;
+    s->hostclock = (struct hostclock){.jumped = on_clock_jumped, .owner = s};
+    hostclock_watch(&s->hostclock, &s->loop);
+    s->clients.owner = s->guard.owner = s->halt.owner = s;
 }
 
 static int supervisor_init(struct supervisor *s, int dirfd)

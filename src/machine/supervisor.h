@@ -5,6 +5,8 @@
 #include "machine/clients.h"
 #include "machine/conn.h"
 #include "machine/guard.h"
+#include "machine/halt.h"
+#include "machine/hostclock.h"
 #include "machine/lastwords.h"
 #include "machine/logfile.h"
 #include "machine/rest.h"
@@ -43,6 +45,8 @@ struct supervisor {
     struct clients clients;
     unsigned max_clients;
     struct guard guard;
+    struct halt halt;
+    struct hostclock hostclock;
     uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
     struct router *router;
     struct logfile console_log, agent_log;
@@ -63,6 +67,8 @@ void supervisor_set_state(struct supervisor *s, enum state state, const char *na
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
+/* The guest has halted for good. */
+void supervisor_halted(struct supervisor *s);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */
 void supervisor_watch_idle(struct supervisor *s);
 

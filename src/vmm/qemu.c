@@ -417,5 +417,6 @@ const struct vmm_ops vmm_qemu = {
     .cancel = qmp_cancel,
     .pause = qmp_pause,
     .resume = qmp_resume,
+    .ask_halted = qmp_ask_halted,
     .read = qmp_read,
 };

@@ -1,5 +1,6 @@
 #include "vmm/qmp.h"
 #include "base/json.h"
+#include "vmm/registers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #define TASK_ID                    "task"
 #define GO_ON_ID                   "cont"
 #define STOP_ID                    "stop"
+#define REGISTERS_ID               "registers"
 #define TASK(command)              "{\"execute\":\"" command "\",\"id\":\"" TASK_ID "\"}"
 #define TASK_WITH(command, values) "{\"execute\":\"" command "\",\"arguments\":{" values "},\"id\":\"" TASK_ID "\"}"
 #define NEGOTIATE(ignore_shared)                                                                                       \
@@ -79,6 +81,14 @@ int qmp_resume(int control_fd)
     return send_text(control_fd, "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"cont\",\"id\":\"" GO_ON_ID "\"}");
 }
 
+/* query-cpus-fast does not say what halted: the monitor for people does. */
+int qmp_ask_halted(int control_fd)
+{
+    return send_text(control_fd,
+                     "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"human-monitor-command\",\"arguments\":"
+                     "{\"command-line\":\"info registers -a\"},\"id\":\"" REGISTERS_ID "\"}");
+}
+
 int qmp_cancel(int control_fd)
 {
     return send_text(control_fd, TASK("migrate_cancel"));
@@ -122,9 +132,11 @@ static enum vmm_event judge_event(struct vmm_control *c, json_object *o, const c
 /* The answers tell when it is done: of a command that changes nothing there is no event. */
 static enum vmm_event judge_return(json_object *o)
 {
-    const char *id;
+    const char *id, *text;
     if (json_get_string(o, "id", &id, NULL) < 0)
         return VMM_NOTHING;
+    if (strcmp(id, REGISTERS_ID) == 0)
+        return json_get_string(o, "return", &text, NULL) == 0 && registers_all_halted(text) ? VMM_HALTED : VMM_NOTHING;
     return strcmp(id, GO_ON_ID) == 0 ? VMM_RUNNING : strcmp(id, STOP_ID) == 0 ? VMM_STOPPED : VMM_NOTHING;
 }
 

@@ -13,4 +13,5 @@ int qmp_restore(int control_fd, int state_fd, bool whole);
 int qmp_cancel(int control_fd);
 int qmp_pause(int control_fd);
 int qmp_resume(int control_fd);
+int qmp_ask_halted(int control_fd);
 enum vmm_event qmp_read(struct vmm_control *c, char *problem, size_t size);

@@ -72,6 +72,7 @@ enum vmm_event {
     VMM_STOPPED,   /* the guest's processors stand still; while it is saved or restored, too */
     VMM_RUNNING,   /* they run */
     VMM_NOT_YET,   /* `resume` came too early: again */
+    VMM_HALTED,    /* the guest's processors have halted and nothing wakes them (`ask_halted`) */
 };
 
 /* What the VMM said over its control socket and nobody has judged yet. */
@@ -111,6 +112,9 @@ struct vmm_ops {
     /* The processors stand still (VMM_STOPPED follows), or go on (VMM_RUNNING, or VMM_NOT_YET). */
     int (*pause)(int control_fd);
     int (*resume)(int control_fd);
+    /* Asks whether the guest's processors have all halted with interrupts off; only where it is so VMM_HALTED follows.
+     */
+    int (*ask_halted)(int control_fd);
     /* The next thing that came to pass in the bytes of c->in (which it uses up); the caller appends. */
     enum vmm_event (*read)(struct vmm_control *c, char *problem, size_t size);
 };

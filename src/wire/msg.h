@@ -397,7 +397,8 @@ int msg_saved_decode(struct msg_saved *m, const void *p, size_t n) MVM_MUST_CHEC
 
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
-    char state[16]; /* "starting", "ready", "paused", "stopping", "cut off" (the guest broke the protocol), "failed" */
+    char state[16]; /* "starting", "ready", "paused", "stopping", "cut off" (the guest broke the protocol), "halted",
+                       "failed" */
     char problem[1024]; /* where failed or cut off: why; where ready: what it lacks */
     char hint[512];
     char detail[4096];

@@ -58,8 +58,7 @@ ends() {
     check "R6: $what ends within 3 s of $signals (took $took ms)" test "$took" -lt 3000
 }
 
-mkdir -p "$MVM_HOME" "$MVM_CACHE_DIR"
-chmod 700 "$MVM_HOME" "$MVM_CACHE_DIR"
+"$MVMCTL" ls >/dev/null # makes its folders
 for vm in one two three; do
     python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$MVMCTL" "$MVM_BUILD/tests/fake/fake-vmm" "$vm" honest >/dev/null
 done
@@ -182,4 +181,28 @@ is 'R6: down ends a VM whose supervisor stands' "$status" 0
 gone() { [ ! -e "/proc/$1/exe" ] || [ "$(cut -d ' ' -f 3 "/proc/$1/stat")" = Z ]; }
 check 'R6: its supervisor is gone' eventually 5 gone "$three"
 
+
+# A guest that has halted, and one that only says nothing.
+for vm in halted silent; do
+    python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$MVMCTL" "$MVM_BUILD/tests/fake/fake-vmm" "$vm" "$vm" >/dev/null
+done
+is 'R6: a VM that nobody waits for is not asked' "$(mvm ls --json | jq -r '.vms[] | select(.name == "halted") | .state')" ready
+since=$(milliseconds)
+run mvm exec halted -- true
+took=$(($(milliseconds) - since))
+is 'R6: exec in a guest that has halted fails' "$status" 125
+has 'R6: it is told why' "$err" 'the guest has halted: its processors wait with interrupts off'
+check "R6: it is told within 3 s (took $took ms)" test "$took" -lt 3000
+run mvm ls --json
+is 'R6: the state of that VM is halted' "$(json '.vms[] | select(.name == "halted") | .state')" halted
+has 'R6: ls says why' "$(json '.vms[] | select(.name == "halted") | .problem')" 'the guest has halted'
+run mvm exec halted -- true
+has 'R6: the next program is told at once' "$status $err" '125 .*the guest has halted'
+since=$(milliseconds)
+run mvm down halted
+took=$(($(milliseconds) - since))
+is 'R6: it can be stopped' "$status" 0
+check "R6: down does not wait for it (took $took ms)" test "$took" -lt 5000
+ends 'exec in a guest that says nothing' TERM 143 exec silent -- true
+is 'R6: a guest that says nothing has not halted' "$(mvm ls --json | jq -r '.vms[] | select(.name == "silent") | .state')" ready
 finish

@@ -482,6 +482,7 @@ void agent_run(int channel, const char *behaviour)
         {"broken-message", broken_message},
         {"other-protocol", other_protocol},
         {"silent", silent},
+        {"halted", silent}, /* ... for a reason that the VMM tells */
         {"half-header", half_header},
         {"half-frame", half_frame},
         {"end-after-hello", end_after_hello},

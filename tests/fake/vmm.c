@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static int control = -1;
+static bool halted; /* what is said of the processors */
 
 static void say(const char *text)
 {
@@ -22,6 +24,13 @@ static void answer(const char *command)
     const char *at = strstr(command, "\"id\":\"");
     if (at)
         snprintf(id, sizeof(id), ",\"id\":\"%.*s\"", (int)strcspn(at + 6, "\""), at + 6);
+    if (strstr(command, "info registers")) {
+        snprintf(reply, sizeof(reply),
+                 "{\"return\":\"\\r\\nCPU#0\\r\\nRIP=0 RFL=%08x [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1\\r\\n\"%s}\r\n",
+                 halted ? 0x46u : 0x246u, id);
+        say(reply);
+        return;
+    }
     if (strstr(command, "\"execute\":\"stop\""))
         say("{\"event\":\"STOP\",\"timestamp\":{\"seconds\":0,\"microseconds\":0}}\r\n");
     snprintf(reply, sizeof(reply), "{\"return\":{}%s}\r\n", id);
@@ -80,6 +89,7 @@ int main(int argc, char **argv)
         if (fake)
             snprintf(behaviour, sizeof(behaviour), "%.*s", (int)strcspn(fake + 5, " "), fake + 5);
     }
+    halted = strcmp(behaviour, "halted") == 0;
     pthread_t thread;
     fcntl(control, F_SETFL, 0);
     fcntl(channel, F_SETFL, 0);

@@ -9,6 +9,7 @@
 #include "machine/snapshot.h"
 #include "machine/usersnapshot.h"
 #include "vmm/qmp.h"
+#include "vmm/registers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -534,6 +535,19 @@ static void test_needed(void)
     fd_closep(&home.cache_fd);
 }
 
+static void test_halted(void)
+{
+#define CPU(n, flags, hlt)                                                                                             \
+    "CPU#" n "\r\nRIP=ffffffff81a00000 RFL=" flags " [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=" hlt "\r\n"
+    ok(registers_all_halted("\r\n" CPU("0", "00000046", "1") CPU("1", "00000006", "1")),
+       "R6: processors that halted with interrupts off have halted for good");
+    ok(!registers_all_halted(CPU("0", "00000046", "1") CPU("1", "00000246", "1")),
+       "R6: one that an interrupt wakes has not");
+    ok(!registers_all_halted(CPU("0", "00000046", "0")), "R6: nor has one that runs with interrupts off");
+    ok(!registers_all_halted("") && !registers_all_halted("CPU#0\r\n PC=0 X00=0"), "R6: other words tell nothing");
+#undef CPU
+}
+
 int main(void)
 {
     snprintf(top, sizeof(top), "/tmp/mvm-test-machine.XXXXXX");
@@ -544,6 +558,7 @@ int main(void)
     snprintf(run.image_path, sizeof(run.image_path), "%s/images/" DIGEST, top);
     snprintf(run.snapshots, sizeof(run.snapshots), "%s/cache/snapshots", top);
     test_qmp_read();
+    test_halted();
     test_qmp_restore(false);
     test_qmp_restore(true);
     test_parse();
