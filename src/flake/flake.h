@@ -42,7 +42,7 @@ void flake_ref_done(struct flake_ref *f);
 
 struct flake_file {
     char *path;    /* relative to root */
-    uint64_t kind; /* enum entry_kind */
+    uint64_t kind; /* enum entry_kind; folders only where they are empty */
     bool executable;
     uint64_t size;
     char *target;                 /* symlinks */

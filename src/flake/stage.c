@@ -17,7 +17,11 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f)
     for (size_t i = 0; i < t->n_files; i++) {
         const struct flake_file *file = &t->files[i];
         fingerprint_add_string(f, "path", file->path);
-        fingerprint_add_string(f, "kind", file->kind == ENTRY_SYMLINK ? "link" : file->executable ? "program" : "file");
+        fingerprint_add_string(f, "kind",
+                               file->kind == ENTRY_DIR       ? "folder"
+                               : file->kind == ENTRY_SYMLINK ? "link"
+                               : file->executable            ? "program"
+                                                             : "file");
         fingerprint_add_string(f, "content", file->kind == ENTRY_SYMLINK ? file->target : file->digest);
     }
     /* Commits are few; the age of a folder moves whenever a file is saved, and is no reason to build again. */
@@ -72,7 +76,7 @@ static int send_lock(const struct flake_tree *t, const struct flake_file *f, con
 
 bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint8_t key[static TREE_KEY_SIZE])
 {
-    if (f->kind == ENTRY_SYMLINK || strcmp(f->path, t->lock_path) == 0)
+    if (f->kind != ENTRY_FILE || strcmp(f->path, t->lock_path) == 0)
         return false;
     sha256_parse(f->digest, key);
     key[SHA256_SIZE] = f->executable;
@@ -87,6 +91,8 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
         return mvm_error_errno(err, -ENOMEM, "flake");
     if (f->kind == ENTRY_SYMLINK)
         return tree_send_symlink(to->s, path, f->target, err);
+    if (f->kind == ENTRY_DIR)
+        return tree_send_dir(to->s, path, 0755, err);
     if (strcmp(f->path, t->lock_path) == 0)
         return send_lock(t, f, path, to, err);
     CLEAN_FD int fd = path_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);

@@ -98,6 +98,10 @@ static int fill_file(struct lister *l, struct flake_file *f, const struct stat *
         blob_id(target, l->id);
         return f->target ? 0 : mvm_error_errno(l->err, -ENOMEM, "flake");
     }
+    if (S_ISDIR(st->st_mode)) {
+        f->kind = ENTRY_DIR;
+        return 0;
+    }
     return mvm_error_set(l->err, -EINVAL, "%s in the flake's tree is a %s: neither file, folder nor symlink", f->path,
                          S_ISSOCK(st->st_mode)   ? "socket"
                          : S_ISFIFO(st->st_mode) ? "fifo"
@@ -259,8 +263,9 @@ static int list_folder(struct lister *l, int parent, const char *name, const cha
         return mvm_error_errno(l->err, depth < MAX_DEPTH ? -errno : -ELOOP, "cannot read %s in the flake's tree",
                                *path ? path : "the top");
     int r = 0;
+    size_t before = l->t->n_files;
+    struct stat st;
     for (struct dirent *e; r == 0 && (e = readdir(d));) {
-        struct stat st;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         CLEAN_FREE char *sub = *path ? path_join(path, e->d_name, NULL) : strdup(e->d_name);
@@ -271,6 +276,8 @@ static int list_folder(struct lister *l, int parent, const char *name, const cha
         else
             r = add_path(l, sub, &st);
     }
+    if (r == 0 && *path && l->t->n_files == before)
+        r = fstat(fd, &st) < 0 ? -errno : add_path(l, path, &st);
     closedir(d);
     return r;
 }

@@ -9,26 +9,39 @@
 #include <unistd.h>
 
 /* A NAR is a sequence of strings: length (8 bytes), bytes, zeros up to a multiple of 8. */
-static void put_length(struct sha256 *s, uint64_t n)
+void nar_bytes(struct nar *a, const void *p, size_t n)
+{
+    sha256_update(&a->sha, p, n);
+    a->size += n;
+}
+
+void nar_length(struct nar *a, uint64_t n)
 {
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++)
         bytes[i] = (uint8_t)(n >> (8 * i));
-    sha256_update(s, bytes, sizeof(bytes));
+    nar_bytes(a, bytes, sizeof(bytes));
 }
 
-static void put_padding(struct sha256 *s, uint64_t n)
+void nar_pad(struct nar *a, uint64_t n)
 {
     static const uint8_t zeros[8];
-    sha256_update(s, zeros, (8 - n % 8) % 8);
+    nar_bytes(a, zeros, (8 - n % 8) % 8);
 }
 
-static void put(struct sha256 *s, const char *text)
+void nar_text(struct nar *a, const char *text)
 {
     size_t n = strlen(text);
-    put_length(s, n);
-    sha256_update(s, text, n);
-    put_padding(s, n);
+    nar_length(a, n);
+    nar_bytes(a, text, n);
+    nar_pad(a, n);
+}
+
+void nar_begin(struct nar *a)
+{
+    *a = (struct nar){0};
+    sha256_init(&a->sha);
+    nar_text(a, "nix-archive-1");
 }
 
 static int put_content(struct sha256 *s, const struct fsnode *n)
@@ -52,38 +65,39 @@ static int put_content(struct sha256 *s, const struct fsnode *n)
     return 0;
 }
 
-static int put_node(struct sha256 *s, const struct fsnode *n)
+static int put_node(struct nar *s, const struct fsnode *n)
 {
     int r = 0;
-    put(s, "(");
-    put(s, "type");
+    nar_text(s, "(");
+    nar_text(s, "type");
     if (n->kind == FSNODE_SYMLINK) {
-        put(s, "symlink");
-        put(s, "target");
-        put(s, n->target);
+        nar_text(s, "symlink");
+        nar_text(s, "target");
+        nar_text(s, n->target);
     } else if (n->kind == FSNODE_FILE) {
-        put(s, "regular");
+        nar_text(s, "regular");
         if (n->mode & 0100) {
-            put(s, "executable");
-            put(s, "");
+            nar_text(s, "executable");
+            nar_text(s, "");
         }
-        put(s, "contents");
-        put_length(s, n->size);
-        r = put_content(s, n);
-        put_padding(s, n->size);
+        nar_text(s, "contents");
+        nar_length(s, n->size);
+        r = put_content(&s->sha, n);
+        s->size += n->size;
+        nar_pad(s, n->size);
     } else {
-        put(s, "directory");
+        nar_text(s, "directory");
         for (size_t i = 0; r == 0 && i < n->n_children; i++) {
-            put(s, "entry");
-            put(s, "(");
-            put(s, "name");
-            put(s, n->children[i]->name);
-            put(s, "node");
+            nar_text(s, "entry");
+            nar_text(s, "(");
+            nar_text(s, "name");
+            nar_text(s, n->children[i]->name);
+            nar_text(s, "node");
             r = put_node(s, n->children[i]);
-            put(s, ")");
+            nar_text(s, ")");
         }
     }
-    put(s, ")");
+    nar_text(s, ")");
     return r;
 }
 
@@ -101,18 +115,22 @@ static void base64(const uint8_t *p, size_t n, char *out)
     *out = '\0';
 }
 
+void nar_end(struct nar *a, uint8_t digest[static SHA256_SIZE], char out[static NAR_HASH_SIZE])
+{
+    sha256_final(&a->sha, digest);
+    strcpy(out, "sha256-");
+    base64(digest, SHA256_SIZE, out + strlen(out));
+}
+
 int nar_hash(const struct fsnode *root, char out[static NAR_HASH_SIZE], struct mvm_error *err)
 {
-    struct sha256 s;
-    sha256_init(&s);
-    put(&s, "nix-archive-1");
-    int r = put_node(&s, root);
+    struct nar a;
+    uint8_t digest[SHA256_SIZE];
+    nar_begin(&a);
+    int r = put_node(&a, root);
     if (r < 0)
         return mvm_error_errno(err, r, "cannot hash %s", root->name);
-    uint8_t digest[SHA256_SIZE];
-    sha256_final(&s, digest);
-    strcpy(out, "sha256-");
-    base64(digest, sizeof(digest), out + strlen(out));
+    nar_end(&a, digest, out);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "flake/git.h"
 #include "flake/literals.h"
 #include "flake/lock.h"
+#include "flake/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -333,6 +334,30 @@ static void test_submodules(void)
     ok(revision("super?submodules=1")[0] == '-', "N3: nor where another commit of it is checked out");
 }
 
+/* ---- As a store path ---- */
+
+static void test_store(void)
+{
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FLAKE_TREE struct flake_tree t = {.root_fd = -1};
+    struct flake_store s = {0};
+    struct mvm_error e = MVM_ERROR_INIT;
+    put("nar/flake.nix", "{ }");
+    put("nar/a/x", "run");
+    put("nar/a.b", "");
+    sh("chmod +x nar/a/x; mkdir nar/a/empty; ln -s a/x nar/a-b");
+    if (flake_ref_parse(&f, "path:nar", NULL) < 0 || flake_tree_load(&t, &f, &home, NULL) < 0)
+        abort();
+    /* As `nix hash path` and `nix store add-path --name source` say. */
+    ok(flake_tree_store(&t, &s, NULL) == 0 &&
+           strcmp(s.hash, "sha256-kQXcvhExwXKHTcK/vY5xb8I29aZ4P9CN9iyqVhHQhVs=") == 0 && s.size == 1232,
+       "N8: the NAR's digest, with folders in its order, an empty one and a symlink");
+    ok(strcmp(s.name, "88rv6lbvvimqz1cpfw1ms69gz9nihxw0-source") == 0, "N8: and the name that Nix gives it");
+    put("nar/a/x", "ran");
+    ok(flake_tree_store(&t, &s, &e) == -ESTALE && strstr(e.msg, "a/x"),
+       "N8: a file that changed since it was listed is not hashed as another");
+}
+
 /* ---- Lock files ---- */
 
 static int check_lock(const char *text, struct mvm_error *e)
@@ -395,6 +420,7 @@ int main(void)
     test_references();
     test_revisions();
     test_submodules();
+    test_store();
     test_locks();
     home_done(&home);
     close(folder);
