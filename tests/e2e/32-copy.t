@@ -75,12 +75,12 @@ is 'R4: and one of them is there, whole' "$(in_h 'tr -d a </tmp/both | wc -c; wc
 # A guest that fails early is heard, every time.
 in_h 'mkdir /tmp/small && mount -t tmpfs -o size=47M none /tmp/small'
 head -c 60000000 /dev/urandom >"$tmp/large"
-bad=
+astray=
 for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
     timeout 60 "$MVMCTL" cp "$tmp/large" h:/tmp/small/x 2>"$tmp/run.err"
     ended=$?
-    [ $ended = 14 ] && grep -q 'No space left' "$tmp/run.err" || bad="$bad $round:$ended"
+    [ $ended = 14 ] && grep -q 'No space left' "$tmp/run.err" || astray="$astray $round:$ended"
 done
-is 'R5: a copy into a full guest ends with the error of the guest, twelve times' "$bad" ''
+is 'R5: a copy into a full guest ends with the error of the guest, twelve times' "$astray" ''
 is 'R4: no half of a file is left' "$(in_h 'ls -A /tmp /tmp/small' | grep -c mvm-part)" 0
 finish
