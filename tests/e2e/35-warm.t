@@ -94,7 +94,12 @@ down
 boot
 is 'and leaves a new snapshot' "$(mode)" 'warm: '
 down
-edit() { jq "$1" "$snap/meta.json" >"$tmp/meta" && cp -f "$tmp/meta" "$snap/meta.json"; }
+# Sealed as mvmctl does it: the last field is the digest of all bytes before it.
+edit() {
+    jq "$1" "$snap/meta.json" | head -c -68 >"$tmp/meta"
+    { cat "$tmp/meta" && printf '%s"\n}\n' "$(sha256sum <"$tmp/meta" | cut -d' ' -f1)"; } >"$tmp/sealed"
+    cp -f "$tmp/sealed" "$snap/meta.json"
+}
 # What the backend itself refuses is dropped within the same command.
 chmod u+w "$snap/state"
 echo 'no state at all' >"$snap/state"
