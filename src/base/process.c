@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -71,8 +72,8 @@ int process_start(const struct process_opts *opts, struct process *ret, struct m
         return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
     CLEAN_FD int read_end = pipe_fds[0];
     CLEAN_FD int write_end = pipe_fds[1];
-    pid_t parent = getpid();
-    pid_t pid = fork();
+    pid_t parent = opts->sibling ? getppid() : getpid();
+    pid_t pid = opts->sibling ? (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL) : fork();
     if (pid < 0)
         return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
     if (pid == 0) {

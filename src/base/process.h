@@ -36,6 +36,7 @@ struct process_opts {
     int cgroup_fd;        /* cgroup.procs of the cgroup that the child begins in; 0: this process's */
     bool new_session;     /* setsid(2): own session, no controlling terminal */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: dies when the calling thread does */
+    bool sibling;         /* CLONE_PARENT: the child is our parent's, whom it dies with and who waits for it */
 };
 
 /* Starts a program. Where exec fails, returns its -errno here (no child is left). ret must be PROCESS_INIT. */

@@ -70,6 +70,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("address", st->address);
     line("network", network);
     line("confinement", st->confinement);
+    line("supervisor in", st->own_confinement);
     number("vmm", st->vmm_pid, "");
     number("supervisor", (uint64_t)m->supervisor, "");
     line("folder", folder);
@@ -95,6 +96,7 @@ int cmd_inspect(struct args *a)
     json_add_string(o, "mode", m->status.mode[0] ? m->status.mode : NULL);
     json_add_string(o, "cold_reason", m->status.cold_reason[0] ? m->status.cold_reason : NULL);
     json_add_string(o, "network", network);
+    json_add_string(o, "supervisor_confinement", m->status.own_confinement[0] ? m->status.own_confinement : NULL);
     json_add_string(o, "folder", folder);
     ui_print_json(o);
     return 0;

@@ -300,8 +300,8 @@ const struct command commands[] = {
     {"inspect", "NAME [--json]", "show all that is known of a VM",
      "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with its logs.",
      json_options,
-     VM_JSON "mode: warm (restored) or cold (booted)\ncold_reason: "
-             "why it was booted\nnetwork: what the guest reaches\nfolder: where its logs are\n",
+     VM_JSON "mode: warm (restored) or cold (booted)\ncold_reason: why it was booted\nnetwork: what the guest reaches\n"
+             "supervisor_confinement: what confines its supervisor\nfolder: where its logs are\n",
      WORDS_VMS, cmd_inspect},
     {"logs", "NAME [OPTION]...", "show a VM's console and agent log",
      "Prints what the guest's kernel wrote to its console, what the agent and the services said, and what the backend "

@@ -1,10 +1,10 @@
 #include "flake/confine.h"
+#include "jail/landlock.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -17,9 +17,6 @@
 #define THIS_ARCH AUDIT_ARCH_AARCH64
 #endif
 #define X32_CALLS      0x40000000u
-#define FS_RIGHTS_1    ((1ull << 13) - 1) /* those of the first Landlock */
-#define FS_REFER       (1ull << 13)       /* since the second */
-#define FS_TRUNCATE    (1ull << 14)       /* since the third */
 #define WRITING        (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND)
 #define LOW_WORD(arg)  (offsetof(struct seccomp_data, args) + sizeof(uint64_t) * (arg))
 #define JUMP(k_, t, f) ((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k_), (t), (f)))
@@ -109,34 +106,14 @@ static int apply_filter(void)
 #endif
 }
 
-static int add_folder(int rules, const char *path)
-{
-    int fd = open(path, O_PATH | O_CLOEXEC | O_DIRECTORY);
-    if (fd < 0)
-        return -errno;
-    const struct landlock_path_beneath_attr rule = {
-        .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
-        .parent_fd = fd,
-    };
-    int r = syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
 /* 0 too where the kernel has no Landlock, or it is turned off. */
 static int apply_landlock(const char *const *folders, size_t n)
 {
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    if (abi < 1)
-        return 0;
-    const struct landlock_ruleset_attr attr = {.handled_access_fs = FS_RIGHTS_1 | (abi >= 2 ? FS_REFER : 0) |
-                                                                    (abi >= 3 ? FS_TRUNCATE : 0)};
-    int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
-    int r = rules < 0 ? -errno : 0;
-    for (size_t i = 0; r == 0 && i < n; i++)
-        r = add_folder(rules, folders[i]);
-    if (r == 0 && syscall(SYS_landlock_restrict_self, rules, 0) < 0)
-        r = -errno;
+    int abi, rules = landlock_open(false, &abi), r = 0;
+    for (size_t i = 0; rules >= 0 && r == 0 && i < n; i++)
+        r = landlock_path(rules, abi, folders[i], LANDLOCK_READ);
+    if (rules >= 0 && r == 0)
+        r = landlock_enforce(rules);
     if (rules >= 0)
         close(rules);
     return r;

@@ -1,10 +1,10 @@
 /*
- * The system calls that a VMM may use: an allow-list, the same for the whole of its life, because it is in force before
- * the VMM is executed (whose own filter, where it has one, comes on top and takes execve away). What is not listed
- * gives ENOSYS, so that a library falls back as on an older kernel, and what would begin a way out gives EPERM. Linux:
- * seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
+ * The system calls that a VMM or a supervisor may use: an allow-list, the same for the whole of its life. A VMM's is in
+ * force before it is executed (its own filter, where it has one, comes on top and takes execve away). What is not
+ * listed gives ENOSYS, so that a library falls back as on an older kernel, and what would begin a way out gives EPERM.
+ * Linux: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
  */
-#include "jail/inside.h"
+#include "jail/landlock.h"
 
 #include <errno.h>
 #include <linux/audit.h>
@@ -99,7 +99,6 @@ static const uint16_t allowed[] = {
     SYS_getitimer,
     SYS_setitimer,
     /* this process, its threads and signals */
-    SYS_execve,
     SYS_exit,
     SYS_exit_group,
     SYS_wait4,
@@ -192,6 +191,31 @@ static const uint16_t allowed[] = {
 #endif
 };
 
+/* A supervisor starts nothing (the launcher does) and connects to nobody else's sockets, but it keeps files. */
+static const uint16_t allowed_supervisor[] = {
+    SYS_unlinkat,
+    SYS_mkdirat,
+    SYS_renameat,
+    SYS_renameat2,
+    SYS_linkat,
+    SYS_fchmod,
+    SYS_fchmodat,
+    SYS_utimensat,
+    SYS_waitid,
+    SYS_pidfd_open,
+    SYS_pidfd_send_signal,
+    SYS_openat2,
+    SYS_faccessat2,
+#if defined(__x86_64__)
+    SYS_unlink,
+    SYS_mkdir,
+    SYS_rename,
+    SYS_rmdir,
+    SYS_link,
+    SYS_chmod,
+#endif
+};
+
 /* Tried and refused: told so plainly, as a program expects it. */
 static const uint16_t refused[] = {
     SYS_ptrace,     SYS_process_vm_readv, SYS_process_vm_writev, SYS_mount,       SYS_umount2,
@@ -234,18 +258,22 @@ static void when(struct program *p, uint32_t nr, uint32_t what)
 #define ARGUMENT(i) (offsetof(struct seccomp_data, args) + 8 * (i))
 #define NUMBER      offsetof(struct seccomp_data, nr)
 
-/* clone without new namespaces; sockets of the Internet's and Unix' families; no ioctl that types into a terminal. */
-static void with_arguments(struct program *p)
+/* clone without new namespaces, and of a supervisor threads alone; sockets of Unix' family, and of a VMM the
+ * Internet's; no ioctl that types into a terminal. */
+static void with_arguments(struct program *p, enum filter_role role)
 {
     static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6};
-    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+    const size_t n_families = role == FILTER_VMM ? 3 : 1;
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 6);
     load(p, ARGUMENT(0));
     step(p, BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
     give(p, DENY);
+    step(p, BPF_JMP | BPF_JSET | BPF_K, role == FILTER_VMM ? ~0u : CLONE_THREAD, 1, 0);
+    give(p, DENY);
     give(p, SECCOMP_RET_ALLOW);
-    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 8);
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, (uint8_t)(2 + 2 * n_families));
     load(p, ARGUMENT(0));
-    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+    for (size_t i = 0; i < n_families; i++)
         when(p, families[i], SECCOMP_RET_ALLOW);
     give(p, DENY);
     step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 6);
@@ -255,7 +283,7 @@ static void with_arguments(struct program *p)
     give(p, SECCOMP_RET_ALLOW);
 }
 
-int inside_filter(void)
+int filter_enforce(enum filter_role role)
 {
     static struct program p;
     load(&p, offsetof(struct seccomp_data, arch));
@@ -266,9 +294,15 @@ int inside_filter(void)
     step(&p, BPF_JMP | BPF_JGE | BPF_K, 0x40000000u, 0, 1); /* x32: other numbers for the same calls */
     give(&p, SECCOMP_RET_KILL_PROCESS);
 #endif
-    with_arguments(&p);
+    with_arguments(&p, role);
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
         when(&p, allowed[i], SECCOMP_RET_ALLOW);
+    if (role == FILTER_VMM)
+        when(&p, SYS_execve, SECCOMP_RET_ALLOW);
+    for (size_t i = 0; role == FILTER_SUPERVISOR && i < sizeof(allowed_supervisor) / sizeof(allowed_supervisor[0]); i++)
+        when(&p, allowed_supervisor[i], SECCOMP_RET_ALLOW);
+    if (role == FILTER_SUPERVISOR)
+        when(&p, SYS_execve, DENY);
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
         when(&p, refused[i], DENY);
     give(&p, ABSENT);

@@ -3,7 +3,7 @@
  * what was not named, sets limits, gives up new privileges, puts Landlock and seccomp in force, says so, and executes
  * the VMM. Static, so that it needs nothing of the root that it was given (jail.c, which starts it).
  */
-#include "jail/inside.h"
+#include "jail/landlock.h"
 #include "jail/plan.h"
 
 #include <errno.h>
@@ -140,17 +140,17 @@ static void close_others(void)
 /* The ABI in force; 0: none. */
 static int confine_files(void)
 {
-    int abi = 0, rules = inside_landlock_open(&abi), r = rules < 0 ? rules : 0;
+    int abi = 0, rules = landlock_open(false, &abi), r = rules < 0 ? rules : 0;
     const char *key;
     char *value;
     for (size_t at = 0; r == 0 && next(&at, &key, &value);) {
         if (strcmp(key, "ro") == 0 || strcmp(key, "rw") == 0)
-            r = inside_landlock_path(rules, abi, value, key[1] == 'w');
+            r = landlock_path(rules, abi, value, key[1] == 'w' ? LANDLOCK_WRITE : LANDLOCK_RUN);
         else if (strcmp(key, "fd-ro") == 0 || strcmp(key, "fd-rw") == 0)
-            r = inside_landlock_fd(rules, abi, atoi(value), key[4] == 'w');
+            r = landlock_fd(rules, abi, atoi(value), key[4] == 'w' ? LANDLOCK_WRITE : LANDLOCK_RUN);
     }
     if (r == 0)
-        r = inside_landlock_enforce(rules);
+        r = landlock_enforce(rules);
     if (rules >= 0)
         close(rules);
     if (r == 0)
@@ -185,7 +185,7 @@ int main(int argc, char **argv)
     if (!w.landlock && !jail.adopt && jail.require)
         die("Landlock", -ENOSYS);
     say(&w); /* before the filter, so that what it takes away does not matter */
-    int r = inside_filter();
+    int r = filter_enforce(FILTER_VMM);
     if (r < 0)
         die("seccomp", r);
     execve(jail.exec, jail.argv, jail.envp);

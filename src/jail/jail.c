@@ -208,8 +208,8 @@ static int hear(int sync, uint64_t deadline, struct jail_word *ret, pid_t *ret_p
 }
 
 /*
- * What is inside waits. bubblewrap's own process, which would only wait for its end, is ended and reaped; as the
- * subreaper we then are the parent of what was its child.
+ * What is inside waits. bubblewrap's own process, which would only wait for its end, is ended and reaped; the subreaper
+ * (we, or our parent) then is the parent of what was its child.
  */
 static int adopt(struct process *p, int sync, uint64_t deadline, struct mvm_error *err)
 {
@@ -286,6 +286,7 @@ static int start(const struct jail_spec *s, const char *inside, bool namespaces,
         .keep_fds = keep,
         .n_keep_fds = n_keep,
         .die_with_parent = true,
+        .sibling = s->sibling && !namespaces,
     };
     uint64_t deadline = clock_deadline(ANSWER_MS);
     r = process_start(&o, ret, err);
@@ -325,7 +326,7 @@ int jail_start(const struct jail_spec *s, struct process *ret, struct jail_repor
     CLEAN_FREE char *bwrap = process_find("bwrap");
     const char *missing = "";
     int r = -ENOENT;
-    if (bwrap && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
+    if (bwrap && (s->sibling || prctl(PR_SET_CHILD_SUBREAPER, 1) == 0))
         r = start(s, inside, true, ret, report, err);
     if (r == -ENOENT || r == -ENOTSUP) {
         missing = bwrap ? "bubblewrap can make no namespaces here" : "bubblewrap is not installed";

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "jail/landlock.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,6 +35,7 @@ struct jail_spec {
     int log_fd;          /* standard output and error */
     bool no_network;     /* takes the host's network away, too */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
+    bool sibling;        /* it becomes a child of the caller's parent, which is a subreaper */
     bool required;       /* fails where neither namespaces nor Landlock can be had */
 };
 
@@ -48,6 +50,18 @@ struct jail_report {
 /* Starts it. -ENOEXEC where this program cannot be confined: a script on PATH (anything may be behind it), or mvm-jail
  * is not beside mvmctl; nothing was started then. */
 int jail_start(const struct jail_spec *s, struct process *ret, struct jail_report *report,
+               struct mvm_error *err) MVM_MUST_CHECK;
+
+/* What a process that confines itself may still reach. */
+struct jail_path {
+    const char *path; /* absolute; NULL: fd */
+    int fd;           /* -1: none */
+    enum landlock_access access;
+};
+
+/* Confines the calling process, which has one thread, for the rest of its life, as a supervisor: these paths (where the
+ * kernel has Landlock), no program, no socket but Unix ones, no new privileges. */
+int jail_enter(const struct jail_path *paths, size_t n, struct jail_report *report,
                struct mvm_error *err) MVM_MUST_CHECK;
 
 /* One line: "namespaces, Landlock 7, seccomp", "none: /opt/qemu is a script". */

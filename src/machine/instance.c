@@ -148,15 +148,16 @@ static int connect_all(struct instance *i, struct launched *l)
     return r < 0 ? r : uv_poll_start(&i->exit, UV_READABLE, on_process_end);
 }
 
-int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops *backend, const struct runfile *run,
-                   const struct launch_source *source, int dirfd, const struct instance_ops *ops, void *owner,
-                   const struct conn_ops *channel, void *channel_owner, struct mvm_error *err)
+int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops *backend,
+                   const struct launcher *launcher, const struct launch_source *source, int dirfd,
+                   const struct instance_ops *ops, void *owner, const struct conn_ops *channel, void *channel_owner,
+                   struct mvm_error *err)
 {
     CLEAN_LAUNCHED struct launched l = LAUNCHED_INIT;
     struct instance *i = calloc(1, sizeof(*i));
     if (!i)
         return mvm_error_errno(err, -ENOMEM, "vm");
-    int r = launch(backend, run, source, &l, err);
+    int r = launcher_launch(launcher, source, &l, err);
     if (r < 0) {
         free(i);
         return r;

@@ -6,7 +6,7 @@
 
 #include "base/process.h"
 #include "machine/conn.h"
-#include "machine/launch.h"
+#include "machine/launcher.h"
 #include "machine/logfile.h"
 
 #include <uv.h>
@@ -41,9 +41,10 @@ struct instance {
 };
 
 /* Starts one. channel and channel_owner are those of the guest's connection. */
-int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops *backend, const struct runfile *run,
-                   const struct launch_source *source, int dirfd, const struct instance_ops *ops, void *owner,
-                   const struct conn_ops *channel, void *channel_owner, struct mvm_error *err) MVM_MUST_CHECK;
+int instance_start(struct instance **ret, uv_loop_t *loop, const struct vmm_ops *backend,
+                   const struct launcher *launcher, const struct launch_source *source, int dirfd,
+                   const struct instance_ops *ops, void *owner, const struct conn_ops *channel, void *channel_owner,
+                   struct mvm_error *err) MVM_MUST_CHECK;
 /* Kills it; nothing of it is heard any more, and it frees itself. */
 void instance_discard(struct instance *i);
 /* Takes what the VMM of one that has ended had sent before: the last words of the guest and of its kernel. */

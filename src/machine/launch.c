@@ -106,31 +106,31 @@ int launch_identity(const struct vmm_ops *backend, const struct runfile *run, st
     return r < 0 ? r : backend->identity(&p.config, ret, err);
 }
 
-int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
-           struct launched *ret, struct mvm_error *err)
+int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS])
+{
+    int *const ours[LAUNCH_ENDS] = {[LAUNCH_CHANNEL] = &l->channel_fd,
+                                    [LAUNCH_CONSOLE] = &l->console_fd,
+                                    [LAUNCH_CONTROL] = &l->control_fd,
+                                    [LAUNCH_LOG] = &l->log_fd};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < LAUNCH_ENDS; i++)
+        r = make_pair(ours[i], &ends[i]);
+    return r;
+}
+
+int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
+               const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail, struct mvm_error *err)
 {
     CLEANUP(plan_done) struct plan p = PLAN_INIT;
-    CLEAN_FD int channel = -1;
-    CLEAN_FD int console = -1;
-    CLEAN_FD int control = -1;
-    CLEAN_FD int log = -1;
-    int r = make_pair(&ret->log_fd, &log);
-    if (r == 0)
-        r = make_pair(&ret->channel_fd, &channel);
-    if (r == 0)
-        r = make_pair(&ret->console_fd, &console);
-    if (r == 0)
-        r = make_pair(&ret->control_fd, &control);
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot make sockets");
-    r = plan(&p, run, source, err);
+    int r = plan(&p, run, source, err);
     if (r < 0)
         return r;
-    p.config.channel_fd = channel;
-    p.config.console_fd = console;
-    p.config.control_fd = control;
-    p.config.log_fd = log;
-    return backend->start(&p.config, &ret->process, &ret->jail, err);
+    p.config.channel_fd = ends[LAUNCH_CHANNEL];
+    p.config.console_fd = ends[LAUNCH_CONSOLE];
+    p.config.control_fd = ends[LAUNCH_CONTROL];
+    p.config.log_fd = ends[LAUNCH_LOG];
+    p.config.sibling = true;
+    return backend->start(&p.config, ret, jail, err);
 }
 
 void launched_done(struct launched *l)

@@ -32,7 +32,14 @@ struct launch_source {
 /* What such a VM depends on besides its image. */
 int launch_identity(const struct vmm_ops *backend, const struct runfile *run, struct vmm_identity *ret,
                     struct mvm_error *err) MVM_MUST_CHECK;
-int launch(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
-           struct launched *ret, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* The VMM's ends of its connections, in this order. */
+enum launch_end { LAUNCH_CHANNEL, LAUNCH_CONSOLE, LAUNCH_CONTROL, LAUNCH_LOG, LAUNCH_ENDS };
+/* Makes the connections: -errno. The VMM's ends are the caller's. */
+int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS]) MVM_MUST_CHECK;
+/* Starts the VMM as a child of the caller's parent; the ends stay the caller's. */
+int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
+               const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail,
+               struct mvm_error *err) MVM_MUST_CHECK;
 /* Closes the ends that were not taken; the process is the caller's. */
 void launched_done(struct launched *l);

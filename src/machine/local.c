@@ -69,7 +69,7 @@ static int open_target(struct supervisor *s, const char *folder)
     char path[128];
     if (folder[0] != '.' || !path_is_plain_name(folder + 1, 60))
         return -EINVAL;
-    CLEAN_FD int home = openat(s->dirfd, "../..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int home = openat(s->dirfd, "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (home < 0)
         return -errno;
     snprintf(path, sizeof(path), "snapshots/%s/state", folder);

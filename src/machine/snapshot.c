@@ -84,7 +84,7 @@ static struct statindex *open_index(struct snapshot *s, const char *image)
     snprintf(key, sizeof(key), "snapshot %s/%s", image, s->name);
     CLEAN_FREE char *path = path_join(s->run->snapshots, "..", NULL);
     fd_closep(&s->cache_dir);
-    s->cache_dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    s->cache_dir = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
     return s->cache_dir >= 0 ? statindex_load(s->cache_dir, key) : NULL;
 }
 

@@ -457,6 +457,7 @@ static void on_vm_changed(void *owner)
     s->status.vmm_pid = (uint64_t)s->vm.now->process.pid;
     s->status.confined = s->vm.now->jail.seccomp;
     jail_report_format(&s->vm.now->jail, s->status.confinement);
+    jail_report_format(&s->jail, s->status.own_confinement);
 }
 
 static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
@@ -642,7 +643,8 @@ static int listen_clients(struct supervisor *s)
 /* The VMM is started before anything else is set up: everything else happens while it loads. */
 static int supervisor_start(struct supervisor *s, int starter_fd, uint64_t begun_at, struct mvm_error *err)
 {
-    s->vm = (struct vm){.loop = &s->loop, .run = &s->run, .dirfd = s->dirfd, .ops = &vm_ops, .owner = s};
+    s->vm = (struct vm){
+        .loop = &s->loop, .run = &s->run, .launcher = &s->launcher, .dirfd = s->dirfd, .ops = &vm_ops, .owner = s};
     steps_add(&s->vm.steps, "supervisor-init", begun_at);
     int r = vm_start(&s->vm, err);
     if (r < 0)
@@ -716,7 +718,7 @@ static void remove_traces(struct supervisor *s)
     unlinkat(s->dirfd, VMDIR_SOCKET, 0);
     if (!s->run.transient || strcmp(s->status.state, "failed") == 0)
         return;
-    CLEAN_FD int vms = openat(s->dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int vms = openat(s->dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (vms >= 0)
         (void)!path_remove_tree(vms, s->run.name);
 }
@@ -733,9 +735,13 @@ int machine_supervise(int argc, char **argv)
     prctl(PR_SET_NAME, "mvm-supervisor");
     struct mvm_error err = MVM_ERROR_INIT;
     static struct supervisor s;
+    int r = runfile_load(&s.run, dirfd, &err);
+    if (r == 0) /* before libuv's first loop, whose handlers would follow each fork */
+        r = launcher_start(&s.launcher, &s.run, &err);
     if (supervisor_init(&s, dirfd) < 0)
         return 1;
-    int r = runfile_load(&s.run, dirfd, &err);
+    if (r == 0)
+        r = supervisor_confine(&s, &err);
     if (r == 0) {
         uv_timer_start(&s.timer, on_ready_timeout, s.run.timeout_ms, 0);
         r = supervisor_start(&s, starter_fd, begun_at, &err);

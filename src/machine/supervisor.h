@@ -36,6 +36,8 @@ struct supervisor {
     const char *ending; /* what the guest announced: "the guest powered off"; NULL: nothing */
     struct lastwords console;
 
+    struct launcher launcher;
+    struct jail_report jail; /* what confines this process */
     struct vm vm;
     uv_pipe_t listener, starter;
     uv_timer_t timer, idle, channel_lost;
@@ -62,6 +64,8 @@ struct supervisor {
     } serving;
 };
 
+/* Confines this process for the rest of its life (confine.c). */
+int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
 void supervisor_set_state(struct supervisor *s, enum state state, const char *name);
 /* Ends the VM, after at most grace_ms of the guest's own doing. */
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms);

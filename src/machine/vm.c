@@ -30,7 +30,7 @@ static int start(struct vm *v, enum vm_stage stage, const struct launch_source *
     v->stage = stage;
     struct instance *i = NULL;
     uint64_t since = clock_now();
-    int r = instance_start(&i, v->loop, v->backend, v->run, source, v->dirfd, &instance_ops, v, v->ops->channel,
+    int r = instance_start(&i, v->loop, v->backend, v->launcher, source, v->dirfd, &instance_ops, v, v->ops->channel,
                            v->owner, err);
     if (r < 0)
         return r;

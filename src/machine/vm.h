@@ -43,14 +43,15 @@ enum vm_stage {
 };
 
 struct vm {
-    uv_loop_t *loop;           /* what the owner sets */
-    const struct runfile *run; /* ... */
-    int dirfd;                 /* ... the VM's folder */
-    const struct vm_ops *ops;  /* ... */
-    void *owner;               /* ... */
-    struct instance *now;      /* NULL: none */
-    bool warm;                 /* it did not boot in this start */
-    bool by_host;              /* after `ended`: the VMM was told to end, by a signal or over its control socket */
+    uv_loop_t *loop;                 /* what the owner sets */
+    const struct runfile *run;       /* ... */
+    const struct launcher *launcher; /* ... */
+    int dirfd;                       /* ... the VM's folder */
+    const struct vm_ops *ops;        /* ... */
+    void *owner;                     /* ... */
+    struct instance *now;            /* NULL: none */
+    bool warm;                       /* it did not boot in this start */
+    bool by_host; /* after `ended`: the VMM was told to end, by a signal or over its control socket */
     char cold_reason[256];
     enum vm_stage stage;
     const struct vmm_ops *backend;

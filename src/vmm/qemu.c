@@ -231,6 +231,7 @@ static int start_plain(const struct vmm_config *c, const struct args *a, struct 
         .keep_fds = keep,
         .n_keep_fds = ARRAY_SIZE(keep) - (c->memory_fd >= 0 ? 0 : 1),
         .die_with_parent = true,
+        .sibling = c->sibling,
     };
     return env ? process_start(&o, ret, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
 }
@@ -277,6 +278,7 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
         .n_fds = ARRAY_SIZE(fds),
         .log_fd = c->log_fd,
         .file_bytes = largest_file(c),
+        .sibling = c->sibling,
         .required = c->confine,
     };
     return jail_start(&spec, ret, report, err);

@@ -416,6 +416,7 @@ struct msg_status {
     char steps[STEPS_MAX_TEXT]; /* of its start, as steps_format() has them */
     bool confined;              /* its VMM is, at least by seccomp ... */
     char confinement[256];      /* ... as jail_report_format() has it */
+    char own_confinement[256];  /* the supervisor's */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -35,6 +35,11 @@ for vm in first second; do
 done
 is 'T6: the VMM gains no privileges' "$(sed -n 's/^NoNewPrivs:[[:space:]]*//p' "/proc/$pid/status")" 1
 is "T6: our filter and QEMU's own are in force" "$(sed -n 's/^Seccomp_filters:[[:space:]]*//p' "/proc/$pid/status")" 2
+supervisor=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")
+is 'T6: the supervisor gains no privileges, and a filter of ours is in force' \
+    "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$supervisor/status" | tr '\n' ' ')" '1 1 '
+is 'T6: the supervisor has one process beside it, and that no descriptor but its socket and standard ones' \
+    "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" 4
 is 'T6: the VMM has no capability' "$(sed -n 's/^CapBnd:[[:space:]]*//p' "/proc/$pid/status")" 0000000000000000
 has_not 'T6: nothing of the environment reaches the VMM' "$(tr '\0' '\n' <"/proc/$pid/environ")" '^(MVM_HOME|HOME|USER)='
 has 'T6: it leaves no core file' "$(cat "/proc/$pid/limits")" 'core file size  *0  *0 '
@@ -53,6 +58,7 @@ if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind /
     has 'T6: ls --json says it' "$(json '.vms[] | select(.name == "second").confinement')" '^namespaces, .*seccomp'
     run mvm inspect second --json
     has 'T6: inspect says it' "$(json .confinement)" '^namespaces, .*seccomp'
+    has 'T6: inspect says it of the supervisor' "$(json .supervisor_confinement)" '^(Landlock [0-9]+, )?seccomp'
     has 'T6: inspect says that the network is not confined' "$(json .network)" "host's network namespace"
     run mvm inspect second
     has 'T6: inspect says it to people' "$out" 'confinement  *namespaces, '
@@ -118,10 +124,13 @@ is 'T7: vmm.log and the one before it stay below 2 MiB + 64 KiB of 5 MB' \
     "$(($(cat "$MVM_HOME/vms/noisy/vmm.log"* | wc -c) <= 2162688))" 1
 has 'T7: the last words are in vmm.log' "$(cat "$MVM_HOME/vms/noisy/vmm.log")" 'the last word'
 
+launcher=$(pgrep -P "$supervisor" -x mvm-launcher)
 # Killing the supervisor kills the VMM, with bubblewrap gone from between them.
 kill -9 "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")"
 gone() { ! kill -0 "$pid" 2>/dev/null; }
 check 'T6: the VMM dies with its supervisor' eventually 5 gone
+no_launcher() { [ -z "$(pgrep -P "$supervisor" -x mvm-launcher)" ] && ! kill -0 "$launcher" 2>/dev/null; }
+check 'T6: the launcher dies with its supervisor, too' eventually 5 no_launcher
 pid=$(vmm_of first)
 kill -9 "$pid"
 ended() { mvm ls --all --json | grep -q 'killed by signal 9'; }

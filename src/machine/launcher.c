@@ -1,0 +1,199 @@
+/*
+ * This is the launcher: one process beside each supervisor. It exists because bubblewrap cannot make namespaces under
+ * Landlock, and because whoever takes a supervisor over must not be able to start what he likes: an order says no more
+ * than where memory and store come from, everything else is run.json's.
+ */
+#include "machine/launcher.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ANSWER_MS 15000
+#define MAX_FDS   5
+
+struct order {
+    bool share, restore;
+    char store_path[4096]; /* "" for the VM's own */
+};
+
+struct answer {
+    int r;
+    pid_t pid;
+    struct jail_report jail;
+    struct mvm_error err;
+};
+
+/* One packet and the descriptors that come with it. */
+struct packet {
+    void *data;
+    size_t size;
+    int fds[MAX_FDS];
+    size_t n_fds;
+};
+
+union control {
+    struct cmsghdr align;
+    char room[CMSG_SPACE(sizeof(int) * MAX_FDS)];
+};
+
+static int packet_send(int fd, const struct packet *p)
+{
+    union control c = {0};
+    struct iovec iov = {.iov_base = p->data, .iov_len = p->size};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (p->n_fds) {
+        m.msg_control = &c;
+        m.msg_controllen = CMSG_SPACE(sizeof(int) * p->n_fds);
+        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(sizeof(int) * p->n_fds);
+        memcpy(CMSG_DATA(h), p->fds, sizeof(int) * p->n_fds);
+    }
+    return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int packet_receive(int fd, struct packet *p)
+{
+    union control c = {0};
+    struct iovec iov = {.iov_base = p->data, .iov_len = p->size};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c)};
+    ssize_t n;
+    do
+        n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    if (h && h->cmsg_type == SCM_RIGHTS) {
+        p->n_fds = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(p->fds, CMSG_DATA(h), p->n_fds * sizeof(int));
+    }
+    return n == 0 ? -EPIPE : (size_t)n == p->size ? 0 : -EPROTO;
+}
+
+/* ---- The launcher ---- */
+
+/* A store that is not the VM's own is one in the making, of a snapshot. */
+static bool is_allowed(const struct runfile *run, const char *store_path)
+{
+    size_t n = strlen(run->snapshots);
+    return !store_path[0] || (run->store_disk[0] && n && strncmp(store_path, run->snapshots, n) == 0 &&
+                              store_path[n] == '/' && !strstr(store_path, "/../"));
+}
+
+static void carry_out(const struct vmm_ops *backend, const struct runfile *run, const struct order *o,
+                      const struct packet *p, struct answer *a, struct process *ret)
+{
+    if (p->n_fds < LAUNCH_ENDS || !is_allowed(run, o->store_path)) {
+        a->r = mvm_error_set(&a->err, -EPERM, "the launcher was given an order that it does not follow");
+        return;
+    }
+    const struct launch_source source = {
+        .memory_fd = p->n_fds > LAUNCH_ENDS ? p->fds[LAUNCH_ENDS] : -1,
+        .share = o->share,
+        .restore = o->restore,
+        .store_path = o->store_path[0] ? o->store_path : NULL,
+    };
+    a->r = launch_vmm(backend, run, &source, p->fds, ret, &a->jail, &a->err);
+    a->pid = ret->pid;
+}
+
+static void serve(int fd, const struct vmm_ops *backend, const struct runfile *run)
+{
+    for (;;) {
+        struct order o;
+        struct answer a = {0};
+        struct process vmm = PROCESS_INIT;
+        struct packet p = {.data = &o, .size = sizeof(o)};
+        int r = packet_receive(fd, &p);
+        if (r == 0) {
+            o.store_path[sizeof(o.store_path) - 1] = '\0';
+            carry_out(backend, run, &o, &p, &a, &vmm);
+        }
+        for (size_t i = 0; i < p.n_fds; i++)
+            close(p.fds[i]);
+        const struct packet answer = {.data = &a, .size = sizeof(a), .fds = {vmm.pidfd}, .n_fds = vmm.pidfd >= 0};
+        if (r < 0 || packet_send(fd, &answer) < 0)
+            return;
+        fd_closep(&vmm.pidfd); /* the supervisor has one, and the process */
+    }
+}
+
+static _Noreturn void be_launcher(int fd, const struct runfile *run, pid_t supervisor)
+{
+    const struct vmm_ops *backend;
+    prctl(PR_SET_NAME, "mvm-launcher");
+    signal(SIGPIPE, SIG_IGN);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 ||
+        syscall(SYS_close_range, 4u, ~0u, 0) < 0 || vmm_find(run->backend, &backend, NULL) < 0)
+        _exit(1);
+    serve(3, backend, run);
+    _exit(0);
+}
+
+/* ---- The supervisor's side ---- */
+
+int launcher_start(struct launcher *l, const struct runfile *run, struct mvm_error *err)
+{
+    int pair[2];
+    pid_t self = getpid();
+    /* The VMMs that it starts become children of this process. */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return mvm_error_errno(err, -errno, "cannot make the launcher");
+    CLEAN_FD int ours = pair[0];
+    CLEAN_FD int theirs = pair[1];
+    l->pid = fork();
+    if (l->pid < 0)
+        return mvm_error_errno(err, -errno, "cannot make the launcher");
+    if (l->pid == 0)
+        be_launcher(theirs, run, self);
+    l->fd = TAKE_FD(ours);
+    return 0;
+}
+
+static int ask(const struct launcher *l, const struct launch_source *source, const int *ends, struct launched *ret,
+               struct mvm_error *err)
+{
+    struct order o = {.share = source->share, .restore = source->restore};
+    struct packet order = {.data = &o, .size = sizeof(o), .n_fds = LAUNCH_ENDS};
+    struct answer a;
+    struct packet answer = {.data = &a, .size = sizeof(a)};
+    snprintf(o.store_path, sizeof(o.store_path), "%s", source->store_path ? source->store_path : "");
+    memcpy(order.fds, ends, LAUNCH_ENDS * sizeof(int));
+    if (source->memory_fd >= 0)
+        order.fds[order.n_fds++] = source->memory_fd;
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+    int r = packet_send(l->fd, &order);
+    if (r == 0)
+        r = poll(&p, 1, ANSWER_MS) > 0 ? packet_receive(l->fd, &answer) : -ETIMEDOUT;
+    if (r < 0)
+        return mvm_error_errno(err, r, "the launcher does not answer");
+    ret->process = (struct process){.pid = a.pid, .pidfd = answer.n_fds ? answer.fds[0] : -1};
+    ret->jail = a.jail;
+    if (a.r == 0 && answer.n_fds == 0)
+        a.r = mvm_error_set(&a.err, -EPROTO, "the launcher sent no process");
+    if (a.r < 0 && err)
+        *err = a.err;
+    return a.r;
+}
+
+int launcher_launch(const struct launcher *l, const struct launch_source *source, struct launched *ret,
+                    struct mvm_error *err)
+{
+    int ends[LAUNCH_ENDS] = {-1, -1, -1, -1};
+    int r = launched_connect(ret, ends);
+    r = r < 0 ? mvm_error_errno(err, r, "cannot make sockets") : ask(l, source, ends, ret, err);
+    for (size_t i = 0; i < LAUNCH_ENDS; i++)
+        fd_closep(&ends[i]);
+    return r;
+}

@@ -1,0 +1,24 @@
+/*
+ * A supervisor starts no programs: it confines itself before it hears the first word of a guest. What it needs started
+ * is started by its launcher, a process forked before that, which knows from run.json what this VM may be. The VMM is
+ * the supervisor's child all the same.
+ */
+#pragma once
+
+#include "machine/launch.h"
+
+struct launcher {
+    int fd;    /* -1: none */
+    pid_t pid; /* ended by the end of the socket, and by the supervisor's */
+};
+
+#define LAUNCHER_INIT                                                                                                  \
+    {                                                                                                                  \
+        .fd = -1                                                                                                       \
+    }
+
+/* Forks it; the calling process must have one thread. */
+int launcher_start(struct launcher *l, const struct runfile *run, struct mvm_error *err) MVM_MUST_CHECK;
+/* A VMM with a socket pair for each of its connections. */
+int launcher_launch(const struct launcher *l, const struct launch_source *source, struct launched *ret,
+                    struct mvm_error *err) MVM_MUST_CHECK;

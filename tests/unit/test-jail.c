@@ -1,0 +1,157 @@
+/* What a process that has confined itself may still do: a child of this test does so and tries. */
+#include "tap.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "jail/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[128];
+static int own = -1, beside = -1;
+
+/* The errno of what is tried, 0 where it succeeds. */
+static int open_for(int dir, const char *name, int flags)
+{
+    CLEAN_FD int fd = openat(dir, name, flags | O_CLOEXEC, 0600);
+    return fd < 0 ? errno : 0;
+}
+
+static int socket_of(int family)
+{
+    CLEAN_FD int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd < 0 ? errno : 0;
+}
+
+static int start_program(void)
+{
+    const char *const argv[] = {"/bin/true", NULL};
+    const struct process_opts o = {.argv = argv, .stdin_fd = -1};
+    CLEAN_PROCESS struct process p = PROCESS_INIT;
+    return -process_start(&o, &p, NULL);
+}
+
+static int replace_itself(void)
+{
+    char *const argv[] = {(char *)(uintptr_t) "/bin/true", NULL};
+    execv(argv[0], argv);
+    return errno;
+}
+
+static void *nothing(void *p)
+{
+    return p;
+}
+
+static int start_thread(void)
+{
+    pthread_t t;
+    int r = pthread_create(&t, NULL, nothing, NULL);
+    return r ? r : pthread_join(t, NULL);
+}
+
+static int own_rename(void)
+{
+    return renameat(own, "made", own, "renamed") < 0 ? errno : unlinkat(own, "renamed", 0) < 0 ? errno : 0;
+}
+
+enum {
+    CONFINED,
+    OWN_MAKE,
+    OWN_RENAME,
+    READ,
+    READ_WRITE,
+    BESIDE_READ,
+    BESIDE_MAKE,
+    PASSWD,
+    INTERNET,
+    UNIX,
+    START,
+    EXEC,
+    THREAD,
+    N
+};
+
+static void try_all(int *ret, struct jail_report *report)
+{
+    const struct jail_path paths[] = {
+        {.fd = own, .access = LANDLOCK_OWN},
+        {.fd = -1, .access = LANDLOCK_OWN},
+        {.path = folder, .access = LANDLOCK_CLEAR},
+        {.path = "/usr", .access = LANDLOCK_READ},
+    };
+    ret[CONFINED] = -jail_enter(paths, ARRAY_SIZE(paths), report, NULL);
+    ret[OWN_MAKE] = open_for(own, "made", O_WRONLY | O_CREAT);
+    ret[OWN_RENAME] = own_rename();
+    ret[READ] = open_for(AT_FDCWD, "/usr/bin/env", O_RDONLY);
+    ret[READ_WRITE] = open_for(AT_FDCWD, "/usr/bin/env", O_RDWR);
+    ret[BESIDE_READ] = open_for(beside, "secret", O_RDONLY);
+    ret[BESIDE_MAKE] = open_for(beside, "made", O_WRONLY | O_CREAT);
+    ret[PASSWD] = open_for(AT_FDCWD, "/etc/passwd", O_RDONLY);
+    ret[INTERNET] = socket_of(AF_INET);
+    ret[UNIX] = socket_of(AF_UNIX);
+    ret[START] = start_program();
+    ret[EXEC] = replace_itself();
+    ret[THREAD] = start_thread();
+}
+
+int main(void)
+{
+    const char *tmp = getenv("MVM_TEST_TMP");
+    snprintf(folder, sizeof(folder), "%s/jail.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(folder))
+        return 1;
+    CLEAN_FD int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    own = path_open_dir(root, "own", NULL);
+    beside = path_open_dir(root, "beside", NULL);
+    if (open_for(beside, "secret", O_WRONLY | O_CREAT) != 0)
+        return 1;
+    struct {
+        int errors[N];
+        struct jail_report report;
+    } got = {0};
+    int pair[2];
+    if (pipe(pair) < 0)
+        return 1;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        try_all(got.errors, &got.report);
+        _exit(write(pair[1], &got, sizeof(got)) == (ssize_t)sizeof(got) ? 0 : 1);
+    }
+    close(pair[1]);
+    ok(fd_read_all(pair[0], &got, sizeof(got)) == 0 && waitpid(pid, NULL, 0) == pid,
+       "a process that has confined itself goes on");
+    const int *e = got.errors;
+    char text[JAIL_REPORT_MAX];
+    jail_report_format(&got.report, text);
+    ok(e[CONFINED] == 0 && got.report.seccomp && strstr(text, "seccomp"), "T6: it says what is in force: %s", text);
+    ok(e[OWN_MAKE] == 0 && e[OWN_RENAME] == 0, "T6: it makes, renames and removes files in its own folder");
+    ok(e[READ] == 0, "T6: it reads what it may read");
+    ok(e[UNIX] == 0 && e[THREAD] == 0, "T6: it makes Unix sockets and threads");
+    ok(e[INTERNET] == EPERM, "T6: it makes no Internet socket (%d)", e[INTERNET]);
+    ok(e[START] == EPERM && e[EXEC] == EPERM, "T6: it starts no program (%d, %d)", e[START], e[EXEC]);
+    if (got.report.landlock) {
+        ok(e[READ_WRITE] == EACCES, "T6: it does not write what it may read (%d)", e[READ_WRITE]);
+        ok(e[BESIDE_READ] == EACCES && e[BESIDE_MAKE] == EACCES, "T6: it reads and makes nothing beside (%d, %d)",
+           e[BESIDE_READ], e[BESIDE_MAKE]);
+        ok(e[PASSWD] == EACCES, "T6: it reads nothing else of the system (%d)", e[PASSWD]);
+    } else {
+        printf("ok %u - T6: it reads nothing beside # SKIP this kernel has no Landlock\n", ++tap_count);
+    }
+    fd_closep(&own);
+    fd_closep(&beside);
+    CLEAN_FD int above = open(tmp ? tmp : "/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)!path_remove_tree(above, strrchr(folder, '/') + 1);
+    return tap_end();
+}
