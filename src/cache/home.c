@@ -44,27 +44,37 @@ static char *choose_cache(void)
 }
 
 /*
- * A folder is mvmctl's if it has a marker file, which is written when a folder is made, or is taken that is empty or
- * has only what users and tools put there for mvmctl. Any other belongs to another purpose: it is neither used nor made
- * private, because closing /tmp or a home folder to others would harm whoever uses it.
+ * A folder is mvmctl's if it has a marker file, which is written when a folder is made, or is taken that is empty, has
+ * only what users and tools put there for mvmctl, or is private and has nothing but what an mvmctl before the marker
+ * made. Any other belongs to another purpose: it is neither used nor made private, because closing /tmp or a home
+ * folder to others would harm whoever uses it.
  */
 #define MARKER ".mvm"
 
 struct survey {
     int fd;
-    bool foreign;         /* it has something that no user puts there for mvmctl */
+    bool made;            /* it has something that mvmctl makes */
+    bool foreign;         /* it has something that neither mvmctl makes nor a user puts there for it */
     char of_another[256]; /* an entry that belongs to another user, "" for none */
 };
 
+static bool is_one_of(const char *name, const char *const *names)
+{
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names;
+}
+
 static int on_entry(void *data, const char *name)
 {
-    static const char *const of_the_user[] = {"config.toml", "kernels", "lost+found"};
+    static const char *const of_the_user[] = {"config.toml", "kernels", "lost+found", NULL};
+    static const char *const of_mvmctl[] = {"vms",    "dev",       "run",        "snapshots", "logs",   "builder-vm",
+                                            "builds", "artifacts", "stat-index", "downloads", "stage0", NULL};
     struct survey *s = data;
     struct stat st;
-    bool known = false;
-    for (size_t i = 0; i < ARRAY_SIZE(of_the_user); i++)
-        known |= strcmp(name, of_the_user[i]) == 0;
-    s->foreign |= !known;
+    bool made = is_one_of(name, of_mvmctl);
+    s->made |= made;
+    s->foreign |= !made && !is_one_of(name, of_the_user);
     if (strcmp(name, "lost+found") == 0) /* a file system's own */
         return 0;
     if (fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -97,7 +107,7 @@ static int claim(int fd, const char *path, struct mvm_error *err)
     if (r < 0)
         return mvm_error_errno(err, r, "cannot read folder %s", path);
     bool marked = is_marked(fd);
-    if (s.foreign && !marked)
+    if (!marked && (s.foreign || (s.made && (st.st_mode & 077))))
         return refuse(path, "holds what mvmctl did not make, and has no file " MARKER " that says it is mvmctl's",
                       "set MVM_HOME and MVM_CACHE_DIR to new folders; if an mvmctl before this one made it: make an "
                       "empty file " MARKER " in it",

@@ -285,7 +285,7 @@ partial=$MVM_CACHE_DIR/downloads/$digest.part
 
 run "$MVMCTL" dev image verify "$url/good" --verbose
 is 'https' "$status" 0
-has 'progress is told in bytes and percent' "$err" 'downloading: vmlinux: [0-9.]+ of 2.1 MB, [0-9]+%'
+has 'progress is told in bytes and percent' "$err" 'downloading a published image: vmlinux: [0-9.]+ of 2.1 MB, [0-9]+%'
 check 'a redirect to https' "$MVMCTL" dev image verify "$url/https-redirect"
 # refused NAME HOW PATTERN
 refused() {
