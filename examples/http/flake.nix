@@ -16,6 +16,7 @@
         services.httpd = {
           command = [ "httpd" "-f" "-p" 8080 "-h" "/srv/www" ];
           user = "www";
+          ready.port = 8080;
         };
         users.www = { };
         files."/srv/www/index.html" = ''

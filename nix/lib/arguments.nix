@@ -2,7 +2,7 @@
 check:
 let
   inherit (check)
-    also atMost command either exactlyOne fail guestPath inStore listOf mode name number oneOf record setOf startsWith stored text
+    also atMost command either exactlyOne fail guestPath inStore listOf mode name number oneOf plain record setOf startsWith stored text
     userName variable;
   inherit (builtins) any elemAt isInt isString match;
 
@@ -77,6 +77,12 @@ let
     cwd = { type = guestPath; also = [ "workingDirectory" "dir" ]; };
     env = { type = environment; default = { }; also = [ "environment" ]; };
     restart = { type = oneOf [ "no" "on-failure" "always" ]; default = "on-failure"; };
+    ready = { type = also readiness (where: exactlyOne where [ "port" "command" "notify" ]); };
+  };
+  readiness = record {
+    port = { type = number "a port" 1 65535; };
+    command = { type = command; also = [ "cmd" "exec" ]; };
+    notify = { type = plain "true" (v: v == true) (_: null); };
   };
 
   budget =

@@ -47,12 +47,24 @@ let
   # ---- /etc/mvm/guest.conf: what the agent does (docs/architecture.md) ----
 
   envLines = set: eachOf set (n: v: "env ${n}=${escapeLine v}");
+  readyLines =
+    n: ready:
+    if ready ? port then
+      [ "ready port ${toString ready.port}" ]
+    else if ready ? notify then
+      [ "ready notify" ]
+    else if ready ? command then
+      [ "ready command" ] ++ words "ready-arg" "services.${n}.ready.command" ready.command
+    else
+      [ ];
+  words = key: where: list: map (word: "${key} ${escapeLine word}") (check.atMost 1000 "words" where list);
   serviceLines =
     n: s:
     [ "service ${n}" ]
-    ++ map (word: "arg ${escapeLine word}") (check.atMost 1000 "words" "services.${n}.command" s.command)
+    ++ words "arg" "services.${n}.command" s.command
     ++ [ "user ${runsAs n s.user}" "restart ${s.restart}" ]
     ++ (if s ? cwd then [ "cwd ${escapeLine s.cwd}" ] else [ ])
+    ++ readyLines n (s.ready or { })
     ++ envLines s.env;
   guestConf =
     let

@@ -15,6 +15,7 @@ static const char *const phase_names[] = {
     [MVM_PHASE_ARTIFACT_EXTRACTION] = "artifact-extraction",
     [MVM_PHASE_RUNTIME_BACKEND] = "runtime-backend",
     [MVM_PHASE_BOOT_BUDGET] = "boot-budget",
+    [MVM_PHASE_SERVICES] = "services",
 };
 _Static_assert(ARRAY_SIZE(phase_names) == MVM_PHASE_COUNT, "every phase has a name");
 

@@ -12,9 +12,10 @@ int build_and_print(const struct args *a, struct home *h, const char *ref);
 int build_with_progress(const struct args *a, struct home *h, struct progress *p, struct build_result *ret,
                         struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Boots the image as the options say. name NULL: --name, or a free one made from the image's. */
+/* Boots the image as the options say. transient: nobody waits for its services; else they have to stay ready for
+ * settle_ms. */
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
-               struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+               uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Starts a VM: c->name, or a free name made from base. */
 int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,

@@ -67,6 +67,7 @@ enum {
     EXIT_ARTIFACT_EXTRACTION = 13,
     EXIT_RUNTIME_BACKEND = 14,
     EXIT_BOOT_BUDGET = 15,
+    EXIT_SERVICES = 16,
     EXIT_EXEC_FAILED = 125,
 };
 
@@ -210,6 +211,8 @@ int print_man_page(void);
 
 struct machine_info;
 /* What ls and inspect both say of a VM (cmd_inspect.c). */
+/* What is wrong with it or its services, "" where nothing is known to be. */
+const char *vm_problem(const struct machine_info *m);
 json_object *vm_json(const struct machine_info *m);
 
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */

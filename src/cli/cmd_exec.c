@@ -85,7 +85,7 @@ static int run_transient(struct home *h, const struct args *a, struct mvm_error 
     steps_add(&t.own, "startup", ui.born);
     struct progress p = PROGRESS_INIT(ui.verbose ? &ui_progress : NULL, &p);
     interrupt_install();
-    if (build_find_last(&o, h, &img, err) < 0 || boot_image(a, h, &img, true, &p, &info, err) < 0)
+    if (build_find_last(&o, h, &img, err) < 0 || boot_image(a, h, &img, true, 0, &p, &info, err) < 0)
         return fail_exec(err);
     trace_machine(&t, &info);
     uint64_t since = clock_now();

@@ -7,6 +7,11 @@
 #include <string.h>
 #include <time.h>
 
+const char *vm_problem(const struct machine_info *m)
+{
+    return m->status.services_problem[0] ? m->status.services_problem : m->status.problem;
+}
+
 json_object *vm_json(const struct machine_info *m)
 {
     const struct msg_status *st = &m->status;
@@ -25,7 +30,7 @@ json_object *vm_json(const struct machine_info *m)
     json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
     json_add_string(o, "confinement", st->confinement[0] ? st->confinement : NULL);
-    json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
+    json_add_string(o, "problem", vm_problem(m)[0] ? vm_problem(m) : NULL);
     json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
     return o;
 }
@@ -57,7 +62,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     snprintf(accel, sizeof(accel), "%s/%s (%s)", m->backend, m->accel.name, m->accel.reason);
     line("name", m->name);
     line("state", m->state);
-    line("problem", st->problem);
+    line("problem", vm_problem(m));
     line("ended", m->ended);
     line("role", m->role);
     line("image", m->image);

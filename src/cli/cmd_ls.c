@@ -27,7 +27,7 @@ static void print_table(const struct machine_info *list, size_t n)
                 "ADDRESS", "AGE");
     for (size_t i = 0; i < n; i++) {
         const struct machine_info *m = &list[i];
-        const char *note = m->ended[0] ? m->ended : m->status.problem;
+        const char *note = m->ended[0] ? m->ended : vm_problem(m);
         char age[32], backend[48];
         print_age(m->started_at, age);
         snprintf(backend, sizeof(backend), "%s/%s", m->backend, m->accel.name);

@@ -16,6 +16,7 @@
 #define DEFAULT_MEMORY_MIB 256
 #define DEFAULT_TIMEOUT_MS 60000
 #define STOP_GRACE_MS      10000
+#define RUN_SETTLE_MS      500 /* run looks at the services for so long */
 
 static int machine_options(const struct args *a, const struct artifact_image *img, struct machine_config *c,
                            struct mvm_error *err)
@@ -32,6 +33,13 @@ static int machine_options(const struct args *a, const struct artifact_image *im
         r = parse_cpus(cpus, &c->vcpus, err);
     if (r == 0 && timeout)
         r = parse_timeout(timeout, &c->timeout_ms, err);
+    const char *ready = arg_value(a, "ready");
+    c->ready = ready && strcmp(ready, "agent") == 0 ? READY_AGENT : READY_SERVICES;
+    if (r == 0 && ready && c->ready == READY_SERVICES && strcmp(ready, "services") != 0) {
+        r = mvm_error_set(err, -EINVAL, "--ready %.60s", ready);
+        mvm_error_phase(err, MVM_PHASE_USAGE);
+        mvm_error_hint(err, "it is agent or services");
+    }
     return r;
 }
 
@@ -70,7 +78,7 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
 }
 
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
-               struct progress *p, struct machine_info *info, struct mvm_error *err)
+               uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
     /* An image's name may be a builder's. */
     bool usable = img->metadata.name[0] && boot_check_name(img->metadata.name, NULL) == 0;
@@ -80,8 +88,11 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
         .image = img->path,
         .image_digest = img->digest,
         .transient = transient,
+        .settle_ms = settle_ms,
     };
     int r = machine_options(a, img, &c, err);
+    if (transient)
+        c.ready = READY_AGENT;
     if (r == 0 && c.name)
         r = boot_check_name(c.name, err);
     return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", p, info, err);
@@ -166,6 +177,19 @@ int boot_attach(struct home *h, const char *name, struct mvm_error *err)
     return r < 0 ? ui_fail(err) : 0;
 }
 
+/* 0, or what is the matter with the services that were waited for. */
+static int judge_services(const struct args *a, const struct machine_info *info, struct mvm_error *err)
+{
+    const struct msg_status *st = &info->status;
+    const char *ready = arg_value(a, "ready");
+    if (!st->services[0] || strcmp(st->services, SERVICES_READY) == 0 || (ready && strcmp(ready, "agent") == 0))
+        return 0;
+    mvm_error_set(err, -EIO, "vm '%s': %s", info->name, st->services_problem);
+    mvm_error_phase(err, MVM_PHASE_SERVICES);
+    mvm_error_hint(err, "the VM runs on: mvmctl logs %s shows what its services said", info->name);
+    return -EIO;
+}
+
 static int finish(const struct args *a, struct home *h, const struct artifact_image *img, struct trace *t,
                   const struct build_result *built, struct progress *p, struct mvm_error *err)
 {
@@ -173,13 +197,20 @@ static int finish(const struct args *a, struct home *h, const struct artifact_im
     const char *file = arg_value(a, "trace");
     struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
     progress_phase(&boot, "boot");
-    if (boot_image(a, h, img, false, &boot, &info, err) < 0)
+    if (boot_image(a, h, img, false, built ? RUN_SETTLE_MS : 0, &boot, &info, err) < 0)
         return ui_fail(err);
     trace_machine(t, &info);
     if (file && trace_write(t, file, err) < 0)
         return ui_fail(err);
+    bool attach = arg_flag(a, "attach");
+    int bad = judge_services(a, &info, err);
+    if (bad < 0 && (!attach || ui.json))
+        return ui_fail(err);
     boot_print(&info, built, p, t, arg_flag(a, "timing"), NULL);
-    return arg_flag(a, "attach") ? boot_attach(h, info.name, err) : 0;
+    if (bad < 0)
+        ui_say("%s", err->msg);
+    int status = attach ? boot_attach(h, info.name, err) : 0;
+    return bad < 0 && status == 0 ? EXIT_SERVICES : status;
 }
 
 /* IMAGE: a folder, or the beginning of a digest. */

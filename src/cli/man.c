@@ -134,6 +134,7 @@ static const struct {
       {"13", "the output is no image, or does not come back whole (artifact-extraction)"},
       {"14", "the VM does not boot, or is not there (runtime-backend)"},
       {"15", "a boot costs more than it may: bench --budget, or the image's bootBudget (boot-budget)"},
+      {"16", "up and run: a service of the image has failed, or is not ready in time (services)"},
       {"125", "exec: mvm itself failed; otherwise exec exits as the program does"},
       {"128 + N", "ended by signal N: 130 where interrupted, 141 where the reader of standard output has gone away"},
 };

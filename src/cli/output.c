@@ -48,6 +48,7 @@ int exit_status_of(const struct mvm_error *err)
         [MVM_PHASE_ARTIFACT_EXTRACTION] = EXIT_ARTIFACT_EXTRACTION,
         [MVM_PHASE_RUNTIME_BACKEND] = EXIT_RUNTIME_BACKEND,
         [MVM_PHASE_BOOT_BUDGET] = EXIT_BOOT_BUDGET,
+        [MVM_PHASE_SERVICES] = EXIT_SERVICES,
     };
     _Static_assert(ARRAY_SIZE(statuses) == MVM_PHASE_COUNT, "every phase has an exit status");
     if (err->code == -EINTR)

@@ -36,6 +36,8 @@ OPTION(o_memory, "memory", 0, "SIZE", "memory, such as 512M or 1G (default: the 
 OPTION(o_hypervisor, "hypervisor", 0, "NAME", "the backend that runs the VM", "qemu");
 OPTION(o_attach, "attach", 0, NULL, "follow the VM's logs; Ctrl-C stops it", NULL);
 OPTION(o_cold, "cold", 0, NULL, "boot, even where a snapshot of the booted image could be restored", NULL);
+OPTION(o_ready, "ready", 0, "WHAT", "return when the agent answers, or when the services are ready (default: services)",
+       "agent|services");
 OPTION(o_from, "from", 0, "NAME[:TAG]", "continue from a snapshot instead (default: the newest of NAME)", NULL);
 OPTION(o_rm_all, "all", 0, NULL, "every snapshot of NAME", NULL);
 OPTION(o_snapshot_names, "names", 0, NULL, "NAME:TAG only, one a line", NULL);
@@ -85,10 +87,10 @@ OPTION(o_sample_timeout, "timeout", 0, "SECONDS", "how long one sample may take 
 OPTIONS(build_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_allow_input,
         &o_no_persistent, &o_verify_all, &o_jobs, &o_trace, &o_json, &o_verbose);
 OPTIONS(up_options, &o_flake, &o_profile, &o_attr, &o_from, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach,
-        &o_cold, &o_verify_all, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
+        &o_cold, &o_verify_all, &o_ready, &o_timeout, &o_timing, &o_trace, &o_json, &o_verbose);
 OPTIONS(run_options, &o_flake, &o_profile, &o_attr, &o_force, &o_no_lock, &o_offline, &o_allow_input, &o_no_persistent,
-        &o_jobs, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_verify_all, &o_timeout, &o_timing,
-        &o_trace, &o_json, &o_verbose);
+        &o_jobs, &o_name, &o_cpus, &o_memory, &o_hypervisor, &o_attach, &o_cold, &o_verify_all, &o_ready, &o_timeout,
+        &o_timing, &o_trace, &o_json, &o_verbose);
 OPTIONS(bench_boot_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_bench_cold, &o_count,
         &o_samples, &o_warmups, &o_cpus, &o_memory, &o_budget, &o_report, &o_sample_timeout, &o_json, &o_verbose);
 OPTIONS(bench_exec_options, &o_flake, &o_profile, &o_attr, &o_config, &o_compare, &o_baseline, &o_samples, &o_warmups,
@@ -160,7 +162,7 @@ static const struct option_spec *const no_options[] = {NULL};
 #define VM_JSON                                                                                                        \
     "name: the VM's name\nstate: starting, ready, paused, cut off (the guest broke the protocol), halted (nothing "    \
     "wakes its processors), stopping, stopped, "                                                                       \
-    "failed, or not responding (its supervisor process)\nrole: runtime or "                                            \
+    "failed (its services, too), or not responding (its supervisor process)\nrole: runtime or "                        \
     "builder\nimage: "                                                                                                 \
     "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \
     "processors\nstarted_at: seconds since 1970\nvmm_pid: of its backend\nsupervisor_pid: of its supervisor\n"         \
@@ -257,7 +259,8 @@ const struct command commands[] = {
      "or killed), phase, kind, error, derivation, started_at (seconds since 1970), bytes\n",
      0, cmd_build_log},
     {"up", "[--flake REF | IMAGE | --from NAME[:TAG]] [OPTION]...", "boot an image that has been built",
-     "Boots an image and returns when the agent in the guest is ready. IMAGE is the beginning of an image's digest, or "
+     "Boots an image and returns when the services in the guest are ready; where one has failed, or is not ready in "
+     "time, the exit status is 16 and the VM runs on, to be looked at. IMAGE is the beginning of an image's digest, or "
      "a folder with "
      "vmlinux and rootfs.ext4; with --flake it is the image last built from that flake. Nothing is built: mvmctl run "
      "does that.\n\n"
@@ -271,8 +274,9 @@ const struct command commands[] = {
      "snapshot is damaged or does not fit, that is an error.",
      up_options, UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n", WORDS_FOLDERS, cmd_up},
     {"run", "[--flake REF] [OPTION]...", "build if needed, then boot",
-     "Does what build and up do, one after the other.", run_options,
-     UP_JSON "cached: true where nothing had to be built\n", 0, cmd_run},
+     "Does what build and up do, one after the other, and looks a little longer (half a second, or a quarter "
+     "of what the start took) whether a service fails.",
+     run_options, UP_JSON "cached: true where nothing had to be built\n", 0, cmd_run},
     {"exec", "[OPTION]... NAME | --flake REF [OPTION]... [--] COMMAND [ARGUMENT]...", "run a program in a VM",
      "Runs the program in a running VM, with standard input, output and error, signals and window size carried "
      "through, and exits with its "

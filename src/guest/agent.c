@@ -227,8 +227,14 @@ static void send_service(void *data, const char *name, const char *state, int co
     SEND(service, &m);
 }
 
+static void send_services(void *data, const struct msg_services *m)
+{
+    SEND(services, m);
+}
+
 static void load_conf(void)
 {
+    const struct service_ops ops = {.log = send_log, .state = send_service, .all = send_services};
     CLEAN_BUF struct buf b = BUF_INIT(1u << 20);
     struct mvm_error err = MVM_ERROR_INIT;
     int r = path_read_file(AT_FDCWD, "/etc/mvm/guest.conf", &b, &err);
@@ -236,6 +242,7 @@ static void load_conf(void)
         r = conf_parse(&agent.conf, buf_cstr(&b), b.len, &err);
     if (r < 0 && r != -ENOENT)
         send_log(NULL, err.msg);
+    services_prepare(&ops, r < 0 && r != -ENOENT ? err.msg : "");
 }
 
 static const struct count_log count_log = {.line = send_log};
@@ -271,6 +278,8 @@ static int on_configure(const void *p, size_t n)
         if (agent.builder)
             store_mount(&m, &done);
     }
+    done.services = services_expected(&agent.conf);
+    done.slow = services_slow(&agent.conf);
     if (agent.copied) { /* the answer goes over the new connection: renew() */
         agent.done = done;
         return 0;
@@ -280,13 +289,14 @@ static int on_configure(const void *p, size_t n)
         SEND(configured, &done);
         flush();
     }
-    const struct service_ops ops = {.log = send_log, .state = send_service};
-    services_start(&agent.conf, &ops, agent.epoll);
+    services_start(&agent.conf, agent.epoll);
     if (agent.counting) { /* the host reads the counts when it hears that the guest is configured */
         count_step(&agent.count, "services");
         count_report(&agent.count, &count_log);
         SEND(configured, &done);
     }
+    if (done.services)
+        services_report(true);
     return 0;
 }
 
@@ -423,6 +433,8 @@ static void renew(void)
     end_connection();
     new_connection();
     SEND(configured, &agent.done);
+    if (agent.done.services)
+        services_report(true);
     agent.copied = false;
 }
 

@@ -1,5 +1,6 @@
 #include "base/path.h"
 #include "guest/guest.h"
+#include "guest/ready.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -47,6 +48,17 @@ static char *decode(const char *s, size_t n, int *r)
     return out;
 }
 
+static bool parse_id(const char *s, unsigned *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(s, &end, 10);
+    if (errno || end == s || *end || !isdigit((unsigned char)*s) || v >= UINT_MAX)
+        return false;
+    *ret = (unsigned)v;
+    return true;
+}
+
 static int set_string(char **slot, char *text)
 {
     free(*slot);
@@ -91,6 +103,26 @@ static int set_network(struct guest_conf *c, char *value)
     return r;
 }
 
+/* notify, command (its words follow), or port N. */
+static int set_ready(struct service_conf *s, char *text)
+{
+    CLEAN_FREE char *value = text;
+    if (strcmp(value, "notify") == 0) {
+        char *variable = NULL;
+        s->ready = READY_NOTIFY;
+        if (asprintf(&variable, "NOTIFY_SOCKET=" READY_NOTIFY_DIR "/%s", s->name) < 0)
+            return -ENOMEM;
+        return msg_strings_add(&s->env, variable);
+    }
+    if (strcmp(value, "command") == 0) {
+        s->ready = READY_COMMAND;
+        return 0;
+    }
+    s->ready = READY_PORT;
+    return strncmp(value, "port ", 5) == 0 && parse_id(value + 5, &s->ready_port) && s->ready_port <= 65535 ? 0
+                                                                                                            : -EINVAL;
+}
+
 /* Takes ownership of value. */
 static int directive(struct guest_conf *c, const char *key, char *value)
 {
@@ -111,6 +143,10 @@ static int directive(struct guest_conf *c, const char *key, char *value)
         return set_string(&s->cwd, value);
     if (s && strcmp(key, "restart") == 0)
         return set_restart(s, value);
+    if (s && strcmp(key, "ready") == 0)
+        return set_ready(s, value);
+    if (s && strcmp(key, "ready-arg") == 0)
+        return msg_strings_add(&s->ready_argv, value);
     free(value);
     return -EINVAL;
 }
@@ -157,6 +193,7 @@ void conf_done(struct guest_conf *c)
         free(s->cwd);
         msg_strings_done(&s->argv);
         msg_strings_done(&s->env);
+        msg_strings_done(&s->ready_argv);
     }
     free(c->services);
     *c = (struct guest_conf){0};
@@ -183,17 +220,6 @@ static bool next_line(const char **text, char *line, size_t size, char **fields,
             return true;
     }
     return false;
-}
-
-static bool parse_id(const char *s, unsigned *ret)
-{
-    char *end;
-    errno = 0;
-    unsigned long v = strtoul(s, &end, 10);
-    if (errno || end == s || *end || !isdigit((unsigned char)*s) || v >= UINT_MAX)
-        return false;
-    *ret = (unsigned)v;
-    return true;
 }
 
 static bool is_member(char *members, const char *name)

@@ -84,6 +84,9 @@ struct service_conf {
     struct msg_strings argv, env;
     char *user, *cwd;
     enum { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS } restart;
+    enum { READY_EXECUTED, READY_PORT, READY_COMMAND, READY_NOTIFY } ready; /* what makes it ready */
+    unsigned ready_port;
+    struct msg_strings ready_argv;
 };
 
 struct guest_conf {
@@ -213,9 +216,18 @@ void agent_run(bool builder, uint64_t boot_ns) __attribute__((noreturn));
 struct service_ops {
     void (*log)(void *data, const char *line);
     void (*state)(void *data, const char *name, const char *state, int code);
+    void (*all)(void *data, const struct msg_services *m); /* their state together has changed */
     void *data;
 };
-void services_start(const struct guest_conf *conf, const struct service_ops *ops, int epoll_fd);
+/* What services will use, before any is started: why there are none to start ("" where guest.conf was read). */
+void services_prepare(const struct service_ops *ops, const char *problem);
+/* True where MSG_SERVICES is going to be said. */
+bool services_expected(const struct guest_conf *conf);
+/* True where that is worth waiting for. */
+bool services_slow(const struct guest_conf *conf);
+void services_start(const struct guest_conf *conf, int epoll_fd);
+/* Says what state they are in, where that has changed or `anew`; first when all have been started. */
+void services_report(bool anew);
 /* A child ended: true if it was a service. */
 bool services_reaped(pid_t pid, int status);
 /* An event of the epoll set with that pointer: true if it was a service's. */

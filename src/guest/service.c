@@ -1,14 +1,23 @@
 /*
  * The image's services: started after MSG_CONFIGURE, their output in /run/mvm/log/NAME.log (capped) and, line by line,
- * in the agent's log; started again as guest.conf says, with a growing pause after failures.
+ * in the agent's log; started again as guest.conf says, with a growing pause after failures, until too many of them
+ * came one after the other.
+ *
+ * Whether they are ready: without `ready` a service is so when it has been executed, else when what guest.conf names
+ * answers (ready.h). One that has failed counts as such until it is ready again or, without `ready`, has run for a
+ * while. All of them together are `starting` until each has become ready or was given up; from then on they are ready
+ * or failed.
  */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "guest/guest.h"
+#include "guest/ready.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,17 +31,26 @@
 #define FIRST_PAUSE   100 /* ms */
 #define LONGEST_PAUSE 30000
 #define STEADY_MS     10000 /* who ran this long starts again without a pause */
+#define GIVE_UP       5     /* failures in a row, each within that time */
+#define FIRST_ASK     20    /* ms: when a port or command is asked for, then twice as late each time */
+#define LAST_ASK      1000
 
 struct service {
     const struct service_conf *conf;
+    enum { STARTING, READY, ENDED, FAILING, GIVEN_UP } state; /* FAILING: it is started again */
+    bool unanswered;                                          /* what `ready` says has not come since it was started */
     pid_t pid;
-    int out;   /* its output's pipe */
-    int timer; /* fires when it is to start again */
+    pid_t asking; /* the command of `ready` */
+    int out;      /* its output's pipe */
+    int timer;    /* while it does not run: start it; while it is not ready: ask; else: it is steady */
     int log;
+    int notify;
     uint64_t log_size, started;
-    unsigned pause_ms;
+    unsigned pause_ms, ask_ms;
+    unsigned failures; /* in a row */
+    char why[128];     /* of the last one */
     struct buf line;
-    uint8_t tag_out, tag_timer; /* addresses of these tell epoll events apart */
+    uint8_t tag_out, tag_timer, tag_notify; /* addresses of these tell epoll events apart */
 };
 
 static struct service *services;
@@ -40,12 +58,23 @@ static size_t n_services;
 static const struct guest_conf *guest;
 static struct service_ops ops;
 static int epoll;
+static char unread[200];        /* why guest.conf gives no services */
+static struct msg_services all; /* as it was said last */
+static bool settled, reporting;
 
 static void watch(int fd, void *tag)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = tag};
     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
 }
+
+static void arm(struct service *s, unsigned ms)
+{
+    struct itimerspec when = {.it_value = {ms / 1000, (long)(ms % 1000) * 1000000 + 1}};
+    timerfd_settime(s->timer, 0, &when, NULL);
+}
+
+/* ---- What it prints ---- */
 
 static void open_log(struct service *s, int flags)
 {
@@ -69,14 +98,30 @@ static void keep(struct service *s, const void *p, size_t n)
         s->log_size += n;
 }
 
-static void say_line(struct service *s)
+static void say(const struct service *s, const char *fmt, ...) MVM_PRINTF(2, 3);
+static void say(const struct service *s, const char *fmt, ...)
 {
     char text[sizeof(((struct msg_log *)0)->text)];
+    int n = snprintf(text, sizeof(text), "%s: ", s->conf->name);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
+    va_end(ap);
+    ops.log(ops.data, text);
+}
+
+static void say_line(struct service *s)
+{
     if (s->line.len == 0)
         return;
-    snprintf(text, sizeof(text), "%s: %s", s->conf->name, buf_cstr(&s->line));
-    ops.log(ops.data, text);
+    say(s, "%s", buf_cstr(&s->line));
     buf_clear(&s->line);
+}
+
+static void forget_output(struct service *s)
+{
+    epoll_ctl(epoll, EPOLL_CTL_DEL, s->out, NULL);
+    fd_closep(&s->out);
 }
 
 static void on_output(struct service *s)
@@ -87,8 +132,7 @@ static void on_output(struct service *s)
         return;
     if (n <= 0) {
         say_line(s);
-        epoll_ctl(epoll, EPOLL_CTL_DEL, s->out, NULL);
-        fd_closep(&s->out);
+        forget_output(s);
         return;
     }
     keep(s, chunk, (size_t)n);
@@ -100,42 +144,180 @@ static void on_output(struct service *s)
     }
 }
 
+/* ---- All of them together ---- */
+
+static void describe_wait(const struct service *s, char *out, size_t size)
+{
+    const char *name = s->conf->name;
+    if (s->state == FAILING)
+        snprintf(out, size, "service %s %s", name, s->why);
+    else if (s->conf->ready == READY_PORT)
+        snprintf(out, size, "service %s does not listen on port %u", name, s->conf->ready_port);
+    else if (s->conf->ready == READY_COMMAND)
+        snprintf(out, size, "service %s: its command says that it is not ready", name);
+    else
+        snprintf(out, size, "service %s has not said READY=1", name);
+}
+
+static bool is_waited_for(const struct service *s)
+{
+    return s->conf->ready != READY_EXECUTED && (s->state == STARTING || s->state == FAILING);
+}
+
+static struct msg_services add_up(void)
+{
+    struct msg_services m = {.state = SERVICES_READY};
+    const struct service *waits = NULL, *failed = NULL;
+    for (size_t i = n_services; i-- > 0;) {
+        if (is_waited_for(&services[i]))
+            waits = &services[i];
+        if (services[i].state == FAILING || services[i].state == GIVEN_UP)
+            failed = &services[i];
+    }
+    settled |= !waits;
+    if (unread[0]) {
+        snprintf(m.state, sizeof(m.state), SERVICES_FAILED);
+        snprintf(m.problem, sizeof(m.problem), "%s", unread);
+    } else if (waits && (!settled || !failed)) {
+        snprintf(m.state, sizeof(m.state), SERVICES_STARTING);
+        describe_wait(waits, m.problem, sizeof(m.problem));
+    } else if (failed) {
+        snprintf(m.state, sizeof(m.state), SERVICES_FAILED);
+        snprintf(m.problem, sizeof(m.problem), "service %s %s%s", failed->conf->name, failed->why,
+                 failed->state == FAILING ? ", and is started again" : "");
+    }
+    return m;
+}
+
+void services_report(bool anew)
+{
+    reporting |= anew;
+    if (!reporting) /* not all have been started yet */
+        return;
+    struct msg_services m = add_up();
+    if (!anew && strcmp(m.state, all.state) == 0 && strcmp(m.problem, all.problem) == 0)
+        return;
+    all = m;
+    ops.all(ops.data, &m);
+}
+
+/* ---- Being ready ---- */
+
+static void became_ready(struct service *s)
+{
+    s->unanswered = false;
+    s->state = READY;
+    if (s->conf->ready != READY_EXECUTED)
+        ops.state(ops.data, s->conf->name, "ready", 0);
+    services_report(false);
+}
+
+static void ask_later(struct service *s)
+{
+    arm(s, s->ask_ms);
+    s->ask_ms = MIN_OF(s->ask_ms * 2, (unsigned)LAST_ASK);
+}
+
+static pid_t spawn(const struct service *s, char *const *argv, int in, int out, char *why, size_t size)
+{
+    struct user user;
+    const char *who = s->conf->user ? s->conf->user : "root";
+    if (user_load(&user, who) < 0) {
+        snprintf(why, size, "cannot be started: no user '%.40s' in the guest", who);
+        return -ENOENT;
+    }
+    const struct spawn sp = {
+        .argv = argv,
+        .env = {&guest->env, &s->conf->env},
+        .user = &user,
+        .cwd = s->conf->cwd,
+        .in = in,
+        .out = out,
+        .err = out,
+    };
+    pid_t pid = spawn_start(&sp);
+    if (pid < 0)
+        snprintf(why, size, "cannot be started: %.40s: %s", argv[0], strerror(-pid));
+    return pid;
+}
+
+/* The command of `ready` is run again and again, once at a time, as the service is. */
+static void ask(struct service *s)
+{
+    char why[128];
+    if (s->conf->ready == READY_PORT && ready_port(s->conf->ready_port)) {
+        became_ready(s);
+        return;
+    }
+    if (s->conf->ready == READY_COMMAND && s->conf->ready_argv.n) {
+        CLEAN_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        pid_t pid = spawn(s, s->conf->ready_argv.v, null, null, why, sizeof(why));
+        s->asking = pid > 0 ? pid : 0;
+    }
+    if (!s->asking)
+        ask_later(s);
+}
+
+static void on_answer(struct service *s, int code)
+{
+    s->asking = 0;
+    if (s->pid && s->unanswered && code == 0)
+        became_ready(s);
+    else if (s->pid && s->unanswered)
+        ask_later(s);
+}
+
+/* ---- Its life ---- */
+
 static void again_later(struct service *s)
 {
-    struct itimerspec when = {.it_value = {s->pause_ms / 1000, (long)(s->pause_ms % 1000) * 1000000 + 1}};
-    timerfd_settime(s->timer, 0, &when, NULL);
+    arm(s, s->pause_ms);
     s->pause_ms = MIN_OF(s->pause_ms * 2, (unsigned)LONGEST_PAUSE);
+}
+
+/* It ended with that code, or could not be started; s->why says so. */
+static void ended(struct service *s, int code, bool steady)
+{
+    bool again = s->conf->restart == RESTART_ALWAYS || (s->conf->restart == RESTART_ON_FAILURE && code);
+    if (s->asking)
+        kill(-s->asking, SIGKILL);
+    if (steady) {
+        s->pause_ms = FIRST_PAUSE;
+        s->failures = 0;
+    }
+    if (code == 0 && !s->unanswered) {
+        s->state = ENDED;
+        s->failures = 0;
+    } else {
+        s->state = ++s->failures < GIVE_UP && again ? FAILING : GIVEN_UP;
+    }
+    if (s->state == GIVEN_UP && again) {
+        size_t n = strlen(s->why);
+        snprintf(s->why + n, sizeof(s->why) - n, ", %u times in a row", s->failures);
+        say(s, "is not started again");
+    } else if (again) {
+        again_later(s);
+    }
+    services_report(false);
 }
 
 static int spawn_service(struct service *s)
 {
-    struct user user;
     int fds[2];
-    int r = user_load(&user, s->conf->user ? s->conf->user : "root");
-    if (r < 0)
-        return r;
     CLEAN_FD int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    snprintf(s->why, sizeof(s->why), "cannot be started");
+    if (s->conf->argv.n == 0)
+        return -EINVAL;
     if (null < 0 || pipe2(fds, O_CLOEXEC) < 0)
         return -errno;
-    struct spawn sp = {
-        .argv = s->conf->argv.v,
-        .env = {&guest->env, &s->conf->env},
-        .user = &user,
-        .cwd = s->conf->cwd,
-        .in = null,
-        .out = fds[1],
-        .err = fds[1],
-    };
-    pid_t pid = spawn_start(&sp);
+    pid_t pid = spawn(s, s->conf->argv.v, null, fds[1], s->why, sizeof(s->why));
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);
         return pid;
     }
-    if (s->out >= 0) { /* a child of the one before still holds it */
-        epoll_ctl(epoll, EPOLL_CTL_DEL, s->out, NULL);
-        fd_closep(&s->out);
-    }
+    if (s->out >= 0) /* a child of the one before still holds it */
+        forget_output(s);
     s->pid = pid;
     s->out = fds[0];
     s->started = clock_now();
@@ -146,55 +328,108 @@ static int spawn_service(struct service *s)
 
 static void start(struct service *s)
 {
-    int r = s->conf->argv.n ? spawn_service(s) : -EINVAL;
-    if (r == 0) {
-        ops.state(ops.data, s->conf->name, "started", 0);
+    s->unanswered = s->conf->ready != READY_EXECUTED;
+    int r = spawn_service(s);
+    if (r < 0) {
+        int code = r == -ENOENT ? 127 : 126;
+        say(s, "%s", s->why);
+        ops.state(ops.data, s->conf->name, "failed", code);
+        ended(s, code, false);
         return;
     }
-    char text[256];
-    snprintf(text, sizeof(text), "%s: cannot be started: %s", s->conf->name, strerror(-r));
-    ops.log(ops.data, text);
-    ops.state(ops.data, s->conf->name, "failed", r == -ENOENT ? 127 : 126);
-    if (s->conf->restart != RESTART_NO)
-        again_later(s);
+    ops.state(ops.data, s->conf->name, "started", 0);
+    s->ask_ms = FIRST_ASK;
+    if (s->unanswered && s->conf->ready != READY_NOTIFY)
+        ask_later(s);
+    else if (!s->unanswered && s->state == FAILING)
+        arm(s, STEADY_MS);
+    else if (!s->unanswered)
+        s->state = READY;
 }
 
-void services_start(const struct guest_conf *conf, const struct service_ops *o, int epoll_fd)
+static void on_timer(struct service *s)
+{
+    if (s->pid == 0)
+        start(s);
+    else if (s->unanswered)
+        ask(s);
+    else if (s->state == FAILING)
+        became_ready(s);
+}
+
+void services_prepare(const struct service_ops *o, const char *problem)
+{
+    ops = *o;
+    snprintf(unread, sizeof(unread), "%s", problem);
+}
+
+bool services_expected(const struct guest_conf *conf)
+{
+    return conf->n_services || unread[0];
+}
+
+bool services_slow(const struct guest_conf *conf)
+{
+    bool slow = unread[0];
+    for (size_t i = 0; i < conf->n_services; i++)
+        slow |= conf->services[i].ready != READY_EXECUTED;
+    return slow;
+}
+
+static void begin(struct service *s, const struct service_conf *conf)
+{
+    *s = (struct service){
+        .conf = conf, .out = -1, .log = -1, .notify = -1, .pause_ms = FIRST_PAUSE, .line = BUF_INIT(MAX_LINE)};
+    s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (s->timer >= 0)
+        watch(s->timer, &s->tag_timer);
+    if (conf->ready == READY_NOTIFY)
+        s->notify = ready_notify_open(READY_NOTIFY_DIR, conf->name);
+    if (s->notify >= 0)
+        watch(s->notify, &s->tag_notify);
+    open_log(s, 0);
+    start(s);
+}
+
+void services_start(const struct guest_conf *conf, int epoll_fd)
 {
     if (services) /* the host configured this guest a second time */
         return;
     guest = conf;
-    ops = *o;
     epoll = epoll_fd;
     services = calloc(conf->n_services + 1, sizeof(*services));
-    if (!services)
+    if (!services) {
+        snprintf(unread, sizeof(unread), "no memory for the services");
         return;
-    n_services = conf->n_services;
-    for (size_t i = 0; i < n_services; i++) {
-        struct service *s = &services[i];
-        *s = (struct service){
-            .conf = &conf->services[i], .out = -1, .log = -1, .pause_ms = FIRST_PAUSE, .line = BUF_INIT(MAX_LINE)};
-        s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (s->timer >= 0)
-            watch(s->timer, &s->tag_timer);
-        open_log(s, 0);
-        start(s);
     }
+    for (size_t i = 0; i < conf->n_services; i++)
+        begin(&services[i], &conf->services[i]);
+    n_services = conf->n_services;
+}
+
+static void on_end(struct service *s, int status)
+{
+    int code = process_exit_code(status);
+    bool steady = clock_now() - s->started > STEADY_MS * NSEC_PER_MSEC;
+    s->pid = 0;
+    if (WIFSIGNALED(status))
+        snprintf(s->why, sizeof(s->why), "was killed by signal %d", WTERMSIG(status));
+    else
+        snprintf(s->why, sizeof(s->why), "ended with status %d%s", code, s->unanswered ? " before it was ready" : "");
+    ops.state(ops.data, s->conf->name, code ? "failed" : "exited", code);
+    ended(s, code, steady);
 }
 
 bool services_reaped(pid_t pid, int status)
 {
     for (size_t i = 0; i < n_services; i++) {
         struct service *s = &services[i];
-        if (s->pid != pid)
+        if (s->pid == pid)
+            on_end(s, status);
+        else if (s->asking == pid)
+            on_answer(s, process_exit_code(status));
+        else
             continue;
-        int code = process_exit_code(status);
-        s->pid = 0;
-        ops.state(ops.data, s->conf->name, code ? "failed" : "exited", code);
-        if (clock_now() - s->started > STEADY_MS * NSEC_PER_MSEC)
-            s->pause_ms = FIRST_PAUSE;
-        if (s->conf->restart == RESTART_ALWAYS || (s->conf->restart == RESTART_ON_FAILURE && code))
-            again_later(s);
         return true;
     }
     return false;
@@ -207,9 +442,11 @@ bool services_event(void *ptr)
         uint64_t n;
         if (ptr == &s->tag_out && s->out >= 0)
             on_output(s);
-        else if (ptr == &s->tag_timer && read(s->timer, &n, sizeof(n)) > 0 && s->pid == 0)
-            start(s);
-        if (ptr == &s->tag_out || ptr == &s->tag_timer)
+        else if (ptr == &s->tag_timer && read(s->timer, &n, sizeof(n)) > 0)
+            on_timer(s);
+        else if (ptr == &s->tag_notify && ready_notify_read(s->notify) && s->unanswered && s->pid)
+            became_ready(s);
+        if (ptr == &s->tag_out || ptr == &s->tag_timer || ptr == &s->tag_notify)
             return true;
     }
     return false;

@@ -106,6 +106,9 @@ static void ask_status(struct home *h, struct machine_info *info, uint64_t deadl
         /* It ended the connection, which it does at its end. */
         state = r == 0 ? info->status.state : r == -ETIMEDOUT ? state : "stopping";
     }
+    /* A VM is there for its services: where these are not ready it is not either. */
+    if (r == 0 && strcmp(state, "ready") == 0 && info->status.services[0])
+        state = info->status.services;
     snprintf(info->state, sizeof(info->state), "%s", state);
 }
 

@@ -33,6 +33,12 @@ enum machine_counting {
     COUNTING_INITCALLS, /* and the kernel notes what its initcalls take, which costs instructions itself */
 };
 
+/* What machine_start waits for. */
+enum machine_ready {
+    READY_AGENT,    /* the guest can be reached */
+    READY_SERVICES, /* and its services are ready, or have failed, or the time is over: status.services says which */
+};
+
 struct machine_config {
     const char *name;         /* machine_check_name() */
     const char *role;         /* "runtime" or "builder" */
@@ -48,16 +54,19 @@ struct machine_config {
     uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
     enum machine_counting counting;
-    bool cold;         /* boots, whatever snapshot there is */
-    bool verify;       /* a snapshot is read before it is restored, whatever the stat index knows */
-    const char *state; /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
-    bool transient;    /* removed with its folder when its starter's connection or the VM ends */
+    enum machine_ready ready;
+    uint64_t settle_ms; /* services have to stay ready for so long, or a quarter of what the start took */
+    bool cold;          /* boots, whatever snapshot there is */
+    bool verify;        /* a snapshot is read before it is restored, whatever the stat index knows */
+    const char *state;  /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
+    bool transient;     /* removed with its folder when its starter's connection or the VM ends */
 };
 
 struct machine_info {
     char name[MACHINE_MAX_NAME + 1];
     char role[16];
-    char state[16]; /* as in msg_status, "stopped", or "not responding": its supervisor does not answer */
+    char state[16]; /* as in msg_status, or of its services; "stopped", or "not responding": its supervisor does not
+                       answer */
     char image[65];
     char backend[32];
     struct vmm_accel accel;
@@ -75,10 +84,11 @@ struct machine_info {
 /* -EINVAL with phase usage: empty, longer than MACHINE_MAX_NAME, or other than [A-Za-z0-9][A-Za-z0-9._-]*. */
 int machine_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Starts a VM and waits until its agent is ready and configured. -EEXIST where one of that name runs. Failures to get
- * ready (phase runtime-backend) name the backend log, the kernel command line and the console's last lines in
- * err->detail, and leave nothing running; the folder stays for `logs` unless transient. info receives the facts,
- * timings in info->status; where the guest itself failed, info->status says how (store: STORE_BROKEN). */
+/* Starts a VM and waits until its agent is configured and, as c->ready says, its services are ready. -EEXIST where one
+ * of that name runs. Failures to get ready (phase runtime-backend) name the backend log, the kernel command line and
+ * the console's last lines in err->detail, and leave nothing running; the folder stays for `logs` unless transient.
+ * info receives the facts, timings in info->status; where the guest itself failed, info->status says how (store:
+ * STORE_BROKEN). */
 int machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
                   struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -44,6 +44,8 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     json_add_bool(o, "transient", r->transient);
     json_add_bool(o, "verify", r->verify);
     json_add_int(o, "counting", (int64_t)r->counting);
+    json_add_int(o, "ready", (int64_t)r->ready);
+    json_add_int(o, "settle_ms", (int64_t)r->settle_ms);
     json_add_bool(o, "store_check", r->store_check);
     json_add_bool(o, "confine", r->confine);
     json_put_fields(o, fields, ARRAY_SIZE(fields), r);
@@ -68,6 +70,8 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
     r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
     r->verify = json_object_object_get_ex(o, "verify", &t) && json_object_get_boolean(t);
     r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;
+    r->ready = json_object_object_get_ex(o, "ready", &t) ? (uint64_t)json_object_get_int64(t) : READY_AGENT;
+    r->settle_ms = json_object_object_get_ex(o, "settle_ms", &t) ? (uint64_t)json_object_get_int64(t) : 0;
     r->confine = json_object_object_get_ex(o, "confine", &t) && json_object_get_boolean(t);
     r->store_check = json_object_object_get_ex(o, "store_check", &t) && json_object_get_boolean(t);
     return 0;

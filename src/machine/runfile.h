@@ -23,6 +23,8 @@ struct runfile {
     uint64_t started_at; /* CLOCK_REALTIME ns */
     uint64_t start_mono; /* CLOCK_MONOTONIC ns: where timings count from */
     uint64_t counting;   /* enum machine_counting */
+    uint64_t ready;      /* enum machine_ready */
+    uint64_t settle_ms;  /* how long services have to stay ready before the starter is told */
     bool transient;
     bool verify;      /* a snapshot is read before it is restored */
     bool confine;     /* the VMM is not started where it cannot be confined */

@@ -176,6 +176,8 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     run->timeout_ms = c->timeout_ms;
     run->idle_ms = c->idle_ms;
     run->counting = c->counting;
+    run->ready = c->ready;
+    run->settle_ms = c->settle_ms;
     run->started_at = clock_wall();
     run->start_mono = start_mono;
     run->transient = c->transient;
@@ -236,7 +238,7 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
     info->supervisor = supervisor.pid;
     /* The supervisor has the deadline that counts; ours is for a supervisor that hangs. */
     since = clock_now();
-    r = wait_status(ours, clock_deadline((int64_t)c->timeout_ms + 10000), &info->status);
+    r = wait_status(ours, clock_deadline((int64_t)(c->timeout_ms * 5 / 4 + c->settle_ms) + 10000), &info->status);
     steps_add(&info->steps, "wait-ready", since);
     info->own_steps = info->steps.n;
     steps_parse(&info->steps, info->status.steps);

@@ -41,8 +41,9 @@
 
 static void tell_starter(struct supervisor *s)
 {
-    if (s->starter_gone)
+    if (s->starter_gone || s->told)
         return;
+    s->told = true;
     CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
     uv_os_fd_t fd;
     if (msg_status_encode(&m, &s->status) < 0 || uv_fileno((uv_handle_t *)&s->starter, &fd) < 0)
@@ -176,6 +177,40 @@ static void on_agent(void *owner, const struct msg_hello *m)
     send_configure(s);
 }
 
+/* The starter hears now what became of the start. */
+static void say_ready(struct supervisor *s)
+{
+    if (s->told)
+        return;
+    uv_timer_stop(&s->timer);
+    if (s->status.ready_ns == 0)
+        s->status.ready_ns = since_start(s);
+    steps_format(&s->vm.steps, s->status.steps, sizeof(s->status.steps));
+    tell_starter(s);
+}
+
+static void on_services_settled(uv_timer_t *t)
+{
+    say_ready(t->data);
+}
+
+/* While the starter waits for services: they are ready, and stay so for as long as it wishes, or have failed. */
+static void judge_services(struct supervisor *s)
+{
+    if (s->told || s->state != READY || !s->status.services[0] || strcmp(s->status.services, SERVICES_STARTING) == 0)
+        return;
+    if (s->status.ready_ns == 0) {
+        s->status.ready_ns = since_start(s);
+        steps_add(&s->vm.steps, "services", s->configured_at);
+    }
+    /* On a busy machine everything takes longer, failing too. */
+    uint64_t settle_ms = MAX_OF(s->run.settle_ms, s->status.ready_ns / NSEC_PER_MSEC / 4);
+    if (s->run.settle_ms && strcmp(s->status.services, SERVICES_READY) == 0)
+        uv_timer_start(&s->timer, on_services_settled, settle_ms, 0);
+    else
+        say_ready(s);
+}
+
 static int on_configured(struct supervisor *s, const void *p, size_t n)
 {
     struct msg_configured m = {0};
@@ -199,16 +234,34 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
         return 0;
     }
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", m.problem);
-    uv_timer_stop(&s->timer);
-    s->status.ready_ns = since_start(s);
     steps_add(&s->vm.steps, "configure", s->vm.since);
-    steps_format(&s->vm.steps, s->status.steps, sizeof(s->status.steps));
+    s->configured_at = clock_now();
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
     supervisor_set_state(s, READY, "ready");
     s->used_at = clock_now();
     supervisor_watch_idle(s);
-    tell_starter(s);
+    /* To execute a service is the guest's next step: who does not look for failures need not wait for that. */
+    bool wait = m.services && s->run.ready == READY_SERVICES && (m.slow || s->run.settle_ms);
+    if (m.slow && !s->status.services[0])
+        snprintf(s->status.services, sizeof(s->status.services), SERVICES_STARTING);
+    if (wait)
+        judge_services(s);
+    else
+        say_ready(s);
+    return 0;
+}
+
+static int on_services(struct supervisor *s, const void *p, size_t n)
+{
+    struct msg_services m = {0};
+    int r = msg_services_decode(&m, p, n);
+    if (r < 0)
+        return r;
+    logfile_printf(&s->agent_log, "mvm: services: %s%s%s\n", m.state, m.problem[0] ? ": " : "", m.problem);
+    snprintf(s->status.services, sizeof(s->status.services), "%s", m.state);
+    snprintf(s->status.services_problem, sizeof(s->status.services_problem), "%s", m.problem);
+    judge_services(s);
     return 0;
 }
 
@@ -236,6 +289,8 @@ static int on_guest_msg(void *data, const void *p, size_t n)
         return on_configured(s, p, n);
     if (r.type == MSG_ENDING)
         return on_ending(s, p, n);
+    if (r.type == MSG_SERVICES)
+        return on_services(s, p, n);
     if (r.type == MSG_HELD) {
         capture_held(&s->capture);
         return 0;
@@ -467,9 +522,9 @@ static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
         return;
     uv_read_stop(st);
     s->starter_gone = true;
-    if (s->state == STARTING || s->run.transient) {
+    if (!s->told || s->run.transient) {
         s->asked_to_stop = true;
-        supervisor_stop(s, s->state == STARTING ? 0 : DEFAULT_GRACE_MS);
+        supervisor_stop(s, s->told ? DEFAULT_GRACE_MS : 0);
     }
 }
 
@@ -569,6 +624,12 @@ static void on_vm_ended(void *owner, int status)
         else
             fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }
+    if (s->state == READY && !s->told) {
+        snprintf(s->status.services, sizeof(s->status.services), SERVICES_FAILED);
+        snprintf(s->status.services_problem, sizeof(s->status.services_problem),
+                 "the guest ended before its services were ready");
+        say_ready(s);
+    }
     write_last(s, status);
     if (!vm_settle(&s->vm))
         uv_stop(&s->loop);
@@ -589,6 +650,10 @@ static const struct vm_ops vm_ops = {
 static void on_ready_timeout(uv_timer_t *t)
 {
     struct supervisor *s = t->data;
+    if (s->state == READY) { /* but its services are not: that is said, and the VM stays to be looked at */
+        say_ready(s);
+        return;
+    }
     fail(s, "the guest's agent was not ready within %.1f s%s", (double)s->run.timeout_ms / 1000,
          s->status.hello_ns ? " (it said hello, but did not finish its set-up)" : "");
 }

@@ -43,6 +43,8 @@ struct supervisor {
     uv_timer_t timer, idle, channel_lost;
     uv_signal_t signals[3];
     bool starter_gone;
+    uint64_t configured_at;
+    bool told; /* the starter knows: the VM is ready, has failed, or its services have */
 
     struct clients clients;
     unsigned max_clients;

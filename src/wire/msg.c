@@ -344,12 +344,14 @@ MESSAGE(hello, MSG_HELLO, F_U64(1, msg_hello, protocol), F_TEXT(2, msg_hello, ro
 MESSAGE(log, MSG_LOG, F_TEXT(1, msg_log, text))
 MESSAGE(service, MSG_SERVICE, F_TEXT(1, msg_service, name), F_TEXT(2, msg_service, state),
         F_STATUS(3, msg_service, code))
+MESSAGE(services, MSG_SERVICES, F_TEXT(1, msg_services, state), F_TEXT(2, msg_services, problem))
 MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, msg_configure, wall_ns),
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
         F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id),
         F_BOOL(9, msg_configure, copied), F_U64(10, msg_configure, window))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
-        F_TEXT(3, msg_configured, store), F_U64(4, msg_configured, window))
+        F_TEXT(3, msg_configured, store), F_U64(4, msg_configured, window), F_BOOL(5, msg_configured, services),
+        F_BOOL(6, msg_configured, slow))
 MESSAGE(ending, MSG_ENDING, F_U64(1, msg_ending, how))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
 MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
@@ -388,7 +390,8 @@ MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_st
         F_U64(9, msg_status, guest_boot_ns), F_U64(10, msg_status, guest_ready_ns), F_TEXT(11, msg_status, address),
         F_TEXT(12, msg_status, store), F_TEXT(13, msg_status, mode), F_TEXT(14, msg_status, cold_reason),
         F_U64(16, msg_status, clients), F_U64(17, msg_status, idle_ms), F_TEXT(18, msg_status, steps),
-        F_BOOL(20, msg_status, confined), F_TEXT(21, msg_status, confinement), F_TEXT(22, msg_status, own_confinement))
+        F_BOOL(20, msg_status, confined), F_TEXT(21, msg_status, confinement), F_TEXT(22, msg_status, own_confinement),
+        F_TEXT(24, msg_status, services), F_TEXT(25, msg_status, services_problem))
 MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store, above), F_U64(3, msg_store, target),
                F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
 MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),

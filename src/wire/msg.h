@@ -24,6 +24,7 @@ enum msg_type {
     MSG_HELD = 5,       /* the answer to MSG_HOLD; nothing follows until MSG_RELEASE or MSG_CONFIGURE */
     MSG_RESTS = 6,      /* the answer to MSG_REST */
     MSG_ENDING = 7,     /* the guest powers off or restarts; an end without it is a panic or a forced reset */
+    MSG_SERVICES = 8,   /* the state of all services together, whenever it changes */
 
     /* Stream 0, host to guest. */
     MSG_CONFIGURE = 16, /* hostname, time, random seed, network; starts the image's services */
@@ -139,6 +140,17 @@ struct msg_service {
 int msg_service_encode(struct buf *b, const struct msg_service *m) MVM_MUST_CHECK;
 int msg_service_decode(struct msg_service *m, const void *p, size_t n) MVM_MUST_CHECK;
 
+/* MSG_SERVICES. They are "starting" until each of them is ready or has failed for good. */
+#define SERVICES_STARTING "starting"
+#define SERVICES_READY    "ready"
+#define SERVICES_FAILED   "failed"
+struct msg_services {
+    char state[16];
+    char problem[256]; /* unless ready: what is waited for, or what failed */
+};
+int msg_services_encode(struct buf *b, const struct msg_services *m) MVM_MUST_CHECK;
+int msg_services_decode(struct msg_services *m, const void *p, size_t n) MVM_MUST_CHECK;
+
 struct msg_configure {
     char hostname[65];
     uint64_t wall_ns; /* CLOCK_REALTIME; 0: leave */
@@ -166,6 +178,8 @@ struct msg_configured {
     char address[44]; /* what the first network card got, "" for none */
     char store[16];   /* builder: STORE_OK and so on, "" where its disk is not there */
     uint64_t window;  /* as in MSG_CONFIGURE, from an agent that keeps to it; 0: it does not know of it */
+    bool services;    /* MSG_SERVICES follows ... */
+    bool slow;        /* ... and is worth waiting for: a service has `ready`, or guest.conf cannot be read */
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -417,6 +431,8 @@ struct msg_status {
     bool confined;              /* its VMM is, at least by seccomp ... */
     char confinement[256];      /* ... as jail_report_format() has it */
     char own_confinement[256];  /* the supervisor's */
+    char services[16];          /* as in MSG_SERVICES, "" where the image has none ... */
+    char services_problem[256];
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -62,6 +62,8 @@ refused 'G2: a number twice' "$x users.a.uid = 5; users.b.uid = 5;" 'users.b: ha
 refused 'G2: root' "$x users.root = { };" 'users.root: is in every image'
 refused 'G2: a home with a colon' "$x users.a.home = \"/a:b\";" 'users.a.home: expected a path without'
 refused 'G2: users in two places' "$x users.a = { }; files.\"/etc/passwd\" = \"\";" 'users: files./etc/passwd says already who there is'
+refused 'G3: a service that is ready by nothing' "$x services.web = { command = \"x\"; ready = { }; };" 'services.web.ready: has neither port nor command nor notify'
+refused 'G3: a port that is none' "$x services.web = { command = \"x\"; ready.port = 0; };" 'services.web.ready.port: expected a port from 1 to 65535, got 0'
 taken 'G1: a path may stand where a text may' "$x env.A = /work/flake.nix; services.web = { command = [ \"cat\" /work/flake.nix 5 ]; cwd = /work/tools; }; files.\"/x\" = /work/tools;"
 
 # ---- The reference page: its headings are the library's table, its examples evaluate ----

@@ -6,6 +6,7 @@
 #include "guest/dhcp.h"
 #include "guest/guest.h"
 #include "guest/jobs.h"
+#include "guest/ready.h"
 #include "guest/store.h"
 
 #include <arpa/inet.h>
@@ -15,7 +16,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,6 +53,157 @@ static void test_conf(void)
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         ok(conf(&c, bad[i], &e) == -EINVAL && strstr(e.msg, strchr(bad[i], '\n') ? "guest.conf:2" : "guest.conf:1"),
            "'%s' is refused with its line", strchr(bad[i], '\n') ? strchr(bad[i], '\n') + 1 : bad[i]);
+}
+
+static void test_ready(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct guest_conf c;
+    ok(conf(&c,
+            "service a\nready port 8080\nservice b\nready command\nready-arg test\nready-arg -e\nservice c\nready "
+            "notify\n",
+            &e) == 0 &&
+           c.services[0].ready == READY_PORT && c.services[0].ready_port == 8080 &&
+           c.services[1].ready == READY_COMMAND && c.services[1].ready_argv.n == 2 &&
+           c.services[2].ready == READY_NOTIFY && c.services[2].env.n == 1 &&
+           strcmp(c.services[2].env.v[0], "NOTIFY_SOCKET=/run/mvm/notify/c") == 0,
+       "G3: a service says by what it is ready");
+    conf_done(&c);
+    ok(conf(&c, "service a\nready port 70000", &e) == -EINVAL && conf(&c, "service a\nready soon", &e) == -EINVAL,
+       "G3: what is neither a port nor a word for it is refused");
+    static const char tcp[] =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+        "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 21 1\n"
+        "   1: 0F02000A:0051 0202000A:C350 01 00000000:00000000 00:00000000 00000000  1000        0 22 1\n";
+    static const char tcp6[] =
+        "  sl  local_address\n"
+        "   0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 0\n";
+    ok(ready_listens(tcp, "", 8080) && ready_listens(tcp, tcp6, 443), "G3: a port is listened on, by IPv4 or IPv6");
+    ok(!ready_listens(tcp, tcp6, 81) && !ready_listens(tcp, tcp6, 80) && !ready_listens("", "", 0) &&
+           !ready_listens("garbage\n0: zz", "\n", 8080),
+       "G3: a connection at that port is no listener");
+    static const char with_status[] = "STATUS=warm\nREADY=1\nMAINPID=3";
+    ok(ready_notify_says("READY=1", 7) && ready_notify_says(with_status, sizeof(with_status) - 1) &&
+           !ready_notify_says("READY=0", 7) && !ready_notify_says("XREADY=1", 8) && !ready_notify_says("", 0),
+       "G3: READY=1 is a line of a message");
+}
+
+/* As a service does it. */
+static void test_notify_socket(void)
+{
+    char folder[] = "/tmp/mvm-test-notify-XXXXXX";
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (!mkdtemp(folder))
+        return;
+    int ours = ready_notify_open(folder, "web");
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s/web", folder);
+    int theirs = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ok(ours >= 0 && !ready_notify_read(ours), "G3: a socket for a service's messages");
+    sendto(theirs, "STATUS=1", 8, 0, (const struct sockaddr *)&a, sizeof(a));
+    ok(!ready_notify_read(ours), "G3: another message is not taken for it");
+    sendto(theirs, "STATUS=2", 8, 0, (const struct sockaddr *)&a, sizeof(a));
+    sendto(theirs, "READY=1", 7, 0, (const struct sockaddr *)&a, sizeof(a));
+    ok(ready_notify_read(ours) && !ready_notify_read(ours), "G3: READY=1 is read, once");
+    close(ours);
+    close(theirs);
+    unlink(a.sun_path);
+    rmdir(folder);
+}
+
+/* ---- Services, as the agent's loop runs them ---- */
+
+static struct msg_services said;
+static unsigned started; /* times */
+
+static void on_said(void *data, const struct msg_services *m)
+{
+    said = *m;
+}
+
+static void on_service(void *data, const char *name, const char *state, int code)
+{
+    started += strcmp(state, "started") == 0;
+}
+
+static void on_line(void *data, const char *line)
+{
+}
+
+/* proc_pid_children(5); each is in a session of its own. */
+static void end_children(void)
+{
+    FILE *f = fopen("/proc/thread-self/children", "re");
+    for (int pid; f && fscanf(f, "%d", &pid) == 1;)
+        kill(pid, SIGKILL);
+    if (f)
+        fclose(f);
+}
+
+/* Runs the services of a guest.conf until their state is that, for at most ten seconds. In a child: there is one set of
+ * them in a process. */
+static bool services_get(const char *text, const char *state, const char *problem, unsigned times)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        static const struct service_ops ops = {.log = on_line, .state = on_service, .all = on_said};
+        struct mvm_error e = MVM_ERROR_INIT;
+        static struct guest_conf c;
+        int epoll = epoll_create1(EPOLL_CLOEXEC);
+        services_prepare(&ops, conf(&c, text, &e) < 0 ? e.msg : "");
+        services_start(&c, epoll);
+        services_report(true);
+        bool got = false;
+        for (uint64_t end = clock_deadline(10000); !got && clock_left_ms(end) > 0;) {
+            struct epoll_event ev;
+            int status;
+            if (epoll_wait(epoll, &ev, 1, 20) == 1)
+                services_event(ev.data.ptr);
+            for (pid_t ended; (ended = waitpid(-1, &status, WNOHANG)) > 0;)
+                services_reaped(ended, status);
+            got = strcmp(said.state, state) == 0 && strstr(said.problem, problem) && started >= times;
+        }
+        if (!got)
+            printf("# %s: %s, started %u times\n", said.state, said.problem, started);
+        fflush(stdout);
+        end_children();
+        _exit(got ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return status == 0;
+}
+
+static void test_services(void)
+{
+    if (getuid() != 0)
+        return;
+    ok(services_get("service a\narg sleep\narg 15\n", "ready", "", 1), "G3: a service is ready when it was executed");
+    ok(services_get("service a\narg true\nrestart no\n", "ready", "", 1), "G3: one that has done its work is");
+    ok(services_get("service a\narg false\nrestart no\n", "failed", "service a ended with status 1", 1),
+       "G3: one that ends with another status has failed");
+    ok(services_get("service a\narg false\nrestart on-failure\nservice b\narg sleep\narg 15\n", "failed",
+                    "service a ended with status 1, and is started again", 2),
+       "G3: one that will be started again has, too");
+    ok(services_get("service a\narg false\nrestart always\n", "failed",
+                    "service a ended with status 1, 5 times in a row", 5),
+       "G3: it is given up after five times");
+    ok(services_get("service a\narg /no/such/program\nrestart no\n", "failed",
+                    "service a cannot be started: /no/such/program: No such file", 0),
+       "G3: what cannot be executed has failed");
+    ok(services_get("service a\narg true\nuser nobody-here\nrestart no\n", "failed",
+                    "no user 'nobody-here' in the guest", 0),
+       "G2: a user that is not there is named");
+    ok(services_get("service a\narg sleep\narg 15\nready command\nready-arg false\n", "starting",
+                    "service a: its command says that it is not ready", 1),
+       "G3: a service waits for what `ready` says");
+    ok(services_get("service a\narg sleep\narg 15\nready command\nready-arg true\n", "ready", "", 1),
+       "G3: and is ready when that says so");
+    ok(services_get("service a\narg true\nrestart no\nready port 1\n", "failed",
+                    "ended with status 0 before it was ready", 1),
+       "G3: one that ends before has failed");
+    ok(services_get("service a\narg true\nfrobnicate x\n", "failed", "guest.conf:3: 'frobnicate' is not understood", 0),
+       "G3: a guest.conf that cannot be read is a failure");
 }
 
 static void test_users(void)
@@ -233,6 +388,9 @@ static void test_cgroup(void)
 int main(void)
 {
     test_conf();
+    test_ready();
+    test_notify_socket();
+    test_services();
     test_users();
     test_params();
     test_store_paths();
