@@ -260,11 +260,12 @@ int path_remove_tree(int dirfd, const char *name)
 {
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
         return 0;
-    if (errno != EISDIR && errno != EPERM)
+    /* EACCES: Landlock may let this process remove folders here, and no files. */
+    if (errno != EISDIR && errno != EPERM && errno != EACCES)
         return -errno;
     CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return -errno;
+        return errno == ENOTDIR ? -EACCES : -errno;
     int r = remove_content(fd, 0);
     if (r == 0 && unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         r = -errno;

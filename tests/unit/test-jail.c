@@ -65,6 +65,13 @@ static int own_rename(void)
     return renameat(own, "made", own, "renamed") < 0 ? errno : unlinkat(own, "renamed", 0) < 0 ? errno : 0;
 }
 
+/* As a transient VM's folder goes with its supervisor. */
+static int remove_own(void)
+{
+    CLEAN_FD int above = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return -path_remove_tree(above, "own");
+}
+
 enum {
     CONFINED,
     OWN_MAKE,
@@ -79,6 +86,7 @@ enum {
     START,
     EXEC,
     THREAD,
+    REMOVE,
     N
 };
 
@@ -103,6 +111,7 @@ static void try_all(int *ret, struct jail_report *report)
     ret[START] = start_program();
     ret[EXEC] = replace_itself();
     ret[THREAD] = start_thread();
+    ret[REMOVE] = remove_own();
 }
 
 int main(void)
@@ -137,6 +146,7 @@ int main(void)
     jail_report_format(&got.report, text);
     ok(e[CONFINED] == 0 && got.report.seccomp && strstr(text, "seccomp"), "T6: it says what is in force: %s", text);
     ok(e[OWN_MAKE] == 0 && e[OWN_RENAME] == 0, "T6: it makes, renames and removes files in its own folder");
+    ok(e[REMOVE] == 0, "T6: it removes its own folder (%d)", e[REMOVE]);
     ok(e[READ] == 0, "T6: it reads what it may read");
     ok(e[UNIX] == 0 && e[THREAD] == 0, "T6: it makes Unix sockets and threads");
     ok(e[INTERNET] == EPERM, "T6: it makes no Internet socket (%d)", e[INTERNET]);
