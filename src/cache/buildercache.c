@@ -169,8 +169,12 @@ static int list_digests(int dirfd, struct statindex *index, bool verify, struct 
 /* 1 for a file that has no place in a builder image: launching would use an image.json, for one. */
 static int is_foreign(void *data, const char *name)
 {
+    static const char *const of_a_release[] = {MANIFEST, MANIFEST ".minisig"}; /* read by nobody once it is here */
     for (size_t i = 0; i < ARRAY_SIZE(artifacts); i++)
         if (strcmp(name, artifacts[i]) == 0)
+            return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(of_a_release); i++)
+        if (strcmp(name, of_a_release[i]) == 0)
             return 0;
     return strcmp(name, FINGERPRINT) != 0 && strcmp(name, DIGESTS) != 0 && strcmp(name, PROVENANCE) != 0;
 }
