@@ -54,6 +54,7 @@ image=$(mvm build --flake "$flake" --json 2>/dev/null | jq -r .kernel)
 mkdir "$tmp/stuck"
 cp "$(dirname "$image")"/* "$tmp/stuck/"
 chmod u+w "$tmp/stuck"/*
+rm "$tmp/stuck/manifest.json" # the command line is not what it lists
 echo 'mvm.root=vdz mvm.init=/sbin/mvm-init' >"$tmp/stuck/cmdline.txt"
 run mvm up "$tmp/stuck" --name stuck --timeout 4
 is 'a guest that does not get ready: phase runtime-backend' "$status" 14
@@ -66,7 +67,7 @@ mvm down stuck >/dev/null 2>&1
 # Killed at any moment.
 run mvm up --flake "$flake" --name victim
 supervisor=$(supervisors)
-vmm=$(pgrep -P "$supervisor")
+vmm=$(pgrep -P "$supervisor" qemu-system)
 kill -9 "$supervisor"
 check 'killing the supervisor ends the VMM' eventually 5 gone "$vmm"
 run mvm ls --json
@@ -74,7 +75,7 @@ is 'ls shows the truth' "$(json '.vms[0].state')" stopped
 run mvm up --flake "$flake" --name victim --json
 is 'the name can be used again' "$status" 0
 supervisor=$(supervisors)
-kill -9 "$(pgrep -P "$supervisor")"
+kill -9 "$(pgrep -P "$supervisor" qemu-system)"
 check 'killing the VMM ends the supervisor' eventually 5 gone "$supervisor"
 run mvm ls --json
 has 'and ls says how' "$(json '.vms[0].ended')" 'killed by signal 9'
