@@ -74,7 +74,7 @@ if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
     is 'a read-only cache is judged' "$(json .builder_cache.reason)" hit
     chown nobody "$MVM_CACHE_DIR/builder-vm"
     run mvm build --flake "$MVM_SOURCE/examples/hello"
-    is "somebody else's cache folder is refused" "$status" 10
+    is "somebody else's cache folder is refused" "$status" 3
     has 'with a way out' "$err" 'belongs to another user'
     chown root "$MVM_CACHE_DIR/builder-vm"
 else
