@@ -95,8 +95,17 @@ static int set_flag(int fd, int get, int set, int flag, bool on)
 
 ssize_t fd_recv_packet(int fd, void *p, size_t n, int flags)
 {
+    struct iovec iov = {.iov_base = p, .iov_len = n};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    return fd_recv_message(fd, &m, flags);
+}
+
+ssize_t fd_recv_message(int fd, struct msghdr *m, int flags)
+{
+    const struct msghdr asked = *m;
     for (unsigned ends = 0; ends < 2;) {
-        ssize_t got = recv(fd, p, n, flags);
+        *m = asked; /* recvmsg has said in it what came */
+        ssize_t got = recvmsg(fd, m, flags);
         if (got > 0)
             return got;
         if (got == 0)

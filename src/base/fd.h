@@ -24,6 +24,9 @@ int fd_pread_all(int fd, void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;
  * that the peer sends in between, as its last one, is still to come (Linux, net/unix/af_unix.c, unix_dgram_recvmsg).
  */
 ssize_t fd_recv_packet(int fd, void *p, size_t n, int flags) MVM_MUST_CHECK;
+/* The same by recvmsg(2), with what comes besides. */
+struct msghdr;
+ssize_t fd_recv_message(int fd, struct msghdr *m, int flags) MVM_MUST_CHECK;
 
 int fd_set_nonblock(int fd, bool on) MVM_MUST_CHECK;
 int fd_set_cloexec(int fd, bool on) MVM_MUST_CHECK;

@@ -195,9 +195,9 @@ static int hear(int sync, uint64_t deadline, struct jail_word *ret, pid_t *ret_p
     int n = poll(&p, 1, clock_left_ms(deadline));
     if (n <= 0)
         return n < 0 ? -errno : -ETIMEDOUT;
-    ssize_t got = recvmsg(sync, &m, MSG_CMSG_CLOEXEC);
+    ssize_t got = fd_recv_message(sync, &m, MSG_CMSG_CLOEXEC);
     if (got < 0)
-        return -errno;
+        return (int)got;
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     struct ucred cred;
     if (ret_pid && c && c->cmsg_type == SCM_CREDENTIALS) {

@@ -67,12 +67,9 @@ static int packet_receive(int fd, struct packet *p)
     union control c = {0};
     struct iovec iov = {.iov_base = p->data, .iov_len = p->size};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c)};
-    ssize_t n;
-    do
-        n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    ssize_t n = fd_recv_message(fd, &m, MSG_CMSG_CLOEXEC);
     if (n < 0)
-        return -errno;
+        return (int)n;
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     if (h && h->cmsg_type == SCM_RIGHTS) {
         p->n_fds = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
