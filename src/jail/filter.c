@@ -150,7 +150,6 @@ static const uint16_t allowed[] = {
     SYS_setsid,
     /* sockets: the user network's and those that were connected before */
     SYS_socketpair,
-    SYS_connect,
     SYS_bind,
     SYS_listen,
     SYS_accept,
@@ -191,7 +190,10 @@ static const uint16_t allowed[] = {
 #endif
 };
 
-/* A supervisor starts nothing (the launcher does) and connects to nobody else's sockets, but it keeps files. */
+/* A supervisor starts nothing (the launcher does) and connects to no socket: it is told so plainly. */
+static const uint16_t allowed_vmm[] = {SYS_execve, SYS_connect};
+
+/* But it keeps files. */
 static const uint16_t allowed_supervisor[] = {
     SYS_unlinkat,
     SYS_mkdirat,
@@ -297,12 +299,10 @@ int filter_enforce(enum filter_role role)
     with_arguments(&p, role);
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
         when(&p, allowed[i], SECCOMP_RET_ALLOW);
-    if (role == FILTER_VMM)
-        when(&p, SYS_execve, SECCOMP_RET_ALLOW);
+    for (size_t i = 0; i < sizeof(allowed_vmm) / sizeof(allowed_vmm[0]); i++)
+        when(&p, allowed_vmm[i], role == FILTER_VMM ? SECCOMP_RET_ALLOW : DENY);
     for (size_t i = 0; role == FILTER_SUPERVISOR && i < sizeof(allowed_supervisor) / sizeof(allowed_supervisor[0]); i++)
         when(&p, allowed_supervisor[i], SECCOMP_RET_ALLOW);
-    if (role == FILTER_SUPERVISOR)
-        when(&p, SYS_execve, DENY);
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
         when(&p, refused[i], DENY);
     give(&p, ABSENT);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,14 @@ static int socket_of(int family)
 {
     CLEAN_FD int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     return fd < 0 ? errno : 0;
+}
+
+/* Whoever listens there, a container's daemon for one, would do what it is asked. */
+static int connect_beside(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/nothing/listens/here"};
+    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? errno : 0;
 }
 
 static int start_program(void)
@@ -83,6 +92,7 @@ enum {
     PASSWD,
     INTERNET,
     UNIX,
+    CONNECT,
     START,
     EXEC,
     THREAD,
@@ -108,6 +118,7 @@ static void try_all(int *ret, struct jail_report *report)
     ret[PASSWD] = open_for(AT_FDCWD, "/etc/passwd", O_RDONLY);
     ret[INTERNET] = socket_of(AF_INET);
     ret[UNIX] = socket_of(AF_UNIX);
+    ret[CONNECT] = connect_beside();
     ret[START] = start_program();
     ret[EXEC] = replace_itself();
     ret[THREAD] = start_thread();
@@ -150,6 +161,7 @@ int main(void)
     ok(e[READ] == 0, "T6: it reads what it may read");
     ok(e[UNIX] == 0 && e[THREAD] == 0, "T6: it makes Unix sockets and threads");
     ok(e[INTERNET] == EPERM, "T6: it makes no Internet socket (%d)", e[INTERNET]);
+    ok(e[CONNECT] == EPERM, "T6: it connects to no socket (%d)", e[CONNECT]);
     ok(e[START] == EPERM && e[EXEC] == EPERM, "T6: it starts no program (%d, %d)", e[START], e[EXEC]);
     if (got.report.landlock) {
         ok(e[READ_WRITE] == EACCES, "T6: it does not write what it may read (%d)", e[READ_WRITE]);
