@@ -31,30 +31,27 @@ static bool read_text(int fd, uint64_t offset, uint64_t n, char *out, size_t siz
     return out[n - 1] == '\0';
 }
 
-static bool of_elf64(int fd, const void *head, char *out, size_t size)
+/* Both classes of ELF have the same fields, of other sizes; a segment's type comes first in both. */
+static bool of_elf(int fd, const void *head, bool wide, char *out, size_t size)
 {
-    Elf64_Ehdr e;
-    Elf64_Phdr p;
+    union {
+        Elf64_Ehdr wide;
+        Elf32_Ehdr narrow;
+    } e;
+    union {
+        Elf64_Phdr wide;
+        Elf32_Phdr narrow;
+    } p;
     memcpy(&e, head, sizeof(e));
-    for (unsigned i = 0; i < e.e_phnum; i++) {
-        if (fd_pread_all(fd, &p, sizeof(p), e.e_phoff + i * sizeof(p)) < 0)
+    const uint64_t at = wide ? e.wide.e_phoff : e.narrow.e_phoff;
+    const unsigned n = wide ? e.wide.e_phnum : e.narrow.e_phnum;
+    const size_t each = wide ? sizeof(p.wide) : sizeof(p.narrow);
+    for (unsigned i = 0; i < n; i++) {
+        if (fd_pread_all(fd, &p, each, at + i * each) < 0)
             return false;
-        if (p.p_type == PT_INTERP)
-            return read_text(fd, p.p_offset, p.p_filesz, out, size);
-    }
-    return false;
-}
-
-static bool of_elf32(int fd, const void *head, char *out, size_t size)
-{
-    Elf32_Ehdr e;
-    Elf32_Phdr p;
-    memcpy(&e, head, sizeof(e));
-    for (unsigned i = 0; i < e.e_phnum; i++) {
-        if (fd_pread_all(fd, &p, sizeof(p), e.e_phoff + i * sizeof(p)) < 0)
-            return false;
-        if (p.p_type == PT_INTERP)
-            return read_text(fd, p.p_offset, p.p_filesz, out, size);
+        if (p.narrow.p_type == PT_INTERP)
+            return wide ? read_text(fd, p.wide.p_offset, p.wide.p_filesz, out, size)
+                        : read_text(fd, p.narrow.p_offset, p.narrow.p_filesz, out, size);
     }
     return false;
 }
@@ -67,7 +64,7 @@ bool interpreter_of(int fd, char *out, size_t size)
         return of_script(head, out, size);
     if (n < (ssize_t)sizeof(Elf64_Ehdr) || memcmp(head, ELFMAG, SELFMAG) != 0)
         return false;
-    return head[EI_CLASS] == ELFCLASS64 ? of_elf64(fd, head, out, size) : of_elf32(fd, head, out, size);
+    return of_elf(fd, head, head[EI_CLASS] == ELFCLASS64, out, size);
 }
 
 static int open_program(int dir, const char *name)
