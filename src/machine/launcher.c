@@ -4,7 +4,7 @@
  * than where memory and store come from, everything else is run.json's.
  */
 #include "machine/launcher.h"
-#include "base/clock.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <linux/close_range.h>
@@ -85,7 +85,7 @@ static bool is_allowed(const struct runfile *run, const char *store_path)
 {
     size_t n = strlen(run->snapshots);
     return !store_path[0] || (run->store_disk[0] && n && strncmp(store_path, run->snapshots, n) == 0 &&
-                              store_path[n] == '/' && !strstr(store_path, "/../"));
+                              store_path[n] == '/' && path_is_safe_relative(store_path + n + 1));
 }
 
 static void carry_out(const struct vmm_ops *backend, const struct runfile *run, const struct order *o,
@@ -149,10 +149,10 @@ int launcher_start(struct launcher *l, const struct runfile *run, struct mvm_err
         return mvm_error_errno(err, -errno, "cannot make the launcher");
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
-    l->pid = fork();
-    if (l->pid < 0)
+    pid_t pid = fork();
+    if (pid < 0)
         return mvm_error_errno(err, -errno, "cannot make the launcher");
-    if (l->pid == 0)
+    if (pid == 0)
         be_launcher(theirs, run, self);
     l->fd = TAKE_FD(ours);
     return 0;

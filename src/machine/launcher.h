@@ -8,14 +8,8 @@
 #include "machine/launch.h"
 
 struct launcher {
-    int fd;    /* -1: none */
-    pid_t pid; /* ended by the end of the socket, and by the supervisor's */
+    int fd; /* the launcher ends with this socket, and with the supervisor */
 };
-
-#define LAUNCHER_INIT                                                                                                  \
-    {                                                                                                                  \
-        .fd = -1                                                                                                       \
-    }
 
 /* Forks it; the calling process must have one thread. */
 int launcher_start(struct launcher *l, const struct runfile *run, struct mvm_error *err) MVM_MUST_CHECK;
