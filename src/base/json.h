@@ -69,6 +69,10 @@ struct json_field {
     {                                                                                                                  \
         key, offsetof(type, member), 0, false                                                                          \
     }
+#define JSON_OPTIONAL_NUMBER(type, key, member)                                                                        \
+    {                                                                                                                  \
+        key, offsetof(type, member), 0, true                                                                           \
+    }
 void json_put_fields(json_object *o, const struct json_field *fields, size_t n, const void *from);
 /* -ENOENT, or -EINVAL for another type, a text that is too long or a negative number; members before it are set then.
  */

@@ -10,9 +10,10 @@
 
 /* Older ones lack the optional ones. */
 static const struct json_field fields[] = {
-#define TEXT(key, member)       JSON_TEXT(struct runfile, key, member)
-#define LATER_TEXT(key, member) JSON_OPTIONAL_TEXT(struct runfile, key, member)
-#define NUMBER(key, member)     JSON_NUMBER(struct runfile, key, member)
+#define TEXT(key, member)         JSON_TEXT(struct runfile, key, member)
+#define LATER_TEXT(key, member)   JSON_OPTIONAL_TEXT(struct runfile, key, member)
+#define NUMBER(key, member)       JSON_NUMBER(struct runfile, key, member)
+#define LATER_NUMBER(key, member) JSON_OPTIONAL_NUMBER(struct runfile, key, member)
     TEXT("name", name),
     TEXT("role", role),
     TEXT("image", image),
@@ -30,11 +31,15 @@ static const struct json_field fields[] = {
     NUMBER("vcpus", vcpus),
     NUMBER("timeout_ms", timeout_ms),
     NUMBER("idle_ms", idle_ms),
+    LATER_NUMBER("counting", counting),
+    LATER_NUMBER("ready", ready),
+    LATER_NUMBER("settle_ms", settle_ms),
     NUMBER("started_at", started_at),
     NUMBER("start_mono", start_mono),
 #undef TEXT
 #undef LATER_TEXT
 #undef NUMBER
+#undef LATER_NUMBER
 };
 
 int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
@@ -43,13 +48,16 @@ int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
     json_add_int(o, "schema_version", SCHEMA);
     json_add_bool(o, "transient", r->transient);
     json_add_bool(o, "verify", r->verify);
-    json_add_int(o, "counting", (int64_t)r->counting);
-    json_add_int(o, "ready", (int64_t)r->ready);
-    json_add_int(o, "settle_ms", (int64_t)r->settle_ms);
     json_add_bool(o, "store_check", r->store_check);
     json_add_bool(o, "confine", r->confine);
     json_put_fields(o, fields, ARRAY_SIZE(fields), r);
     return json_save_sealed(dirfd, VMDIR_CONFIG, o, 0600, false, err);
+}
+
+static bool has_flag(json_object *o, const char *key)
+{
+    json_object *t = NULL;
+    return json_object_object_get_ex(o, key, &t) && json_object_get_boolean(t);
 }
 
 int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
@@ -66,13 +74,9 @@ int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err)
         mvm_error_wrap(err, VMDIR_CONFIG);
         return -EINVAL;
     }
-    json_object *t = NULL;
-    r->transient = json_object_object_get_ex(o, "transient", &t) && json_object_get_boolean(t);
-    r->verify = json_object_object_get_ex(o, "verify", &t) && json_object_get_boolean(t);
-    r->counting = json_object_object_get_ex(o, "counting", &t) ? (uint64_t)json_object_get_int64(t) : COUNTING_OFF;
-    r->ready = json_object_object_get_ex(o, "ready", &t) ? (uint64_t)json_object_get_int64(t) : READY_AGENT;
-    r->settle_ms = json_object_object_get_ex(o, "settle_ms", &t) ? (uint64_t)json_object_get_int64(t) : 0;
-    r->confine = json_object_object_get_ex(o, "confine", &t) && json_object_get_boolean(t);
-    r->store_check = json_object_object_get_ex(o, "store_check", &t) && json_object_get_boolean(t);
+    r->transient = has_flag(o, "transient");
+    r->verify = has_flag(o, "verify");
+    r->confine = has_flag(o, "confine");
+    r->store_check = has_flag(o, "store_check");
     return 0;
 }
