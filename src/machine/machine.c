@@ -203,31 +203,28 @@ static void vm_names_done(struct vm_names *l)
     free(l->v);
 }
 
+static int on_name(void *data, const char *name)
+{
+    struct vm_names *l = data;
+    if (!path_is_plain_name(name, MACHINE_MAX_NAME))
+        return 0;
+    void *more = reallocarray(l->v, l->n + 1, sizeof(*l->v));
+    if (!more)
+        return -ENOMEM;
+    l->v = more;
+    snprintf(l->v[l->n++], sizeof(*l->v), "%.63s", name);
+    return 0;
+}
+
 static int read_names(struct home *h, struct vm_names *l, struct mvm_error *err)
 {
     CLEAN_FD int vms = vmdir_open_all(h, err);
     if (vms < 0)
         return vms;
-    DIR *d = fdopendir(vms);
-    if (!d)
-        return mvm_error_errno(err, -errno, "cannot list vms");
-    vms = -1; /* d owns it */
-    int r = 0;
-    for (struct dirent *e; r == 0 && (e = readdir(d));) {
-        if (!path_is_plain_name(e->d_name, MACHINE_MAX_NAME))
-            continue;
-        void *more = reallocarray(l->v, l->n + 1, sizeof(*l->v));
-        if (!more) {
-            r = mvm_error_errno(err, -ENOMEM, "vms");
-            break;
-        }
-        l->v = more;
-        snprintf(l->v[l->n++], sizeof(*l->v), "%.63s", e->d_name);
-    }
-    closedir(d);
+    int r = path_each(vms, ".", on_name, l);
     if (l->n)
         qsort(l->v, l->n, sizeof(*l->v), by_name);
-    return r;
+    return r < 0 ? mvm_error_errno(err, r, "cannot list vms") : 0;
 }
 
 int machine_list(struct home *h, bool builders, struct machine_info **ret, size_t *ret_n, struct mvm_error *err)

@@ -5,13 +5,28 @@
 #include "machine/snapmeta.h"
 #include "machine/snapshot.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static int open_below(int dirfd, const char *name, size_t max)
+{
+    return path_is_plain_name(name, max) ? openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+}
+
+/* The snapshots of one image, and one of them: -1 for what else lies there, or went meanwhile. */
+static int open_image(int root, const char *digest)
+{
+    return open_below(root, digest, SHA256_HEX_SIZE - 1);
+}
+
+static int open_snapshot(int image, const char *name)
+{
+    return open_below(image, name, sizeof(((struct snapshot *)0)->name) - 1);
+}
 
 /* ---- Reading all of it ---- */
 
@@ -41,9 +56,7 @@ static int on_read_snapshot(void *data, const char *name)
     struct reading *w = data;
     char full[160];
     struct mvm_error why = MVM_ERROR_INIT;
-    CLEAN_FD int dir = path_is_plain_name(name, sizeof(((struct snapshot *)0)->name) - 1)
-                           ? openat(w->image, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-                           : -1;
+    CLEAN_FD int dir = open_snapshot(w->image, name);
     if (dir < 0)
         return 0; /* the file with the image's path, or it went meanwhile */
     int r = read_snapshot(dir, &why);
@@ -57,9 +70,7 @@ static int on_read_snapshot(void *data, const char *name)
 static int on_read_image(void *data, const char *digest)
 {
     struct reading *w = data;
-    if (!path_is_plain_name(digest, SHA256_HEX_SIZE - 1))
-        return 0;
-    CLEAN_FD int image = openat(w->root, digest, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    CLEAN_FD int image = open_image(w->root, digest);
     w->image = image;
     w->digest = digest;
     return image < 0 ? 0 : path_each(image, ".", on_read_snapshot, w);
@@ -76,41 +87,41 @@ int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const
 
 /* ---- Accounting ---- */
 
-static void survey_image(int image, struct snapshot_usage *u)
+struct survey {
+    int root, image;
+    struct snapshot_usage *usage;
+};
+
+static int on_survey_snapshot(void *data, const char *name)
 {
-    DIR *d = fdopendir(image);
-    if (!d)
-        close(image);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        CLEAN_FD int dir = path_is_plain_name(e->d_name, sizeof(((struct snapshot *)0)->name) - 1)
-                               ? openat(image, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-                               : -1;
-        static const char *const files[] = {SNAPSHOT_MEMORY, SNAPSHOT_STATE, SNAPSHOT_META};
-        struct stat st;
-        u->snapshots += dir >= 0;
-        for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
-            if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
-                u->bytes += (uint64_t)st.st_blocks * 512;
-    }
-    if (d)
-        closedir(d);
+    static const char *const files[] = {SNAPSHOT_MEMORY, SNAPSHOT_STATE, SNAPSHOT_META};
+    struct survey *w = data;
+    struct stat st;
+    CLEAN_FD int dir = open_snapshot(w->image, name);
+    w->usage->snapshots += dir >= 0;
+    for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
+        if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+            w->usage->bytes += (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+static int on_survey_image(void *data, const char *digest)
+{
+    struct survey *w = data;
+    CLEAN_FD int image = open_image(w->root, digest);
+    w->image = image;
+    unsigned before = w->usage->snapshots;
+    if (image >= 0)
+        (void)!path_each(image, ".", on_survey_snapshot, w);
+    w->usage->images += w->usage->snapshots > before;
+    return 0;
 }
 
 void snapshot_survey(int cache_fd, struct snapshot_usage *ret)
 {
     *ret = (struct snapshot_usage){0};
-    int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *d = root >= 0 ? fdopendir(root) : NULL;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        int image = path_is_plain_name(e->d_name, 64)
-                        ? openat(root, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
-                        : -1;
-        if (image < 0)
-            continue;
-        unsigned before = ret->snapshots;
-        survey_image(image, ret);
-        ret->images += ret->snapshots > before;
-    }
-    if (d)
-        closedir(d);
+    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    struct survey w = {.root = root, .usage = ret};
+    if (root >= 0)
+        (void)!path_each(root, ".", on_survey_image, &w);
 }
