@@ -35,16 +35,6 @@ clients() {
 }
 ticks() { cut -d ' ' -f 14,15 "/proc/$(pid "$1")/stat" | tr ' ' '\n' | paste -sd + | bc; }
 peak_mib() { echo "$(($(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(pid "$1")/status") / 1024))"; }
-# Waits until a command succeeds, within SECONDS.
-eventually() {
-    left=$(($1 * 10))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
 field() { "$release" ls --json | jq -r ".vms[] | select(.name == \"$1\") | .$2"; }
 
 # ---- What is held and what it costs ----

@@ -3,19 +3,6 @@
 # shellcheck source=tests/lib/tap.sh disable=SC2154 # out, err, status
 . "$(dirname "$0")/../lib/tap.sh"
 
-mvm() { "$MVMCTL" "$@"; }
-json() { printf '%s\n' "$out" | jq -r "$1"; }
-# Waits until a command succeeds, within SECONDS.
-eventually() {
-    left=$(($1 * 10))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
-
 # Input that never ends.
 mkfifo "$tmp/endless"
 exec 8<>"$tmp/endless"

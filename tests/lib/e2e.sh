@@ -23,7 +23,6 @@ leave_template() {
 MVM_NO_PERSISTENT_BUILDER=1
 export MVM_NO_PERSISTENT_BUILDER
 
-mvm() { "$MVMCTL" "$@"; }
 cleanup() {
     mvm down --all >/dev/null 2>&1 || :
     mvm dev down >/dev/null 2>&1 || :
@@ -32,17 +31,6 @@ cleanup() {
 example() {
     mkdir -p "$2"
     cp "$MVM_SOURCE/examples/$1/flake.nix" "$2/"
-}
-json() { printf '%s\n' "$out" | jq -r "$1"; }
-# Waits until a command succeeds, within SECONDS.
-eventually() {
-    left=$(($1 * 10))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || return 1
-        sleep 0.1
-    done
 }
 # Processes of VMs below this MVM_HOME: QEMU has the VM's folder nowhere in its arguments, but its image or store is below the cache.
 vm_processes() { pgrep -af "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" | grep -v -- '-name mvm-builder ' | cut -d ' ' -f 1; }

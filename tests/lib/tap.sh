@@ -8,12 +8,26 @@ MVM_HOME=$tmp/home
 MVM_CACHE_DIR=$tmp/cache
 export MVM_HOME MVM_CACHE_DIR
 trap 'cleanup; rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM # and so what was started ends with a test that is told to
 cleanup() { :; }
 
 # Makes folders that count as mvmctl's, to be filled before its first start.
 ours() {
     mkdir -p "$@"
     for folder in "$@"; do : >"$folder/.mvm"; done
+}
+mvm() { "$MVMCTL" "$@"; }
+# A field of what the last `run` printed.
+json() { printf '%s\n' "$out" | jq -r "$1"; }
+# Waits until a command succeeds, within SECONDS.
+eventually() {
+    left=$(($1 * 10))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 0.1
+    done
 }
 
 pass() {
