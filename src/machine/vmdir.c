@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "machine/logfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +25,22 @@ static bool still_there(int vms_fd, const char *name, int dirfd)
            by_name.st_ino == by_fd.st_ino && by_name.st_dev == by_fd.st_dev;
 }
 
-static const char *const leftovers[] = {
-    VMDIR_CONFIG,     VMDIR_SOCKET,    VMDIR_CONSOLE,  VMDIR_CONSOLE ".1", VMDIR_AGENT,
-    VMDIR_AGENT ".1", VMDIR_VMM,       VMDIR_VMM ".1", "console.times",    "console.times.1",
-    "agent.times",    "agent.times.1", "vmm.times",    "vmm.times.1",      VMDIR_LAST,
-};
+static void remove_leftovers(int dirfd)
+{
+    static const char *const files[] = {VMDIR_CONFIG, VMDIR_SOCKET, VMDIR_LAST};
+    static const char *const logs[] = {VMDIR_CONSOLE, VMDIR_AGENT, VMDIR_VMM}, *const suffixes[] = {"", ".1"};
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+        unlinkat(dirfd, files[i], 0);
+    for (size_t i = 0; i < ARRAY_SIZE(logs); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(suffixes); k++) {
+            char log[64], times[64];
+            snprintf(log, sizeof(log), "%s%s", logs[i], suffixes[k]);
+            logfile_times_name(logs[i], suffixes[k], times);
+            unlinkat(dirfd, log, 0);
+            unlinkat(dirfd, times, 0);
+        }
+    }
+}
 
 int vmdir_create(int vms_fd, const char *name, struct lock *lock, int *ret_fd, struct mvm_error *err)
 {
@@ -52,8 +64,7 @@ int vmdir_create(int vms_fd, const char *name, struct lock *lock, int *ret_fd, s
         }
         if (r < 0)
             return r;
-        for (size_t i = 0; i < ARRAY_SIZE(leftovers); i++)
-            unlinkat(fd, leftovers[i], 0);
+        remove_leftovers(fd);
         *ret_fd = TAKE_FD(fd);
         return 0;
     }
