@@ -388,15 +388,6 @@ const struct command commands[] = {
      repair_options,
      "status: ok, or repaired where the image was built anew or something was removed\n" CACHE_JSON VERIFIED_JSON, 0,
      cmd_dev_cache_repair},
-    {"image verify", "[OPTION]...", "read every byte of images and snapshots",
-     "Compares all built images, the snapshots of their first boots and the snapshots that snapshot create made with "
-     "the "
-     "digests that were taken when they were made, whatever the files' timestamps say, and lists them. Nothing is "
-     "changed. The exit status is 14 where one is damaged or cannot be read.",
-     verify_options,
-     "status: ok or error\nfound: a list of objects with kind (image, boot snapshot, snapshot), name, state (good, "
-     "damaged, unreadable) and reason\n",
-     0, cmd_image_verify},
     {"dev image export", "--to FOLDER [OPTION]...", "make a release set of a local image",
      "Copies the dev image (or the live builder image) into a new folder and writes manifest.json with the size and "
      "digest of each file. Signed with dev image sign and put on a server, it is what dev_url or builder_url in "
@@ -412,6 +403,14 @@ const struct command commands[] = {
      "is kept.",
      image_verify_options, RELEASE_JSON "key: the number of the key that signed it\n", WORDS_FOLDERS,
      cmd_dev_image_verify},
+    {"image verify", "[OPTION]...", "read every byte of images and snapshots",
+     "Compares all built images, the snapshots of their first boots and the snapshots that snapshot create made with "
+     "the digests that were taken when they were made, whatever the files' timestamps say, and lists them. Nothing is "
+     "changed. The exit status is 14 where one is damaged or cannot be read.",
+     verify_options,
+     "status: ok or error\nfound: a list of objects with kind (image, boot snapshot, snapshot), name, state (good, "
+     "damaged, unreadable) and reason\n",
+     0, cmd_image_verify},
     {"persistent-builder start", "[--workspace DIR]", "start the persistent builder",
      "Starts the builder that builds share, where it does not run, and notes the workspace: submit calls it "
      "path:/work. "
@@ -488,10 +487,14 @@ size_t command_next_words(const char *group, char (*ret)[32], const char **summa
             continue;
         rest += len + (len > 0);
         size_t word = strcspn(rest, " ");
-        /* Commands of a group stand together. */
-        if (n && strlen(ret[n - 1]) == word && strncmp(ret[n - 1], rest, word) == 0)
+        char next[32];
+        size_t k = 0;
+        snprintf(next, sizeof(next), "%.*s", (int)word, rest);
+        while (k < n && strcmp(ret[k], next) != 0)
+            k++;
+        if (k < n)
             continue;
-        snprintf(ret[n], sizeof(ret[n]), "%.*s", (int)word, rest);
+        strcpy(ret[n], next);
         if (summaries)
             summaries[n] = rest[word] ? NULL : commands[i].summary;
         n++;

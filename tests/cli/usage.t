@@ -13,6 +13,9 @@ for c in build build-log up run exec cp ls logs down pause resume fork "snapshot
     has "$c --help says its usage" "$out" "^Usage: mvmctl $c"
 done
 
+run "$MVMCTL" help
+is 'no word stands twice in the overview' "$(printf '%s\n' "$out" | sed -n '/^Commands:/,/^$/p' | awk '/^  / { print $1 }' | sort | uniq -d)" ''
+
 run "$MVMCTL" biuld
 is 'an unknown command is a usage error' "$status" 2
 has 'with a guess' "$err" 'did you mean mvmctl build'
