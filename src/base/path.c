@@ -85,9 +85,10 @@ int path_open_dir(int dirfd, const char *path, struct mvm_error *err)
 
 int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 {
+    bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
     struct open_how how = {
         .flags = (uint64_t)(flags | O_CLOEXEC),
-        .mode = (flags & O_CREAT) ? mode : 0,
+        .mode = makes ? mode : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
     long fd;

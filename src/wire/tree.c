@@ -390,6 +390,10 @@ static void discard_file(struct tree_receiver *t)
 {
     if (t->fd < 0)
         return;
+    if (t->nameless) {
+        fd_closep(&t->fd);
+        return;
+    }
     const char *name;
     int parent = open_parent(t, t->entry->path, &name);
     if (parent >= 0)
@@ -408,6 +412,24 @@ static int set_size_and_mode(const struct tree_receiver *t)
     return 0;
 }
 
+/* The file gets its name, as one step. Linux links no file over another: where there is one already, the whole new file
+ * has a name of its own for a moment. */
+static int name_file(const struct tree_receiver *t, int parent, const char *name)
+{
+    char path[32];
+    if (t->nameless) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", t->fd);
+        if (linkat(AT_FDCWD, path, parent, name, AT_SYMLINK_FOLLOW) == 0)
+            return 0;
+        if (errno != EEXIST || linkat(AT_FDCWD, path, parent, t->part, AT_SYMLINK_FOLLOW) < 0)
+            return -errno;
+    }
+    int r = renameat(parent, t->part, parent, name) < 0 ? -errno : 0;
+    if (r < 0 && t->nameless)
+        unlinkat(parent, t->part, 0);
+    return r;
+}
+
 static int finish_file(struct tree_receiver *t, struct mvm_error *err)
 {
     if (t->fd < 0)
@@ -422,8 +444,9 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
         r = parent < 0 ? 0 : check_target(t, t->entry, parent, name, err);
         if (r < 0)
             return r;
-        if (parent < 0 || renameat(parent, part_name(t, name), parent, name) < 0)
-            return mvm_error_errno(err, parent < 0 ? parent : -errno, "cannot write %s", path);
+        r = parent < 0 ? parent : name_file(t, parent, name);
+        if (r < 0)
+            return mvm_error_errno(err, r, "cannot write %s", path);
     }
     fd_closep(&t->fd);
     if (t->keeper && t->keeper->keep && t->entry->key_len == TREE_KEY_SIZE)
@@ -432,6 +455,16 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
     if (t->file_done)
         t->file_done(t->data, path, t->size);
     return 0;
+}
+
+/* Where the file system can, what is copied has no name until it is whole: a receiver that is killed leaves no half of
+ * a file (open(2), O_TMPFILE; overlayfs has it since Linux 6.3, NFS and FAT do not). Elsewhere it has a name of its own
+ * until then, which stays if the receiver is killed. */
+static int open_file(struct tree_receiver *t, int parent, const char *name, mode_t mode)
+{
+    int fd = t->replace ? path_open_beneath(parent, ".", O_WRONLY | O_TMPFILE, mode) : -EOPNOTSUPP;
+    t->nameless = fd >= 0;
+    return fd >= 0 ? fd : path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, mode);
 }
 
 static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
@@ -451,7 +484,7 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
         mvm_error_errno(err, r, "cannot make %s", e->path);
     if (r < 0)
         return r;
-    int fd = path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, (mode_t)e->mode & 0777);
+    int fd = open_file(t, parent, name, (mode_t)e->mode & 0777);
     if (fd < 0)
         return mvm_error_errno(err, fd, "cannot make %s", e->path);
     t->fd = fd;

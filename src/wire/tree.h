@@ -93,6 +93,7 @@ struct tree_receiver {
     struct msg_entry *entry;
     char first[256];   /* the name of the top entry as it came */
     uint64_t top_kind; /* of enum entry_kind, 0 before it came */
+    bool nameless;     /* the file that is written gets its name when it is whole */
     char part[32];     /* the name under which a file is written until it is whole; nobody else's */
 };
 

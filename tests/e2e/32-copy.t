@@ -72,6 +72,32 @@ wait $two
 is 'R4: two copies to one place at once both succeed' "$first $?" '0 0'
 is 'R4: and one of them is there, whole' "$(in_h 'tr -d a </tmp/both | wc -c; wc -c </tmp/both' | tr '\n' ' ' | sed 's/^3000000 /0 /')" '0 3000000 '
 
+# A copy that is killed leaves nothing, and what was there.
+mkdir "$tmp/half"
+in_h 'head -c 40000000 /dev/urandom >/tmp/forty'
+# The process has the file open that it is writing.
+writes() { find "/proc/$1/fd" -lname "$tmp/half/*" -print 2>/dev/null | grep -q .; }
+killed_copy() {
+    "$MVMCTL" cp h:/tmp/forty "$tmp/half/x" 2>/dev/null &
+    copy=$!
+    until writes $copy || ! kill -0 $copy 2>/dev/null; do :; done
+    kill -KILL $copy
+    wait $copy
+}
+if python3 -c 'import os, sys; os.open(sys.argv[1], os.O_TMPFILE | os.O_WRONLY)' "$tmp/half" 2>/dev/null; then
+    killed_copy
+    is 'R4: a copy that is killed leaves nothing' "$? $(ls -A "$tmp/half")" '137 '
+    echo kept >"$tmp/half/x"
+    chmod 640 "$tmp/half/x"
+    killed_copy
+    is 'R4: and the file that it was to replace' "$? $(ls -A "$tmp/half") $(cat "$tmp/half/x")" '137 x kept'
+else
+    skip 'R4: a copy that is killed leaves nothing' 'files without a name are unknown to this file system'
+fi
+in_h 'rm /tmp/forty; echo new >/tmp/fresh; chmod 751 /tmp/fresh'
+run mvm cp h:/tmp/fresh "$tmp/half/x"
+is 'R4: what replaces a file brings its mode' "$status $(stat -c %a "$tmp/half/x") $(cat "$tmp/half/x")" '0 751 new'
+
 # A guest that fails early is heard, every time.
 in_h 'mkdir /tmp/small && mount -t tmpfs -o size=47M none /tmp/small'
 head -c 60000000 /dev/urandom >"$tmp/large"

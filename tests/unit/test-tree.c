@@ -7,6 +7,7 @@
 #include "wire/frame.h"
 #include "wire/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -318,6 +319,40 @@ static void tree_replaces_its_own_kind(void)
     }
 }
 
+static int count_names(int folder)
+{
+    int n = 0;
+    DIR *d = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n - 2;
+}
+
+/* However the receiver ends, SIGKILL too. */
+static void tree_names_whole_files(void)
+{
+    CLEAN_FD int out = fresh("out");
+    CLEAN_FD int probe = openat(out, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+    if (probe < 0) {
+        ok(true, "a file that is copied has no name before it is whole # SKIP no O_TMPFILE here");
+        return;
+    }
+    struct tree_receiver t;
+    tree_receiver_init(&t, out, &roomy);
+    t.replace = true;
+    bool good = put_entry(&t, ENTRY_FILE, "x", 10, "") == 0 && count_names(out) == 0;
+    ok(good, "a file that is copied has no name before it is whole");
+    good = put_entry(&t, ENTRY_FILE, "x", 20, "") == 0 && count_names(out) == 1 && mode_of(out, "x") != 0;
+    ok(good, "then it has");
+    struct stat st = {0};
+    good = put_entry(&t, ENTRY_FILE, "y", 10, "") == 0 && count_names(out) == 1 && fstatat(out, "x", &st, 0) == 0;
+    ok(good && st.st_size == 20, "the next one of that name takes its place");
+    tree_receiver_done(&t);
+    ok(count_names(out) == 1, "half of another one leaves nothing");
+}
+
 static void tree_odd_sources(void)
 {
     static struct tape t;
@@ -621,6 +656,7 @@ int main(void)
     tree_hostile_paths();
     tree_only_what_was_asked_for();
     tree_replaces_its_own_kind();
+    tree_names_whole_files();
     tree_odd_sources();
     tree_strict_content();
     tree_strict_records();
