@@ -228,6 +228,37 @@ static void mux_many(size_t piece)
     ok(good && !p.b.damaged && p.b.closed == STREAMS, "all records arrive whole, in pieces of %zu", piece);
 }
 
+/* A peer that opens streams without end: its frames are made by hand, for a multiplexer of ours stops at the limit. */
+static void mux_refuses_more(void)
+{
+    CLEAN_PAIR struct pair p;
+    pair_init(&p);
+    enum { OVER = 100 };
+    CLEAN_BUF struct buf opens = BUF_INIT(1 << 16);
+    bool good = true;
+    for (uint32_t i = 0; i < MUX_MAX_STREAMS + OVER; i++)
+        good &= frame_append(&opens, FRAME_OPEN, 2 * i + 1, 0, "request", 7) == 0;
+    ok(good && mux_input(p.b.m, opens.data, opens.len) == 0 && p.b.opened == MUX_MAX_STREAMS,
+       "R8: of streams without end a peer gets 256");
+    unsigned refused = 0;
+    const uint8_t *out;
+    for (size_t n; (n = mux_output(p.b.m, &out)) > 0; mux_sent(p.b.m, n)) {
+        struct frame f;
+        const char *why;
+        ssize_t used = 0;
+        for (size_t at = 0; at < n && (used = frame_parse(out + at, n - at, &f, &why)) > 0; at += (size_t)used)
+            refused += f.type == FRAME_RESET && f.stream > 2 * MUX_MAX_STREAMS &&
+                       memmem(f.payload, f.len, "256 streams are open already, which is the limit", 48) != NULL;
+        good &= used > 0;
+    }
+    ok(good && refused == OVER, "R8: each stream above them is reset, with the limit's name");
+    buf_clear(&opens);
+    mux_reset(p.b.m, 1, "enough");
+    good = frame_append(&opens, FRAME_OPEN, 2 * (MUX_MAX_STREAMS + OVER) + 1, 0, "request", 7) == 0;
+    ok(good && mux_input(p.b.m, opens.data, opens.len) == 0 && p.b.opened == MUX_MAX_STREAMS + 1 && p.b.resets == 0,
+       "R8: when one has ended another is served");
+}
+
 static void mux_slow_reader(void)
 {
     CLEAN_PAIR struct pair p;
@@ -500,6 +531,7 @@ int main(void)
         mux_many(pieces[i]);
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
         mux_held(pieces[i]);
+    mux_refuses_more();
     mux_slow_reader();
     mux_fair();
     mux_resets();
