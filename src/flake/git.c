@@ -57,6 +57,8 @@ static int add_store(struct git_repo *g, const char *objects, unsigned depth, st
     g->stores[g->n_stores] = strdup(objects);
     if (!g->stores[g->n_stores++])
         return mvm_error_errno(err, -ENOMEM, "%s", g->root);
+    if (access(objects, R_OK | X_OK) < 0 && errno == EACCES)
+        return mvm_error_errno(err, -EACCES, "the git repository of %s: folder of objects '%s'", g->root, objects);
     if (dir < 0 || faccessat(dir, "info/alternates", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
         return 0;
     r = path_read_file(dir, "info/alternates", &text, err);
@@ -103,9 +105,33 @@ static int find_common(struct git_repo *g, struct mvm_error *err)
     return r;
 }
 
+/* libgit2 would call one that cannot be read one that has gone. One that is not there is fine. */
+static int check_index(const struct git_repo *g, struct mvm_error *err)
+{
+    CLEAN_FREE char *index = path_join(g->git, "index", NULL);
+    if (!index || (access(index, R_OK) < 0 && errno == EACCES))
+        return mvm_error_errno(err, index ? -EACCES : -ENOMEM, "the git repository of %s: index", g->root);
+    return 0;
+}
+
+static void hint_owner(const char *root, struct mvm_error *err)
+{
+    CLEAN_FREE char *path = path_join(root, ".git", NULL);
+    struct stat st;
+    if (path && stat(path, &st) == 0 && st.st_uid != geteuid())
+        mvm_error_hint(err,
+                       "its .git belongs to another user (uid %u), who can allow that it is read; or name the "
+                       "folder without git: --flake path:%s",
+                       (unsigned)st.st_uid, root);
+    else
+        mvm_error_hint(err, "allow .git to be read, or name the folder without git: --flake path:%s", root);
+}
+
 static int find(struct git_repo *g, struct mvm_error *err)
 {
     int r = find_git(g, err);
+    if (r == 0)
+        r = check_index(g, err);
     if (r == 0)
         r = find_common(g, err);
     if (r < 0)
@@ -121,6 +147,8 @@ int git_repo_open(struct git_repo *g, const char *root, const char *within, cons
     if (!within)
         g->within = g->root;
     int r = g->root ? find(g, err) : mvm_error_errno(err, -errno, "%s", root);
+    if (r == -EACCES && g->root)
+        hint_owner(g->root, err);
     if (r < 0)
         git_repo_done(g);
     return r;

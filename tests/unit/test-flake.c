@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct home home = HOME_INIT;
@@ -334,6 +335,53 @@ static void test_submodules(void)
     ok(revision("super?submodules=1")[0] == '-', "N3: nor where another commit of it is checked out");
 }
 
+/* ---- A repository of another owner ---- */
+
+/* The error and the hint of a reference, as that user would have them; it is in a child that has given root up. */
+static bool fails_for(uid_t uid, const char *ref, const char *msg, const char *hint)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CLEAN_FLAKE_REF struct flake_ref f = {0};
+        struct flake_tree t;
+        struct mvm_error e = MVM_ERROR_INIT;
+        bool failed = setresuid(uid, uid, uid) == 0 &&
+                      (flake_ref_parse(&f, ref, &e) < 0 || flake_tree_load(&t, &f, &home, &e) < 0);
+        bool good = failed && strstr(e.msg, msg) && strstr(e.hint, hint);
+        if (!good)
+            printf("# %s\n# %s\n", e.msg, e.hint);
+        fflush(stdout);
+        _exit(good ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(pid, &status, 0);
+    return status == 0;
+}
+
+static void test_other_owner(void)
+{
+    static const char hint[] = "belongs to another user (uid 65534), who can allow that it is read; or name the folder "
+                               "without git: --flake path:";
+    if (getuid() != 0) {
+        ok(true, "N6: a repository of another owner # SKIP needs root");
+        return;
+    }
+    sh("git init -q theirs; cd theirs; touch flake.nix untracked; git add flake.nix; " GIT "commit -qm 1");
+    CLEAN_FREE char *own = strdup(told("theirs"));
+    sh("chown -R 65534:65534 theirs");
+    ok(listed("theirs", "flake.nix") == 1 && listed("theirs", "untracked") == 0 && own &&
+           strcmp(revision("theirs"), own) == 0,
+       "N6: a repository of another owner is read like one's own");
+    sh("chmod 600 theirs/.git/index");
+    ok(fails_for(65533, "theirs", "theirs: index: Permission denied", hint),
+       "N6: where its index cannot be read it is said what to do");
+    sh("chmod 644 theirs/.git/index; chmod 700 theirs/.git/objects");
+    ok(fails_for(65533, "theirs", "Permission denied", hint), "N6: where its objects cannot be read as well");
+    sh("chmod 700 theirs/.git");
+    ok(fails_for(65533, "theirs", "Permission denied", hint), "N6: and where nothing of it can be read");
+}
+
 /* ---- As a store path ---- */
 
 static void test_store(void)
@@ -420,6 +468,7 @@ int main(void)
     test_references();
     test_revisions();
     test_submodules();
+    test_other_owner();
     test_store();
     test_locks();
     home_done(&home);
