@@ -2,6 +2,11 @@
 # The persistent builder: builds share it, nobody has to manage it, and whatever ends it, the next build is right.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/e2e.sh"
+. "$(dirname "$0")/../lib/standing.sh"
+cleanup() {
+    go_on
+    mvm dev down >/dev/null 2>&1 || :
+}
 unset MVM_NO_PERSISTENT_BUILDER
 state() { mvm persistent-builder status --json | jq -r .state; }
 pid() { mvm persistent-builder status --json | jq -r .supervisor_pid; }
@@ -179,6 +184,25 @@ is 'and its exit status is ours' "$status" 7
 cd / || exit 1
 run mvm dev status --json
 is 'dev status knows it' "$(json .dev_vm.state)" ready
+
+# Whoever waits for it can be interrupted, whichever of its processes stands. (A supervisor that stands is given up by builds.)
+use_ends() {
+    change
+    ends "build while the builder's $1 stands" TERM 143 build --flake "$flake"
+    ends "build while the builder's $1 stands" 'INT INT' 130 build --flake "$flake" --json
+    ends "dev shell while the builder's $1 stands" TERM 143 dev shell -- cat
+    ends "dev shell while the builder's $1 stands" 'INT INT' 130 dev shell -- cat
+    ends "exec in the builder while its $1 stands" HUP 129 exec builder -- cat
+}
+before=$(pid)
+stop "$(builder_processes)"
+use_ends VMM
+go_on
+stop "$before"
+use_ends supervisor
+go_on
+served() { [ "$(mvm exec builder -- echo served)" = served ]; }
+check 'it serves when they go on' eventually 60 served
 
 # Whatever ends it.
 kill -STOP "$(pid)"
