@@ -173,7 +173,7 @@ static int find_cached(struct plan *plan, struct home *h, struct progress *p, st
     }
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", rec.store_path);
     /* `up --flake` means what was built last, found in the cache or not. */
-    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
+    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.id);
     snprintf(rec.attr, sizeof(rec.attr), "%s", plan->attr);
     r = build_record_point(h, &rec, err);
     return r < 0 ? r : 1;
@@ -205,7 +205,7 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     struct build_record rec = {.built_at = clock_wall()};
     snprintf(rec.image, sizeof(rec.image), "%s", digest);
     snprintf(rec.store_path, sizeof(rec.store_path), "%s", job->store_path);
-    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.text);
+    snprintf(rec.ref, sizeof(rec.ref), "%s", plan->ref.id);
     snprintf(rec.attr, sizeof(rec.attr), "%s", plan->attr);
     /* A new lock file is an input of the next build: the record has to stand under what that one will compute. */
     if (lock_changed) {
@@ -289,7 +289,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     say_outside(plan, p);
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
-    r = buildlog_open(&log, h, plan->ref.text, plan->attr, plan->fingerprint, p, err);
+    r = buildlog_open(&log, h, plan->ref.id, plan->attr, plan->fingerprint, p, err);
     if (r == 0)
         r = artifact_stage_open(&stage, h, err);
     if (r < 0)
@@ -339,7 +339,7 @@ int build_run(const struct build_opts *o, struct home *h, struct progress *p, st
     if (r < 0)
         return r;
     snprintf(ret->attr, sizeof(ret->attr), "%s", plan.attr);
-    ret->ref = TAKE_PTR(plan.ref.text);
+    ret->ref = TAKE_PTR(plan.ref.id);
     return 0;
 }
 
@@ -352,28 +352,27 @@ int build_find_last(const struct build_opts *o, struct home *h, struct artifact_
     struct build_record rec;
     bool damaged;
     uint64_t since = clock_now();
-    r = build_record_last(h, plan.ref.text, plan.attr, &rec, &damaged, err);
+    r = build_record_last(h, plan.ref.id, plan.attr, &rec, &damaged, err);
     steps_add(o->steps, "image-lookup", since);
     if (r == -ENOENT && damaged)
-        mvm_error_set(err, r, "the record of what was built from %s (%s) was damaged and is dropped", plan.ref.text,
+        mvm_error_set(err, r, "the record of what was built from %s (%s) was damaged and is dropped", plan.ref.id,
                       plan.attr);
     else if (r == -ENOENT)
-        mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.text, plan.attr);
+        mvm_error_set(err, r, "no image has been built from %s (%s)", plan.ref.id, plan.attr);
     since = clock_now();
     if (r == 0) {
         r = o->verify ? artifact_image_read(h, rec.image, true, err) : 0;
         if (r == 0)
             r = artifact_image_open(ret, h, rec.image, err);
         if (r < 0)
-            mvm_error_wrap(err, "the image that was built from %s (%s)", plan.ref.text, plan.attr);
+            mvm_error_wrap(err, "the image that was built from %s (%s)", plan.ref.id, plan.attr);
     }
     steps_add(o->steps, "digest-check", since);
     if (r == 0)
         return 0;
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
     if (r == -ENOENT || r == -EBADMSG)
-        mvm_error_hint(err, "mvmctl build --flake %s builds it; mvmctl run builds if needed, then boots",
-                       plan.ref.text);
+        mvm_error_hint(err, "mvmctl build --flake %s builds it; mvmctl run builds if needed, then boots", plan.ref.id);
     return r;
 }
 

@@ -17,7 +17,7 @@ struct build_record {
     char fingerprint[SHA256_HEX_SIZE];
     char image[SHA256_HEX_SIZE];
     char store_path[512];
-    char ref[4096]; /* the flake, absolute or remote, without attribute */
+    char ref[4096]; /* the flake: its id (flake.h), without attribute */
     char attr[512];
     uint64_t built_at; /* CLOCK_REALTIME ns */
 };

@@ -36,7 +36,7 @@ static int keep_flake(struct selection *s, const char *ref, struct mvm_error *er
         return r;
     size_t kept = 0;
     for (size_t i = 0; i < s->n; i++)
-        if (strcmp(s->v[i].ref, f.text) == 0 && (!f.attr || attr_is(s->v[i].attr, f.attr)))
+        if (strcmp(s->v[i].ref, f.id) == 0 && (!f.attr || attr_is(s->v[i].attr, f.attr)))
             s->v[kept++] = s->v[i];
     s->n = kept;
     return 0;

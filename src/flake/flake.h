@@ -23,7 +23,8 @@
 #include <stdbool.h>
 
 struct flake_ref {
-    char *text;      /* for messages and records: absolute path of the flake's folder, or the remote reference */
+    char *text;      /* absolute path of the flake's folder, or the remote reference */
+    char *id;        /* for records and messages: what builds of one tree are kept under, a reference to that tree */
     char *root;      /* absolute path of the tree to stage; NULL: remote */
     char *subdir;    /* the flake's folder within root, "" for root itself */
     char *remote;    /* reference for Nix; NULL: local */

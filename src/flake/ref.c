@@ -1,3 +1,4 @@
+#include "base/buf.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "flake/flake.h"
@@ -162,6 +163,29 @@ static int find_root(struct flake_ref *f, const struct parts *p, const char *nam
     return f->root ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
 }
 
+static void add_escaped(struct buf *b, const char *text)
+{
+    for (; *text; text++)
+        (void)!buf_printf(b, strchr("%?#& ", *text) ? "%%%02X" : "%c", (unsigned char)*text);
+}
+
+/* The folder's path where that alone means the same tree, else a URL. */
+static char *make_id(const struct flake_ref *f)
+{
+    CLEAN_FREE char *top = find_work_tree(f->text);
+    if (!f->submodules && f->git == (top != NULL) && strcmp(f->root, top ? top : f->text) == 0)
+        return strdup(f->text);
+    CLEAN_BUF struct buf url = BUF_INIT(16 * 1024);
+    (void)!buf_str(&url, f->git ? "git+file:" : "path:");
+    add_escaped(&url, f->root);
+    if (*f->subdir)
+        (void)!buf_str(&url, "?dir=");
+    add_escaped(&url, f->subdir);
+    if (f->submodules)
+        (void)!buf_printf(&url, "%csubmodules=1", *f->subdir ? '&' : '?');
+    return strdup(buf_cstr(&url));
+}
+
 static int resolve_local(struct flake_ref *f, const struct parts *p, struct mvm_error *err)
 {
     CLEAN_FREE char *named = realpath(p->path, NULL);
@@ -189,7 +213,8 @@ static int resolve_local(struct flake_ref *f, const struct parts *p, struct mvm_
     size_t n = strlen(f->root);
     f->submodules = p->submodules;
     f->subdir = strdup(strlen(f->text) > n ? f->text + n + 1 : "");
-    return f->subdir ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
+    f->id = f->subdir ? make_id(f) : NULL;
+    return f->id ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
 }
 
 int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err)
@@ -209,7 +234,8 @@ int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err
     } else if (is_remote(ref)) {
         f->remote = strdup(ref);
         f->text = strdup(ref);
-        if (!f->remote || !f->text)
+        f->id = strdup(ref);
+        if (!f->remote || !f->text || !f->id)
             r = mvm_error_errno(err, -ENOMEM, "flake");
     } else {
         CLEANUP(parts_done) struct parts p = {0};
@@ -227,6 +253,7 @@ int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err
 void flake_ref_done(struct flake_ref *f)
 {
     free(f->text);
+    free(f->id);
     free(f->root);
     free(f->subdir);
     free(f->remote);

@@ -202,6 +202,45 @@ static bool resolves(const char *text, const char *root, const char *subdir, boo
            f.git == git;
 }
 
+/* What records of it are kept under; static storage. */
+static const char *id_of(const char *text)
+{
+    static char out[4][4096];
+    static size_t n;
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    if (flake_ref_parse(&f, text, NULL) < 0)
+        return "error";
+    n = (n + 1) % ARRAY_SIZE(out);
+    snprintf(out[n], sizeof(out[n]), "%s", f.id);
+    return out[n];
+}
+
+static void test_identities(void)
+{
+    static const char *const trees[] = {
+        "id",          "path:id",         "id?submodules=1",     "id/sub",
+        "path:id/sub", "path:id?dir=sub", "id/sub?submodules=1", "git+file:id?dir=own",
+        "id/own",      "path:id/a%3Fb",   "path:id?dir=a%3Fb",
+    };
+    put("id/flake.nix", "{ }");
+    put("id/sub/flake.nix", "{ }");
+    put("id/own/flake.nix", "{ }");
+    put("id/a?b/flake.nix", "{ }");
+    put("plain/flake.nix", "{ }");
+    sh("git init -q id; git init -q id/own");
+    unsigned same = 0, lost = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
+        lost += strcmp(id_of(id_of(trees[i])), id_of(trees[i])) != 0 || strcmp(id_of(trees[i]), "error") == 0;
+        for (size_t k = 0; k < i; k++)
+            same += strcmp(id_of(trees[i]), id_of(trees[k])) == 0;
+    }
+    ok(same == 0, "R1: references to other trees of one folder have records of their own");
+    ok(lost == 0, "R1: what a record is kept under is a reference to the same tree");
+    ok(strcmp(id_of("id?dir=sub"), id_of("id/sub")) == 0 && strcmp(id_of("git+file:id"), id_of("id")) == 0 &&
+           strcmp(id_of("path:plain"), id_of("plain")) == 0 && id_of("plain")[0] == '/',
+       "R1: other words for the same tree have the same record");
+}
+
 static void test_references(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -466,6 +505,7 @@ int main(void)
     test_confined();
     test_literals();
     test_references();
+    test_identities();
     test_revisions();
     test_submodules();
     test_other_owner();
