@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/fsverity.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,6 +25,11 @@ int fd_write_all(int fd, const void *p, size_t n)
     const uint8_t *at = p;
     while (n) {
         ssize_t w = write(fd, at, n);
+        if (w < 0 && errno == EAGAIN) {
+            struct pollfd full = {.fd = fd, .events = POLLOUT};
+            (void)!poll(&full, 1, -1);
+            continue;
+        }
         if (w < 0 && errno == EINTR)
             continue;
         if (w < 0)

@@ -12,7 +12,7 @@ void fd_closep(int *fd);
 #define CLEAN_FD CLEANUP(fd_closep)
 
 /* Writes or reads all n bytes: 0 or -errno (-EPIPE as an error, never a signal on sockets; -ENODATA where the input
- * ends early). Blocks; the descriptor must be a blocking one. */
+ * ends early). They block; writing does so on a descriptor that somebody made non-blocking, too. */
 int fd_write_all(int fd, const void *p, size_t n) MVM_MUST_CHECK;
 int fd_read_all(int fd, void *p, size_t n) MVM_MUST_CHECK;
 int fd_pwrite_all(int fd, const void *p, size_t n, uint64_t offset) MVM_MUST_CHECK;

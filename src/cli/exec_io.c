@@ -170,11 +170,6 @@ static int on_event(struct io *io, const struct client_event *e)
         return on_exit_message(io, e);
     int fd = e->channel == CHAN_ERR ? STDERR_FILENO : STDOUT_FILENO;
     int r = fd_write_all(fd, e->data, e->len);
-    if (r == -EAGAIN) { /* somebody made our output non-blocking */
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        (void)!poll(&p, 1, -1);
-        r = 0;
-    }
     if (r == -EPIPE) { /* nobody reads: as a local program would end */
         io->done = true;
         io->code = 128 + SIGPIPE;

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int folder = -1; /* a temporary one */
@@ -152,6 +153,27 @@ static void test_files(void)
        "but nothing behind its symlinks; absent is fine");
     ok(path_replace_symlink(folder, "b", "link", &e) == 0 && path_replace_symlink(folder, "c", "link", &e) == 0,
        "a symlink is replaced");
+}
+
+/* A pipe that is full, made non-blocking by whoever shares it: everything is written all the same. */
+static void test_write_all(void)
+{
+    static uint8_t sent[1 << 20], got[1 << 20];
+    int fds[2];
+    memset(sent, 'x', sizeof(sent));
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        abort();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(fd_write_all(fds[1], sent, sizeof(sent)) == 0 ? 0 : 1);
+    int status = 0;
+    usleep(100000); /* it stands before a full pipe now */
+    fcntl(fds[0], F_SETFL, 0);
+    ok(fd_read_all(fds[0], got, sizeof(got)) == 0 && memcmp(sent, got, sizeof(got)) == 0 &&
+           waitpid(pid, &status, 0) == pid && status == 0,
+       "R12: nothing is lost before a full pipe that somebody made non-blocking");
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static void test_copy(void)
@@ -305,6 +327,7 @@ int main(void)
     test_text();
     test_names();
     test_files();
+    test_write_all();
     test_copy();
     test_json();
     test_json_fields();
