@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct ui ui;
@@ -106,8 +107,19 @@ int ui_fail(const struct mvm_error *err)
     return status;
 }
 
+/* A device, a pipe that somebody reads, what a symlink leads to: written, and left what it is. */
+static int write_in_place(const char *path, const void *data, size_t len, struct mvm_error *err)
+{
+    CLEAN_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0644);
+    int r = fd < 0 ? -errno : fd_write_all(fd, data, len);
+    return r < 0 ? mvm_error_errno(err, r, "cannot write %.500s", path) : 0;
+}
+
 int ui_write_file(const char *path, const void *data, size_t len, struct mvm_error *err)
 {
+    struct stat st;
+    if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return write_in_place(path, data, len, err);
     CLEAN_FREE char *folder = strdup(path);
     CLEAN_FREE char *name = strdup(path);
     CLEAN_FD int dir = folder ? open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;

@@ -69,6 +69,22 @@ run "$MVMCTL" bench boot --flake "$tmp/unbuilt"
 is 'nothing is built for a bench' "$status" 14
 has 'which is said' "$err" 'hint: mvmctl build --flake'
 check 'and nothing is left of it' test -z "$(ls -A "$MVM_CACHE_DIR/artifacts" 2>/dev/null)"
+mkfifo "$tmp/fifo"
+echo before >"$tmp/regular"
+ln -s regular "$tmp/link"
+timeout 20 cat "$tmp/fifo" >"$tmp/heard" &
+heard=$!
+run "$MVMCTL" exec nosuch --trace "$tmp/link" -- true
+check 'R4: a trace goes through a symlink, which stays one' test -L "$tmp/link"
+has 'R4: to where it leads' "$(cat "$tmp/regular")" '"name":"exec"'
+run timeout 20 "$MVMCTL" exec nosuch --trace "$tmp/fifo" -- true
+check 'R4: a pipe stays one' test -p "$tmp/fifo"
+wait "$heard"
+has 'R4: and who reads it has the trace' "$(cat "$tmp/heard")" '"name":"exec"'
+run timeout 20 "$MVMCTL" exec nosuch --trace "$tmp/fifo" -- true
+has 'R4: one that nobody reads is said, and not waited for' "$err" 'cannot write .*fifo'
+run "$MVMCTL" exec nosuch --trace /dev/stdout -- true
+has 'R4: /dev/stdout is written to' "$out" '"name":"exec"'
 run "$MVMCTL" up --trace
 has 'a trace without a file' "$err" 'needs an argument'
 long=$(printf '%0300d' 0)
