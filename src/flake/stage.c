@@ -151,8 +151,13 @@ int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct 
     CLEAN_BUF struct buf old = BUF_INIT(MAX_LOCK);
     CLEAN_BUF struct buf old_stripped = BUF_INIT(2 * MAX_LOCK);
     CLEAN_BUF struct buf new_stripped = BUF_INIT(2 * MAX_LOCK);
-    struct stat st = {.st_mode = 0644};
-    if (fstatat(dir, LOCK_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 && path_read_file(dir, LOCK_NAME, &old, NULL) == 0) {
+    struct stat st = {.st_mode = S_IFREG | 0644};
+    bool exists = fstatat(dir, LOCK_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (exists && !S_ISREG(st.st_mode))
+        return cannot_write(f, mvm_error_set(err, -EINVAL, "cannot write flake.lock: it is no regular file"), err);
+    if (flake_lock_check(p, n, f->text, NULL) < 0)
+        return cannot_write(f, mvm_error_set(err, -EPROTO, "what the builder sent is no lock file"), err);
+    if (exists && path_read_file(dir, LOCK_NAME, &old, NULL) == 0) {
         int r = flake_lock_strip(buf_cstr(&old), old.len, &old_stripped, err);
         if (r == 0)
             r = flake_lock_strip(p, n, &new_stripped, err);

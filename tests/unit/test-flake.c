@@ -474,12 +474,24 @@ static void test_locks(void)
            flake_write_lock(&l, same, strlen(same), NULL) == 0 && stat("locked/flake.lock", &after) == 0 &&
            before.st_ino == after.st_ino,
        "N7: a lock file that says the same in another order is not written");
+    static const char lock[] = "{\"nodes\":{\"root\":{},\"a\":{}},\"root\":\"root\",\"version\":7}";
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    ok(flake_write_lock(&l, "{\"nodes\":{\"a\":{},\"b\":{}}}", 25, &e) < 0 && strstr(e.msg, "no lock file") &&
+           stat("locked/flake.lock", &after) == 0 && before.st_ino == after.st_ino,
+       "N7: what is no lock file does not take its place, whoever sent it");
+    sh("mkdir link-lock && echo '{ }' >link-lock/flake.nix && echo kept >link-lock/other && ln -s other "
+       "link-lock/flake.lock");
+    CLEAN_FLAKE_REF struct flake_ref k = {0};
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    ok(flake_ref_parse(&k, "link-lock", NULL) == 0 && flake_write_lock(&k, lock, strlen(lock), &e) < 0 &&
+           strstr(e.msg, "regular") && strstr(e.hint, "--no-write-lock-file") &&
+           lstat("link-lock/flake.lock", &after) == 0 && S_ISLNK(after.st_mode),
+       "R4: a symlink is not replaced by a lock file");
     put("ro/flake.nix", "{ }");
     sh("chmod 0555 ro");
     if (flake_ref_parse(&f, "ro", NULL) < 0 || (getuid() == 0 && seteuid(65534) < 0))
         abort();
     e = (struct mvm_error)MVM_ERROR_INIT;
-    static const char lock[] = "{\"nodes\":{\"root\":{},\"a\":{}},\"root\":\"root\",\"version\":7}";
     int r = flake_write_lock(&f, lock, strlen(lock), &e);
     if (getuid() == 0 && seteuid(0) < 0)
         abort();
