@@ -19,11 +19,23 @@ void halt_init(struct halt *h, uv_loop_t *loop)
     h->timer.data = h;
 }
 
-void halt_watch(struct halt *h, bool clients_wait)
+static void ask_soon(struct halt *h)
 {
     h->wait_ms = FIRST_MS;
-    if (clients_wait)
-        uv_timer_start(&h->timer, on_timer, h->wait_ms, 0);
-    else
+    uv_timer_start(&h->timer, on_timer, h->wait_ms, 0);
+}
+
+void halt_watch(struct halt *h, bool clients_wait)
+{
+    if (!clients_wait)
         uv_timer_stop(&h->timer);
+    else if (!uv_is_active((uv_handle_t *)&h->timer) || uv_timer_get_due_in(&h->timer) > FIRST_MS)
+        ask_soon(h);
+}
+
+void halt_guest_spoke(struct halt *h, bool clients_wait)
+{
+    uv_timer_stop(&h->timer);
+    if (clients_wait)
+        ask_soon(h);
 }

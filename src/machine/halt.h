@@ -3,7 +3,8 @@
  * client that waits for its agent would wait for ever.
  *
  * Theory of operation. While clients wait for the guest and it has said nothing for a second, the VMM is asked for its
- * processors' state; again after twice that time, and so on. Nothing is asked while no client waits.
+ * processors' state; again after twice that time, and so on. What a client says does not put that off, and brings it
+ * back to a second. Nothing is asked while no client waits.
  */
 #pragma once
 
@@ -20,5 +21,7 @@ struct halt {
 };
 
 void halt_init(struct halt *h, uv_loop_t *loop);
-/* A client or the guest said something: do clients wait for the guest now? */
+/* Do clients wait for the guest now? When one of them said something, came or went ... */
 void halt_watch(struct halt *h, bool clients_wait);
+/* ... and when the guest did. */
+void halt_guest_spoke(struct halt *h, bool clients_wait);

@@ -339,7 +339,7 @@ static ssize_t on_guest_frames(struct supervisor *s, struct conn *c, uint8_t *p,
     ssize_t used = router_from_guest(s->router, p, n, ret_why);
     clients_bound(&s->clients, CLIENT_QUEUES);
     clients_wake(&s->clients);
-    halt_watch(&s->halt, router_is_used(s->router));
+    halt_guest_spoke(&s->halt, router_is_used(s->router));
     const char *why = used < 0 ? NULL : guard_end(&s->guard, c, router_cost(s->router));
     if (!why)
         return used;

@@ -139,12 +139,18 @@ for vm in halted silent; do
     python3 "$MVM_SOURCE/tests/lib/fake-vm.py" "$MVMCTL" "$MVM_BUILD/tests/fake/fake-vmm" "$vm" "$vm" >/dev/null
 done
 is 'R6: a VM that nobody waits for is not asked' "$(mvm ls --json | jq -r '.vms[] | select(.name == "halted") | .state')" ready
+while :; do
+    mvm ls
+    sleep 0.3
+done >/dev/null 2>&1 &
+looks=$!
 since=$(milliseconds)
-run mvm exec halted -- true
+run timeout 20 "$MVMCTL" exec halted -- true
 took=$(($(milliseconds) - since))
+kill "$looks"
 is 'R6: exec in a guest that has halted fails' "$status" 125
 has 'R6: it is told why' "$err" 'the guest has halted: its processors wait with interrupts off'
-check "R6: it is told within 3 s (took $took ms)" test "$took" -lt 3000
+check "R6: it is told within 3 s, whoever looks at the VM meanwhile (took $took ms)" test "$took" -lt 3000
 run mvm ls --json
 is 'R6: the state of that VM is halted' "$(json '.vms[] | select(.name == "halted") | .state')" halted
 has 'R6: ls says why' "$(json '.vms[] | select(.name == "halted") | .problem')" 'the guest has halted'
