@@ -35,6 +35,7 @@
 #define IDLE_GRACE_MS   20000      /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
 #define VMM_END_MS      1000       /* a VMM that ends closes the channel first */
 #define GUEST_QUEUE_MAX (4u << 20) /* above it no client is read that sends anything */
+#define ANSWERS_MAX     (4u << 20) /* above it a client is not read that does not read what it asked for */
 #define CLIENT_QUEUES   (ROUTER_GRANTS + (4u << 20)) /* above it the client that reads least is cut off */
 
 /* ---- Telling the starter ---- */
@@ -354,10 +355,13 @@ static ssize_t on_frames(struct conn *c, uint8_t *p, size_t n, const char **ret_
     if (!c->client)
         return on_guest_frames(s, c, p, n, ret_why);
     ssize_t used = router_from_client(s->router, c->client, p, n, &waits, ret_why);
+    clients_bound(&s->clients, CLIENT_QUEUES);
     clients_wake(&s->clients);
     halt_watch(&s->halt, router_is_used(s->router));
+    if (c->closing)
+        return used < 0 ? used : (ssize_t)n;
     c->waits = waits;
-    if (waits || conn_queued(supervisor_guest(s)) > GUEST_QUEUE_MAX)
+    if (waits || conn_queued(supervisor_guest(s)) > GUEST_QUEUE_MAX || conn_queued(c) > ANSWERS_MAX)
         conn_pause(c);
     return used;
 }
@@ -365,13 +369,14 @@ static ssize_t on_frames(struct conn *c, uint8_t *p, size_t n, const char **ret_
 static bool client_may_go_on(void *owner, const struct conn *c)
 {
     struct supervisor *s = owner;
-    return conn_queued(supervisor_guest(s)) <= GUEST_QUEUE_MAX / 2 && (!c->waits || router_has_room(s->router));
+    return conn_queued(supervisor_guest(s)) <= GUEST_QUEUE_MAX / 2 && conn_queued(c) <= ANSWERS_MAX / 2 &&
+           (!c->waits || router_has_room(s->router));
 }
 
 static void on_drained(struct conn *c)
 {
     struct supervisor *s = c->owner;
-    if (!c->client && conn_queued(c) < GUEST_QUEUE_MAX / 2)
+    if (c->client ? c->paused && conn_queued(c) <= ANSWERS_MAX / 2 : conn_queued(c) < GUEST_QUEUE_MAX / 2)
         clients_wake(&s->clients);
 }
 

@@ -80,6 +80,32 @@ helpers=
 run "$release" down --all --timeout 1
 is 'T4: they can be stopped' "$status" 0
 
+# ---- What a client costs ----
+
+# It asks for the VM's status, over and over, and does not read.
+cat >"$tmp/asks.py" <<'P'
+import os, socket, struct, sys, time
+os.chdir(f"{os.environ['MVM_HOME']}/vms/{sys.argv[1]}")
+s = socket.socket(socket.AF_UNIX)
+s.connect("control.sock")
+s.settimeout(3)
+request = b"\x28\x01"
+try:
+    for i in range(0, 400000, 100):
+        s.sendall(b"".join(struct.pack("<IIBBH", len(request), 2 * k + 1, 2, 0, 0) + request for k in range(i, i + 100)))
+except OSError:
+    print("not read any more", flush=True)
+time.sleep(1000)
+P
+vm "$release" asked honest
+python3 "$tmp/asks.py" asked >"$tmp/asks.out" &
+helpers=$!
+check 'T4: a client that does not read its answers is not read' eventually 30 grep -q 'not read' "$tmp/asks.out"
+check "T4: it leaves at most 24 MiB in the supervisor (peak $(peak_mib asked) MiB)" test "$(peak_mib asked)" -le 24
+is 'T4: another is served' "$(field asked state)" ready
+kill "$helpers"
+helpers=
+
 # ---- What breaks the protocol ----
 
 # behaviour, state, what ls says.
