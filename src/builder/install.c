@@ -9,25 +9,28 @@
 
 /* Where the files are, relative to the program's folder. */
 static const struct layout {
-    const char *mvm_init, *mkrootfs, *nix;
+    const char *mvm_init, *mkrootfs, *nixdb, *nix;
     bool checkout;
 } layouts[] = {
-    {"mvm-init", "src/image/mvm-mkrootfs", "nix-source", true}, /* nix-source: a link that meson makes */
-    {"../libexec/mvm/mvm-init", "../libexec/mvm/mvm-mkrootfs", "../share/mvm/nix", false},
+    {"mvm-init", "src/image/mvm-mkrootfs", "src/image/mvm-nixdb", "nix-source",
+     true}, /* nix-source: a link that meson makes */
+    {"../libexec/mvm/mvm-init", "../libexec/mvm/mvm-mkrootfs", "../libexec/mvm/mvm-nixdb", "../share/mvm/nix", false},
 };
 
 static int try_layout(struct install *i, const char *dir, const struct layout *l)
 {
     CLEAN_FREE char *init = path_join(dir, l->mvm_init, NULL);
     CLEAN_FREE char *mkrootfs = path_join(dir, l->mkrootfs, NULL);
+    CLEAN_FREE char *nixdb = path_join(dir, l->nixdb, NULL);
     CLEAN_FREE char *nix = path_join(dir, l->nix, NULL);
     CLEAN_FREE char *flake = nix ? path_join(nix, "flake.nix", NULL) : NULL;
-    if (!init || !mkrootfs || !flake)
+    if (!init || !mkrootfs || !nixdb || !flake)
         return -ENOMEM;
-    if (access(init, R_OK) < 0 || access(mkrootfs, R_OK) < 0 || access(flake, R_OK) < 0)
+    if (access(init, R_OK) < 0 || access(mkrootfs, R_OK) < 0 || access(nixdb, R_OK) < 0 || access(flake, R_OK) < 0)
         return -ENOENT;
     i->mvm_init = TAKE_PTR(init);
     i->mkrootfs = TAKE_PTR(mkrootfs);
+    i->nixdb = TAKE_PTR(nixdb);
     i->nix = realpath(nix, NULL);
     i->checkout = l->checkout;
     return i->nix ? 0 : -errno;
@@ -46,7 +49,8 @@ int install_find(struct install *i, struct mvm_error *err)
         r = try_layout(i, exe, &layouts[k]);
     if (r < 0) {
         install_done(i);
-        mvm_error_errno(err, r, "mvmctl's own files (mvm-init, mvm-mkrootfs, the nix library) are not beside it");
+        mvm_error_errno(err, r,
+                        "mvmctl's own files (mvm-init, mvm-mkrootfs, mvm-nixdb, the nix library) are not beside it");
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
         mvm_error_hint(err, "run mvmctl from its build folder, or install it with meson install");
     }
@@ -71,6 +75,7 @@ void install_done(struct install *i)
 {
     free(i->mvm_init);
     free(i->mkrootfs);
+    free(i->nixdb);
     free(i->nix);
     *i = (struct install){0};
 }

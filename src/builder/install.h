@@ -1,8 +1,8 @@
 /*
  * Where this mvmctl's own files are: run from a build folder of a source checkout (build/mvmctl, build/mvm-init,
  * ../nix found through the build folder's .. or compile-time source root relative to the program), or installed
- * (bin/mvmctl, libexec/mvm/{mvm-init,mvm-mkrootfs}, share/mvm/nix). Found from /proc/self/exe; nothing absolute is
- * compiled in.
+ * (bin/mvmctl, libexec/mvm/{mvm-init,mvm-mkrootfs,mvm-nixdb}, share/mvm/nix). Found from /proc/self/exe; nothing
+ * absolute is compiled in.
  */
 #pragma once
 
@@ -12,7 +12,7 @@
 
 struct install {
     char *mvm_init; /* absolute paths, owned */
-    char *mkrootfs;
+    char *mkrootfs, *nixdb;
     char *nix;     /* folder with flake.nix and lib/ */
     bool checkout; /* a source checkout, not an installed tree */
 };

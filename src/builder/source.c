@@ -165,6 +165,8 @@ int source_load(struct source *s, struct home *h, const struct install *i, struc
     if (r == 0)
         r = add(&l, strdup("programs/mvm-mkrootfs"), realpath(i->mkrootfs, NULL));
     if (r == 0)
+        r = add(&l, strdup("programs/mvm-nixdb"), realpath(i->nixdb, NULL));
+    if (r == 0)
         r = add_slim_kernel(&l, h);
     statindex_save(l.index);
     statindex_free(l.index);

@@ -1,7 +1,7 @@
 /*
  * What the builder image is made from: every file of the nix/ folder but meson.build, the programs that run in it, and
  * the slim kernel where tools/build-kernel has built it. As staged for the build: the folder's content, and
- * programs/mvm-init, programs/mvm-mkrootfs, programs/slim/vmlinux beside.
+ * programs/mvm-init, programs/mvm-mkrootfs, programs/mvm-nixdb, programs/slim/vmlinux beside.
  */
 #pragma once
 

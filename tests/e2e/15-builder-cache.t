@@ -155,7 +155,7 @@ check 'and nothing is left' test -z "$(find "$MVM_CACHE_DIR/builder-vm" -maxdept
 # An image whose flake needs a file that is not among its sources cannot be built: nothing else can get into it.
 mkdir -p "$tmp/build/src/image"
 cp "$MVM_BUILD/mvmctl" "$MVM_BUILD/mvm-init" "$tmp/build/"
-cp "$MVM_BUILD/src/image/mvm-mkrootfs" "$tmp/build/src/image/"
+cp "$MVM_BUILD/src/image/mvm-mkrootfs" "$MVM_BUILD/src/image/mvm-nixdb" "$tmp/build/src/image/"
 cp -r "$MVM_SOURCE/nix" "$tmp/build/nix-source"
 run "$tmp/build/mvmctl" dev status --json
 is 'another build folder with the same sources has the same fingerprint' "$(json .builder_cache.reason)" hit

@@ -284,8 +284,10 @@ static void test_source(void)
     }
     put("mvm-init", "a program", 0755);
     put("mvm-mkrootfs", "another", 0755);
+    put("mvm-nixdb", "a third", 0755);
     CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
                                       .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                      .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
                                       .nix = TAKE_PTR(nix)};
     ok(moved(&i, last) && !moved(&i, last), "the sources have a fingerprint, always the same");
     CLEAN_SOURCE struct source s = {0};
@@ -340,9 +342,11 @@ static void test_slim_kernel(void)
     put(name, "CONFIG_X=y\n", 0644);
     put("mvm-init", "a program", 0755);
     put("mvm-mkrootfs", "another", 0755);
+    put("mvm-nixdb", "a third", 0755);
     put("cache/kernels/one/vmlinux", "a kernel", 0444);
     CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
                                       .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                      .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
                                       .nix = path_join(folder_path, "slim-nix", NULL)};
     CLEAN_FD int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
     CLEAN_FD int kernel = openat(folder, "cache/kernels/one/vmlinux", O_RDONLY | O_CLOEXEC);

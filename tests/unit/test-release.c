@@ -212,9 +212,14 @@ static void write_config(const char *url)
 
 static void test_builder(const char *arch)
 {
-    static const char *const files[] = {
-        "checkout/mvm-init",        "checkout/src/image/mvm-mkrootfs", "checkout/nix-source/flake.nix",
-        "usr/libexec/mvm/mvm-init", "usr/libexec/mvm/mvm-mkrootfs",    "usr/share/mvm/nix/flake.nix"};
+    static const char *const files[] = {"checkout/mvm-init",
+                                        "checkout/src/image/mvm-mkrootfs",
+                                        "checkout/src/image/mvm-nixdb",
+                                        "checkout/nix-source/flake.nix",
+                                        "usr/libexec/mvm/mvm-init",
+                                        "usr/libexec/mvm/mvm-mkrootfs",
+                                        "usr/libexec/mvm/mvm-nixdb",
+                                        "usr/share/mvm/nix/flake.nix"};
     for (size_t i = 0; i < ARRAY_SIZE(files); i++)
         put(files[i], "", 0);
     copy_program("checkout/mvmctl");
