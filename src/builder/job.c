@@ -3,6 +3,7 @@
 #include "base/path.h"
 #include "base/sha256.h"
 #include "builder/outcome.h"
+#include "flake/store.h"
 #include "wire/tree.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ struct job {
     struct msg_result result;
     struct msg_offer offer;
     struct msg_want want;
+    struct flake_store store;
 };
 
 /* ---- Artifacts ---- */
@@ -189,7 +191,9 @@ static int send_tree(struct job *j, struct mvm_error *err)
     progress_detail(j->p, "%zu files, %.1f MB, %zu new to the builder", j->o->tree->n_files,
                     (double)j->o->tree->bytes / 1e6, n_new);
     struct tree_sender s = {.emit = emit, .data = j, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
-    r = flake_tree_send(j->o->tree, BUILD_SOURCE, j->flakes, &s, err);
+    r = flake_tree_send(j->o->tree, BUILD_SOURCE, NULL, &s, err);
+    if (r == 0)
+        r = flake_tree_send_lock(j->o->tree, BUILD_LOCK, j->flakes, &s, err);
     for (size_t i = 0; r == 0 && i < j->o->inputs->n; i++) {
         char into[32];
         snprintf(into, sizeof(into), BUILD_INPUT "%zu", i);
@@ -232,8 +236,19 @@ static int open_job(struct job *j, struct mvm_error *err)
         .max_jobs = j->o->max_jobs,
         .known = known_digests(j->known, known),
     };
-    r = msg_build_encode(&m, &b);
-    r = r < 0 ? mvm_error_errno(err, r, "cannot describe the job") : client_open(j->client, &m, &j->stream, err);
+    if (j->o->tree && flake_tree_is_large(j->o->tree)) {
+        r = flake_tree_store(j->o->tree, &j->store, err);
+        b.store_name = j->store.name;
+        b.nar_hash = j->store.hash;
+        b.nar_hex = j->store.hex;
+        b.nar_size = j->store.size;
+    }
+    if (r == 0)
+        r = msg_build_encode(&m, &b);
+    if (r < 0)
+        r = err->code ? r : mvm_error_errno(err, r, "cannot describe the job");
+    else
+        r = client_open(j->client, &m, &j->stream, err);
     if (m.data)
         explicit_bzero(m.data, m.cap); /* it may have secrets */
     return r;

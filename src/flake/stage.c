@@ -63,12 +63,11 @@ static int send_parents(const struct target *to, const char *before, const char 
     return 0;
 }
 
-static int send_lock(const struct flake_tree *t, const struct flake_file *f, const char *path, const struct target *to,
-                     struct mvm_error *err)
+static int send_lock(const struct flake_tree *t, const char *path, const struct target *to, struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(MAX_LOCK);
     CLEAN_BUF struct buf staged = BUF_INIT(2 * MAX_LOCK);
-    int r = path_read_file(t->root_fd, f->path, &text, err);
+    int r = path_read_file(t->root_fd, t->lock_path, &text, err);
     if (r == 0)
         r = flake_lock_stage(buf_cstr(&text), text.len, to->flakes, &staged, err);
     return r < 0 ? r : tree_send_memory(to->s, path, 0644, buf_cstr(&staged), staged.len, err);
@@ -93,8 +92,8 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
         return tree_send_symlink(to->s, path, f->target, err);
     if (f->kind == ENTRY_DIR)
         return tree_send_dir(to->s, path, 0755, err);
-    if (strcmp(f->path, t->lock_path) == 0)
-        return send_lock(t, f, path, to, err);
+    if (to->flakes && strcmp(f->path, t->lock_path) == 0)
+        return send_lock(t, path, to, err);
     CLEAN_FD int fd = path_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -119,6 +118,16 @@ int flake_tree_send(const struct flake_tree *t, const char *into, const struct p
         before = t->files[i].path;
     }
     return r;
+}
+
+int flake_tree_send_lock(const struct flake_tree *t, const char *path, const struct provided_flakes *flakes,
+                         struct tree_sender *s, struct mvm_error *err)
+{
+    const struct target to = {.s = s, .flakes = flakes};
+    for (size_t i = 0; i < t->n_files; i++)
+        if (t->files[i].kind == ENTRY_FILE && strcmp(t->files[i].path, t->lock_path) == 0)
+            return send_lock(t, path, &to, err);
+    return 0;
 }
 
 static int add_line(void *data, const char *path)

@@ -10,8 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK (256u * 1024)
-#define NAME  "source"
+#define CHUNK       (256u * 1024)
+#define NAME        "source"
+#define LARGE_FILES 64 /* one more program in the builder takes as long as Nix with these */
+#define LARGE_BYTES (1u << 20)
 
 /* ---- The NAR ---- */
 
@@ -156,6 +158,11 @@ void flake_store_name(const uint8_t nar[static SHA256_SIZE], char out[static 48]
         folded[i % sizeof(folded)] ^= digest[i];
     base32(folded, sizeof(folded), out);
     strcat(out, "-" NAME);
+}
+
+bool flake_tree_is_large(const struct flake_tree *t)
+{
+    return t->n_files >= LARGE_FILES || t->bytes >= LARGE_BYTES;
 }
 
 int flake_tree_store(const struct flake_tree *t, struct flake_store *ret, struct mvm_error *err)

@@ -13,6 +13,8 @@ struct flake_store {
     uint64_t size; /* the NAR's, bytes */
 };
 
+/* Is it so large that Nix would be long at copying and hashing it? */
+bool flake_tree_is_large(const struct flake_tree *t);
 /* Reads every file. -ESTALE where one has changed since the tree was listed. */
 int flake_tree_store(const struct flake_tree *t, struct flake_store *ret, struct mvm_error *err) MVM_MUST_CHECK;
 /* The name in the store of a source with that NAR. */

@@ -17,6 +17,7 @@
 #include "guest/files.h"
 #include "guest/guest.h"
 #include "guest/place.h"
+#include "guest/source.h"
 #include "guest/store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
@@ -56,9 +57,9 @@ struct job {
     bool evaluated;          /* that was seen */
     uint64_t built_at;       /* when Nix turned to building; 0 before */
     struct msg_result result;
-    struct buf tail;   /* newest lines of Nix's log */
-    struct buf before; /* flake.lock as it came */
-    char new_lock[80]; /* where Nix writes its own */
+    struct buf tail;             /* newest lines of Nix's log */
+    struct buf before;           /* flake.lock as it came */
+    char lock[80], new_lock[80]; /* what Nix goes by, and what it makes of that */
 };
 
 /* ---- Answering ---- */
@@ -241,6 +242,10 @@ static void begin_nix(struct args *a, const struct job *j, const char *command, 
         add(a, "--offline");
     for (size_t i = 0; i < j->options.n; i++)
         add(a, j->options.v[i]);
+    if (j->before.len) {
+        add(a, "--reference-lock-file");
+        add(a, j->lock);
+    }
 }
 
 /* Runs Nix: its output into out, its log to the host. The exit status as a shell reports it, or -errno. */
@@ -380,6 +385,8 @@ static void receive_tree(struct job *j)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no place for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
     t.keeper = &files_keeper;
+    t.canonical = true;
+    t.owner = SOURCE_OWNER;
     int r = dir < 0 ? dir : 0;
     while (r >= 0 && !t.complete) {
         r = worker_recv(j->sock, &b);
@@ -429,11 +436,30 @@ static bool is_revision(const char *text)
     return text && strlen(text) == 40 && strspn(text, "0123456789abcdef") == 40;
 }
 
+/* False: it is left to Nix, which copies and hashes what is not in its store. */
+static bool put_into_store(struct job *j, char path[static 128])
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    if (!j->m->store_name || !j->m->nar_hash || !j->m->nar_hex)
+        return false;
+    int r = source_to_store(j->source, j->id, j->m, path, &err);
+    if (r < 0 && r != -ENOTSUP)
+        fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "%.900s", err.msg);
+    return r == 0;
+}
+
 /* When the tree came here says nothing about it: Nix is told how old it is, and which commit. */
 static void refer_to_source(struct job *j, const char *subdir)
 {
     CLEAN_BUF struct buf ref = BUF_INIT(sizeof(j->ref) - 1);
-    (void)!buf_printf(&ref, "path:%s?lastModified=%llu", j->source, (unsigned long long)j->m->last_modified);
+    char path[128];
+    bool stored = put_into_store(j, path);
+    (void)!buf_printf(&ref, "path:%s?lastModified=%llu", stored ? path : j->source,
+                      (unsigned long long)j->m->last_modified);
+    if (stored) {
+        (void)!buf_printf(&ref, "&narHash=");
+        add_escaped(&ref, j->m->nar_hash);
+    }
     if (is_revision(j->m->rev))
         (void)!buf_printf(&ref, "&rev=%s", j->m->rev);
     if (is_revision(j->m->rev) && j->m->rev_count)
@@ -453,11 +479,10 @@ static void prepare_source(struct job *j)
     receive_tree(j);
     place_inputs(j);
     refer_to_source(j, subdir);
-    char lock[4400];
-    snprintf(lock, sizeof(lock), "%s/%s%sflake.lock", j->source, subdir, *subdir ? "/" : "");
+    snprintf(j->lock, sizeof(j->lock), "%s/" BUILD_LOCK, j->work);
     snprintf(j->new_lock, sizeof(j->new_lock), "%s/new.lock", j->work);
     j->before.max = MAX_LOCK;
-    (void)!path_read_file(AT_FDCWD, lock, &j->before, NULL);
+    (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);
 }
 
 static void list_available(struct job *j)
@@ -689,6 +714,7 @@ void build_clean(unsigned id)
 {
     char work[64];
     cgroup_remove(id);
+    source_release(id);
     snprintf(work, sizeof(work), BUILD_WORK "/%u", id);
     (void)!path_remove_tree(AT_FDCWD, work);
 }

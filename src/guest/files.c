@@ -1,4 +1,5 @@
 #include "guest/files.h"
+#include "base/fd.h"
 #include "base/sha256.h"
 #include "guest/guest.h"
 
@@ -30,8 +31,25 @@ bool files_has(const uint8_t *key)
     char path[PATH_SIZE];
     size_t folder;
     path_of(key, path, &folder);
-    /* Its age is that of its last use. */
-    return utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) == 0;
+    static const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+    return utimensat(AT_FDCWD, path, now, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A file has as many links as a file system allows: further ones are links to a copy. */
+static int renew(const char *path, int parent, const char *name)
+{
+    static const struct timespec first[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = 1}};
+    struct stat st;
+    CLEAN_FD int from = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (from < 0 || fstat(from, &st) < 0)
+        return -errno;
+    CLEAN_FD int to = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st.st_mode & 0777);
+    int r = to < 0 ? -errno : fd_copy_file(from, to);
+    if (r == 0 && (fchown(to, st.st_uid, st.st_gid) < 0 || futimens(to, first) < 0))
+        r = -errno;
+    if (r == 0 && (unlink(path) < 0 || linkat(parent, name, AT_FDCWD, path, 0) < 0) && errno != EEXIST)
+        r = -errno;
+    return r;
 }
 
 static int take(void *data, const uint8_t *key, int parent, const char *name)
@@ -39,7 +57,9 @@ static int take(void *data, const uint8_t *key, int parent, const char *name)
     char path[PATH_SIZE];
     size_t folder;
     path_of(key, path, &folder);
-    return linkat(AT_FDCWD, path, parent, name, 0) < 0 ? -errno : 0;
+    if (linkat(AT_FDCWD, path, parent, name, 0) == 0)
+        return 0;
+    return errno == EMLINK ? renew(path, parent, name) : -errno;
 }
 
 /* What came new in this process's tree. */
@@ -59,36 +79,41 @@ static void keep(void *data, const uint8_t *key, const char *path)
     n_seen += seen[n_seen].path != NULL;
 }
 
-static void keep_one(int tree, const struct seen *s)
+static void keep_one(int tree, const struct seen *s, size_t skip)
 {
     char path[PATH_SIZE];
     size_t folder;
     path_of(s->key, path, &folder);
-    if (linkat(tree, s->path, AT_FDCWD, path, 0) == 0 || errno != ENOENT)
+    if (linkat(tree, s->path + skip, AT_FDCWD, path, 0) == 0 || errno != ENOENT)
         return;
     path[folder] = '\0';
     mkdir(BUILD_FILES, 0700);
     mkdir(path, 0700);
     path[folder] = '/';
-    (void)!linkat(tree, s->path, AT_FDCWD, path, 0);
+    (void)!linkat(tree, s->path + skip, AT_FDCWD, path, 0);
 }
 
-static void keep_all(int tree)
+/* source: the folder that BUILD_SOURCE was, which may be in the store by now; -1: none. */
+static void keep_all(int tree, int source)
 {
-    for (size_t i = 0; i < n_seen; i++)
-        keep_one(tree, &seen[i]);
+    static const char top[] = BUILD_SOURCE "/";
+    for (size_t i = 0; i < n_seen; i++) {
+        bool in_source = source >= 0 && strncmp(seen[i].path, top, sizeof(top) - 1) == 0;
+        keep_one(in_source ? source : tree, &seen[i], in_source ? sizeof(top) - 1 : 0);
+    }
 }
 
 void files_keep(int tree, int procs_fd, int sock)
 {
+    CLEAN_FD int source = openat(tree, BUILD_SOURCE, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     pid_t pid = n_seen > MANY ? fork() : -1;
     if (pid < 0) /* they are few, or there is no process to be had */
-        keep_all(tree);
+        keep_all(tree, source);
     if (pid != 0)
         return;
     close(sock);
     if (write(procs_fd, "0", 1) == 1)
-        keep_all(tree);
+        keep_all(tree, source);
     _exit(0);
 }
 
@@ -98,7 +123,7 @@ static time_t oldest; /* that stays */
 
 static int sweep_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
-    if (type == FTW_F && st->st_mtime < oldest)
+    if (type == FTW_F && st->st_atime < oldest)
         unlink(path);
     return 0;
 }

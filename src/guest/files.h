@@ -1,8 +1,9 @@
 /*
  * The flakes' files that a builder has seen, by their contents, so that the next build's tree brings only what changed:
- * BUILD_FILES/<first two digits>/<the other digits of SHA-256>[x]. Trees have hard links to them: Nix copies what it
- * builds from, and nobody writes to a staged file. The host computes the digests; a chunk's checksum has found damage
- * on the way.
+ * BUILD_FILES/<first two digits>/<the other digits of SHA-256>[x]. Trees have hard links to them:
+ * they are as Nix has files in its store (modes 0444 and 0555, modified at 1), and no builder can write to them
+ * (source.h). The host computes the digests; a chunk's checksum has found damage on the way. A file's access time is
+ * that of its last use.
  */
 #pragma once
 

@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "guest/files.h"
 #include "guest/guest.h"
+#include "guest/source.h"
 #include "wire/frame.h"
 
 #include <dirent.h>
@@ -39,6 +40,7 @@
 #define ROOTS        "/nix/var/nix/gcroots/mvm"
 #define RESERVE      "/nix/mvm-reserve"
 #define NIX_CONF     "/etc/nix/nix.conf"
+#define OLD_FILES    "/nix/mvm-files" /* what earlier versions kept, as the store does not have it */
 #define CACHES       BUILD_HOME "/.cache/nix"
 #define MAX_ROOTS    4096
 #define SLACK        (16ull << 20)
@@ -225,6 +227,8 @@ static bool clear_work(void)
             (void)!path_remove_tree(dirfd(d), e->d_name);
     if (d)
         closedir(d);
+    source_release_all();
+    (void)!path_remove_tree(AT_FDCWD, OLD_FILES);
     return d;
 }
 

@@ -297,7 +297,8 @@ int msg_entry_decode(struct msg_entry *m, const void *p, size_t n) MVM_MUST_CHEC
  */
 #define BUILD_SOURCE       "src"
 #define BUILD_INPUT        "in"
-#define MSG_BUILD_MAX_JOBS 10 /* the field that the agent itself reads */
+#define BUILD_LOCK         "flake.lock" /* what Nix goes by instead of the flake's own */
+#define MSG_BUILD_MAX_JOBS 10           /* the field that the agent itself reads */
 /* An artifact of builder images only, sent where `manifest` asks for it. */
 #define BUILD_MANIFEST "manifest.json"
 
@@ -317,6 +318,9 @@ struct msg_build {
     uint64_t last_modified;     /* of the staged tree, seconds since 1970: what Nix says of it; 0: not known */
     char *rev;                  /* of its commit, 40 hex digits; NULL: none */
     uint64_t rev_count;         /* commits up to it; 0: not known */
+    char *store_name;           /* what the staged tree is called in the store; NULL: Nix is to copy it there */
+    char *nar_hash, *nar_hex;   /* with store_name: the SHA-256 of its NAR, as "sha256-" and base64, and in hex */
+    uint64_t nar_size;          /* and its size, bytes */
 };
 int msg_build_encode(struct buf *b, const struct msg_build *m) MVM_MUST_CHECK;
 int msg_build_decode(struct msg_build *m, const void *p, size_t n) MVM_MUST_CHECK;

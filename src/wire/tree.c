@@ -401,13 +401,21 @@ static void discard_file(struct tree_receiver *t)
     fd_closep(&t->fd);
 }
 
+static mode_t file_mode(const struct tree_receiver *t, const struct msg_entry *e)
+{
+    return !t->canonical ? (mode_t)e->mode & 0777 : e->mode & 0100 ? 0555 : 0444;
+}
+
 /* Each of these calls takes a tenth of a millisecond in an emulated guest, and most files need none of them. */
 static int set_size_and_mode(const struct tree_receiver *t)
 {
     struct stat st;
-    mode_t mode = (mode_t)t->entry->mode & 0777;
+    mode_t mode = file_mode(t, t->entry);
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = 1}};
     if (fstat(t->fd, &st) < 0 || ((uint64_t)st.st_size != t->size && ftruncate(t->fd, (off_t)t->size) < 0) ||
         ((st.st_mode & 07777) != mode && fchmod(t->fd, mode) < 0))
+        return -errno;
+    if (t->canonical && (fchown(t->fd, t->owner, t->owner) < 0 || futimens(t->fd, times) < 0))
         return -errno;
     return 0;
 }
@@ -484,7 +492,7 @@ static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct
         mvm_error_errno(err, r, "cannot make %s", e->path);
     if (r < 0)
         return r;
-    int fd = open_file(t, parent, name, (mode_t)e->mode & 0777);
+    int fd = open_file(t, parent, name, file_mode(t, e));
     if (fd < 0)
         return mvm_error_errno(err, fd, "cannot make %s", e->path);
     t->fd = fd;

@@ -81,6 +81,8 @@ struct tree_receiver {
      * lies in it, which takes a folder; `expect` is its name on the wire (NULL: any), no_link: it is no symlink. */
     bool one_top, no_link;
     const char *expect;
+    bool canonical; /* files are as Nix has them in its store (modes 0444 and 0555, modified at 1), and belong to: */
+    uid_t owner;
     bool replace;  /* what is there already is replaced, each as one step, but only by its own kind; devices, fifos
                     * and sockets never are, and nothing is written through a symlink */
     bool complete; /* MSG_END has been seen */

@@ -124,4 +124,43 @@ is 'N5: submit of the same folder' "$status:$(json .image)" "0:$wanted"
 run mvm persistent-builder submit --flake 'path:/work/sub dir&' --offline --json --force
 is 'N5: and where it has to be built' "$status:$(json .image)" "0:$wanted"
 
+# ---- As a store path ----
+
+# A builder that tries to change the flake's files, and says what is in them afterwards.
+large=$tmp/large
+make_flake "$large" '' '"${builtins.readFile ./d1/f1} ${toString (builtins.length (builtins.attrNames (builtins.readDir ./d1)))} ${if builtins.pathExists ./empty then "empty" else "-"} "'
+sed -i 's|inherit bb text;|inherit bb text; src = "${self}";|' "$large/flake.nix"
+cat >>"$large/make" <<'N'
+$bb chmod 644 $src/d1/f1
+$bb chmod 755 $src/d1
+{ echo poison >$src/d1/f1; } 2>/dev/null
+$bb rm -f $src/d1/f2
+{ echo poison >$src/d1/new; } 2>/dev/null
+{ $bb cat cmdline.txt $src/d1/f1; echo " $($bb ls $src/d1 | $bb wc -l)"; } | $bb tr -d '\n' >said
+$bb mv -f said cmdline.txt
+N
+for d in 1 2 3 4; do
+    mkdir -p "$large/d$d"
+    for f in $(seq 40); do printf '%s' "$d.$f" >"$large/d$d/f$f"; done
+done
+mkdir "$large/empty"
+ln -s ../d1/f1 "$large/d2/link"
+build "$large"
+is 'N8: a tree of many files, with an empty folder' "$status:$(said)" '0:1.1 40 empty 1.1 40'
+first=$(json .image)
+source_=$(in_builder 'dirname /nix/store/*-source/d1')
+is 'N8: its files belong to nobody' "$(in_builder "stat -c %u:%a $source_ $source_/d1/f1")" '65533:555
+65533:444'
+check 'N8: its digest was computed right' mvm exec builder -- nix-store --verify-path "$source_"
+is 'N8: Nix knows the path' "$(in_builder "nix-store -q --size $source_ >/dev/null && echo yes")" yes
+build "$large"
+is 'N8: unchanged, it is not built again' "$status:$(json .cached)" '0:true'
+has_not 'N8: and no builder is asked' "$err" 'builder-start'
+build "$large" --force
+is 'N8: no builder can change the files of a flake' "$status:$(said):$(json .image)" "0:1.1 40 empty 1.1 40:$first"
+printf x >>"$large/d3/f3"
+build "$large"
+has 'N8: of a tree with one changed file that is sent, the lock file, the symlink and the empty folder' "$err$out" '4 new to the builder'
+is 'N8: and it is built anew' "$status:$(json .cached)" '0:false'
+
 finish

@@ -10,6 +10,7 @@
 #include "flake/literals.h"
 #include "flake/lock.h"
 #include "flake/store.h"
+#include "wire/frame.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -445,6 +446,40 @@ static void test_store(void)
        "N8: a file that changed since it was listed is not hashed as another");
 }
 
+/* How many records it takes to send the lock file. */
+static int count_record(void *data, uint8_t channel, const void *p, size_t n)
+{
+    ++*(unsigned *)data;
+    return 0;
+}
+
+static unsigned lock_records(const char *ref)
+{
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FLAKE_TREE struct flake_tree t = {.root_fd = -1};
+    unsigned n = 0;
+    const struct provided_flakes none = {0};
+    struct tree_sender s = {.emit = count_record, .data = &n, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
+    if (flake_ref_parse(&f, ref, NULL) < 0 || flake_tree_load(&t, &f, &home, NULL) < 0 ||
+        flake_tree_send_lock(&t, "flake.lock", &none, &s, NULL) < 0)
+        abort();
+    tree_sender_done(&s);
+    return n;
+}
+
+static void test_lock_sent(void)
+{
+    static const char lock[] = "{\"nodes\":{\"root\":{}},\"root\":\"root\",\"version\":7}";
+    put("sent/flake.nix", "{ }");
+    ok(lock_records("path:sent") == 0, "N8: without a lock file none is sent");
+    put("elsewhere.lock", lock);
+    sh("ln -s ../elsewhere.lock sent/flake.lock");
+    ok(lock_records("path:sent") == 0, "N8: one that is a symlink is not followed out of the tree");
+    sh("rm sent/flake.lock; cd sent; git init -q .; git add flake.nix");
+    put("sent/flake.lock", lock);
+    ok(lock_records("sent") == 0 && lock_records("path:sent") > 0, "N8: one that git does not track is not sent");
+}
+
 /* ---- Lock files ---- */
 
 static int check_lock(const char *text, struct mvm_error *e)
@@ -522,6 +557,7 @@ int main(void)
     test_submodules();
     test_other_owner();
     test_store();
+    test_lock_sent();
     test_locks();
     home_done(&home);
     close(folder);

@@ -149,6 +149,8 @@ static const struct msg_build build_sample = {
     .inputs = {argv_sample, 2},
     .rev = word_b,
     .rev_count = 7,
+    .store_name = word_a,
+    .nar_size = 9,
 };
 static const struct msg_result result_sample = {
     .exit_code = 1,
@@ -199,7 +201,7 @@ static int build_decode(const void *p, size_t n, bool *ret_same)
     *ret_same = r == 0 && same_text(m.remote, s->remote) && same_text(m.subdir, s->subdir) &&
                 same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock && !m.offline &&
                 same_list(&m.options, &s->options) && same_list(&m.inputs, &s->inputs) && same_text(m.rev, s->rev) &&
-                m.rev_count == s->rev_count;
+                m.rev_count == s->rev_count && same_text(m.store_name, s->store_name) && m.nar_size == s->nar_size;
     msg_build_done(&m);
     return r;
 }
@@ -265,7 +267,7 @@ static const struct message messages[] = {
     MESSAGE(seed, "type 19: 1:64"),
     MESSAGE(exec, "type 32: 1:2 1:0 1:4 2:3 3:4 4:4 5:8 6:8 7:8"),
     MESSAGE(transfer, "type 34: 1:4 2:8"),
-    MESSAGE(build, "type 35: 2:0 3:2 4:3 5:8 7:2 7:0 7:4 8:2 8:0 71:0 72:8"),
+    MESSAGE(build, "type 35: 2:0 3:2 4:3 5:8 7:2 7:0 7:4 8:2 8:0 71:0 72:8 73:2 76:8"),
     MESSAGE(flood, "type 36: 1:8"),
     MESSAGE(signal, "type 48: 1:8"),
     MESSAGE(winsize, "type 49: 1:8 2:8"),
