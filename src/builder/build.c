@@ -90,14 +90,13 @@ static int plan_load_ref(struct plan *plan, const struct build_opts *o, struct m
     return r < 0 ? r : plan_attr(plan, o, err);
 }
 
-/* What the user has named that flakes may have from outside of their trees. Of the configuration's, what is not there
- * is no matter: it speaks for all flakes. */
-static int load_allowed(struct flake_allow *a, const struct build_opts *o, struct home *h, struct mvm_error *err)
+/* Of the configuration's, what is not there is no matter: it speaks for all flakes. */
+int build_load_allowed(struct flake_allow *a, char *const *v, size_t n, struct home *h, struct mvm_error *err)
 {
     CLEAN_CONFIG struct config c = CONFIG_INIT;
     int r = config_load(&c, h, err);
-    for (size_t i = 0; r == 0 && i < o->n_allow; i++)
-        r = flake_allow_add(a, o->allow[i], err);
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = flake_allow_add(a, v[i], err);
     for (size_t i = 0; r == 0 && i < c.allow_inputs.n; i++)
         (void)!flake_allow_add(a, c.allow_inputs.v[i], NULL);
     return r;
@@ -109,7 +108,7 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
 {
     int r = plan_load_ref(plan, o, err);
     if (r == 0)
-        r = load_allowed(&plan->ref.allow, o, h, err);
+        r = build_load_allowed(&plan->ref.allow, o->allow, o->n_allow, h, err);
     if (r == 0 && plan->ref.root) {
         r = flake_tree_load(&plan->tree, &plan->ref, h, err);
         plan->has_tree = r == 0;

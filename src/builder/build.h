@@ -52,6 +52,9 @@ struct build_result {
  * cancel with -EINTR, leaving nothing behind. */
 int build_run(const struct build_opts *o, struct home *h, struct progress *p, struct build_result *ret,
               struct mvm_error *err) MVM_MUST_CHECK;
+/* What flakes may have from outside of their trees: the n paths that --allow-input named, and config.toml's. */
+int build_load_allowed(struct flake_allow *a, char *const *v, size_t n, struct home *h,
+                       struct mvm_error *err) MVM_MUST_CHECK;
 /* Connects a session to the persistent builder, its image built and it started where needed: for `dev` and the
  * low-level controls. */
 int build_open_persistent(struct home *h, struct progress *p, struct session *s, struct mvm_error *err) MVM_MUST_CHECK;

@@ -27,7 +27,7 @@ static int send_work(struct tree_sender *s, void *data, struct mvm_error *err)
 }
 
 /* The flake's files, as a build would take them, become /work; what was there goes. */
-static int stage_work(struct session *s, const char *ref, struct mvm_error *err)
+static int stage_work(struct session *s, const char *ref, const struct args *a, struct mvm_error *err)
 {
     static const char *const clean[] = {"/usr/bin/busybox", "find", WORK,  "-mindepth", "1", "-maxdepth", "1", "-exec",
                                         "/usr/bin/busybox", "rm",   "-rf", "{}",        "+"};
@@ -36,10 +36,14 @@ static int stage_work(struct session *s, const char *ref, struct mvm_error *err)
                                .cwd = (char *)(uintptr_t) "/"};
     CLEAN_FLAKE_REF struct flake_ref f = {0};
     CLEAN_FLAKE_TREE struct flake_tree tree = {.root_fd = -1};
+    char *allow[FLAKE_MAX_ALLOW];
+    size_t n_allow = arg_list(a, "allow-input", allow, ARRAY_SIZE(allow));
     int code = 0;
     int r = flake_ref_parse(&f, ref, err);
     if (r == 0 && f.remote)
         r = mvm_error_set(err, -EINVAL, "%s is no folder of this machine", ref);
+    if (r == 0)
+        r = build_load_allowed(&f.allow, allow, n_allow, s->home, err);
     if (r == 0)
         r = flake_tree_load(&tree, &f, s->home, err);
     if (r == 0)
@@ -83,7 +87,7 @@ static int stage_if_there(struct session *s, const struct args *a, struct mvm_er
 {
     if (!arg_value(a, "flake") && access("flake.nix", F_OK) < 0)
         return 0;
-    return stage_work(s, flake_of(a), err);
+    return stage_work(s, flake_of(a), a, err);
 }
 
 static int open_shell(struct session *s, const struct args *a, struct mvm_error *err)

@@ -118,8 +118,8 @@ OPTIONS(cache_inspect_options, &o_verify_all, &o_json);
 OPTIONS(verify_options, &o_json);
 OPTIONS(prune_options, &o_prune_all, &o_prune_store, &o_json);
 OPTIONS(repair_options, &o_json, &o_verbose);
-OPTIONS(dev_up_options, &o_shell, &o_flake, &o_json, &o_verbose);
-OPTIONS(dev_shell_options, &o_flake, &o_verbose);
+OPTIONS(dev_up_options, &o_shell, &o_flake, &o_allow_input, &o_json, &o_verbose);
+OPTIONS(dev_shell_options, &o_flake, &o_allow_input, &o_verbose);
 OPTIONS(dev_down_options, &o_reset, &o_json);
 OPTIONS(persistent_start_options, &o_workspace, &o_json, &o_verbose);
 OPTIONS(submit_options, &o_flake, &o_profile, &o_attr, &o_system, &o_force, &o_no_lock, &o_offline, &o_allow_input,

@@ -145,6 +145,13 @@ is 'N1: percent-encoding, and an attribute with quotes' "$(saw "path:$refs?dir=s
 is 'N2: ?submodules=1 brings the files of submodules' "$(saw "$refs?dir=sub&submodules=1")" \
     'saw: a b deep flake.nix in the submodule'
 
+git -C "$refs" -c user.name=n -c user.email=e commit -qm 1
+git -C "$refs" worktree add -q "$tmp/worktree"
+run mvm dev shell --flake "$tmp/worktree?dir=sub" -- ls
+has 'T2: dev shell reads no repository outside of the tree' "$err" "--allow-input $refs/.git"
+run mvm dev shell --flake "$tmp/worktree?dir=sub" --allow-input "$refs/.git" -- cat sub/flake.nix
+has 'T2: unless it is allowed' "$status:$out" '^0:{ outputs'
+
 echo '{ "nodes": ' >"$refs/sub/flake.lock"
 run mvm build --flake "$refs?dir=sub"
 is 'N7: a corrupt flake.lock is an error of phase nix-eval' "$status" 11
