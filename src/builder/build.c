@@ -60,7 +60,7 @@ static bool is_attribute(const char *name)
     size_t quotes = 0;
     for (const char *s = name; (s = strchr(s, '"')); s++)
         quotes++;
-    return quotes % 2 == 0 && !strpbrk(name, "\t\n^") && !has_unquoted(name, " #?");
+    return quotes % 2 == 0 && !strpbrk(name, "\t\n^") && !has_unquoted(name, "#?");
 }
 
 /* Like Nix: a name alone is a package, a path with dots is the whole attribute. */

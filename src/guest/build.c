@@ -523,11 +523,14 @@ static void nix_failed(struct job *j, int code)
 
 static void build(struct job *j)
 {
-    char what[12000], link[80];
+    char link[80];
+    CLEAN_BUF struct buf what = BUF_INIT(16 * 1024);
     CLEAN_BUF struct buf out = BUF_INIT(MAX_OUTPUT);
     struct args a = {0};
     uint64_t start = clock_now();
-    snprintf(what, sizeof(what), "%s#%s^out", j->ref, j->m->attr);
+    (void)!buf_printf(&what, "%s#", j->ref);
+    add_escaped(&what, j->m->attr); /* Nix decodes it */
+    (void)!buf_printf(&what, "^out");
     snprintf(link, sizeof(link), "%s/result", j->work);
     begin_nix(&a, j, "build", NULL);
     /* Where it may write none in the flake Nix takes the tree for a changed one that has no revision. */
@@ -539,7 +542,7 @@ static void build(struct job *j)
     add(&a, "--print-out-paths");
     add(&a, "--log-format");
     add(&a, "internal-json");
-    add(&a, what);
+    add(&a, buf_cstr(&what));
     int code = run_with_room(j, &a, &out);
     uint64_t end = clock_now();
     if (code)
