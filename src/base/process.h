@@ -1,6 +1,6 @@
 /*
  * Child processes: argv arrays, never a shell; a pidfd for each; always a deadline.
- * Linux: pidfd_open(2) (5.3), close_range(2) (5.9).
+ * Linux: pidfd_open(2) (5.3), clone3(2) with a cgroup (5.7), close_range(2) (5.9).
  */
 #pragma once
 
@@ -33,13 +33,14 @@ struct process_opts {
     int stderr_fd;           /* -1: /dev/null */
     const int *keep_fds;     /* further descriptors the child gets under the same numbers */
     size_t n_keep_fds;
-    int cgroup_fd;        /* cgroup.procs of the cgroup that the child begins in; 0: this process's */
+    int cgroup_fd;        /* the folder of the cgroup that the child is born in; 0: this process's */
     bool new_session;     /* setsid(2): own session, no controlling terminal */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: dies when the calling thread does */
     bool sibling;         /* CLONE_PARENT: the child is our parent's, whom it dies with and who waits for it */
 };
 
-/* Starts a program. Where exec fails, returns its -errno here (no child is left). ret must be PROCESS_INIT. */
+/* Starts a program. Where exec fails, returns its -errno here (no child is left); -EXDEV where none can be born in the
+ * cgroup. ret must be PROCESS_INIT. */
 int process_start(const struct process_opts *opts, struct process *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Waits until the process has ended or the deadline (clock.h) has passed: 0 with p->status set, -ETIMEDOUT. */

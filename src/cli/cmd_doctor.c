@@ -3,6 +3,7 @@
 #include "base/process.h"
 #include "builder/bootstrap.h"
 #include "cli/cli.h"
+#include "jail/cgroup.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -78,6 +79,17 @@ static void check_confinement(struct report *r)
     }
 }
 
+/* Makes a cgroup as for a VMM. */
+static void check_limits(struct report *r)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_CGROUP struct cgroup g = CGROUP_INIT;
+    const struct cgroup_bounds any = {.memory_bytes = 1u << 30, .processes = 128};
+    bool can = cgroup_make(&g, "doctor", &any, &err) == 0;
+    tell(r, "limits", can ? OK : WARN, "systemd delegates one: systemd-run --user --scope mvmctl up ...", "%s",
+         can ? "each VMM gets a cgroup with bounds on memory and processes" : err.msg);
+}
+
 static void check_accel(struct report *r, struct home *h)
 {
     struct vmm_accel a;
@@ -151,6 +163,7 @@ int cmd_doctor(struct args *a)
     }
     check_backends(&r);
     check_confinement(&r);
+    check_limits(&r);
     check_accel(&r, &h);
     check_programs(&r);
     check_folder(&r, "state folder", h.state, 2);

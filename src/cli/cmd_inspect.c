@@ -30,6 +30,7 @@ json_object *vm_json(const struct machine_info *m)
     json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
     json_add_string(o, "confinement", st->confinement[0] ? st->confinement : NULL);
+    json_add_string(o, "limits", st->limits[0] ? st->limits : NULL);
     json_add_string(o, "problem", vm_problem(m)[0] ? vm_problem(m) : NULL);
     json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
     return o;
@@ -75,6 +76,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("address", st->address);
     line("network", network);
     line("confinement", st->confinement);
+    line("limits", st->limits);
     line("supervisor in", st->own_confinement);
     number("vmm", st->vmm_pid, "");
     number("supervisor", (uint64_t)m->supervisor, "");

@@ -140,6 +140,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_string(o, "accel", info->accel.name);
     json_add_string(o, "accel_reason", info->accel.reason);
     json_add_string(o, "confinement", st->confinement);
+    json_add_string(o, "limits", st->limits);
     json_add_string(o, "mode", st->mode);
     json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
     json_add_double(o, "ready_ms", ready);

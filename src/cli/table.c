@@ -148,7 +148,7 @@ static const struct option_spec *const no_options[] = {NULL};
 #define UP_JSON                                                                                                        \
     "status: ok\nname: the VM's name\nimage: the image's digest\nbackend: what runs it\n"                              \
     "accel: kvm or tcg (software emulation)\naccel_reason: why that one\n"                                             \
-    "confinement: what confines its VMM, or none and why\n"                                                            \
+    "confinement: what confines its VMM, or none and why\nlimits: the bounds of its cgroup, or none and why\n"         \
     "mode: warm (restored from a snapshot) or cold (booted)\ncold_reason: why it was booted, or null\n"                \
     "ready_ms: from the start of this command's boot to the configured agent\n"                                        \
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, guest_ready_ms "      \
@@ -166,7 +166,8 @@ static const struct option_spec *const no_options[] = {NULL};
     "builder\nimage: "                                                                                                 \
     "its digest\nbackend: qemu\naccel: kvm or tcg\naccel_reason: why that one\nmemory_mib: its memory\ncpus: its "     \
     "processors\nstarted_at: seconds since 1970\nvmm_pid: of its backend\nsupervisor_pid: of its supervisor\n"         \
-    "address: in its network\nconfinement: what confines its VMM, or none and why\nproblem: what is wrong with it, "   \
+    "address: in its network\nconfinement: what confines its VMM, or none and why\nlimits: the bounds of its "         \
+    "cgroup, or none and why\nproblem: what is wrong with it, "                                                        \
     "where something is\nended: how it ended, where it is "                                                            \
     "stopped\n"
 #define SNAPSHOT_JSON                                                                                                  \

@@ -263,7 +263,7 @@ static int run(struct job *j, const struct args *a, struct buf *out, bool log)
         .stdin_fd = -1,
         .stdout_fd = pipes[0][1],
         .stderr_fd = pipes[1][1],
-        .cgroup_fd = j->cgroup.procs_fd,
+        .cgroup_fd = j->cgroup.dirfd,
     };
     CLEAN_PROCESS struct process p = PROCESS_INIT;
     int r = process_start(&o, &p, NULL);

@@ -21,8 +21,8 @@ enum cgroup_memory {
     CGROUP_MEMORY_ALL, /* all jobs together met theirs, and this one was ended */
 };
 
-/* Makes the job's cgroup and its bounds. Processes join by writing "0" to procs_fd. The worker keeps it open until it
- * exits. */
+/* Makes the job's cgroup and its bounds. Processes are born in it (dirfd) or join by writing "0" to procs_fd. The
+ * worker keeps it open until it exits. */
 int cgroup_open(struct cgroup *g, unsigned job);
 bool cgroup_pids_reached(const struct cgroup *g);
 enum cgroup_memory cgroup_memory_reached(const struct cgroup *g);

@@ -285,6 +285,7 @@ static int start(const struct jail_spec *s, const char *inside, bool namespaces,
         .stderr_fd = s->log_fd,
         .keep_fds = keep,
         .n_keep_fds = n_keep,
+        .cgroup_fd = s->cgroup_fd,
         .die_with_parent = true,
         .sibling = s->sibling && !namespaces,
     };

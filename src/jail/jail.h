@@ -35,6 +35,7 @@ struct jail_spec {
     int log_fd;          /* standard output and error */
     bool no_network;     /* takes the host's network away, too */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
+    int cgroup_fd;       /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;        /* it becomes a child of the caller's parent, which is a subreaper */
     bool required;       /* fails where neither namespaces nor Landlock can be had */
 };
@@ -45,10 +46,11 @@ struct jail_report {
     int landlock; /* ABI; 0: none */
     bool seccomp;
     char missing[192]; /* why less than all of it is, "" where all is */
+    char limits[128];  /* as cgroup_bounds_format() has them, or "none: " and why; the caller's, who made the cgroup */
 };
 
-/* Starts it. -ENOEXEC where this program cannot be confined: a script on PATH (anything may be behind it), or mvm-jail
- * is not beside mvmctl; nothing was started then. */
+/* Starts it. -EXDEV where it cannot be born in the cgroup; -ENOEXEC where this program cannot be confined: a script on
+ * PATH (anything may be behind it), or mvm-jail is not beside mvmctl; nothing was started then. */
 int jail_start(const struct jail_spec *s, struct process *ret, struct jail_report *report,
                struct mvm_error *err) MVM_MUST_CHECK;
 

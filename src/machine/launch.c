@@ -129,6 +129,7 @@ int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const s
     p.config.console_fd = ends[LAUNCH_CONSOLE];
     p.config.control_fd = ends[LAUNCH_CONTROL];
     p.config.log_fd = ends[LAUNCH_LOG];
+    p.config.cgroup_fd = source->cgroup_fd;
     p.config.sibling = true;
     return backend->start(&p.config, ret, jail, err);
 }

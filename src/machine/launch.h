@@ -27,6 +27,7 @@ struct launch_source {
     bool share;             /* the memory is written to the file */
     bool restore;           /* it does not boot: the backend's `restore` follows */
     const char *store_path; /* NULL: the VM's own */
+    int cgroup_fd;          /* the folder of the cgroup that it is born in; 0: the caller's */
 };
 
 /* What such a VM depends on besides its image. */
@@ -37,7 +38,8 @@ int launch_identity(const struct vmm_ops *backend, const struct runfile *run, st
 enum launch_end { LAUNCH_CHANNEL, LAUNCH_CONSOLE, LAUNCH_CONTROL, LAUNCH_LOG, LAUNCH_ENDS };
 /* Makes the connections: -errno. The VMM's ends are the caller's. */
 int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS]) MVM_MUST_CHECK;
-/* Starts the VMM as a child of the caller's parent; the ends stay the caller's. */
+/* Starts the VMM as a child of the caller's parent; the ends stay the caller's. -EXDEV where it cannot be born in the
+ * cgroup. */
 int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct launch_source *source,
                const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail,
                struct mvm_error *err) MVM_MUST_CHECK;

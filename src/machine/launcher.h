@@ -8,11 +8,13 @@
 #include "machine/launch.h"
 
 struct launcher {
-    int fd; /* the launcher ends with this socket, and with the supervisor */
+    int fd; /* -1: none; the launcher ends with this socket, and with the supervisor */
 };
 
-/* Forks it; the calling process must have one thread. */
-int launcher_start(struct launcher *l, const struct runfile *run, struct mvm_error *err) MVM_MUST_CHECK;
+/* Forks it; the calling process must have one thread. dirfd: the VM's folder. */
+int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+/* Ends it, when the last VMM has ended: it removes that one's cgroup (cgroup.h) first. */
+void launcher_stop(struct launcher *l);
 /* A VMM with a socket pair for each of its connections. */
 int launcher_launch(const struct launcher *l, const struct launch_source *source, struct launched *ret,
                     struct mvm_error *err) MVM_MUST_CHECK;

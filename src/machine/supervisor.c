@@ -518,6 +518,7 @@ static void on_vm_changed(void *owner)
     s->status.confined = s->vm.now->jail.seccomp;
     jail_report_format(&s->vm.now->jail, s->status.confinement);
     jail_report_format(&s->jail, s->status.own_confinement);
+    snprintf(s->status.limits, sizeof(s->status.limits), "%s", s->vm.now->jail.limits);
 }
 
 static void on_starter(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
@@ -804,10 +805,10 @@ int machine_supervise(int argc, char **argv)
         return 2;
     prctl(PR_SET_NAME, "mvm-supervisor");
     struct mvm_error err = MVM_ERROR_INIT;
-    static struct supervisor s;
+    static struct supervisor s = {.launcher = {.fd = -1}};
     int r = runfile_load(&s.run, dirfd, &err);
     if (r == 0) /* before libuv's first loop, whose handlers would follow each fork */
-        r = launcher_start(&s.launcher, &s.run, &err);
+        r = launcher_start(&s.launcher, &s.run, dirfd, &err);
     if (supervisor_init(&s, dirfd) < 0)
         return 1;
     if (r == 0)
@@ -826,11 +827,13 @@ int machine_supervise(int argc, char **argv)
         if (s.vm.now)
             process_done(&s.vm.now->process);
         vm_done(&s.vm);
+        launcher_stop(&s.launcher);
         remove_traces(&s);
         return 1;
     }
     uv_run(&s.loop, UV_RUN_DEFAULT);
     vm_done(&s.vm);
+    launcher_stop(&s.launcher);
     remove_traces(&s);
     /* The clients' connections and the lock end with the process. */
     return 0;

@@ -230,6 +230,7 @@ static int start_plain(const struct vmm_config *c, const struct args *a, struct 
         .stderr_fd = c->log_fd,
         .keep_fds = keep,
         .n_keep_fds = ARRAY_SIZE(keep) - (c->memory_fd >= 0 ? 0 : 1),
+        .cgroup_fd = c->cgroup_fd,
         .die_with_parent = true,
         .sibling = c->sibling,
     };
@@ -278,6 +279,7 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
         .n_fds = ARRAY_SIZE(fds),
         .log_fd = c->log_fd,
         .file_bytes = largest_file(c),
+        .cgroup_fd = c->cgroup_fd,
         .sibling = c->sibling,
         .required = c->confine,
     };

@@ -55,6 +55,7 @@ struct vmm_config {
     int console_fd; /* connected stream socket: the console's output */
     int control_fd; /* connected stream socket: the backend's own control protocol */
     int log_fd;     /* the VMM's stderr */
+    int cgroup_fd;  /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;   /* it becomes a child of the caller's parent, which is a subreaper */
     bool confine;   /* it is not started where it cannot be confined (jail.h) */
 };
@@ -93,7 +94,8 @@ struct vmm_ops {
     int (*available)(struct mvm_error *err);
     /* The program's own account of its version, one line. */
     int (*version)(char *out, size_t size, struct mvm_error *err);
-    /* Starts the VMM; it dies with the calling thread, or its parent. The config's descriptors stay the caller's. */
+    /* Starts the VMM; it dies with the calling thread, or its parent. -EXDEV where it cannot be born in the cgroup. The
+     * config's descriptors stay the caller's. */
     int (*start)(const struct vmm_config *c, struct process *ret, struct jail_report *ret_jail, struct mvm_error *err);
     /* What would be in force around this VMM, found out by running its program in the jail for a moment. */
     int (*confinement)(struct jail_report *ret, struct mvm_error *err);

@@ -435,6 +435,7 @@ struct msg_status {
     bool confined;              /* its VMM is, at least by seccomp ... */
     char confinement[256];      /* ... as jail_report_format() has it */
     char own_confinement[256];  /* the supervisor's */
+    char limits[128];           /* its VMM's, "none: " and why */
     char services[16];          /* as in MSG_SERVICES, "" where the image has none ... */
     char services_problem[256];
 };

@@ -38,8 +38,31 @@ is "T6: our filter and QEMU's own are in force" "$(sed -n 's/^Seccomp_filters:[[
 supervisor=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")
 is 'T6: the supervisor gains no privileges, and a filter of ours is in force' \
     "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$supervisor/status" | tr '\n' ' ')" '1 1 '
-is 'T6: the supervisor has one process beside it, and that no descriptor but its socket and standard ones' \
-    "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" 4
+run mvm inspect second --json
+limits=$(json .limits)
+# In a cgroup's folder, its parent's, and a VMM's process.
+case $limits in none:*) descriptors=4 ;; *) descriptors=7 ;; esac
+is 'T6: the supervisor has one process beside it, and that no descriptor but its socket, standard ones and those of a cgroup' \
+    "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" "$descriptors"
+run mvm doctor --json
+detail=$(json '.checks[] | select(.name == "limits").detail')
+mounted=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+case $limits in
+none:*)
+    is 'T6: inspect says why the VMM has no cgroup of its own, and doctor the same' "$limits" "none: $detail"
+    skip 'T6: the VMM has bounds on memory and processes' "$detail"
+    skip 'T6: its cgroup goes with it' "$detail"
+    ;;
+*)
+    cgroup=$mounted$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+    is 'T6: the VMM has bounds on memory and processes, and inspect says them' \
+        "$limits" "memory $(($(cat "$cgroup/memory.max") >> 20)) MiB, $(cat "$cgroup/pids.max") processes"
+    run mvm up --flake "$tmp/hello" --name bounded
+    cgroup=$mounted$(sed -n 's/^0:://p' "/proc/$(vmm_of bounded)/cgroup")
+    run mvm down bounded
+    check_fails 'T6: its cgroup goes with it' test -e "$cgroup"
+    ;;
+esac
 is 'T6: the VMM has no capability' "$(sed -n 's/^CapBnd:[[:space:]]*//p' "/proc/$pid/status")" 0000000000000000
 has_not 'T6: nothing of the environment reaches the VMM' "$(tr '\0' '\n' <"/proc/$pid/environ")" '^(MVM_HOME|HOME|USER)='
 has 'T6: it leaves no core file' "$(cat "/proc/$pid/limits")" 'core file size  *0  *0 '
