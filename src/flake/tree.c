@@ -60,7 +60,7 @@ static int digest_file(struct lister *l, struct flake_file *f, const struct stat
     if (!name)
         return mvm_error_errno(l->err, -ENOMEM, "flake");
     if (statindex_get(l->index, f->path, st, f->digest) && (!l->git || statindex_get(l->index, name, st, id))) {
-        snprintf(l->id, sizeof(l->id), "%s", id);
+        snprintf(l->id, sizeof(l->id), "%.*s", GIT_REV_SIZE - 1, id);
         return 0;
     }
     CLEAN_FD int fd = path_open_beneath(l->t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
