@@ -109,6 +109,8 @@ static int plan_load(struct plan *plan, const struct build_opts *o, struct home 
     int r = plan_load_ref(plan, o, err);
     if (r == 0)
         r = build_load_allowed(&plan->ref.allow, o->allow, o->n_allow, h, err);
+    if (r == 0)
+        r = flake_ref_check_out(&plan->ref, h, err);
     if (r == 0 && plan->ref.root) {
         r = flake_tree_load(&plan->tree, &plan->ref, h, err);
         plan->has_tree = r == 0;

@@ -45,6 +45,8 @@ static int stage_work(struct session *s, const char *ref, const struct args *a, 
     if (r == 0)
         r = build_load_allowed(&f.allow, allow, n_allow, s->home, err);
     if (r == 0)
+        r = flake_ref_check_out(&f, s->home, err);
+    if (r == 0)
         r = flake_tree_load(&tree, &f, s->home, err);
     if (r == 0)
         r = exec_in_vm(s->client, &m, false, &code, err);

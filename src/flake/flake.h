@@ -22,17 +22,23 @@
 
 #include <stdbool.h>
 
+struct flake_checkout;
+
 struct flake_ref {
     char *text;      /* absolute path of the flake's folder, or the remote reference */
     char *id;        /* for records and messages: what builds of one tree are kept under, a reference to that tree */
     char *root;      /* absolute path of the tree to stage; NULL: remote */
     char *subdir;    /* the flake's folder within root, "" for root itself */
+    char *repo;      /* the git work tree of which a commit is built, as ref or rev name it: flake_ref_check_out makes
+                      * root and text of it. NULL: what is checked out is built */
+    char *ref, *rev; /* a branch, tag or other ref; 40 hex digits; or NULL */
     char *remote;    /* reference for Nix; NULL: local */
     char *attr;      /* what came behind '#', or NULL */
     bool git;        /* root is a git work tree */
     bool submodules; /* with those of the work tree */
     char *only;      /* names of files, a line each: nothing else of root belongs to it; NULL: all */
-    struct flake_allow allow; /* what may be read outside of root: the caller adds it */
+    struct flake_allow allow;        /* what may be read outside of root: the caller adds it */
+    struct flake_checkout *checkout; /* private */
 };
 
 #define CLEAN_FLAKE_REF CLEANUP(flake_ref_done)
@@ -40,6 +46,12 @@ struct flake_ref {
 /* Parses and resolves. Errors: phase nix-eval where the folder has no flake.nix (or does not exist), with a hint. */
 int flake_ref_parse(struct flake_ref *f, const char *text, struct mvm_error *err) MVM_MUST_CHECK;
 void flake_ref_done(struct flake_ref *f);
+/* Where the reference means a commit: writes it into a folder of the cache, which is the reference's root from then on
+ * and goes with it. To be called before its tree is loaded. */
+int flake_ref_check_out(struct flake_ref *f, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+/* Of what was checked out. */
+const struct git_head *flake_checkout_head(const struct flake_checkout *c);
+void flake_checkout_free(struct flake_checkout *c);
 
 struct flake_file {
     char *path;    /* relative to root */
@@ -111,5 +123,6 @@ struct flake_inputs {
 int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h,
                       struct mvm_error *err) MVM_MUST_CHECK;
 void flake_inputs_done(struct flake_inputs *in);
-/* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces. */
+/* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces.
+ * -EROFS where the flake is a commit, and Nix made another one than it has. */
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;

@@ -49,6 +49,11 @@ int git_list(const struct git_repo *g, struct buf *out, struct git_head *head, s
 /* How many commits there are from the first one to rev, with it. 0 where it is not the same number for everybody: in a
  * shallow clone, or where commits are missing; and beyond 250,000. */
 int git_count(const struct git_repo *g, const char *rev, uint64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
+/* Writes what a commit has into the empty folder dirfd: files, symlinks, and an empty folder for each submodule. It is
+ * the one that rev names (40 hex digits), or with rev NULL the one that ref leads to (a branch, a tag, any ref by its
+ * short or full name). Errors: -ENOENT where there is no such commit; -EFBIG where it is too large to be staged. */
+int git_check_out(const struct git_repo *g, const char *ref, const char *rev, int dirfd, struct git_head *ret,
+                  struct mvm_error *err) MVM_MUST_CHECK;
 /* 20 bytes as 40 hex digits. */
 void git_oid_hex(const uint8_t *id, char out[static GIT_REV_SIZE]);
 

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "flake/flake.h"
+#include "flake/gitref.h"
 #include "flake/literals.h"
 
 #include <errno.h>
@@ -27,10 +28,10 @@ static bool is_remote(const char *ref)
     return access(ref, F_OK) < 0;
 }
 
-/* What a local reference says, as Nix takes it apart: "[SCHEME:]PATH[?dir=..&submodules=1][#ATTR]". */
+/* What a local reference says, as Nix takes it apart: "[SCHEME:]PATH[?dir=..&ref=..&rev=..&submodules=1][#ATTR]". */
 struct parts {
     enum { PLAIN, WHOLE_FOLDER, GIT } kind; /* "./x", "path:./x", "git+file:/x" */
-    char *path, *dir;
+    char *path, *dir, *ref, *rev;
     bool submodules;
 };
 
@@ -38,6 +39,8 @@ static void parts_done(struct parts *p)
 {
     free(p->path);
     free(p->dir);
+    free(p->ref);
+    free(p->rev);
 }
 
 static void take_scheme(struct parts *p, const char **ref)
@@ -60,13 +63,19 @@ static void take_scheme(struct parts *p, const char **ref)
 
 static int take_parameter(struct parts *p, char *one, struct mvm_error *err)
 {
+    const struct {
+        const char *name;
+        char **place;
+    } texts[] = {{"dir", &p->dir}, {"ref", &p->ref}, {"rev", &p->rev}};
     char *value = one + strcspn(one, "=");
     if (*value)
         *value++ = '\0';
     flake_url_decode(value);
-    if (strcmp(one, "dir") == 0 && !p->dir) {
-        p->dir = strdup(value);
-        return p->dir ? 0 : -ENOMEM;
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        if (strcmp(one, texts[i].name) != 0 || *texts[i].place)
+            continue;
+        *texts[i].place = strdup(value);
+        return *texts[i].place ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
     }
     if (strcmp(one, "submodules") == 0) {
         p->submodules = strcmp(value, "1") == 0 || strcmp(value, "true") == 0;
@@ -75,11 +84,33 @@ static int take_parameter(struct parts *p, char *one, struct mvm_error *err)
     if (strcmp(one, "shallow") == 0) /* nothing is fetched */
         return 0;
     mvm_error_set(err, -EINVAL, "parameter '%.60s' of a flake in a folder", one);
-    if (strcmp(one, "ref") == 0 || strcmp(one, "rev") == 0)
-        mvm_error_hint(err, "what is checked out is built: git worktree add DIR %.60s, then --flake path:DIR", value);
-    else
-        mvm_error_hint(err, "a folder takes ?dir=FOLDER and ?submodules=1");
+    mvm_error_hint(err, "a folder takes ?dir=FOLDER, ?submodules=1, and in a git work tree ?ref=NAME or ?rev=HEX");
     return -EINVAL;
+}
+
+static bool is_commit(const struct parts *p)
+{
+    return p->ref || p->rev;
+}
+
+/* What cannot be together. */
+static int check_parts(const struct parts *p, struct mvm_error *err)
+{
+    if (!is_commit(p))
+        return 0;
+    if (p->kind == WHOLE_FOLDER) {
+        mvm_error_set(err, -EINVAL, "path:%s is a folder, and has no commits", p->path);
+        mvm_error_hint(err, "a commit of a git work tree is git+file:TOP?ref=NAME, or its path alone with ?ref=NAME");
+        return -EINVAL;
+    }
+    if (p->submodules) {
+        mvm_error_set(err, -EINVAL, "?submodules=1 takes the submodules that are checked out: not those of a commit");
+        mvm_error_hint(err, "git worktree add DIR COMMIT, git -C DIR submodule update --init, then --flake DIR");
+        return -EINVAL;
+    }
+    if (p->rev && (strlen(p->rev) != GIT_REV_SIZE - 1 || !git_is_rev(p->rev)))
+        return mvm_error_set(err, -EINVAL, "?rev=%.60s: not the 40 hex digits of a commit", p->rev);
+    return 0;
 }
 
 static int take_apart(struct parts *p, const char *ref, struct mvm_error *err)
@@ -96,7 +127,7 @@ static int take_apart(struct parts *p, const char *ref, struct mvm_error *err)
     int r = 0;
     while (r == 0 && (one = strsep(&rest, "&")))
         r = *one ? take_parameter(p, one, err) : 0;
-    return r;
+    return r < 0 ? r : check_parts(p, err);
 }
 
 /* The nearest folder at or above path that has .git, or NULL. The caller frees. */
@@ -169,24 +200,55 @@ static void add_escaped(struct buf *b, const char *text)
         (void)!buf_printf(b, strchr("%?#& ", *text) ? "%%%02X" : "%c", (unsigned char)*text);
 }
 
+static void add_parameter(struct buf *b, const char *name, const char *value)
+{
+    if (!value || !*value)
+        return;
+    (void)!buf_printf(b, "%c%s=", memchr(b->data, '?', b->len) ? '&' : '?', name);
+    add_escaped(b, value);
+}
+
 /* The folder's path where that alone means the same tree, else a URL. */
 static char *make_id(const struct flake_ref *f)
 {
-    CLEAN_FREE char *top = find_work_tree(f->text);
-    if (!f->submodules && f->git == (top != NULL) && strcmp(f->root, top ? top : f->text) == 0)
+    CLEAN_FREE char *top = f->repo ? NULL : find_work_tree(f->text);
+    if (!f->repo && !f->submodules && f->git == (top != NULL) && strcmp(f->root, top ? top : f->text) == 0)
         return strdup(f->text);
     CLEAN_BUF struct buf url = BUF_INIT(16 * 1024);
     (void)!buf_str(&url, f->git ? "git+file:" : "path:");
     add_escaped(&url, f->root);
-    if (*f->subdir)
-        (void)!buf_str(&url, "?dir=");
-    add_escaped(&url, f->subdir);
-    if (f->submodules)
-        (void)!buf_printf(&url, "%csubmodules=1", *f->subdir ? '&' : '?');
+    add_parameter(&url, "dir", f->subdir);
+    add_parameter(&url, "ref", f->rev ? NULL : f->ref);
+    add_parameter(&url, "rev", f->rev);
+    add_parameter(&url, "submodules", f->submodules ? "1" : NULL);
     return strdup(buf_cstr(&url));
 }
 
-static int resolve_local(struct flake_ref *f, const struct parts *p, struct mvm_error *err)
+/* The flake's folder need not be checked out: it is looked for in the commit. */
+static int name_commit(struct flake_ref *f, struct parts *p, const char *named, struct mvm_error *err)
+{
+    CLEAN_FREE char *top = p->kind == GIT ? strdup(named) : find_work_tree(named);
+    CLEAN_FREE char *git = top ? path_join(top, ".git", NULL) : NULL;
+    if (!git || access(git, F_OK) < 0)
+        return mvm_error_set(err, -EINVAL, "%s is not %s a git work tree, and has no commits", named,
+                             p->kind == GIT ? "the top of" : "in");
+    const char *below = named + strlen(top), *dir = p->dir ? p->dir : "";
+    below += *below == '/';
+    dir += strspn(dir, "/");
+    f->subdir = *below && *dir ? path_join(below, dir, NULL) : strdup(*below ? below : dir);
+    if (f->subdir && *f->subdir && !path_is_safe_relative(f->subdir))
+        return mvm_error_set(err, -EINVAL, "?dir=%.200s is no folder of the commit", p->dir);
+    f->repo = TAKE_PTR(top);
+    f->root = strdup(f->repo);
+    f->ref = TAKE_PTR(p->ref);
+    f->rev = TAKE_PTR(p->rev);
+    f->git = true;
+    f->id = f->subdir && f->root ? make_id(f) : NULL;
+    f->text = f->id ? strdup(f->id) : NULL;
+    return f->text ? 0 : mvm_error_errno(err, -ENOMEM, "flake");
+}
+
+static int resolve_local(struct flake_ref *f, struct parts *p, struct mvm_error *err)
 {
     CLEAN_FREE char *named = realpath(p->path, NULL);
     struct stat st;
@@ -198,6 +260,11 @@ static int resolve_local(struct flake_ref *f, const struct parts *p, struct mvm_
     char *slash = strrchr(named, '/');
     if (stat(named, &st) == 0 && S_ISREG(st.st_mode) && slash != named && strcmp(slash, "/flake.nix") == 0)
         *slash = '\0';
+    if (is_commit(p)) {
+        if (p->kind == PLAIN && !p->dir && !search_upwards(named))
+            return no_flake(p->path, true, err);
+        return name_commit(f, p, named, err);
+    }
     CLEAN_FREE char *folder = p->dir ? path_join(named, p->dir, NULL) : strdup(named);
     f->text = folder ? realpath(folder, NULL) : NULL;
     if (!f->text)
@@ -256,6 +323,10 @@ void flake_ref_done(struct flake_ref *f)
     free(f->id);
     free(f->root);
     free(f->subdir);
+    free(f->repo);
+    free(f->ref);
+    free(f->rev);
+    flake_checkout_free(f->checkout);
     free(f->remote);
     free(f->attr);
     flake_allow_done(&f->allow);

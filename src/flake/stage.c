@@ -146,7 +146,7 @@ static bool same_folders(const struct buf *old, const void *p, size_t n)
 
 static int cannot_write(const struct flake_ref *f, int r, struct mvm_error *err)
 {
-    mvm_error_wrap(err, "the flake's inputs are to be locked in %s", f->text);
+    mvm_error_wrap(err, "the flake's inputs are to be locked in %s", f->id);
     mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
     mvm_error_hint(err, "--no-write-lock-file builds without writing there");
     return r;
@@ -176,6 +176,7 @@ int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct 
     } else if (!flake_lock_has_inputs(p, n)) {
         return 0;
     }
-    int r = path_write_file(dir, LOCK_NAME, p, n, st.st_mode & 0777, false, err);
+    int r = f->repo ? mvm_error_set(err, -EROFS, "a commit's flake.lock cannot be written")
+                    : path_write_file(dir, LOCK_NAME, p, n, st.st_mode & 0777, false, err);
     return r < 0 ? cannot_write(f, r, err) : 0;
 }

@@ -282,6 +282,17 @@ static int list_folder(struct lister *l, int parent, const char *name, const cha
     return r;
 }
 
+/* A commit that was written to a folder. */
+static int list_checkout(struct lister *l, const struct flake_ref *f)
+{
+    const struct git_head *head = flake_checkout_head(f->checkout);
+    int r = list_folder(l, l->t->root_fd, ".", "", 0);
+    l->t->git = true;
+    l->t->last_modified = head->time;
+    snprintf(l->t->rev, sizeof(l->t->rev), "%s", head->rev);
+    return r;
+}
+
 /* Some files of the folder. */
 static int list_only(struct lister *l, const char *names)
 {
@@ -314,10 +325,13 @@ static int load(struct flake_tree *t, const struct flake_ref *f, struct home *h,
     l.index = lock ? statindex_load(h->cache_fd, f->root) : NULL;
     if (!l.index)
         return mvm_error_errno(err, -ENOMEM, "flake");
-    int r = f->only ? list_only(&l, f->only) : f->git ? list_git(&l, f) : list_folder(&l, t->root_fd, ".", "", 0);
+    int r = f->only       ? list_only(&l, f->only)
+            : f->checkout ? list_checkout(&l, f)
+            : f->git      ? list_git(&l, f)
+                          : list_folder(&l, t->root_fd, ".", "", 0);
     if (t->n_files)
         qsort(t->files, t->n_files, sizeof(*t->files), by_path);
-    if (r == 0)
+    if (r == 0 && !f->checkout) /* which is gone soon */
         statindex_save(l.index);
     statindex_free(l.index);
     t->lock_path = TAKE_PTR(lock);
@@ -328,7 +342,7 @@ int flake_tree_rev_count(const struct flake_tree *t, const struct flake_ref *f, 
 {
     CLEAN_GIT_REPO struct git_repo repo = {0};
     *ret = 0;
-    int r = t->rev[0] ? git_repo_open(&repo, f->root, NULL, &f->allow, err) : 0;
+    int r = t->rev[0] ? git_repo_open(&repo, f->repo ? f->repo : f->root, NULL, &f->allow, err) : 0;
     return r < 0 || !t->rev[0] ? r : git_count(&repo, t->rev, ret, err);
 }
 

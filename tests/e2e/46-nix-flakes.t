@@ -108,6 +108,26 @@ ln -s flake.nix "$tmp/about/changed"
 git -C "$tmp/about" add changed
 gives 'and of a changed tree' "$tmp/about" 'none 1600000000 20200913122640 0'
 
+# ---- A commit ----
+
+flake "$tmp/commits" '"${builtins.readFile ./word} ${self.rev or "none"} ${toString (self.revCount or 0)}"'
+printf one >"$tmp/commits/word"
+repository "$tmp/commits"
+first=$(git -C "$tmp/commits" rev-parse HEAD)
+git -C "$tmp/commits" branch old
+printf two >"$tmp/commits/word"
+git -C "$tmp/commits" -c user.name=n -c user.email=e commit -qam 2
+second=$(git -C "$tmp/commits" rev-parse HEAD)
+printf dirty >"$tmp/commits/word"
+gives 'what is checked out' "$tmp/commits" 'dirty none 0'
+gives 'a branch of a repository' "$tmp/commits?ref=old" "one $first 1"
+gives 'HEAD and not the work tree' "git+file://$tmp/commits?ref=HEAD" "two $second 2"
+gives 'a commit of a repository' "git+file://$tmp/commits?rev=$first" "one $first 1"
+gives 'a commit and a branch' "git+file://$tmp/commits?ref=old&rev=$first" "one $first 1"
+refused 'a branch that is not there' "git+file://$tmp/commits?ref=nope" "has no ref 'nope'"
+gives 'a flake of a commit, below the top' "git+file://$top?ref=HEAD&dir=sub" 'good good up below'
+refused 'a name that is in no registry' nosuchflake "cannot find flake 'flake:nosuchflake'"
+
 # ---- Inputs ----
 
 fam=$tmp/family

@@ -1,7 +1,7 @@
 /*
  * A git repository whose objects are any bytes: steps make objects (blobs, trees, commits), in which a byte of 1 or 2
  * stands for the name of an earlier one, and entries of the index. HEAD is the last object. Reading it ends, and says
- * of the head no more than there is.
+ * of the head no more than there is; checked out, it leaves nothing outside of its folder.
  */
 #include "folder.h"
 
@@ -125,6 +125,17 @@ static void check_head(const struct repository *r, const struct git_repo *g)
     MUST(git_count(g, head.rev, &commits, NULL) == 0 && commits <= r->n);
 }
 
+static void check_out(const struct git_repo *g)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    struct git_head head;
+    MUST(mkdir("around", 0755) == 0 && mkdir("around/out", 0755) == 0);
+    CLEAN_FD int out = open("around/out", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = git_check_out(g, "HEAD", NULL, out, &head, &err);
+    MUST(r < 0 || strspn(head.rev, "0123456789abcdef") == GIT_REV_SIZE - 1);
+    MUST(path_remove_tree(AT_FDCWD, "around/out") == 0 && rmdir("around") == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const folders[] = {"tree", "tree/git", "tree/git/objects", "tree/git/refs"};
@@ -142,6 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     make_repository(&r, &in);
     MUST(git_repo_open(&g, "tree", NULL, &allow, NULL) == 0);
     check_head(&r, &g);
+    check_out(&g);
     buf_done(&r.index);
     MUST(path_remove_tree(AT_FDCWD, "tree") == 0);
     return 0;

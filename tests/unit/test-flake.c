@@ -266,8 +266,10 @@ static void test_references(void)
     ok(flake_ref_parse(&f, "t?dir=../none", &e) < 0 && flake_ref_parse(&f, "git+file:t/sub", &e) == -EINVAL,
        "N1: a folder outside of its tree, and one that is not the top of its work tree, are refused");
     e = (struct mvm_error)MVM_ERROR_INIT;
-    ok(flake_ref_parse(&f, "t?rev=1234", &e) == -EINVAL && strstr(e.hint, "git worktree"),
-       "N1: ?rev= is refused with a way out, and is no part of the folder's name");
+    ok(flake_ref_parse(&f, "t?rev=1234", &e) == -EINVAL && strstr(e.msg, "40 hex digits"),
+       "N1: ?rev= that is no commit's name is refused, and is no part of the folder's name");
+    ok(flake_ref_parse(&f, "path:t?ref=main", &e) == -EINVAL && flake_ref_parse(&f, "t/a b?ref=x&submodules=1", &e) < 0,
+       "N1: ?ref= of a path: reference is refused, and with ?submodules=1");
     bool quoted = flake_ref_parse(&f, "t#%22a.b%22", &e) == 0 && strcmp(f.attr, "\"a.b\"") == 0;
     ok(quoted, "N1: an attribute with quotes");
     if (quoted)
@@ -284,7 +286,8 @@ static const char *revision(const char *text)
     struct mvm_error e = MVM_ERROR_INIT;
     struct flake_tree t;
     uint64_t n = 0;
-    if (flake_ref_parse(&f, text, &e) < 0 || flake_tree_load(&t, &f, &home, &e) < 0)
+    if (flake_ref_parse(&f, text, &e) < 0 || flake_ref_check_out(&f, &home, &e) < 0 ||
+        flake_tree_load(&t, &f, &home, &e) < 0)
         return e.msg[0] ? strcpy(out, "error") : "error";
     if (flake_tree_rev_count(&t, &f, &n, NULL) < 0)
         n = 99;
@@ -340,6 +343,67 @@ static void test_revisions(void)
     ok(strcmp(revision("c"), told("c")) == 0, "N3: a merge's commits are counted once");
     sh("rm -rf c2/.git/objects/pack");
     ok(strncmp(revision("c2"), "- 0 0", 5) == 0, "N3: where objects are missing there is no revision");
+}
+
+/* ---- A commit that is not checked out ---- */
+
+/* The NAR digest of a reference's tree, or what is wrong with it. */
+static const char *nar_of(const char *text)
+{
+    static char out[512];
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FLAKE_TREE struct flake_tree t = {.root_fd = -1};
+    struct flake_store s = {0};
+    struct mvm_error e = MVM_ERROR_INIT;
+    if (flake_ref_parse(&f, text, &e) == 0 && flake_ref_check_out(&f, &home, &e) == 0 &&
+        flake_tree_load(&t, &f, &home, &e) == 0 && flake_tree_store(&t, &s, &e) == 0)
+        snprintf(out, sizeof(out), "%s", s.hash);
+    else
+        snprintf(out, sizeof(out), "%.300s (%.200s)", e.msg, e.hint);
+    return out;
+}
+
+static bool same_nar(const char *text, const char *wanted)
+{
+    char first[512];
+    snprintf(first, sizeof(first), "%s", nar_of(wanted));
+    return strncmp(first, "sha256-", 7) == 0 && strcmp(nar_of(text), first) == 0;
+}
+
+static void test_commits(void)
+{
+    char text[64] = "k?rev=";
+    sh("git init -q k; cd k; mkdir -p d/e; echo one >d/f; echo '{ }' >flake.nix; ln -s ../f d/l; touch d/e/x; "
+       "chmod +x d/e/x; git add .; " GIT "commit -qm 1; " GIT "tag -a v1 -m v1; git branch side/x; cp -r . ../k1; "
+       "rm -rf ../k1/.git; echo two >d/f; git rm -q d/l; " GIT "commit -qam 2; cp -r . ../k2; rm -rf ../k2/.git; "
+       "echo dirty >d/f; git rm -q --cached flake.nix");
+    memcpy(text + 6, told("k"), GIT_REV_SIZE - 1);
+    CLEAN_FREE char *id = strdup(id_of("k?ref=v1&dir=d"));
+    ok(id && strcmp(id_of(id), id) == 0 && strcmp(id_of("git+file:k?dir=d&ref=v1"), id) == 0 &&
+           strcmp(id_of("k?ref=side/x&dir=d"), id) != 0 && strcmp(id_of("git+file:k?ref=v1"), id) != 0,
+       "N1: a commit has an id of its own, however it is written");
+    ok(same_nar("k?ref=v1", "path:k1") && same_nar("k?ref=side/x", "path:k1") &&
+           same_nar("git+file:k?ref=refs/heads/side/x", "path:k1"),
+       "N1: ?ref= is the tree of a tag, of a branch, of any ref, whatever is checked out");
+    ok(same_nar(text, "path:k2") && same_nar("k?ref=HEAD", "path:k2"), "N1: ?rev= is that of a commit");
+    ok(strcmp(revision(text), told("k")) == 0, "N3: with its revision, age and count");
+    sh("cd k; git gc -q; git pack-refs --all");
+    ok(same_nar("k?ref=v1", "path:k1") && same_nar(text, "path:k2"), "N1: the same of what is packed");
+    ok(strstr(nar_of("git+file:k?ref=v1&dir=d"), "no flake.nix in d"), "N1: ?dir= is looked for in the commit");
+    ok(strstr(nar_of("k?ref=none"), "for-each-ref"),
+       "N1: a ref that is not there is an error that says how to list them");
+    ok(strstr(nar_of("k?rev=0123456789012345678901234567890123456789"), "has no commit 0123"),
+       "N1: so is a commit that is not there");
+    sh("cd k; b=$(echo x | git hash-object -w --stdin); object() { git hash-object -t tree -w --stdin --literally; }; "
+       "entry() { perl -e 'print \"$ARGV[0] $ARGV[1]\", chr 0, pack(\"H*\", $ARGV[2])' \"$@\"; }; "
+       "evil=$(entry 100644 evil $b | object); up=$(printf .. | git hash-object -w --stdin); "
+       "for t in $(entry 100644 ../../evil $b | object) $({ entry 120000 a $up; entry 40000 a $evil; } | object) "
+       "$(entry 40000 .git $evil | object); do n=$((n + 1)); git branch bad$n $(" GIT "commit-tree -m m $t); done");
+    ok(strstr(nar_of("k?ref=bad1"), "cannot be staged") && strstr(nar_of("k?ref=bad2"), "cannot be staged") &&
+           strstr(nar_of("k?ref=bad3"), "cannot be staged"),
+       "N1: a commit with a path that leaves the tree, or over a symlink, or below .git is refused");
+    sh("test -z \"$(find . -name evil)\"; test -z \"$(ls -A cache/artifacts)\"");
+    ok(true, "N1: and nothing of it is left");
 }
 
 /* ---- Submodules ---- */
@@ -554,6 +618,7 @@ int main(void)
     test_references();
     test_identities();
     test_revisions();
+    test_commits();
     test_submodules();
     test_other_owner();
     test_store();
