@@ -1,7 +1,6 @@
 /*
- * The image's services: started after MSG_CONFIGURE, their output in /run/mvm/log/NAME.log (capped) and, line by line,
- * in the agent's log; started again as guest.conf says, with a growing pause after failures, until too many of them
- * came one after the other.
+ * The image's services: started after MSG_CONFIGURE, what they print logged (servicelog.h); started again as guest.conf
+ * says, with a growing pause after failures, until too many of them came one after the other.
  *
  * Whether they are ready: without `ready` a service is so when it has been executed, else when what guest.conf names
  * answers (ready.h). One that has failed counts as such until it is ready again or, without `ready`, has run for a
@@ -13,6 +12,7 @@
 #include "base/process.h"
 #include "guest/guest.h"
 #include "guest/ready.h"
+#include "guest/servicelog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,8 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LOG_CAP       (1u << 20)
-#define MAX_LINE      1000
+#define SETTLE_MS     900
 #define FIRST_PAUSE   100 /* ms */
 #define LONGEST_PAUSE 30000
 #define STEADY_MS     10000 /* who ran this long starts again without a pause */
@@ -43,13 +42,12 @@ struct service {
     pid_t asking; /* the command of `ready` */
     int out;      /* its output's pipe */
     int timer;    /* while it does not run: start it; while it is not ready: ask; else: it is steady */
-    int log;
     int notify;
-    uint64_t log_size, started;
+    uint64_t started;
     unsigned pause_ms, ask_ms;
     unsigned failures; /* in a row */
     char why[128];     /* of the last one */
-    struct buf line;
+    struct servicelog log;
     uint8_t tag_out, tag_timer, tag_notify; /* addresses of these tell epoll events apart */
 };
 
@@ -61,6 +59,8 @@ static int epoll;
 static char unread[200];        /* why guest.conf gives no services */
 static struct msg_services all; /* as it was said last */
 static bool settled, reporting;
+static int settle_timer = -1; /* when to say what was left out of the logs; its address is its tag */
+static bool settling;
 
 static void watch(int fd, void *tag)
 {
@@ -76,28 +76,6 @@ static void arm(struct service *s, unsigned ms)
 
 /* ---- What it prints ---- */
 
-static void open_log(struct service *s, int flags)
-{
-    char path[128];
-    snprintf(path, sizeof(path), "/run/mvm/log/%s.log", s->conf->name);
-    s->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0644);
-    s->log_size = 0;
-}
-
-static void keep(struct service *s, const void *p, size_t n)
-{
-    if (s->log_size + n > LOG_CAP) {
-        char path[128], old[136];
-        snprintf(path, sizeof(path), "/run/mvm/log/%s.log", s->conf->name);
-        snprintf(old, sizeof(old), "%s.1", path);
-        rename(path, old);
-        fd_closep(&s->log);
-        open_log(s, O_TRUNC);
-    }
-    if (s->log >= 0 && fd_write_all(s->log, p, n) == 0)
-        s->log_size += n;
-}
-
 static void say(const struct service *s, const char *fmt, ...) MVM_PRINTF(2, 3);
 static void say(const struct service *s, const char *fmt, ...)
 {
@@ -110,18 +88,24 @@ static void say(const struct service *s, const char *fmt, ...)
     ops.log(ops.data, text);
 }
 
-static void say_line(struct service *s)
-{
-    if (s->line.len == 0)
-        return;
-    say(s, "%s", buf_cstr(&s->line));
-    buf_clear(&s->line);
-}
-
 static void forget_output(struct service *s)
 {
     epoll_ctl(epoll, EPOLL_CTL_DEL, s->out, NULL);
     fd_closep(&s->out);
+}
+
+static void settle_later(void)
+{
+    const struct itimerspec when = {.it_value = {.tv_nsec = SETTLE_MS * NSEC_PER_MSEC}};
+    if (!settling)
+        settling = timerfd_settime(settle_timer, 0, &when, NULL) == 0;
+}
+
+static void settle_logs(void)
+{
+    settling = false;
+    for (size_t i = 0; i < n_services; i++)
+        servicelog_settle(&services[i].log);
 }
 
 static void on_output(struct service *s)
@@ -130,18 +114,14 @@ static void on_output(struct service *s)
     ssize_t n = read(s->out, chunk, sizeof(chunk));
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
-        say_line(s);
+    if (n > 0) {
+        servicelog_take(&s->log, chunk, (size_t)n);
+    } else {
+        servicelog_end(&s->log);
         forget_output(s);
-        return;
     }
-    keep(s, chunk, (size_t)n);
-    for (ssize_t i = 0; i < n; i++) {
-        if (chunk[i] == '\n')
-            say_line(s);
-        else if (chunk[i] && buf_append(&s->line, &chunk[i], 1) < 0)
-            say_line(s);
-    }
+    if (s->log.left_out)
+        settle_later();
 }
 
 /* ---- All of them together ---- */
@@ -378,8 +358,7 @@ bool services_slow(const struct guest_conf *conf)
 
 static void begin(struct service *s, const struct service_conf *conf)
 {
-    *s = (struct service){
-        .conf = conf, .out = -1, .log = -1, .notify = -1, .pause_ms = FIRST_PAUSE, .line = BUF_INIT(MAX_LINE)};
+    *s = (struct service){.conf = conf, .out = -1, .notify = -1, .pause_ms = FIRST_PAUSE};
     s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (s->timer >= 0)
         watch(s->timer, &s->tag_timer);
@@ -387,7 +366,7 @@ static void begin(struct service *s, const struct service_conf *conf)
         s->notify = ready_notify_open(READY_NOTIFY_DIR, conf->name);
     if (s->notify >= 0)
         watch(s->notify, &s->tag_notify);
-    open_log(s, 0);
+    servicelog_open(&s->log, conf->name, guest->n_services, ops.log, ops.data);
     start(s);
 }
 
@@ -402,6 +381,9 @@ void services_start(const struct guest_conf *conf, int epoll_fd)
         snprintf(unread, sizeof(unread), "no memory for the services");
         return;
     }
+    settle_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (settle_timer >= 0)
+        watch(settle_timer, &settle_timer);
     for (size_t i = 0; i < conf->n_services; i++)
         begin(&services[i], &conf->services[i]);
     n_services = conf->n_services;
@@ -437,9 +419,14 @@ bool services_reaped(pid_t pid, int status)
 
 bool services_event(void *ptr)
 {
+    uint64_t n;
+    if (ptr == &settle_timer) {
+        if (read(settle_timer, &n, sizeof(n)) > 0)
+            settle_logs();
+        return true;
+    }
     for (size_t i = 0; i < n_services; i++) {
         struct service *s = &services[i];
-        uint64_t n;
         if (ptr == &s->tag_out && s->out >= 0)
             on_output(s);
         else if (ptr == &s->tag_timer && read(s->timer, &n, sizeof(n)) > 0)

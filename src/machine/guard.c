@@ -53,8 +53,7 @@ void guard_init(struct guard *g, uv_loop_t *loop)
 {
     uv_timer_init(loop, &g->timer);
     g->timer.data = g;
-    g->tokens = GUARD_BURST;
-    g->filled_at = clock_now();
+    bucket_init(&g->budget, GUARD_RATE, GUARD_BURST, clock_now());
 }
 
 void guard_begin(struct guard *g)
@@ -62,25 +61,16 @@ void guard_begin(struct guard *g)
     g->cpu = cpu_now();
 }
 
-static void fill(struct guard *g)
-{
-    uint64_t now = clock_now(), more = (now - g->filled_at) * GUARD_RATE / NSEC_PER_SEC;
-    if (!more)
-        return;
-    g->filled_at = now;
-    g->tokens = MIN_OF(g->tokens + more, GUARD_BURST);
-    /* A second of rest: what follows is judged anew. */
-    if (g->tokens >= GUARD_BURST / 2)
-        g->over_since = 0;
-}
-
 const char *guard_end(struct guard *g, struct conn *guest, uint64_t cost)
 {
     uint64_t rest_ns = 0;
-    fill(g);
-    if (cost > g->tokens && !g->over_since)
+    bucket_fill(&g->budget, clock_now());
+    /* A second of rest: what follows is judged anew. */
+    if (g->budget.left >= GUARD_BURST / 2)
+        g->over_since = 0;
+    if (cost > g->budget.left && !g->over_since)
         g->over_since = clock_now();
-    g->tokens -= MIN_OF(cost, g->tokens);
+    g->budget.left -= MIN_OF(cost, g->budget.left);
     if (lasted(g->over_since))
         return flooding;
     if (g->over_since && cost)

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/bucket.h"
 #include "machine/conn.h"
 
 #include <uv.h>
@@ -22,7 +23,7 @@ struct guard {
     struct conn *(*guest)(void *owner); /* what the owner sets: the channel now, NULL where there is none */
     void *owner;                        /* ... */
     uv_timer_t timer;
-    uint64_t tokens, filled_at;
+    struct bucket budget;
     uint64_t over_since, unread_since; /* clock.h; 0: it is not */
     size_t unread;                     /* then */
     uint64_t cpu;                      /* at the begin of what is measured */

@@ -32,6 +32,16 @@ mvm down loops agent >/dev/null
 run mvm up --flake "$flake" --ready soon
 is 'G3: another word is refused' "$status" 2
 
+# One that prints as fast as it can, for longer than the supervisor bears with a guest that floods it.
+image noisy 'services = { noisy.command = "exec yes a line of noise"; calm.command = "sleep 12; echo calm; exec sleep 1000000"; };'
+run mvm run --flake "$flake"
+is 'T4: a VM whose service floods its log is started' "$status" 0
+check 'T4: lines of another service are there all the same' eventually 60 sh -c "'$MVMCTL' logs noisy | grep -q 'calm: calm'"
+is 'T4: the VM is ready' "$(state noisy)" ready
+has 'T4: its log says how many lines were left out' "$(mvm logs noisy | tail -n 20000)" 'noisy: [0-9]+ lines left out: it prints more than 2500 a second'
+is 'T4: and it serves' "$(mvm exec noisy -- echo there)" there
+mvm down noisy >/dev/null
+
 # Each way to be ready; what answers has to answer at once when up returns.
 # shellcheck disable=SC2016 # the guest's variables
 {

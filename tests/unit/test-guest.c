@@ -7,6 +7,7 @@
 #include "guest/guest.h"
 #include "guest/jobs.h"
 #include "guest/ready.h"
+#include "guest/servicelog.h"
 #include "guest/store.h"
 
 #include <arpa/inet.h>
@@ -15,6 +16,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -108,6 +110,73 @@ static void test_notify_socket(void)
     close(theirs);
     unlink(a.sun_path);
     rmdir(folder);
+}
+
+/* ---- What services print ---- */
+
+static struct {
+    size_t lines, bytes;
+    char last[1024];
+} heard;
+
+static void on_heard(void *data, const char *line)
+{
+    heard.lines++;
+    heard.bytes += strlen(line);
+    snprintf(heard.last, sizeof(heard.last), "%s", line);
+}
+
+static void log_done(struct servicelog *l)
+{
+    fd_closep(&l->fd);
+    buf_done(&l->line);
+}
+
+/* A service prints that many lines of that many bytes at once. What is said of them is at most `most` and what comes in
+ * the time it takes; the rest is counted. */
+static bool flood_is_bounded(size_t services, size_t lines, size_t bytes, size_t most)
+{
+    struct servicelog l;
+    char line[1024];
+    memset(&heard, 0, sizeof(heard));
+    memset(line, 'x', bytes);
+    line[bytes] = '\n';
+    uint64_t since = clock_now();
+    servicelog_open(&l, "noisy", services, on_heard, NULL);
+    for (size_t i = 0; i < lines; i++)
+        servicelog_take(&l, line, bytes + 1);
+    size_t said = heard.lines, more = (clock_now() - since) * l.share.rate / NSEC_PER_SEC + 1, left_out = l.left_out;
+    servicelog_settle(&l);
+    bool good = said >= most && said <= most + more && said + left_out == lines && heard.lines == said + 1 &&
+                strtoull(heard.last + strlen("noisy: "), NULL, 10) == left_out;
+    servicelog_settle(&l);
+    log_done(&l);
+    return good && heard.lines == said + 1;
+}
+
+static void test_service_logs(void)
+{
+    struct servicelog l;
+    char longest[1500];
+    ok(flood_is_bounded(1, 200000, 5, 10000), "T4: of a service that floods its log a bounded number of lines is sent");
+    ok(strstr(heard.last, " lines left out: it prints more than 5000 a second"), "T4: the rest is counted");
+    ok(flood_is_bounded(4, 100000, 5, 2500), "T4: services share what the host takes");
+    ok(flood_is_bounded(1, 20000, 600, 5000), "T4: long lines count more");
+
+    memset(&heard, 0, sizeof(heard));
+    servicelog_open(&l, "quiet", 1, on_heard, NULL);
+    servicelog_take(&l, "one\n\ntwo\0 words\nth", 18);
+    servicelog_take(&l, "ree", 3);
+    ok(heard.lines == 2 && strcmp(heard.last, "quiet: two words") == 0, "a service's line is sent when it is whole");
+    servicelog_end(&l);
+    ok(heard.lines == 3 && strcmp(heard.last, "quiet: three") == 0, "its last one when it has closed its output");
+    memset(longest, 'y', sizeof(longest));
+    heard.bytes = 0;
+    servicelog_take(&l, longest, sizeof(longest));
+    servicelog_end(&l);
+    servicelog_settle(&l);
+    ok(heard.lines == 5 && heard.bytes == sizeof(longest) + 2 * strlen("quiet: "), "a long line is sent in pieces");
+    log_done(&l);
 }
 
 /* ---- Services, as the agent's loop runs them ---- */
@@ -390,6 +459,7 @@ int main(void)
     test_conf();
     test_ready();
     test_notify_socket();
+    test_service_logs();
     test_services();
     test_users();
     test_params();
