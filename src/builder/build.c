@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "builder/budget.h"
 #include "builder/job.h"
+#include "builder/persistent.h"
 #include "builder/session.h"
 #include "builder/source.h"
 #include "cache/config.h"
@@ -273,6 +274,16 @@ static void say_outside(const struct plan *plan, struct progress *p)
     }
 }
 
+/* Before the job brings them: they go also where this process is killed. */
+static int end_with_secrets(struct session *s, const struct nixsettings *settings, struct progress *p,
+                            struct mvm_error *err)
+{
+    if (!settings->secret || !s->persistent)
+        return 0;
+    progress_verbose(p, "the builder stops when no client uses it any more, for this build has access tokens");
+    return persistent_end_unused(s, err);
+}
+
 static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
                      struct build_result *ret, struct mvm_error *err)
 {
@@ -293,6 +304,8 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     r = buildlog_open(&log, h, plan->ref.id, plan->attr, plan->fingerprint, p, err);
     if (r == 0)
         r = artifact_stage_open(&stage, h, err);
+    if (r == 0)
+        r = end_with_secrets(&s, &settings, p, err);
     if (r < 0)
         return r;
     const struct job_opts jo = {

@@ -42,7 +42,7 @@ static int add_proxy(struct msg_strings *env, const char *name, const char *valu
     return asprintf(&text, "%s=%s", name, value) < 0 ? -ENOMEM : msg_strings_add(env, text);
 }
 
-static int add_proxies(struct msg_strings *env, const struct config *c)
+static int add_proxies(struct nixsettings *n, const struct config *c)
 {
     const struct {
         const char *name, *value;
@@ -53,11 +53,13 @@ static int add_proxies(struct msg_strings *env, const struct config *c)
     const char *none = c->no_proxy ? c->no_proxy : getenv("no_proxy");
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(all); i++)
-        if (all[i].value && *all[i].value)
-            r = add_proxy(env, all[i].name, all[i].value);
+        if (all[i].value && *all[i].value) {
+            n->secret |= strchr(all[i].value, '@') != NULL;
+            r = add_proxy(&n->env, all[i].name, all[i].value);
+        }
     char *text = NULL;
     if (r == 0 && none && *none)
-        r = asprintf(&text, "no_proxy=%s", none) < 0 ? -ENOMEM : msg_strings_add(env, text);
+        r = asprintf(&text, "no_proxy=%s", none) < 0 ? -ENOMEM : msg_strings_add(&n->env, text);
     return r;
 }
 
@@ -69,13 +71,14 @@ int nixsettings_load(struct nixsettings *n, struct home *h, struct mvm_error *er
     if (r < 0)
         return r;
     n->jobs = c.builder_jobs;
+    n->secret = c.access_tokens.n > 0;
     r = add_joined(&n->options, "extra-substituters=", &c.substituters);
     if (r == 0)
         r = add_joined(&n->options, "extra-trusted-public-keys=", &c.trusted_public_keys);
     if (r == 0)
         r = add_joined(&n->env, "NIX_CONFIG=access-tokens = ", &c.access_tokens);
     if (r == 0)
-        r = add_proxies(&n->env, &c);
+        r = add_proxies(n, &c);
     return r < 0 ? mvm_error_errno(err, r, "settings of Nix") : 0;
 }
 

@@ -12,6 +12,7 @@
 struct nixsettings {
     struct msg_strings options; /* "extra-substituters=URL URL" */
     struct msg_strings env;     /* "http_proxy=URL", "NIX_CONFIG=access-tokens = ..." */
+    bool secret;                /* there are access tokens in it, or a proxy's password */
     int64_t jobs;               /* builds at once; 0: the default */
 };
 

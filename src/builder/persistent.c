@@ -190,9 +190,12 @@ static int take_running(struct session *s, int run, const struct session_opts *o
     client_free(TAKE_PTR(s->client));
     if (e == 0 && status.clients > 1)
         return mvm_error_set(err, -EBUSY, "the persistent builder runs another image, for others");
+    bool ends = strcmp(status.state, "stopping") == 0;
     progress_verbose(s->progress, "the persistent builder is started anew: %s",
-                     e < 0 ? "it does not answer" : "it runs another image");
-    e = machine_stop(s->home, PERSISTENT_NAME, e < 0 ? 0 : STOP_GRACE_MS, err);
+                     ends    ? "it has stopped by itself"
+                     : e < 0 ? "it does not answer"
+                             : "it runs another image");
+    e = machine_stop(s->home, PERSISTENT_NAME, e < 0 && !ends ? 0 : STOP_GRACE_MS, err);
     return e < 0 && e != -ENOENT ? e : 1;
 }
 
@@ -234,6 +237,11 @@ int persistent_note(struct session *s, const char *workspace, int held, struct m
         e = client_set_idle(s->client, held ? 0 : r.idle_ms, clock_deadline(ANSWER_MS), err);
     }
     return e < 0 ? e : record_save(run, &r, err);
+}
+
+int persistent_end_unused(struct session *s, struct mvm_error *err)
+{
+    return client_set_idle(s->client, IDLE_AT_ONCE, clock_deadline(ANSWER_MS), err);
 }
 
 int persistent_stop(struct home *h, struct mvm_error *err)

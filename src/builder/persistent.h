@@ -39,5 +39,8 @@ int persistent_connect(struct session *s, const struct session_opts *o, struct m
 /* What `start --workspace` and `dev up` leave in the record. NULL: as it was. held: 1, 0, or -1: as it was. */
 int persistent_note(struct session *s, const char *workspace, int held, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* Has it stop as soon as no session uses it, held or not: what a job brings does not stay in its memory. */
+int persistent_end_unused(struct session *s, struct mvm_error *err) MVM_MUST_CHECK;
+
 /* Stops it in an orderly way. -ENOENT where it does not run. */
 int persistent_stop(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;

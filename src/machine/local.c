@@ -202,7 +202,8 @@ static bool on_idle_time(struct supervisor *s, struct conn *c, uint32_t stream, 
     struct msg_idle m = {0};
     if (msg_idle_decode(&m, p, n) < 0)
         return false;
-    s->run.idle_ms = m.idle_ms;
+    if (s->run.idle_ms != IDLE_AT_ONCE)
+        s->run.idle_ms = m.idle_ms;
     c->used = true;
     answer_exit(c, stream, "");
     return true;

@@ -390,7 +390,9 @@ struct msg_store_reply {
 int msg_store_reply_encode(struct buf *b, const struct msg_store_reply *m) MVM_MUST_CHECK;
 int msg_store_reply_decode(struct msg_store_reply *m, const void *p, size_t n) MVM_MUST_CHECK;
 
-/* MSG_IDLE: the VM stops by itself when it has had no client for so long; 0: never. */
+/* MSG_IDLE: the VM stops by itself when it has had no client for so long; 0: never. Once it is IDLE_AT_ONCE it stays
+ * so: the guest has something in its memory that is to go with its last client. */
+#define IDLE_AT_ONCE 1
 struct msg_idle {
     uint64_t idle_ms;
 };

@@ -112,19 +112,12 @@ echo "# eight builds that sleep 5 s: $(($(date +%s) - start)) s"
 is 'eight builds at once are right, in one builder' "$right/$(pid)" "8/$first"
 [ "$right" = 8 ] || tail -n 3 "$tmp"/s?.err | say
 
-(umask 077 && printf '[nix]\naccess_tokens = ["example.org=sekret"]\n' >"$MVM_HOME/config.toml")
 for how in INT KILL HUP; do
     sleepy "long$how" 600
     sleepy "beside$how" 4
     "$MVMCTL" build --flake "$tmp/long$how" >/dev/null 2>"$tmp/long.err" &
     long=$!
     check "(a long build runs)" eventually 60 "$MVMCTL" exec builder -- sh -c "busybox ps | busybox grep '[s]leep 600'"
-    if [ "$how" = INT ]; then
-        said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ 2>/dev/null | tr "\0" "\n" | grep "s[e]kret"; echo; cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" "\n" | grep "s[e]kret" && echo SEEN')
-        has 'an access token reaches Nix by its environment' "$said" '^NIX_CONFIG=access-tokens = example.org=sekret$'
-        has_not 'and by no command line' "$said" SEEN
-        is 'nor is it in a log' "$(grep -rl sekret "$MVM_HOME" "$MVM_CACHE_DIR/logs" | tr '\n' ' ')" "$MVM_HOME/config.toml "
-    fi
     "$MVMCTL" build --flake "$tmp/beside$how" --json >"$tmp/beside.out" 2>"$tmp/beside.err" &
     beside=$!
     sleep 1
@@ -136,10 +129,41 @@ for how in INT KILL HUP; do
     check 'of the other one nothing is left in the builder' eventually 5 sh -c "[ \"\$('$MVMCTL' exec builder -- sh -c 'busybox ps | busybox grep -c \"[s]leep 600\"; ls /nix/mvm-work | wc -l' | tr '\n' ' ')\" = '0 0 ' ]"
 done
 
+# A secret goes with the builder that was given it, and that one with its last client, also when mvmctl is killed.
+secret=sekret$(od -An -N6 -tx1 /dev/urandom | tr -d ' ')
+search() { "$MVM_SOURCE/tests/lib/search.py" "$secret" "$@" 2>"$tmp/search.err" || tail -n 1 "$tmp/search.err"; }
+(umask 077 && printf '[nix]\naccess_tokens = ["example.org=%s"]\n' "$secret" >"$MVM_HOME/config.toml")
+sleepy secret 600
+"$MVMCTL" build --flake "$tmp/secret" >/dev/null 2>"$tmp/secret.err" &
+long=$!
+check '(a build with an access token runs)' eventually 60 "$MVMCTL" exec builder -- sh -c "busybox ps | busybox grep '[s]leep 600'"
+said=$(mvm exec builder -- sh -c 'cat /proc/[0-9]*/environ 2>/dev/null | tr "\0" "\n" | grep "s[e]kret"; echo; cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" "\n" | grep "s[e]kret" && echo SEEN')
+has 'an access token reaches Nix by its environment' "$said" "^NIX_CONFIG=access-tokens = example.org=$secret\$"
+has_not 'and by no command line' "$said" SEEN
+check '(a search of memory finds it there)' test "$(search "$(builder_processes)")" -gt 0
+kill -KILL "$long"
+wait "$long" 2>/dev/null
+check 'T13: a builder that was given a token stops with its last client' eventually 30 no_builder
+change
+run mvm build --flake "$flake" --json
+is 'the next build is right' "$(json '.builder.mode')/$status" persistent/0
+run mvm build --flake "$flake" --force --json
+is 'and another right behind it, in the next builder' "$(json '.builder.mode')/$status" persistent/0
+has_not 'which finds the store closed in order' "$err" 'not closed in order'
+rm "$MVM_HOME/config.toml"
+check 'T13: that one stops, too' eventually 30 no_builder
+# shellcheck disable=SC2046 # numbers
+is 'T13: the token is in no process of a builder' "$(search $(builder_processes) $(supervisors))" 0
+is 'T13: the token is on no disk of a builder and in no file' "$(search "$MVM_HOME" "$MVM_CACHE_DIR") $(cat "$tmp/search.err")" '0 '
+
+printf '[nix]\naccess_tokens = ["example.org=x"]\n' >"$MVM_HOME/config.toml"
 chmod 644 "$MVM_HOME/config.toml"
 run mvm build --flake "$flake" --force
 is 'tokens that others can read are refused' "$status" 3
 rm "$MVM_HOME/config.toml"
+run mvm build --flake "$flake" --force
+is 'after that a builder stays again, which began warm' "$(state) $(mvm persistent-builder status --json | jq -r .mode)" 'ready warm'
+first=$(pid)
 
 # Low-level controls.
 mkdir "$tmp/space"
