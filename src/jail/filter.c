@@ -149,7 +149,6 @@ static const uint16_t allowed[] = {
     SYS_seccomp,
     SYS_setsid,
     /* sockets: the user network's and those that were connected before */
-    SYS_socketpair,
     SYS_bind,
     SYS_listen,
     SYS_accept,
@@ -255,34 +254,73 @@ static void when(struct program *p, uint32_t nr, uint32_t what)
     give(p, what);
 }
 
-#define DENY        (SECCOMP_RET_ERRNO | EPERM)
-#define ABSENT      (SECCOMP_RET_ERRNO | ENOSYS)
-#define ARGUMENT(i) (offsetof(struct seccomp_data, args) + 8 * (i))
-#define NUMBER      offsetof(struct seccomp_data, nr)
+#define DENY         (SECCOMP_RET_ERRNO | EPERM)
+#define ABSENT       (SECCOMP_RET_ERRNO | ENOSYS)
+#define ARGUMENT(i)  (offsetof(struct seccomp_data, args) + 8 * (i))
+#define SOCKET_TYPES 0xfu /* without SOCK_NONBLOCK and SOCK_CLOEXEC */
+#define NUMBER       offsetof(struct seccomp_data, nr)
 
-/* clone without new namespaces, and of a supervisor threads alone; sockets of Unix' family, and of a VMM the
- * Internet's; no ioctl that types into a terminal. */
-static void with_arguments(struct program *p, enum filter_role role)
+/* The steps of a call whose arguments decide, each way through which returns: begin, and end with what begin gave. */
+static unsigned short begin_call(struct program *p, uint32_t nr)
 {
-    static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6};
-    const size_t n_families = role == FILTER_VMM ? 3 : 1;
-    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 6);
+    step(p, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 0);
+    return (unsigned short)(p->n - 1);
+}
+
+static void end_call(struct program *p, unsigned short begun)
+{
+    p->steps[begun].jf = (uint8_t)(p->n - begun - 1);
+}
+
+/* No new namespaces, and of a supervisor threads alone. */
+static void with_clone(struct program *p, enum filter_role role)
+{
+    unsigned short begun = begin_call(p, SYS_clone);
     load(p, ARGUMENT(0));
     step(p, BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
     give(p, DENY);
     step(p, BPF_JMP | BPF_JSET | BPF_K, role == FILTER_VMM ? ~0u : CLONE_THREAD, 1, 0);
     give(p, DENY);
     give(p, SECCOMP_RET_ALLOW);
-    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, (uint8_t)(2 + 2 * n_families));
-    load(p, ARGUMENT(0));
-    for (size_t i = 0; i < n_families; i++)
-        when(p, families[i], SECCOMP_RET_ALLOW);
-    give(p, DENY);
-    step(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 6);
+    end_call(p, begun);
+}
+
+/*
+ * A VMM's user network takes the Internet's sockets. With one of Unix' family, other than a connected pair, whatever
+ * listens on the host could be spoken to, because Landlock does not cover sockets in the file system; a datagram socket
+ * reaches them without connect(2). So a VMM makes none, a supervisor (which may not connect) stream sockets only.
+ */
+static void with_sockets(struct program *p, enum filter_role role)
+{
+    static const uint32_t calls[] = {SYS_socket, SYS_socketpair};
+    for (size_t i = 0; i < 2; i++) {
+        unsigned short begun = begin_call(p, calls[i]);
+        load(p, ARGUMENT(0));
+        if (calls[i] == SYS_socket && role == FILTER_VMM) {
+            when(p, AF_INET, SECCOMP_RET_ALLOW);
+            when(p, AF_INET6, SECCOMP_RET_ALLOW);
+            give(p, DENY);
+        } else {
+            step(p, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
+            give(p, DENY);
+            load(p, ARGUMENT(1));
+            step(p, BPF_ALU | BPF_AND | BPF_K, SOCKET_TYPES, 0, 0);
+            when(p, SOCK_STREAM, SECCOMP_RET_ALLOW);
+            give(p, DENY);
+        }
+        end_call(p, begun);
+    }
+}
+
+/* Nothing is typed into a terminal. */
+static void with_ioctl(struct program *p)
+{
+    unsigned short begun = begin_call(p, SYS_ioctl);
     load(p, ARGUMENT(1));
     when(p, TIOCSTI, DENY);
     when(p, 0x541c /* TIOCLINUX */, DENY);
     give(p, SECCOMP_RET_ALLOW);
+    end_call(p, begun);
 }
 
 int filter_enforce(enum filter_role role)
@@ -296,7 +334,9 @@ int filter_enforce(enum filter_role role)
     step(&p, BPF_JMP | BPF_JGE | BPF_K, 0x40000000u, 0, 1); /* x32: other numbers for the same calls */
     give(&p, SECCOMP_RET_KILL_PROCESS);
 #endif
-    with_arguments(&p, role);
+    with_clone(&p, role);
+    with_sockets(&p, role);
+    with_ioctl(&p);
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
         when(&p, allowed[i], SECCOMP_RET_ALLOW);
     for (size_t i = 0; i < sizeof(allowed_vmm) / sizeof(allowed_vmm[0]); i++)

@@ -174,4 +174,13 @@ run mvm inspect plain --json
 has 'T6: inspect says that namespaces are missing, and why' "$(json .confinement)" \
     '^Landlock [0-9]+, seccomp \(bubblewrap is not installed\)$'
 is 'T6: without bubblewrap a restored VMM holds no writable descriptor of a file' "$(writable "$pid")" ''
+if [ "$(mvm inspect plain --json | jq -r '.confinement | startswith("Landlock")')" = true ]; then
+    rm -r "$tmp/outside"
+    mkdir "$tmp/outside"
+    run mvm up --flake "$tmp/hello" --name second
+    is 'T6: nor do commands of a VMM that was taken over reach more there' \
+        "$(escape plain | grep -v ' refused: ')" 'the monitor answers allowed
+read a file of its own allowed'
+    is 'T6: and nothing was written by them' "$(ls -A "$tmp/outside")" ''
+fi
 finish

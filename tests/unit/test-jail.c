@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -125,8 +126,41 @@ static void try_all(int *ret, struct jail_report *report)
     ret[REMOVE] = remove_own();
 }
 
+/* The VMM's list of calls alone, as where namespaces are refused: what it may make a socket of. */
+static void try_sockets(int *ret)
+{
+    int pair[2];
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || filter_enforce(FILTER_VMM) < 0)
+        _exit(1);
+    ret[0] = socket_of(AF_INET);
+    ret[1] = socket_of(AF_UNIX);
+    ret[2] = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? errno : 0;
+    ret[3] = socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0 ? errno : 0;
+    ret[4] = socket_of(AF_NETLINK);
+}
+
+static void test_sockets(void)
+{
+    int e[5] = {-1}, pair[2];
+    if (pipe(pair) < 0)
+        abort();
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        try_sockets(e);
+        _exit(write(pair[1], e, sizeof(e)) == (ssize_t)sizeof(e) ? 0 : 1);
+    }
+    close(pair[1]);
+    ok(fd_read_all(pair[0], e, sizeof(e)) == 0 && waitpid(pid, NULL, 0) == pid, "a VMM's list of calls");
+    close(pair[0]);
+    ok(e[0] == 0 && e[2] == 0, "T6: a VMM makes the Internet's sockets, and connected pairs (%d, %d)", e[0], e[2]);
+    ok(e[1] == EPERM && e[4] == EPERM, "T6: none of Unix' family, which would reach the host's (%d, %d)", e[1], e[4]);
+    ok(e[3] == EPERM, "T6: nor a pair of datagram sockets, which reach others without a connection (%d)", e[3]);
+}
+
 int main(void)
 {
+    test_sockets();
     const char *tmp = getenv("MVM_TEST_TMP");
     snprintf(folder, sizeof(folder), "%s/jail.XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(folder))
