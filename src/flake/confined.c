@@ -10,11 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define DEADLINE_MS 60000
 #define CHUNK       65536
+#define MEMORY_MAX  (1ull << 30) /* bytes that a child may allocate */
 
 /* What the child says: this, and where code is 0 the answer behind it. */
 struct verdict {
@@ -22,6 +25,37 @@ struct verdict {
     char msg[1536];
     char hint[512];
 };
+
+#define PIPE_FD 3
+
+/* Leaves nothing open but the pipe to the parent and what was named. */
+static int close_others(int pipe_fd, int named)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* Above all targets, so that none is overwritten before its turn. */
+    const int from[] = {null, null, null, pipe_fd, named};
+    int high[ARRAY_SIZE(from)];
+    unsigned n = named < 0 ? CONFINED_FD : CONFINED_FD + 1;
+    for (unsigned i = 0; i < n; i++)
+        if ((high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, CONFINED_FD + 1)) < 0)
+            return -errno;
+    for (unsigned i = 0; i < n; i++)
+        if (dup2(high[i], (int)i) < 0)
+            return -errno;
+    return syscall(SYS_close_range, n, ~0u, 0) < 0 ? -errno : 0;
+}
+
+/* A packed object says how large it becomes, and an index may be as large as the disk. The address sanitizer's own
+ * memory would count. */
+static int bound_memory(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return 0;
+#else
+    const struct rlimit most = {MEMORY_MAX, MEMORY_MAX};
+    return setrlimit(RLIMIT_DATA, &most) < 0 ? -errno : 0;
+#endif
+}
 
 static void child(const struct confined_work *w, int fd, size_t max) __attribute__((noreturn));
 static void child(const struct confined_work *w, int fd, size_t max)
@@ -31,9 +65,14 @@ static void child(const struct confined_work *w, int fd, size_t max)
     struct verdict v = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_DFL);
-    v.code = w->prepare ? w->prepare(&err) : 0;
+    v.code = close_others(fd, w->fd);
+    fd = v.code == 0 ? PIPE_FD : fd;
+    if (v.code == 0 && w->prepare)
+        v.code = w->prepare(&err);
     if (v.code == 0) {
-        v.code = confine_reader(w->folders, w->n_folders);
+        v.code = bound_memory();
+        if (v.code == 0)
+            v.code = confine_reader(w->folders, w->n_folders);
         if (v.code < 0)
             mvm_error_errno(&err, v.code, "cannot confine the reader of the flake's repository");
     }

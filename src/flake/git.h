@@ -57,6 +57,7 @@ int git_check_out(const struct git_repo *g, const char *ref, const char *rev, in
 /* 20 bytes as 40 hex digits. */
 void git_oid_hex(const uint8_t *id, char out[static GIT_REV_SIZE]);
 
-/* Runs work in a child that can read the repository and nothing else (confine.h), with libgit2 loaded. */
+/* Runs work in a child that can read the repository and nothing else (confine.h), with libgit2 loaded. fd is one more
+ * descriptor that it has, as CONFINED_FD; -1: none. */
 int git_read(const struct git_repo *g, int (*work)(void *data, struct buf *out, struct mvm_error *err), void *data,
-             struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;
+             int fd, struct buf *out, struct mvm_error *err) MVM_MUST_CHECK;

@@ -5,6 +5,7 @@
  */
 #include "base/fd.h"
 #include "base/path.h"
+#include "flake/confine.h"
 #include "flake/git.h"
 #include "flake/gitobject.h"
 #include "flake/gitref.h"
@@ -184,7 +185,7 @@ static int write_link(struct writing *w, int parent, const char *name, uint64_t 
 
 static int write_entry(struct writing *w, const char *path, unsigned mode, uint64_t size)
 {
-    if (!path_is_safe_relative(path) || strncmp(path, ".git/", 5) == 0)
+    if (!path_is_safe_relative(path) || strcmp(path, ".git") == 0 || strncmp(path, ".git/", 5) == 0)
         return -EINVAL;
     int r = path_make_parents(w->dirfd, path, 0755);
     if (r < 0)
@@ -223,11 +224,11 @@ int git_check_out(const struct git_repo *g, const char *ref, const char *rev, in
     CLEAN_BUF struct buf list = BUF_INIT(MAX_LIST);
     CLEAN_FREE uint8_t *chunk = malloc(CHUNK);
     CLEAN_FD int spool = openat(dirfd, SPOOL, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    struct reading reading = {.g = g, .ref = ref, .rev = rev, .spool = spool};
+    struct reading reading = {.g = g, .ref = ref, .rev = rev, .spool = CONFINED_FD};
     struct writing w = {.dirfd = dirfd, .spool = spool, .chunk = chunk};
     if (!chunk || spool < 0 || unlinkat(dirfd, SPOOL, 0) < 0)
         return mvm_error_errno(err, chunk ? -errno : -ENOMEM, "cannot check out a commit");
-    int r = git_read(g, read_all, &reading, &list, err);
+    int r = git_read(g, read_all, &reading, spool, &list, err);
     if (r < 0)
         return r;
     if (list.len < sizeof(*ret))

@@ -128,7 +128,7 @@ int git_count(const struct git_repo *g, const char *rev, uint64_t *ret, struct m
     struct count_work w = {.g = g, .rev = rev};
     CLEAN_BUF struct buf out = BUF_INIT(sizeof(uint64_t));
     *ret = 0;
-    int r = git_read(g, count, &w, &out, err);
+    int r = git_read(g, count, &w, -1, &out, err);
     if (r == 0 && out.len == sizeof(*ret))
         memcpy(ret, out.data, sizeof(*ret));
     return r;

@@ -111,19 +111,19 @@ static int list(void *data, struct buf *out, struct mvm_error *err)
 }
 
 int git_read(const struct git_repo *g, int (*work)(void *data, struct buf *out, struct mvm_error *err), void *data,
-             struct buf *out, struct mvm_error *err)
+             int fd, struct buf *out, struct mvm_error *err)
 {
     const char *folders[2 + GIT_MAX_STORES] = {g->git, g->common};
     memcpy(folders + 2, g->stores, g->n_stores * sizeof(*folders));
     const struct confined_work w = {
-        .folders = folders, .n_folders = 2 + g->n_stores, .prepare = prepare, .work = work, .data = data};
+        .folders = folders, .n_folders = 2 + g->n_stores, .prepare = prepare, .work = work, .data = data, .fd = fd};
     return confined_run(&w, out, err);
 }
 
 int git_list(const struct git_repo *g, struct buf *out, struct git_head *head, struct mvm_error *err)
 {
     CLEAN_BUF struct buf all = BUF_INIT(MAX_LIST);
-    int r = git_read(g, list, (void *)(uintptr_t)g, &all, err); /* borrowed, and not changed */
+    int r = git_read(g, list, (void *)(uintptr_t)g, -1, &all, err); /* borrowed, and not changed */
     if (r < 0)
         return r;
     if (all.len < sizeof(*head))

@@ -155,6 +155,28 @@ static int crash(void *data, struct buf *out, struct mvm_error *err)
     __builtin_trap();
 }
 
+/* More than a child may have; the sanitizer's builds have no bound. */
+static int take_memory(void *data, struct buf *out, struct mvm_error *err)
+{
+    for (unsigned i = 0; i < 1100; i++) {
+        void *p = malloc(1 << 20);
+        if (!p)
+            return buf_str(out, "refused");
+        memset(p, 1, 1 << 20);
+    }
+    return buf_str(out, "taken");
+}
+
+/* Descriptors but the one that its answer goes to, and standard ones that lead somewhere. */
+static int count_descriptors(void *data, struct buf *out, struct mvm_error *err)
+{
+    unsigned n = 0;
+    struct stat st;
+    for (int fd = 0; fd < 64; fd++)
+        n += fd != 3 && fstat(fd, &st) == 0 && (fd > 2 || !S_ISCHR(st.st_mode));
+    return buf_printf(out, "%u", n);
+}
+
 static void test_confined(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -162,11 +184,22 @@ static void test_confined(void)
     sh("mkdir c; echo 1 >c/in");
     CLEAN_FREE char *path = realpath("c", NULL);
     const char *const folders[] = {path};
-    struct confined_work w = {.folders = folders, .n_folders = 1, .work = try_all, .data = path};
+    struct confined_work w = {.folders = folders, .n_folders = 1, .work = try_all, .data = path, .fd = -1};
     ok(confined_run(&w, &out, &e) == 0 && strcmp(buf_cstr(&out), "confined") == 0,
        "T1: a reader opens nothing for writing, has no socket and runs no program");
     if (e.code)
         printf("# %s\n", e.msg);
+    w.work = count_descriptors;
+    buf_clear(&out);
+    CLEAN_FD int inherited = open("c/in", O_RDWR);
+    ok(inherited >= 0 && confined_run(&w, &out, &e) == 0 && strcmp(buf_cstr(&out), "0") == 0,
+       "T10: a reader has no descriptor of ours or of whoever started us (%s)", buf_cstr(&out));
+#ifndef __SANITIZE_ADDRESS__
+    w.work = take_memory;
+    buf_clear(&out);
+    ok(confined_run(&w, &out, &e) == 0 && strcmp(buf_cstr(&out), "refused") == 0,
+       "T4: a reader's memory has a bound (%s)", buf_cstr(&out));
+#endif
     w.work = crash;
     ok(confined_run(&w, &out, &e) == -EIO && strstr(e.msg, "signal"), "T1: a reader that crashes is an error");
 }
