@@ -11,24 +11,35 @@
 #define LOG      "releases.json"
 #define LOG_LOCK ".releases.lock"
 #define MAX_LOG  (64 * 1024)
-#define SCHEMA   1
+#define SCHEMA   2 /* 1 had no digest */
+
+/* -ENOENT where there is no file. */
+static int load_object(int dirfd, json_object **ret, struct mvm_error *err)
+{
+    int64_t schema;
+    int r = json_load(dirfd, LOG, MAX_LOG, ret, err);
+    if (r < 0)
+        return r;
+    if (json_get_int(*ret, "schema_version", &schema, err) < 0)
+        return -EINVAL;
+    if (schema == 1)
+        return 0;
+    if (schema != SCHEMA)
+        return mvm_error_set(err, -EINVAL, LOG " is of schema version %lld", (long long)schema);
+    json_object_put(TAKE_PTR(*ret));
+    return json_load_sealed(dirfd, LOG, MAX_LOG, ret, err);
+}
 
 /* The whole object and the one of its versions in it, both new where there is no file. */
 static int load(int dirfd, json_object **ret, json_object **ret_versions, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    int64_t schema = 0;
-    int r = json_load(dirfd, LOG, MAX_LOG, &o, err);
+    int r = load_object(dirfd, &o, err);
     if (r == -ENOENT) {
         o = json_object_new_object();
-        json_add_int(o, "schema_version", SCHEMA);
         json_add(o, "versions", json_object_new_object());
         r = 0;
     }
-    if (r == 0)
-        r = json_get_int(o, "schema_version", &schema, err);
-    if (r == 0 && schema != SCHEMA)
-        r = mvm_error_set(err, -EINVAL, LOG " is of schema version %lld", (long long)schema);
     if (r == 0)
         r = json_get_object(o, "versions", ret_versions, err);
     if (r < 0) {
@@ -93,5 +104,6 @@ int releaselog_record(struct home *h, const struct release *rel, const struct mi
     if (r < 0)
         return r;
     json_add_int(versions, name, rel->version);
-    return json_save(dir, LOG, o, 0600, true, err);
+    json_add_int(o, "schema_version", SCHEMA);
+    return json_save_sealed(dir, LOG, o, 0600, true, err);
 }

@@ -32,7 +32,7 @@
 #define PROBE_TIMER_NS   (50 * NSEC_PER_MSEC)
 #define MAX_NS_PER_INSTR 20 /* nested hardware stays below 2, emulation is near 200 */
 #define VERDICT_FILE     "accel.json"
-#define VERDICT_SCHEMA   1
+#define VERDICT_SCHEMA   2
 
 /* ---- The host's TSC ---- */
 
@@ -203,7 +203,7 @@ static int verdict_load(int state_fd, const char *boot_id, bool kvm_open, struct
 {
     CLEAN_FD int run = openat(state_fd, "run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_JSON json_object *o = NULL;
-    if (run < 0 || json_load(run, VERDICT_FILE, 4096, &o, NULL) < 0)
+    if (run < 0 || json_load_sealed(run, VERDICT_FILE, 4096, &o, NULL) < 0)
         return -ENOENT;
     const char *boot, *name, *reason;
     int64_t khz, schema, had_kvm;
@@ -231,7 +231,7 @@ static void verdict_save(int state_fd, const char *boot_id, bool kvm_open, const
     json_add_string(o, "accel", a->name);
     json_add_string(o, "reason", a->reason);
     json_add_int(o, "tsc_khz", (int64_t)a->tsc_khz);
-    (void)!json_save(run, VERDICT_FILE, o, 0600, false, NULL);
+    (void)!json_save_sealed(run, VERDICT_FILE, o, 0600, false, NULL);
 }
 
 static void judge(int kvm, int kvm_errno, struct vmm_accel *a)

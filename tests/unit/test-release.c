@@ -151,9 +151,17 @@ static void test_log(const char *arch)
     ok(releaselog_record(&home, &r, &secret.public_key, &e) == 0 &&
            releaselog_check(&home, &r, &secret.public_key, &e) == 0,
        "numbers of 64 bits are kept");
+    CLEAN_BUF struct buf log = BUF_INIT(4096);
+    must(path_read_file(here, "home/dev/releases.json", &log, NULL));
+    char *digit = strchr(buf_cstr(&log), '7');
+    must(digit ? 0 : -1);
+    *digit = '1';
+    put("home/dev/releases.json", log.data, log.len);
+    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -EBADMSG && strstr(e.msg, "cannot be told"),
+       "T9: one in which a digit has changed refuses everything");
     put("home/dev/releases.json", "{}", 2);
     r.kind = RELEASE_DEV;
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -ENOENT && strstr(e.msg, "cannot be told"),
+    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -EINVAL && strstr(e.msg, "cannot be told"),
        "a damaged record refuses everything");
     must(unlinkat(here, "home/dev/releases.json", 0));
 }
