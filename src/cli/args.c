@@ -76,6 +76,10 @@ static int check_pairs(const struct args *a)
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
         if (arg_flag(a, pairs[i][0]) && arg_flag(a, pairs[i][1]))
             return ui_usage(pairs[i][2], "%s: --%s and --%s at once", a->command->name, pairs[i][0], pairs[i][1]);
+    const char *flake = arg_value(a, "flake");
+    if (flake && strchr(flake, '#') && (arg_flag(a, "attr") || arg_flag(a, "profile")))
+        return ui_usage(one_name, "%s: '%.60s' and --%s at once", a->command->name, strchr(flake, '#'),
+                        arg_flag(a, "attr") ? "attr" : "profile");
     return 0;
 }
 

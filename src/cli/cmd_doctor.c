@@ -156,6 +156,9 @@ int cmd_doctor(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
+    if (a->n_words || a->rest)
+        return ui_usage("it checks this machine", "doctor: unexpected argument '%.60s'",
+                        a->n_words ? a->words[0] : "--");
     struct report r = {.checks = json_object_new_array()};
     if (home_open(&h, &err) < 0) {
         json_object_put(r.checks);

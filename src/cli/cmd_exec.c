@@ -110,8 +110,12 @@ int cmd_exec(struct args *a)
         return ui_usage("mvmctl exec NAME COMMAND, or mvmctl exec --flake REF COMMAND", "exec: no VM named");
     if (a->n_rest < 1)
         return ui_usage("mvmctl exec NAME COMMAND; a shell: mvmctl exec -it NAME sh", "exec: no program to run");
-    if (arg_value(a, "env") && !strchr(arg_value(a, "env"), '='))
-        return ui_usage("--env NAME=VALUE", "exec: variable '%.60s' has no value", arg_value(a, "env"));
+    char *env[MAX_GIVEN];
+    size_t n_env = arg_list(a, "env", env, ARRAY_SIZE(env));
+    for (size_t i = 0; i < n_env; i++)
+        if (!strchr(env[i], '=') || env[i][0] == '=')
+            return ui_usage("--env NAME=VALUE", "exec: variable '%.60s' has no %s", env[i],
+                            env[i][0] == '=' ? "name" : "value");
     if (home_open(&h, &err) < 0)
         return fail_exec(&err);
     if (transient)

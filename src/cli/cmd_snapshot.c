@@ -195,7 +195,7 @@ int cmd_snapshot_rm(struct args *a)
 
 int up_from(struct args *a)
 {
-    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold"};
+    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold", "ready"};
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
     CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));

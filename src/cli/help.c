@@ -129,6 +129,8 @@ int cmd_help(struct args *a)
 
 int cmd_version(struct args *a)
 {
+    if (a->n_words || a->rest)
+        return ui_usage("mvmctl version", "version: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
     if (!ui.json) {
         printf("mvmctl " MVM_VERSION "\n");
         return 0;

@@ -16,6 +16,23 @@ done
 run "$MVMCTL" help
 is 'no word stands twice in the overview' "$(printf '%s\n' "$out" | sed -n '/^Commands:/,/^$/p' | awk '/^  / { print $1 }' | sort | uniq -d)" ''
 
+
+# Each command of the manual but those whose words are a program, VMs, or a command, which it looks for.
+"$MVMCTL" --man | sed -n 's/^\.Ss mvmctl //p' | grep -vE '^(exec|down|help|dev shell)$' >"$tmp/commands"
+check 'the manual has the commands' test "$(wc -l <"$tmp/commands")" -gt 20
+while read -r c; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $c no such words at-all
+    is "C3: $c refuses words that mean nothing to it" "$status" 2
+done <"$tmp/commands"
+for words in 'exec vm -e A=B --env FOO -e C=D true' 'exec vm -e =B true' 'up --from a:b --ready agent' 'up --from a:b --cold' \
+    'build --flake .#a --attr b' 'build --flake .#a --profile b' 'run --flake .#a --attr b' 'up --flake .#a --profile b' \
+    'exec --flake .#a --attr b true'; do
+    # shellcheck disable=SC2086 # words
+    run "$MVMCTL" $words
+    is "C3: $words is refused" "$status" 2
+done
+
 run "$MVMCTL" biuld
 is 'an unknown command is a usage error' "$status" 2
 has 'with a guess' "$err" 'did you mean mvmctl build'
@@ -264,4 +281,10 @@ run "$MVMCTL" completion fish
 has 'fish completion' "$out" '^complete -c mvmctl'
 run "$MVMCTL" completion tcsh
 is 'an unknown shell' "$status" 2
+# What was found out about this machine decides what a guest's kernel is told: it is taken as it was written, or not at all.
+"$MVMCTL" doctor >/dev/null 2>&1
+sed -i 's/\("tsc_khz": *\)[0-9]*/\112445424/' "$MVM_HOME/run/accel.json"
+"$MVMCTL" doctor >/dev/null 2>&1
+is_not_it() { [ "$(jq .tsc_khz "$MVM_HOME/run/accel.json")" != 12445424 ]; }
+check 'T9: a clock rate that somebody changed is measured anew' is_not_it
 finish
