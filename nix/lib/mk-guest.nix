@@ -98,6 +98,9 @@ let
     "/etc/profile" = "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
     "/etc/os-release" = "ID=mvm\nNAME=mvm\nPRETTY_NAME=\"mvm guest ${name}\"\n";
   };
+  baseTexts =
+    eachOf baseFiles (textLine "0644")
+    ++ map (u: "home ${escapeField u.home} ${toString u.uid} ${toString u.gid}") accounts.homes;
   base =
     [
       "label ${substring 0 16 name}"
@@ -114,8 +117,7 @@ let
       "link /lib usr/lib"
       "dir 0755 /usr/lib"
     ]
-    ++ eachOf baseFiles (textLine "0644")
-    ++ map (u: "home ${escapeField u.home} ${toString u.uid} ${toString u.gid}") accounts.homes;
+    ++ baseTexts;
 
   # The user's part of it, and what it copies from the store; files come last and win.
   fileLine =
@@ -135,8 +137,8 @@ let
   onlySources = pick (f: f ? source);
   removeSources = pick (f: f ? text);
 
-  # The closure of all that the image refers to: Nix finds the references of a file that has the text of it. What is only copied need not
-  # lie in the image's store as well, but what it refers to does.
+  # The closure of all that the image refers to: Nix finds the references of a file that has the text of it, of the base's texts as of the
+  # user's: a user's shell is in /etc/passwd. What is only copied need not lie in the image's store as well, but what it refers to does.
   references =
     what: text:
     derivation {
@@ -148,7 +150,7 @@ let
       allowSubstitutes = false;
     };
   graph = what: list: if hasContext (lines list) then [ what (references what (lines list)) ] else [ ];
-  graphs = graph "graph" content ++ graph "copies" copies;
+  graphs = graph "graph" (baseTexts ++ content) ++ graph "copies" copies;
 
   # The builder's kernel, in its store: copied there once, because what it is is known beforehand.
   kernel = derivation {

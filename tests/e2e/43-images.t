@@ -129,7 +129,7 @@ cat >"$flake/flake.nix" <<'N'
         "/usr/bin/wget" = { text = "#!/bin/sh\necho not of busybox\n"; mode = "0755"; };
       };
       env.OF_IMAGE = thing "env";
-      users.www = { };
+      users.www.shell = "${thing "shell"}/bin/shell";
       users.app = { uid = 4000000; group = "data"; home = "/srv/app"; shell = "/bin/false"; };
       groups.data = { gid = 70000; members = [ "www" ]; };
       services.www = { command = "umask 077; id >who; echo $PWD $USER >>who"; user = "www"; restart = "no"; };
@@ -141,9 +141,9 @@ N
 run mvm run --flake "$flake" --name r
 is 'G1: an image that refers to much is built and boots' "$status" 0
 # shellcheck disable=SC2016 # the guest's variables
-run mvm exec r -- sh -c 'of-folder; package; sh /opt/copy; sh $(cat /opt/text)/bin/text; /opt/script; sh $OF_IMAGE/bin/env; ls -d /nix/store/*-service-top/bin/service; /usr/bin/wget'
+run mvm exec r -- sh -c 'of-folder; package; sh /opt/copy; sh $(cat /opt/text)/bin/text; /opt/script; sh $OF_IMAGE/bin/env; sh $(sed -n "s/^www:.*://p" /etc/passwd); ls -d /nix/store/*-service-top/bin/service; /usr/bin/wget'
 is 'G1: all of it is there' "$(printf '%s\n' "$out" | sed 's|/nix/store/[^-]*-||' | tr '\n' ',')" \
-    'of a folder,deep package,deep copied,deep text,a script,deep env,service-top/bin/service,not of busybox,'
+    'of a folder,deep package,deep copied,deep text,a script,deep env,deep shell,service-top/bin/service,not of busybox,'
 check 'G1: a service runs what only its command names' eventually 10 sh -c "'$MVMCTL' logs r | grep -q 'one: deep word'"
 run mvm exec r -- sh -c 'cat /srv/www/link /srv/www/more; stat -c %a /srv/www /srv/www/sub/page /opt/script /opt/secret | tr "\n" " "; ls /nix/store | grep -c -e -www -e -roots -e graph -e copied-top'
 is 'G1: a folder is a source, with plain modes, and what is copied is there once' "$(printf '%s\n' "$out" | tr '\n' ',')" 'page,more755 644 755 600 0,'
