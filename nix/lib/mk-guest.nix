@@ -22,8 +22,12 @@ let
   inherit (args) name;
   hostname = args.hostname or name;
 
-  # How each kernel finds its devices: what the backend has to know of it.
-  kernels = { distribution = "acpi"; slim = "cmdline"; };
+  # How each kernel finds its devices: what the backend has to know of it. With less MiB than `least` mvmctl boots none.
+  kernels = {
+    distribution = { devices = "acpi"; least = 96; };
+    slim = { devices = "cmdline"; least = 64; };
+  };
+  kernelOf = kernels.${args.kernel};
 
   services =
     if !(args ? command) then
@@ -173,7 +177,7 @@ let
       arguments = [ ];
       agent_protocol = 1;
       kernel_kind = args.kernel;
-      devices = kernels.${args.kernel};
+      inherit (kernelOf) devices;
     }
     // (if args ? memory then { memory_mib = args.memory; } else { })
     // (if args ? vcpus then { inherit (args) vcpus; } else { })
@@ -210,6 +214,8 @@ deepSeq [ args accounts guestConf ] (
     check.fail "" "neither command nor services say what the VM runs"
   else if ownList != [ ] && (args.users != { } || args.groups != { }) then
     check.fail "users" "files.${builtins.head ownList} says already who there is: one is enough"
+  else if args ? memory && args.memory < kernelOf.least then
+    check.fail "memory" "the ${args.kernel} kernel needs ${toString kernelOf.least} MiB to boot, got ${toString args.memory}"
   else if !(pathExists "${tools}/bin/mvm-mkrootfs") then
     check.fail "tools" "this library's tools are in the builder image only: build with mvmctl build"
   else if args.kernel == "slim" && !(pathExists "${tools}/kernels/slim/vmlinux.sha256") then

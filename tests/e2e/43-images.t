@@ -33,6 +33,9 @@ refused 'G4: nothing to run' 'name = "x";' 'neither command nor services say wha
 refused 'G4: an empty command' 'name = "x"; command = "";' 'command: expected a shell line or a list of words, got ""'
 refused 'G4: a command twice' "$x services.x.command = \"true\";" 'services.x: command is short for this service already'
 refused 'G4: too little memory' "$x memory = 1;" 'memory: expected MiB from 64 to 16777216, got 1'
+least=$(sed -n 's/^#define DISTRIBUTION_MIN_MIB //p' "$MVM_SOURCE/src/image/manifest.c")
+refused 'R13: memory that up would refuse, with this kernel' "$x memory = $((least - 1));" "memory: the distribution kernel needs $least MiB to boot, got $((least - 1))"
+taken 'R13: memory that up takes' "$x memory = $least;"
 refused 'G4: memory with a unit' "$x memory = \"512M\";" 'got "512M": did you mean 512?'
 refused 'G4: too many processors' "$x vcpus = 1000;" 'vcpus: expected a number of processors from 1 to 64, got 1000'
 refused 'G4: too much room' "$x spare = 1000000;" 'spare: expected MiB from 1 to 4096, got 1000000'
