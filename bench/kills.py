@@ -2,7 +2,7 @@
 when it is done again. Nothing is left: no process, mount, folder of a VM, or file that a command had begun."""
 import json, os, pathlib, random, re, signal, subprocess, sys, time
 
-BEGUN = re.compile(r"\.tmp$|^\.stage|\.part$|^\.mvm-part-|^\.new|^\.nix-store-copy-|^\.verify|^\.fetch")
+BEGUN = re.compile(r"\.tmp$|^\.stage|\.part$|^\.mvm-part-|^\.new|\.new$|^\.nix-store-copy-|^\.verify|^\.fetch")
 SIZE = 40_000_000
 GONE_SECONDS = 15
 

@@ -321,6 +321,18 @@ static int install_seed(struct fetch *f, char **ret_path, struct mvm_error *err)
     return r;
 }
 
+void release_sweep(struct home *h)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    CLEAN_FD int downloads = openat(h->cache_fd, DOWNLOADS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (downloads < 0 || lock_take(&lock, downloads, DOWNLOADS_OF, "removing unfinished images", NULL, NULL) < 0)
+        return;
+    (void)!path_remove_tree(downloads, VERIFY_STAGE);
+    CLEAN_FD int prebuilt = path_open_beneath(h->state_fd, PREBUILT, O_RDONLY | O_DIRECTORY, 0);
+    if (prebuilt >= 0)
+        (void)!path_remove_tree(prebuilt, SEED_STAGE);
+}
+
 int release_fetch_seed(struct home *h, const struct config *cfg, struct progress *p, char **ret_path,
                        struct mvm_error *err)
 {

@@ -15,6 +15,10 @@
 int release_verify_url(struct home *h, const struct config *cfg, const char *url, struct progress *p,
                        struct release *ret, const struct minisign_key **ret_key, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* Removes what killed processes left of images that were being fetched or verified, unless another process is at it.
+ * The half files in downloads stay: the next download goes on with them. */
+void release_sweep(struct home *h);
+
 /* The dev image at cfg's dev_url as a folder MVM_HOME/dev/prebuilt/v<version>/, which is fetched unless it is there and
  * whole. *ret_path is absolute; the caller frees it. -ENOENT where no dev_url is configured. Errors: phase
  * builder-bootstrap (config where a setting is missing). */

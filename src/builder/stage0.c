@@ -159,6 +159,14 @@ static int assemble(struct home *h, const struct source *source, struct progress
     return r < 0 ? mvm_error_wrap(err, "cannot assemble the dev image") : 0;
 }
 
+void stage0_sweep(struct home *h)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    CLEAN_FD int builds = path_open_beneath(h->state_fd, BUILDS, O_RDONLY | O_DIRECTORY, 0);
+    if (builds >= 0 && lock_take(&lock, builds, LOCK, "removing an unfinished dev image", NULL, NULL) == 0)
+        (void)!path_remove_tree(builds, STAGE);
+}
+
 int stage0_assemble(struct home *h, const struct source *source, struct progress *p, struct mvm_error *err)
 {
     int r = assemble(h, source, p, err);

@@ -14,6 +14,8 @@
 #include "builder/source.h"
 #include "cache/home.h"
 
+/* Removes what a killed process left of one, unless another process assembles one now. */
+void stage0_sweep(struct home *h);
 /* Assembles one, makes it current and removes all builds but it and the one before. Errors: phase builder-bootstrap,
  * with a hint. */
 int stage0_assemble(struct home *h, const struct source *source, struct progress *p,

@@ -275,6 +275,13 @@ static void sweep_copies(int dirfd)
         closedir(d);
 }
 
+void store_sweep(struct home *h)
+{
+    CLEAN_FD int dirfd = openat(h->cache_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (dirfd >= 0)
+        sweep_copies(dirfd);
+}
+
 /* Has the builder's file system stand still, copies the disk, lets it go on. */
 static int copy_disk(int from, int to, struct client *c, struct mvm_error *err)
 {

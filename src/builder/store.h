@@ -42,6 +42,8 @@ int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct m
 
 /* Removes the disk; the next build begins with an empty one. -EAGAIN naming the holder where a builder has it. */
 int store_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+/* Removes copies of the disk that killed processes left. */
+void store_sweep(struct home *h);
 
 enum store_use {
     STORE_USED, /* by the process that has it open */

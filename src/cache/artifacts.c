@@ -41,6 +41,13 @@ static void sweep(int store)
     closedir(d);
 }
 
+void artifact_sweep(struct home *h)
+{
+    CLEAN_FD int store = openat(h->cache_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (store >= 0)
+        sweep(store);
+}
+
 int artifact_stage_open(struct artifact_stage *s, struct home *h, struct mvm_error *err)
 {
     CLEAN_FD int store = open_store(h, err);

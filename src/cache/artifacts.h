@@ -20,6 +20,8 @@ struct artifact_stage {
     }
 #define CLEAN_ARTIFACT_STAGE CLEANUP(artifact_stage_done)
 
+/* Removes the staging folders that dead processes left. */
+void artifact_sweep(struct home *h);
 /* Makes a staging folder; sweeps those that dead processes left. */
 int artifact_stage_open(struct artifact_stage *s, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Validates the image in the stage (image_validate), writes manifest.json from m, makes files 0444 and the folder 0555,

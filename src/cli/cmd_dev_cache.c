@@ -3,11 +3,15 @@
 #include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/bootstrap.h"
+#include "builder/releasefetch.h"
+#include "builder/stage0.h"
 #include "builder/store.h"
+#include "cache/artifacts.h"
 #include "cache/config.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
+#include "machine/usersnapshot.h"
 #include "machine/verify.h"
 
 #include <errno.h>
@@ -103,6 +107,7 @@ static json_object *snapshots_json(const struct snapshot_usage *u)
     json_object *o = json_object_new_object();
     json_add_int(o, "images", u->images);
     json_add_int(o, "snapshots", u->snapshots);
+    json_add_int(o, "unfinished", u->unfinished);
     json_add_int(o, "allocated", (int64_t)u->bytes);
     return o;
 }
@@ -211,6 +216,9 @@ int cmd_dev_cache_inspect(struct args *a)
         print_store(&in.store);
         ui_line("snapshots      %u of %u images, %.1f MB", snapshots.snapshots, snapshots.images,
                 (double)snapshots.bytes / 1e6);
+        if (snapshots.unfinished)
+            ui_line("               %u unfinished ones of processes that are gone: dev cache prune removes them",
+                    snapshots.unfinished);
         if (in.left.building)
             ui_line("               an image is being built right now");
         if (in.left.previous)
@@ -272,6 +280,17 @@ static int remove_seeds(struct home *h, bool all, struct mvm_error *err)
     return 0;
 }
 
+/* What killed processes left unfinished; locks tell it from what is in the making. */
+static int sweep(struct home *h, struct mvm_error *err)
+{
+    artifact_sweep(h);
+    snapshot_sweep(h->cache_fd);
+    stage0_sweep(h);
+    release_sweep(h);
+    store_sweep(h);
+    return usersnapshot_sweep(h, err);
+}
+
 int cmd_dev_cache_prune(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
@@ -283,6 +302,8 @@ int cmd_dev_cache_prune(struct args *a)
     int r = home_open(&h, &err);
     if (r == 0)
         r = buildercache_clean(&h, all, &err);
+    if (r == 0)
+        r = sweep(&h, &err);
     if (r == 0)
         r = remove_seeds(&h, all, &err);
     if (r == 0 && arg_flag(a, "store"))
@@ -310,6 +331,8 @@ int cmd_dev_cache_repair(struct args *a)
     int r = home_open(&h, &err);
     if (r == 0)
         r = buildercache_clean(&h, false, &err);
+    if (r == 0)
+        r = sweep(&h, &err);
     if (r == 0)
         r = remove_seeds(&h, false, &err);
     if (r == 0)

@@ -375,10 +375,12 @@ const struct command commands[] = {
                 "invalid_rootfs, no_host_vm_init, no_package_list)\nstore: an object with state (absent, clean, in "
                 "use, to be checked), allocated and cap in bytes, and reclaimable (bytes of what no "
                 "cached image needs, once that is known)\nsnapshots: an object with images (that have snapshots of "
-                "their first boots), snapshots (how many), allocated (bytes)\n" VERIFIED_JSON,
+                "their first boots), snapshots (how many), unfinished (how many killed processes left), allocated "
+                "(bytes)\n" VERIFIED_JSON,
      0, cmd_dev_cache_inspect},
     {"dev cache prune", "[OPTION]...", "remove what the next build does not need",
-     "Removes unfinished images that killed processes left, dev images that are no good, and the archive of packages. "
+     "Removes unfinished images and snapshots that killed processes left, dev images that are no good, and the archive "
+     "of packages. "
      "With --all also the builder image and every dev image: the next build begins from nothing. "
      "With --store also the disk of the builder's store: the next build fetches and builds everything again.",
      prune_options, "status: ok\n" CACHE_JSON, 0, cmd_dev_cache_prune},

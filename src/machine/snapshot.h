@@ -68,12 +68,15 @@ int snapshot_seal(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
 /* What stands for the digest of an image in a folder: where its files are and that nobody has touched them since. */
 int snapshot_key_of_files(const char *path, char key[static SHA256_HEX_SIZE], struct mvm_error *err) MVM_MUST_CHECK;
 
-/* What the snapshots of all images take: how many images have some, how many there are, bytes allocated on the disk. */
+/* What the snapshots of all images take: how many images have some, how many there are, how many killed processes left
+ * unfinished, bytes allocated on the disk for all of them. */
 struct snapshot_usage {
-    unsigned images, snapshots;
+    unsigned images, snapshots, unfinished;
     uint64_t bytes;
 };
 void snapshot_survey(int cache_fd, struct snapshot_usage *ret);
+/* Removes those that killed processes left unfinished, of all images. */
+void snapshot_sweep(int cache_fd);
 
 /* Reads every byte of every image's snapshots: found gets a name, and 0, -ESTALE for one that is damaged (which goes
  * where remove says so), or another error where it cannot be read now, with the reason. */

@@ -85,6 +85,51 @@ int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const
     return mvm_error_is_absent(r) ? 0 : r;
 }
 
+/* ---- Those in the making ---- */
+
+/* .NAME.new, and which lock its maker holds (snapshot.h); false for what else lies there. */
+static bool is_unfinished(const char *name, char lock[static 64])
+{
+    size_t n = strlen(name), k = sizeof(".new") - 1;
+    if (name[0] != '.' || n < 2 + k || n >= 60 || strcmp(name + n - k, ".new") != 0)
+        return false;
+    snprintf(lock, 64, "%.*s.lock", (int)(n - k), name);
+    return true;
+}
+
+struct sweep {
+    int root, image;
+};
+
+static int on_sweep_snapshot(void *data, const char *name)
+{
+    const struct sweep *w = data;
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    char lock_name[64];
+    if (is_unfinished(name, lock_name) &&
+        lock_take(&lock, w->image, lock_name, "removing an unfinished snapshot", NULL, NULL) == 0)
+        (void)!path_remove_tree(w->image, name);
+    return 0;
+}
+
+static int on_sweep_image(void *data, const char *digest)
+{
+    struct sweep *w = data;
+    CLEAN_FD int image = open_image(w->root, digest);
+    w->image = image;
+    if (image >= 0)
+        (void)!path_each(image, ".", on_sweep_snapshot, w);
+    return 0;
+}
+
+void snapshot_sweep(int cache_fd)
+{
+    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    struct sweep w = {.root = root};
+    if (root >= 0)
+        (void)!path_each(root, ".", on_sweep_image, &w);
+}
+
 /* ---- Accounting ---- */
 
 struct survey {
@@ -97,8 +142,12 @@ static int on_survey_snapshot(void *data, const char *name)
     static const char *const files[] = {SNAPSHOT_MEMORY, SNAPSHOT_STATE, SNAPSHOT_META};
     struct survey *w = data;
     struct stat st;
-    CLEAN_FD int dir = open_snapshot(w->image, name);
-    w->usage->snapshots += dir >= 0;
+    char lock[64];
+    bool begun = is_unfinished(name, lock);
+    CLEAN_FD int dir =
+        begun ? openat(w->image, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : open_snapshot(w->image, name);
+    w->usage->snapshots += dir >= 0 && !begun;
+    w->usage->unfinished += dir >= 0 && begun && lock_is_held(w->image, lock) == 0;
     for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
         if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
             w->usage->bytes += (uint64_t)st.st_blocks * 512;

@@ -91,6 +91,18 @@ int usersnapshot_remove(struct home *h, const char *vm, const char *tag, struct 
     return 0;
 }
 
+int usersnapshot_sweep(struct home *h, struct mvm_error *err)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    if (faccessat(h->state_fd, "snapshots", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && mvm_error_is_absent(-errno))
+        return 0;
+    CLEAN_FD int root = snapfolder_open(h, err);
+    int r = root < 0 ? root : snapfolder_lock(&lock, root, err);
+    if (r == 0)
+        snapfolder_tidy(h, root);
+    return r;
+}
+
 /* ---- Continuing ---- */
 
 static int refuse(const struct usersnapshot *u, const char *why, struct mvm_error *err)

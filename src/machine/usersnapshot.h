@@ -48,6 +48,8 @@ int usersnapshot_list(struct home *h, const char *vm, struct usersnapshot **ret,
                       struct mvm_error *err) MVM_MUST_CHECK;
 /* -ENOENT where there is none. */
 int usersnapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
+/* Removes what killed processes left unfinished, and kept images that no snapshot and no VM needs. */
+int usersnapshot_sweep(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Finds one to continue from and verifies its files, by the stat index or, where read says so, by reading them; tag "":
  * the newest. -ENOENT, -ESTALE. */
 int usersnapshot_find(struct home *h, const char *vm, const char *tag, bool read, struct usersnapshot *ret,

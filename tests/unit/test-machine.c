@@ -177,6 +177,26 @@ static void test_make(void)
        "it is counted with what it takes (%llu)", (unsigned long long)usage.bytes);
 }
 
+static void test_unfinished(void)
+{
+    static const char stage[] = "cache/snapshots/" DIGEST "/.16m-1c.new", other[] = "cache/snapshots/" DIGEST "/.x.new";
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    struct snapshot_usage usage;
+    struct stat st;
+    CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int left = path_open_dir(folder, other, NULL);
+    ok(left >= 0 && path_write_file(left, "memory", "guest", 5, 0600, false, NULL) == 0, "what a killed process left");
+    ok(snapshot_begin(&s, &run, &id, &e) == 0, "and one in the making");
+    snapshot_survey(cache, &usage);
+    ok(usage.snapshots == 0 && usage.unfinished == 1 && usage.bytes >= MEMORY_MIB << 20,
+       "what a killed process left of a snapshot is counted, with the room of all");
+    snapshot_sweep(cache);
+    ok(fstatat(folder, other, &st, 0) < 0 && fstatat(folder, stage, &st, 0) == 0,
+       "what a killed process left is removed, a snapshot in the making is not");
+    snapshot_done(&s);
+}
+
 /* Each damage to a good snapshot has its reason. */
 static void edit_meta(const char *key, json_object *value)
 {
@@ -563,6 +583,7 @@ int main(void)
     test_qmp_restore(true);
     test_parse();
     test_make();
+    test_unfinished();
     test_fit();
     test_flipped();
     test_read_all();

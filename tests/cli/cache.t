@@ -1,0 +1,31 @@
+#!/bin/sh
+# What killed processes left unfinished is removed on demand, and what is in the making is not.
+. "$(dirname "$0")/../lib/tap.sh"
+ours "$MVM_HOME" "$MVM_CACHE_DIR"
+digest=$(printf 'an image' | sha256sum | cut -c 1-64)
+left="cache/artifacts/.stage-1-0 cache/snapshots/$digest/.256m-1c.new home/snapshots/.new-1 home/snapshots/.images/.new
+    home/dev/builds/.stage-0 home/dev/prebuilt/.fetch cache/downloads/.verify"
+leave() {
+    for folder in $left; do
+        mkdir -p "$tmp/$folder"
+        echo begun >"$tmp/$folder/file"
+    done
+    echo begun >"$MVM_CACHE_DIR/builder-vm/.nix-store-copy-1.img"
+}
+begun() { (cd "$tmp" && find home cache \( -name '.stage-*' -o -name '*.new*' -o -name '.fetch' -o -name '.verify' -o -name '.nix-store-copy-*' \) | sort | tr '\n' ' '); }
+
+mkdir -p "$MVM_CACHE_DIR/builder-vm"
+leave
+is 'dev cache inspect counts the snapshots that killed processes left' "$(mvm dev cache inspect --json | jq .snapshots.unfinished)" 1
+run mvm dev cache prune
+is 'dev cache prune removes everything that killed processes left unfinished' "$status $(begun)" '0 '
+
+leave
+flock "$MVM_CACHE_DIR/artifacts/.stage-1-0" flock "$MVM_CACHE_DIR/snapshots/$digest/.256m-1c.lock" flock "$MVM_HOME/snapshots/.new-1" \
+    flock "$MVM_HOME/dev/builds/.lock" flock "$MVM_CACHE_DIR/downloads/.lock" flock "$MVM_CACHE_DIR/builder-vm/.nix-store-copy-1.img" \
+    "$MVMCTL" dev cache prune >/dev/null
+is 'dev cache prune leaves what living processes make' "$(begun)" "cache/artifacts/.stage-1-0 cache/builder-vm/.nix-store-copy-1.img cache/downloads/.verify \
+cache/snapshots/$digest/.256m-1c.new home/dev/builds/.stage-0 home/dev/prebuilt/.fetch home/snapshots/.new-1 "
+is 'dev cache inspect does not count a snapshot in the making as left' \
+    "$(flock "$MVM_CACHE_DIR/snapshots/$digest/.256m-1c.lock" "$MVMCTL" dev cache inspect --json | jq .snapshots.unfinished)" 0
+finish
