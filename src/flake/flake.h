@@ -101,9 +101,9 @@ int flake_tree_send_lock(const struct flake_tree *t, const char *path, const str
                          struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /*
- * Local folders and files that a flake has as inputs: "path:/x", "path:///x", "git+file:///x" (percent-encoded), and
- * "/x" as url or path, in flake.nix or flake.lock, and in theirs in turn. They are found without evaluating, so in the
- * forms in which Nix takes literals. What lies outside of the flake's tree is listed only where it is allowed.
+ * Local folders and files that a flake has as inputs, in flake.nix (literals.h) or flake.lock, and in theirs in turn.
+ * They are found without evaluating, because Nix evaluates no input either: it takes literals. What lies outside of the
+ * flake's tree is listed only where it is allowed.
  */
 struct flake_inputs {
     struct flake_input {

@@ -3,6 +3,7 @@
 #include "flake/flake.h"
 #include "flake/literals.h"
 #include "flake/lock.h"
+#include "flake/nixlex.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,6 +99,11 @@ static int scan(struct finder *f, const char *folder)
     int r = 0;
     if (dir >= 0 && path_read_file(dir, "flake.nix", &flake, NULL) == 0)
         r = flake_literals(buf_cstr(&flake), found, f);
+    if (r == -EOVERFLOW) {
+        mvm_error_set(f->err, r, "%s/flake.nix has too many local inputs, or brackets within each other", folder);
+        mvm_error_hint(f->err, "at most %d local inputs, and %d brackets that are open at once, are read",
+                       FLAKE_MAX_INPUTS, NIX_MAX_DEPTH);
+    }
     if (r == 0 && dir >= 0 && path_read_file(dir, "flake.lock", &lock, NULL) == 0)
         r = flake_lock_paths(buf_cstr(&lock), lock.len, found, f);
     return r;

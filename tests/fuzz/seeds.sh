@@ -88,6 +88,7 @@ text guestconf/hand-services '# comment\nhostname web\nnetwork dhcp\nenv A=%%00b
 text guestconf/hand-users 'me\nroot:x:0:0::/root:/bin/sh\nme:x:1000:100::/home/me:/bin/sh\n4294967295:x:-1:0:::\n\014wheel:x:10:me,other\nme:x:100:\n'
 
 text flakenix/hand-inputs '{ # "path:/no"\n /* "path:/no" */ inputs.a.url = "path:/a%%20b///?x=1#y"; inputs.b = { type = "path"; path = "/b"; }; inputs.c.url = "/c"; d = "git+file:///d\\"e'
+text flakenix/hand-strings '{ description = '"''"'5" $${ '"''"'${ '"''"'\\" ${"}"} '"''"'; "inputs".${"a"} = rec { url = ( path:/a ); }; inputs = { b = { "type" = '"''"'\n path'"''"'; path = "/b"; x = "${"${"\\"${x}"}"} $${"; }; }; outputs = { self, ... }: let x = a/b; in [ ./c/${d} ]; }'
 text flakenix/hand-url 'git+file:///a%%2fb%%00%%zz/'
 
 text lockfile/hand-provided '{"nodes":{"root":{"inputs":{"mvm":"mvm","x":["mvm","tools"],"p":"p"}},"mvm":{"inputs":{"tools":"t"},"original":{"type":"indirect","id":"mvm"}},"t":{"original":{"type":"indirect","id":"mvm-tools"}},"p":{"original":{"type":"path","path":"/p"},"locked":{}}},"root":"root","version":7}'

@@ -211,18 +211,83 @@ static int remember(void *data, const char *path)
     return buf_printf(data, "%s\n", path);
 }
 
+static const char *literals_of(const char *text)
+{
+    static struct buf out = BUF_INIT(1000);
+    buf_clear(&out);
+    return flake_literals(text, remember, &out) == 0 ? buf_cstr(&out) : "error";
+}
+
+/* What stands before an input, and does not hide it. */
+static const struct {
+    const char *name, *text;
+} before_input[] = {
+    {"a quote in an indented string", "description = ''5\" disk'';"},
+    {"quotes in an indented string", "description = '' ''' \" ' '';"},
+    {"escapes in an indented string", "description = '' ''${ ''\\\" $${ \" '';"},
+    {"a dollar at an indented string's end", "description = ''$'';"},
+    {"two dollars before a brace", "description = \"$${ ''\";"},
+    {"escapes in a string", "description = \"\\${ \\\" $\\\"\";"},
+    {"strings in parts of a string", "x = \"${\"}\"}${''\"}''}\";"},
+    {"strings in parts of an indented string", "x = ''${\"''\"}${a.${\"}\"}}'';"},
+    {"a list with brackets", "x = [ (a: a.b or \"}\") { } ];"},
+    {"a function", "x = { a ? \"}\", ... }@b: let c = 1; in with c; assert b == c; { inherit (b) \"c\"; };"},
+    {"a name that ends with quotes", "x = f'' ''\"'';"},
+    {"a URL with quotes", "x = x:''y'';"},
+    {"a path that ends with a slash", "x = ./a/*b;"},
+    {"paths", "x = <a/b> + ~/c + ./d/${\"}\"}/e;"},
+    {"a number before quotes", "x = 1''}'';"},
+    {"a comment that a carriage return ends", "x = a # \"\r;"},
+    {"a comment with quotes in it", "x = a /* } \" **/;"},
+    {"an empty comment", "x = a/**/;"},
+    {"an input that is not local", "inputs.y.url = \"github:a/b\";"},
+    {"a URL that is not a literal", "inputs.y.url = \"/n${x}\";"},
+    {"an input's own inputs", "inputs.y.inputs.z.follows = \"/n\";"},
+};
+
 static void test_literals(void)
 {
-    static const char text[] =
-        "# \"path:/comment\"\n/* \"path:/block\" */ { inputs.a.url = \"path:/a?x=1\"; inputs.b = { url = \"/b/\"; };\n"
-        "inputs.c = { type = \"path\"; path = \"/c c\"; }; d.url=\"path:///d%20d\"; e.url = \"git+file:///e?ref=x\";\n"
-        "f = { path = \"/usr/bin\"; }; g = \"/g\"; h.url = \"path:./h\"; i.curl = \"/i\"; j = \"\\\"path:/j\\\"\"; }";
-    CLEAN_BUF struct buf out = BUF_INIT(1000);
-    ok(flake_literals(text, remember, &out) == 0 && strcmp(buf_cstr(&out), "/a\n/b\n/c c\n/d d\n/e\n") == 0,
+    ok(strcmp(literals_of(
+                  "# \"path:/n\"\n/* \"path:/n\" */ { inputs.a.url = \"path:/a?x=1\"; inputs.b = { url = \"/b/\"; };\n"
+                  "inputs = { c = { type = \"path\"; path = \"/c c\"; }; d.url=\"path:///d%20d\"; };\n"
+                  "inputs.e.url = \"git+file:///e?ref=x\"; inputs.g = { path = \"/n\"; };\n"
+                  "inputs.h.url = \"path:./n\"; inputs.i.curl = \"/n\"; outputs = _: { url = \"/n\"; }; }"),
+              "/a\n/b\n/c c\n/d d\n/e\n") == 0,
        "N4: local inputs are found in every form of a literal, and nothing else is");
+    ok(strcmp(literals_of("{ inputs.a.url = ''path:/a''; inputs.b.url = path:/b; inputs.c.url = ''\n  path:/c\n''; }"),
+              "/a\n/b\n/c\n") == 0,
+       "N4: local inputs are found in two single quotes, and as URLs without quotes");
+    ok(strcmp(
+           literals_of(
+               "{ \"inputs\".a.\"url\" = \"/a\"; inputs.${\"b\"} = { \"type\" = \"path\"; ${\"path\"} = \"/b\"; }; }"),
+           "/a\n/b\n") == 0,
+       "N4: local inputs are found where names stand in quotes");
+    ok(strcmp(literals_of("rec { inputs.a.url = /* x */ (\"/a\"); inputs.b = rec { url = # x\n \"/b\"; }; }"),
+              "/a\n/b\n") == 0,
+       "N4: local inputs are found behind comments and brackets");
+    ok(strcmp(literals_of("{ inputs.a = { type = \"path\"; }; inputs.a.path = \"/a\"; inputs.b.path = \"/n\"; }"),
+              "/a\n") == 0,
+       "N4: local inputs are found in a set that is written in several places");
+    ok(strcmp(
+           literals_of("{ inputs.a = { type = \"git\"; url = \"file:///a\"; }; inputs.b.url = \"file:///b.tar.gz\";\n"
+                       "inputs.c.url = \"tarball+file:///c.tar\"; inputs.d.url = \"file+file:///d\"; }"),
+           "/a\n/b.tar.gz\n/c.tar\n/d\n") == 0,
+       "N4: repositories, archives and files are found as local inputs");
+    for (size_t i = 0; i < ARRAY_SIZE(before_input); i++) {
+        char text[300];
+        snprintf(text, sizeof(text), "{ %s inputs.i.url = \"/i\"; outputs = { self }: { }; }", before_input[i].text);
+        ok(strcmp(literals_of(text), "/i\n") == 0, "N4: an input is found behind %s", before_input[i].name);
+    }
+    CLEAN_BUF struct buf deep = BUF_INIT(10000);
+    for (unsigned i = 0; i < 600; i++)
+        if (buf_str(&deep, "[\"${") < 0)
+            abort();
+    ok(flake_literals(buf_cstr(&deep), remember, NULL) == -EOVERFLOW,
+       "N4: a flake.nix with brackets without number is refused");
     CLEAN_FREE char *odd = flake_url_path("path:/x%zz%00y");
     ok(odd && strcmp(odd, "/x%zz%00y") == 0, "N4: what is not percent-encoded stays");
-    ok(!flake_url_path("path:x") && !flake_url_path("github:a/b"), "N4: other references are not local");
+    ok(!flake_url_path("path:x") && !flake_url_path("github:a/b") && !flake_url_path("path://host/x"),
+       "N4: other references are not local");
 }
 
 /* ---- References ---- */
@@ -307,6 +372,41 @@ static void test_references(void)
     ok(quoted, "N1: an attribute with quotes");
     if (quoted)
         flake_ref_done(&f);
+}
+
+/* ---- Local inputs ---- */
+
+/* The paths of the inputs of a flake whose file says that, a line each; "@" in it is the folder. */
+static const char *inputs_of(const char *format, struct mvm_error *e)
+{
+    static struct buf out = BUF_INIT(10000);
+    CLEAN_FREE char *here = realpath("in", NULL);
+    CLEAN_BUF struct buf text = BUF_INIT(10000);
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FLAKE_INPUTS struct flake_inputs in = {0};
+    for (; *format; format++)
+        if (buf_printf(&text, *format == '@' ? "%s" : "%.1s", *format == '@' ? here : format) < 0)
+            abort();
+    *e = (struct mvm_error)MVM_ERROR_INIT;
+    put("in/flake.nix", buf_cstr(&text));
+    buf_clear(&out);
+    if (flake_ref_parse(&f, "path:in", e) < 0 || flake_inputs_load(&in, &f, &home, e) < 0)
+        return "error";
+    for (size_t i = 0; i < in.n; i++)
+        if (strncmp(in.v[i].path, here, strlen(here)) != 0 || buf_printf(&out, "%s\n", in.v[i].path + strlen(here)) < 0)
+            abort();
+    return buf_cstr(&out);
+}
+
+static void test_inputs(void)
+{
+    struct mvm_error e;
+    CLEAN_BUF struct buf deep = BUF_INIT(10000);
+    for (unsigned i = 0; i < 600; i++)
+        if (buf_str(&deep, "[") < 0)
+            abort();
+    ok(strcmp(inputs_of(buf_cstr(&deep), &e), "error") == 0 && e.phase == MVM_PHASE_NIX_EVAL && e.hint[0],
+       "N4: a flake.nix that cannot be read for its inputs is an error with phase and hint");
 }
 
 /* ---- What Nix is told of a commit ---- */
@@ -650,6 +750,7 @@ int main(void)
     test_literals();
     test_references();
     test_identities();
+    test_inputs();
     test_revisions();
     test_commits();
     test_submodules();
