@@ -71,11 +71,38 @@ static int add_input(struct finder *f, const char *place, bool outside, const ch
     return load_tree(f, input);
 }
 
+/* As Nix takes a path: without ".", ".." and double slashes, whatever symlinks say. The caller frees. */
+static char *canonical(const char *path)
+{
+    char *out = calloc(1, strlen(path) + 2);
+    size_t n = 0;
+    for (size_t part; out && *path; path += part) {
+        path += strspn(path, "/");
+        part = strcspn(path, "/");
+        if (part == 2 && strncmp(path, "..", 2) == 0) {
+            while (n && out[--n] != '/')
+                ;
+        } else if (part && (part != 1 || *path != '.')) {
+            out[n++] = '/';
+            memcpy(out + n, path, part);
+            n += part;
+        }
+    }
+    if (out && !n)
+        out[n++] = '/';
+    if (out)
+        out[n] = '\0';
+    return out;
+}
+
 /* One path that a flake names. It appears in the builder under that name, with what it leads to. */
-static int found(void *data, const char *path)
+static int found(void *data, const char *named)
 {
     struct finder *f = data;
     struct stat st;
+    CLEAN_FREE char *path = canonical(named);
+    if (!path)
+        return mvm_error_errno(f->err, -ENOMEM, "flake");
     CLEAN_FREE char *real = realpath(path, NULL);
     if (!real || stat(real, &st) < 0 || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
         return 0;

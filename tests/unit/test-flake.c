@@ -401,6 +401,12 @@ static const char *inputs_of(const char *format, struct mvm_error *e)
 static void test_inputs(void)
 {
     struct mvm_error e;
+    put("in/b/c/file", "");
+    put("in/d/file", "");
+    sh("ln -s b/c in/l");
+    ok(strcmp(inputs_of("{ inputs.a.url = \"path:@/./none/../b//c/\"; }", &e), "/b/c\n") == 0 &&
+           strcmp(inputs_of("{ inputs.a.url = \"path:////..@/l/../d\"; }", &e), "/d\n") == 0,
+       "N4: dots and double slashes in an input's path are what Nix takes them for");
     CLEAN_BUF struct buf deep = BUF_INIT(10000);
     for (unsigned i = 0; i < 600; i++)
         if (buf_str(&deep, "[") < 0)
