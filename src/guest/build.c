@@ -443,8 +443,11 @@ static bool put_into_store(struct job *j, char path[static 128])
     if (!j->m->store_name || !j->m->nar_hash || !j->m->nar_hex)
         return false;
     int r = source_to_store(j->source, j->id, j->m, path, &err);
-    if (r < 0 && r != -ENOTSUP)
+    if (r < 0 && r != -ENOTSUP) {
+        keep_tail(j, err.msg, strlen(err.msg));
+        check_means(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1);
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "%.900s", err.msg);
+    }
     return r == 0;
 }
 

@@ -47,6 +47,15 @@ static int say(const char *what, const char *why)
 
 /* ---- SQLite ---- */
 
+/* As other programs say it: what the disk refuses is told from what is wrong by these words. */
+static const char *why(sqlite3 *db)
+{
+    int code = sqlite3_errcode(db) & 0xff, error = sqlite3_system_errno(db);
+    if (code == SQLITE_FULL)
+        return strerror(ENOSPC);
+    return code == SQLITE_IOERR || code == SQLITE_CANTOPEN ? strerror(error ? error : EIO) : sqlite3_errmsg(db);
+}
+
 static void close_db(sqlite3 **db)
 {
     sqlite3_close(*db);
@@ -64,6 +73,7 @@ static sqlite3 *open_db(const char *path, int flags)
         sqlite3_busy_timeout(db, BUSY_MS);
         return db;
     }
+    say(path, db ? why(db) : strerror(ENOMEM));
     sqlite3_close(db);
     return NULL;
 }
@@ -134,14 +144,14 @@ static int add(sqlite3 *db, const struct request *q)
     if (r < 0)
         return say(q->tree, strerror(-r));
     if (!is_done(db, "begin immediate", NULL, 0))
-        return say(DB, sqlite3_errmsg(db));
+        return say(DB, why(db));
     int found = look_up(db, q); /* another job may have brought the same */
     if (found == SQLITE_ROW)
         return DONE;
     r = found == SQLITE_DONE ? move(q) : 0;
     if (r < 0)
         return say(q->path, strerror(-r));
-    return found == SQLITE_DONE && insert(db, q) ? DONE : say(DB, sqlite3_errmsg(db));
+    return found == SQLITE_DONE && insert(db, q) ? DONE : say(DB, why(db));
 }
 
 /* ---- The fetchers' cache ---- */
@@ -158,7 +168,9 @@ static int remember(const struct request *q)
     snprintf(now, sizeof(now), "%lld", (long long)time(NULL));
     const char *const row[] = {key, value, now};
     /* As Nix does with it: what is lost is fetched again. */
-    if (!db || run(db, "pragma synchronous = off", NULL, 0) == SQLITE_ERROR ||
+    if (!db)
+        return FAILED;
+    if (run(db, "pragma synchronous = off", NULL, 0) == SQLITE_ERROR ||
         !is_done(db,
                  "create table if not exists Cache (domain text not null, key text not null, value text not null, "
                  "timestamp integer not null, primary key (domain, key))",
@@ -167,7 +179,7 @@ static int remember(const struct request *q)
                  "insert or replace into Cache (domain, key, value, timestamp) values ('fetchToStore', ?, ?, cast(? as "
                  "integer))",
                  row, 3))
-        return say(q->cache, db ? sqlite3_errmsg(db) : "cannot be opened");
+        return say(q->cache, why(db));
     return DONE;
 }
 
@@ -187,7 +199,7 @@ int main(int argc, char **argv)
         return say(GC_LOCK, strerror(errno));
     CLEANUP(close_db) sqlite3 *db = open_db(DB, 0);
     if (!db)
-        return say(DB, "cannot be opened");
+        return FAILED;
     int r = add(db, &q);
     return r == DONE ? remember(&q) : r;
 }
