@@ -97,15 +97,14 @@ static struct snapmeta present(const struct snapshot *s)
         .id = s->id, .tsc_khz = s->run->accel.tsc_khz, .store_size = file_size(s->run->store_disk), .hello = s->hello};
 }
 
-static int save_meta(const struct snapshot *s, const struct snapfile *memory, const struct snapfile *state,
-                     struct mvm_error *err)
+static int save_meta(const struct snapshot *s, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = json_object_new_object();
     const struct snapmeta m = present(s);
     json_add_int(o, "schema_version", SCHEMA);
     snapmeta_put(o, &m);
-    snapmeta_put_file(o, SNAPSHOT_MEMORY, memory);
-    snapmeta_put_file(o, SNAPSHOT_STATE, state);
+    snapmeta_put_file(o, SNAPSHOT_MEMORY, &s->memory);
+    snapmeta_put_file(o, SNAPSHOT_STATE, &s->state);
     return json_save_sealed(s->dir, SNAPSHOT_META, o, 0400, true, err);
 }
 
@@ -271,26 +270,37 @@ void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
     reopen_for_reading(s, SNAPSHOT_STATE, &s->state_fd);
 }
 
-static int seal_file(struct statindex *index, const char *name, int fd, struct snapfile *ret, struct mvm_error *err)
+int snapshot_measure(struct snapshot *s, struct mvm_error *err)
 {
-    int r = snapmeta_measure(index, name, fd, ret, err);
-    return r == 0 && fsync(fd) < 0 ? mvm_error_errno(err, -errno, "%s", name) : r;
+    int r = snapmeta_measure(NULL, SNAPSHOT_MEMORY, s->memory_fd, &s->memory, err);
+    return r < 0 ? r : snapmeta_measure(NULL, SNAPSHOT_STATE, s->state_fd, &s->state, err);
+}
+
+/* What a program stores into a mapping after the sync changes the file's times, as the index wants it; before, it may
+ * not. So the file is read for the index after that, and is then what was measured, or not kept. */
+static int seal_file(struct statindex *index, const char *name, int fd, const struct snapfile *measured,
+                     struct mvm_error *err)
+{
+    struct snapfile now;
+    int r = fsync(fd) < 0 ? mvm_error_errno(err, -errno, "%s", name) : snapmeta_measure(index, name, fd, &now, err);
+    if (r == 0 && (now.size != measured->size || strcmp(now.sha256, measured->sha256) != 0))
+        r = mvm_error_set(err, -ESTALE, "its file '%s' was changed after the guest had gone on", name);
+    return r;
 }
 
 int snapshot_seal(struct snapshot *s, struct mvm_error *err)
 {
     char image[SHA256_HEX_SIZE], stage[64];
-    struct snapfile memory, state;
     int r = name_it(s, s->run, image, err);
     if (r < 0)
         return r;
     struct statindex *index = open_index(s, image);
     hidden(s, "new", stage);
-    r = seal_file(index, SNAPSHOT_MEMORY, s->memory_fd, &memory, err);
+    r = seal_file(index, SNAPSHOT_MEMORY, s->memory_fd, &s->memory, err);
     if (r == 0)
-        r = seal_file(index, SNAPSHOT_STATE, s->state_fd, &state, err);
+        r = seal_file(index, SNAPSHOT_STATE, s->state_fd, &s->state, err);
     if (r == 0)
-        r = save_meta(s, &memory, &state, err);
+        r = save_meta(s, err);
     if (r == 0 && (fsync(s->dir) < 0 || renameat(s->image_dir, stage, s->image_dir, s->name) < 0))
         r = mvm_error_errno(err, -errno, "cannot promote the snapshot");
     if (r == 0) {

@@ -17,6 +17,7 @@
 
 #include "cache/lock.h"
 #include "machine/runfile.h"
+#include "machine/snapmeta.h"
 #include "vmm/vmm.h"
 #include "wire/msg.h"
 
@@ -36,9 +37,10 @@ struct snapshot {
     struct lock lock; /* of one in the making */
     bool staged;
     char name[48];
-    char *store_path;          /* one in the making of a builder: what stands for the store's disk */
-    struct vmm_identity id;    /* what it fits */
-    const struct runfile *run; /* borrowed */
+    char *store_path;              /* one in the making of a builder: what stands for the store's disk */
+    struct vmm_identity id;        /* what it fits */
+    struct snapfile memory, state; /* of one in the making, once measured */
+    const struct runfile *run;     /* borrowed */
     struct msg_hello hello;
 };
 
@@ -61,8 +63,11 @@ int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct v
                    struct mvm_error *err) MVM_MUST_CHECK;
 /* The state is written and nobody writes the memory any more: gives back what was reserved too much. */
 void snapshot_saved(struct snapshot *s, const struct msg_hello *hello);
-/* Digests, meta.json, everything on the disk, promoted. Takes a while; may run on a thread of its own while the VM that
- * continues from the snapshot runs, as long as nobody else touches it. */
+/* Takes the digests: nothing of the guest that goes on from here is in them, whatever becomes of its VMM. The VMM that
+ * wrote the memory must have ended. 0.1 s for 128 MiB; may run on a thread of its own. */
+int snapshot_measure(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
+/* Everything on the disk, meta.json, promoted; -ESTALE where a file is not what was measured. Takes a while; may run on
+ * a thread of its own while the VM that continues from the snapshot runs, as long as nobody else touches it. */
 int snapshot_seal(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* What stands for the digest of an image in a folder: where its files are and that nobody has touched them since. */

@@ -1,8 +1,10 @@
 #include "machine/vm.h"
 #include "base/clock.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +12,8 @@
 /* A restore takes a tenth of a second; on a machine that starts fifty at once, seconds. */
 #define RESTORE_MAX_MS 20000
 #define SETTLE_MS      3000
+#define MAKER_END_MS   10000
+#define MAKER_STAYS    "the VMM that wrote it does not end"
 
 static const struct instance_ops instance_ops;
 
@@ -139,9 +143,35 @@ static void save_failed(struct vm *v, const char *why)
     }
 }
 
+/* ---- Measuring: before the guest goes on, so that nothing it does is in the digests ---- */
+
+/* Until its end the VMM that was saved has the memory mapped for writing. */
+static void measure(uv_work_t *w)
+{
+    struct vm *v = w->data;
+    struct pollfd p = {.fd = v->maker_fd, .events = POLLIN};
+    v->work_failed = poll(&p, 1, MAKER_END_MS) > 0 ? snapshot_measure(&v->snapshot, &v->work_error) < 0
+                                                   : mvm_error_set(&v->work_error, -ETIMEDOUT, MAKER_STAYS) < 0;
+}
+
+static void on_measured(uv_work_t *w, int status)
+{
+    struct vm *v = w->data;
+    struct mvm_error err = MVM_ERROR_INIT;
+    fd_closep(&v->maker_fd);
+    if (v->stopping) {
+        v->ops->ended(v->owner, -1);
+        return;
+    }
+    steps_add(&v->steps, "measure", v->since);
+    if (v->work_failed)
+        boot_instead(v, v->work_error.msg);
+    else if (start_restored(v, &err) < 0)
+        boot_instead(v, err.msg[0] ? err.msg : "the backend takes no state");
+}
+
 static void on_saved(struct vm *v)
 {
-    struct mvm_error err = MVM_ERROR_INIT;
     const struct msg_hello hello = v->snapshot.hello;
     /* Bytes on their way belong to no state: neither to the saved guest, which has sent them, nor to the host's. */
     if (!instance_is_silent(v->now)) {
@@ -149,10 +179,14 @@ static void on_saved(struct vm *v)
         return;
     }
     steps_add(&v->steps, "save", v->since);
+    v->since = clock_now();
     snapshot_saved(&v->snapshot, &hello);
+    v->maker_fd = fcntl(v->now->process.pidfd, F_DUPFD_CLOEXEC, 3);
     instance_discard(v->now);
-    if (start_restored(v, &err) < 0)
-        boot_instead(v, err.msg[0] ? err.msg : "the backend takes no state");
+    v->now = NULL;
+    v->work.data = v;
+    if (v->maker_fd < 0 || uv_queue_work(v->loop, &v->work, measure, on_measured) < 0)
+        boot_instead(v, "it cannot be hashed");
 }
 
 void vm_hello(struct vm *v, const struct msg_hello *hello)
@@ -171,20 +205,20 @@ void vm_hello(struct vm *v, const struct msg_hello *hello)
         save_failed(v, "the backend takes no command");
 }
 
-/* ---- Sealing: hashing and syncing take longer than starting, and nobody waits for them ---- */
+/* ---- Sealing: syncing takes longer than starting, and nobody waits for it ---- */
 
 static void seal(uv_work_t *w)
 {
     struct vm *v = w->data;
-    v->seal_failed = snapshot_seal(&v->snapshot, &v->seal_error) < 0;
+    v->work_failed = snapshot_seal(&v->snapshot, &v->work_error) < 0;
 }
 
 static void on_sealed(uv_work_t *w, int status)
 {
     struct vm *v = w->data;
     v->sealing = false;
-    if (v->seal_failed)
-        say(v, "the snapshot is not kept: %s", v->seal_error.msg);
+    if (v->work_failed)
+        say(v, "the snapshot is not kept: %s", v->work_error.msg);
     else
         say(v, "the snapshot is kept");
     snapshot_done(&v->snapshot);
@@ -272,6 +306,7 @@ static int start_from_state(struct vm *v, struct mvm_error *err)
 int vm_start(struct vm *v, struct mvm_error *err)
 {
     v->snapshot = (struct snapshot)SNAPSHOT_INIT;
+    v->maker_fd = -1;
     uv_timer_init(v->loop, &v->timer);
     v->timer.data = v;
     int r = vmm_find(v->run->backend, &v->backend, err);

@@ -3,9 +3,10 @@
  *
  * Theory of operation. A VM whose image has a snapshot that fits continues from it (warm). Otherwise it boots; where
  * nobody else does so already, with its memory in a file, and when the agent says hello, which is before it was told
- * anything, the devices' state is saved, that VMM ends, and the VM continues from the snapshot like every later one.
- * Its files are hashed and promoted once the VM is ready. Whatever goes wrong with snapshots, the VM boots without: a
- * snapshot that cannot be restored is removed, and one that cannot be made is only missed.
+ * anything, the devices' state is saved, that VMM ends, its files are hashed, and the VM continues from the snapshot
+ * like every later one. What that guest does is in no digest. Syncing and promoting follow once the VM is ready.
+ * Whatever goes wrong with snapshots, the VM boots without: a snapshot that cannot be restored is removed, and one that
+ * cannot be made is only missed.
  *
  * A VM with a `state` continues from that, which a user has asked for: it never boots instead.
  */
@@ -37,7 +38,7 @@ struct vm_ops {
 enum vm_stage {
     VM_PLAIN,     /* boots, or runs as it booted */
     VM_MAKING,    /* boots with its memory in a snapshot's file */
-    VM_SAVING,    /* its devices' state is being written */
+    VM_SAVING,    /* its devices' state is being written, then, without a VMM, the files are hashed */
     VM_RESTORING, /* continues from a snapshot, not configured yet */
     VM_RESTORED,
 };
@@ -57,8 +58,9 @@ struct vm {
     const struct vmm_ops *backend;
     struct vmm_identity id;
     struct snapshot snapshot;
-    struct mvm_error seal_error;
-    bool seal_failed, sealing, stopping;
+    struct mvm_error work_error;
+    bool work_failed, sealing, stopping;
+    int maker_fd; /* the process that wrote the snapshot's memory; -1: none */
     uv_timer_t timer;
     uv_work_t work;
     struct steps steps; /* of its start, so far */

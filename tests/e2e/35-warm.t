@@ -23,6 +23,9 @@ mode() { json '.mode + ": " + (.cold_reason // "")'; }
 
 boot
 is 'the first boot is cold' "$(mode)" 'cold: there was no snapshot of this image yet'
+is 'T6: the memory is hashed when it is saved, before the guest goes on' \
+    "$(json '[.timings.steps[].name | select(. == "save" or . == "measure" or . == "restore" or . == "configure")] | join(" ")')" \
+    'save measure restore configure'
 is 'and answers' "$(mvm exec a -- hello | cut -d, -f1)" 'Hello from a'
 down
 check 'it leaves a snapshot' test -s "$snap/meta.json" -a -s "$snap/state" -a -s "$snap/memory"

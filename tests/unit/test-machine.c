@@ -130,7 +130,8 @@ static void test_parse(void)
 
 /* ---- Snapshots ---- */
 
-static int make(struct snapshot *s, struct mvm_error *e)
+/* change: what is written into its memory after it was measured, NULL: nothing. */
+static int make_changed(struct snapshot *s, const char *change, struct mvm_error *e)
 {
     static const char state[] = "the devices";
     static const struct msg_hello hello = {
@@ -142,10 +143,33 @@ static int make(struct snapshot *s, struct mvm_error *e)
         r = fd_write_all(s->state_fd, state, sizeof(state));
     if (r == 0) {
         snapshot_saved(s, &hello);
-        r = snapshot_seal(s, e);
+        r = snapshot_measure(s, e);
     }
+    if (r == 0 && change) {
+        CLEAN_FD int fd = openat(s->dir, SNAPSHOT_MEMORY, O_RDWR | O_CLOEXEC);
+        r = fd_pwrite_all(fd, change, strlen(change), 3 << 20);
+    }
+    if (r == 0)
+        r = snapshot_seal(s, e);
     snapshot_done(s);
     return r;
+}
+
+static int make(struct snapshot *s, struct mvm_error *e)
+{
+    return make_changed(s, NULL, e);
+}
+
+/* A VMM that the first guest of an image has taken over can write where it has the memory open for writing. */
+static void test_changed_by_first_guest(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct snapshot s = SNAPSHOT_INIT;
+    struct stat st;
+    int r = make_changed(&s, "hosts", &e);
+    ok(r == -ESTALE && strstr(e.msg, "'memory' was changed after the guest had gone on"),
+       "T6: memory that changes while the first guest runs is noticed: digests are taken before it goes on");
+    ok(fstatat(folder, SNAP, &st, 0) < 0, "T6: and no later VM starts from it");
 }
 
 static void test_make(void)
@@ -156,6 +180,7 @@ static void test_make(void)
     struct stat st;
     ok(snapshot_find(&s, &run, &id, &e) == -ENOENT, "there is none at first");
     snapshot_done(&s);
+    test_changed_by_first_guest();
     ok(snapshot_begin(&s, &run, &id, &e) == 0, "one is begun");
     ok(snapshot_begin(&other, &run, &id, &e) == -EAGAIN, "by one alone");
     snapshot_done(&other);
