@@ -1,4 +1,5 @@
 #include "machine/snapshot.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
@@ -15,6 +16,8 @@
 #define SCHEMA 2
 #define STORE  "store"
 #define IMAGE  "image"
+
+#define FAILURES_MAX 3 /* VMs in a row */
 
 /* ---- Names ---- */
 
@@ -230,6 +233,8 @@ int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct v
         r = path_remove_tree(s->image_dir, stage);
     if (r == 0)
         r = path_remove_tree(s->image_dir, s->name);
+    if (r == 0)
+        snapshot_worked(s);
     s->staged = true;
     if (r == 0 && mkdirat(s->image_dir, stage, 0700) < 0)
         r = -errno;
@@ -332,6 +337,34 @@ void snapshot_remove(struct snapshot *s)
     if (s->dir >= 0 && fstat(s->dir, &by_fd) == 0 && fstatat(s->image_dir, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
         by_name.st_ino == by_fd.st_ino)
         (void)!path_remove_tree(s->image_dir, name);
+    if (!s->staged)
+        snapshot_worked(s);
+}
+
+bool snapshot_failed(struct snapshot *s, uint64_t started_at)
+{
+    char name[64];
+    struct stat st;
+    if (s->staged)
+        return true;
+    hidden(s, "failures", name);
+    CLEAN_FD int fd = openat(s->image_dir, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return false;
+    uint64_t noted_at = (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
+    if (st.st_size && noted_at >= started_at)
+        return false;
+    if (st.st_size + 1 >= FAILURES_MAX)
+        return true;
+    (void)!fd_write_all(fd, ".", 1);
+    return false;
+}
+
+void snapshot_worked(struct snapshot *s)
+{
+    char name[64];
+    hidden(s, "failures", name);
+    unlinkat(s->image_dir, name, 0);
 }
 
 void snapshot_done(struct snapshot *s)

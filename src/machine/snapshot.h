@@ -10,6 +10,8 @@
  *           meta.json                      what it fits, sizes and digests, the hello
  *       .<memory>m-<vcpus>c.new/           one in the making, promoted by rename
  *       .<memory>m-<vcpus>c.lock           held by who makes or removes one
+ *       .<memory>m-<vcpus>c.failures       a byte for each VM in a row that could not continue, for no reason of its
+ * own
  *
  * docs/boot.md has the reasons.
  */
@@ -87,6 +89,14 @@ void snapshot_sweep(int cache_fd);
  * where remove says so), or another error where it cannot be read now, with the reason. */
 int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const char *name, int r, const char *why),
                       void *data) MVM_MUST_CHECK;
+
+/* A VM that was started then (wall clock) could not continue from it, and nothing says that it is the snapshot's fault:
+ * a host with too much to do and a VMM that was killed look the same. True where it was one too many in a row, or the
+ * snapshot is still in the making: it is to be removed. VMs that were started before another one's failure count once.
+ */
+bool snapshot_failed(struct snapshot *s, uint64_t started_at);
+/* One could. */
+void snapshot_worked(struct snapshot *s);
 
 /* Removes it, in the making or not, unless somebody makes another. */
 void snapshot_remove(struct snapshot *s);

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* A restore takes a tenth of a second; on a machine that starts fifty at once, seconds. */
 #define RESTORE_MAX_MS 20000
@@ -63,8 +64,14 @@ static void note_vmm(struct vm *v, const char *then)
 
 /* ---- Restoring ---- */
 
+/* Whose fault it is that a snapshot was not restored. */
+enum blame {
+    BLAME_SNAPSHOT, /* the VMM refused it */
+    BLAME_UNKNOWN,  /* or the host's, which has too much to do, or another process', which ended the VMM */
+};
+
 /* Another try, without snapshot; but not where what is in it would be lost. */
-static void boot_instead(struct vm *v, const char *why)
+static void boot_instead(struct vm *v, enum blame blame, const char *why)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     uv_timer_stop(&v->timer);
@@ -72,9 +79,11 @@ static void boot_instead(struct vm *v, const char *why)
         v->ops->lost(v->owner, why);
         return;
     }
-    say(v, "the snapshot is dropped: %s", why);
+    bool keep = blame == BLAME_UNKNOWN && !snapshot_failed(&v->snapshot, v->run->started_at);
+    say(v, "the snapshot is %s: %s", keep ? "kept, and not used" : "dropped", why);
     snprintf(v->cold_reason, sizeof(v->cold_reason), "restoring the snapshot failed: %s", why);
-    snapshot_remove(&v->snapshot);
+    if (!keep)
+        snapshot_remove(&v->snapshot);
     if (v->now)
         instance_discard(v->now);
     if (start_plain(v, &err) < 0) {
@@ -85,7 +94,7 @@ static void boot_instead(struct vm *v, const char *why)
 
 static void on_restore_timeout(uv_timer_t *t)
 {
-    boot_instead(t->data, "the guest did not answer in time");
+    boot_instead(t->data, BLAME_UNKNOWN, "the guest did not answer in time");
 }
 
 static int start_restored(struct vm *v, struct mvm_error *err)
@@ -99,12 +108,17 @@ static int start_restored(struct vm *v, struct mvm_error *err)
     return r;
 }
 
-bool vm_retry(struct vm *v, const char *why)
+static bool retry(struct vm *v, enum blame blame, const char *why)
 {
     if (v->stage != VM_RESTORING || v->stopping || v->run->state[0])
         return false;
-    boot_instead(v, why);
+    boot_instead(v, blame, why);
     return true;
+}
+
+bool vm_retry(struct vm *v, const char *why)
+{
+    return retry(v, BLAME_UNKNOWN, why);
 }
 
 /* ---- Making ---- */
@@ -165,9 +179,9 @@ static void on_measured(uv_work_t *w, int status)
     }
     steps_add(&v->steps, "measure", v->since);
     if (v->work_failed)
-        boot_instead(v, v->work_error.msg);
+        boot_instead(v, BLAME_SNAPSHOT, v->work_error.msg);
     else if (start_restored(v, &err) < 0)
-        boot_instead(v, err.msg[0] ? err.msg : "the backend takes no state");
+        boot_instead(v, BLAME_SNAPSHOT, err.msg[0] ? err.msg : "the backend takes no state");
 }
 
 static void on_saved(struct vm *v)
@@ -175,7 +189,7 @@ static void on_saved(struct vm *v)
     const struct msg_hello hello = v->snapshot.hello;
     /* Bytes on their way belong to no state: neither to the saved guest, which has sent them, nor to the host's. */
     if (!instance_is_silent(v->now)) {
-        boot_instead(v, "the guest was speaking while it was saved");
+        boot_instead(v, BLAME_SNAPSHOT, "the guest was speaking while it was saved");
         return;
     }
     steps_add(&v->steps, "save", v->since);
@@ -186,7 +200,7 @@ static void on_saved(struct vm *v)
     v->now = NULL;
     v->work.data = v;
     if (v->maker_fd < 0 || uv_queue_work(v->loop, &v->work, measure, on_measured) < 0)
-        boot_instead(v, "it cannot be hashed");
+        boot_instead(v, BLAME_SNAPSHOT, "it cannot be hashed");
 }
 
 void vm_hello(struct vm *v, const struct msg_hello *hello)
@@ -232,6 +246,8 @@ void vm_configured(struct vm *v)
         return;
     v->stage = VM_RESTORED;
     uv_timer_stop(&v->timer);
+    if (!v->run->state[0] && !v->snapshot.staged)
+        snapshot_worked(&v->snapshot);
     v->work.data = v;
     v->sealing = v->snapshot.staged && uv_queue_work(v->loop, &v->work, seal, on_sealed) == 0;
     if (!v->sealing)
@@ -271,7 +287,14 @@ static void on_event(void *owner, struct instance *i, enum vmm_event event, cons
     else if (v->stage == VM_RESTORING && event == VMM_COMPLETED)
         on_restored(v);
     else if (v->stage == VM_RESTORING)
-        boot_instead(v, problem);
+        boot_instead(v, BLAME_SNAPSHOT, problem);
+}
+
+/* A VMM that had loaded and ended by itself has refused the state. */
+static enum blame blame_of_end(const struct instance *i)
+{
+    int status = i->process.status;
+    return i->answered_at && WIFEXITED(status) && WEXITSTATUS(status) ? BLAME_SNAPSHOT : BLAME_UNKNOWN;
 }
 
 static void on_ended(void *owner, struct instance *i)
@@ -283,8 +306,8 @@ static void on_ended(void *owner, struct instance *i)
     v->now = NULL;
     uv_timer_stop(&v->timer);
     if (v->stage == VM_SAVING && !v->stopping) {
-        boot_instead(v, "the backend ended while it saved the guest");
-    } else if (!vm_retry(v, "the backend ended")) {
+        boot_instead(v, BLAME_SNAPSHOT, "the backend ended while it saved the guest");
+    } else if (!retry(v, blame_of_end(i), "the backend ended")) {
         v->ops->ended(v->owner, i->process.status);
     }
 }

@@ -5,8 +5,8 @@
  * nobody else does so already, with its memory in a file, and when the agent says hello, which is before it was told
  * anything, the devices' state is saved, that VMM ends, its files are hashed, and the VM continues from the snapshot
  * like every later one. What that guest does is in no digest. Syncing and promoting follow once the VM is ready.
- * Whatever goes wrong with snapshots, the VM boots without: a snapshot that cannot be restored is removed, and one that
- * cannot be made is only missed.
+ * Whatever goes wrong with snapshots, the VM boots without: one that the VMM refuses is removed, one that fails for
+ * another reason when that happens to the third VM in a row, and one that cannot be made is only missed.
  *
  * A VM with a `state` continues from that, which a user has asked for: it never boots instead.
  */

@@ -115,6 +115,38 @@ check 'it answers' mvm exec a -- true
 down
 check 'the snapshot is gone' test ! -e "$snap"
 
+# A VMM that is killed or does not answer says nothing about the snapshot. A script stands in the place of QEMU.
+mkdir "$tmp/slow"
+cat >"$tmp/slow/qemu-system-$(uname -m)" <<N
+#!/bin/sh
+case "\$*" in *-incoming*)
+    [ ! -e "$tmp/killed" ] || kill -9 \$\$
+    [ ! -e "$tmp/hangs" ] || exec sleep 100
+    ;;
+esac
+exec $(command -v "qemu-system-$(uname -m)") "\$@"
+N
+chmod +x "$tmp/slow/qemu-system-$(uname -m)"
+path=$PATH
+PATH=$tmp/slow:$PATH
+boot
+down
+touch "$tmp/killed"
+boot
+is 'R9: a VM whose VMM is killed while it restores boots in the same command' "$(mode)" 'cold: restoring the snapshot failed: the backend ended'
+has 'R9: and says that the snapshot stays' "$log" 'the snapshot is kept, and not used: the backend ended'
+down
+mv "$tmp/killed" "$tmp/hangs"
+boot --timeout 40
+is 'R9: so does one whose VMM does not answer' "$(mode)" 'cold: restoring the snapshot failed: the guest did not answer in time'
+down
+rm "$tmp/hangs"
+boot
+is 'R9: and the next continues from the snapshot' "$(mode)" 'warm: '
+down
+PATH=$path
+rm -rf "$snap"
+
 # Two first boots at once: one makes the snapshot.
 mvm up --flake "$flake" --name p1 --json >"$tmp/p1" 2>&1 &
 p1=$!

@@ -2,6 +2,7 @@
 #include "tap.h"
 #include "unreadable.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
@@ -220,6 +221,39 @@ static void test_unfinished(void)
     ok(fstatat(folder, other, &st, 0) < 0 && fstatat(folder, stage, &st, 0) == 0,
        "what a killed process left is removed, a snapshot in the making is not");
     snapshot_done(&s);
+}
+
+/* A VM that was started then, seconds from now, finds the snapshot and could not continue, or could: whether the
+ * snapshot is still there. */
+static bool kept_after(int64_t seconds, bool worked)
+{
+    struct snapshot s = SNAPSHOT_INIT;
+    struct stat st;
+    if (snapshot_find(&s, &run, &id, NULL) < 0)
+        return false;
+    if (worked)
+        snapshot_worked(&s);
+    else if (snapshot_failed(&s, clock_wall() + (uint64_t)seconds * NSEC_PER_SEC))
+        snapshot_remove(&s);
+    snapshot_done(&s);
+    return fstatat(folder, SNAP, &st, 0) == 0;
+}
+
+static void test_failures(void)
+{
+    struct snapshot s = SNAPSHOT_INIT;
+    struct stat st;
+    ok(kept_after(-1, false),
+       "R9: a snapshot stays when a VM could not continue from it, which may be the host's fault");
+    ok(kept_after(-1, false) && kept_after(-1, false) && kept_after(-1, false),
+       "R9: any number of VMs that were started at the same time count as one");
+    ok(kept_after(1, false), "R9: a second time it stays, too");
+    ok(kept_after(0, true) && kept_after(1, false) && kept_after(2, false),
+       "R9: once a VM could, the count begins anew");
+    ok(!kept_after(3, false), "R9: after three in a row it goes");
+    ok(make(&s, NULL) == 0 && kept_after(1, false), "R9: the next one made is not blamed for them");
+    ok(kept_after(0, true) && fstatat(folder, "cache/snapshots/" DIGEST "/.16m-1c.failures", &st, 0) < 0,
+       "R9: and nothing of the count stays");
 }
 
 /* Each damage to a good snapshot has its reason. */
@@ -608,6 +642,7 @@ int main(void)
     test_qmp_restore(true);
     test_parse();
     test_make();
+    test_failures();
     test_unfinished();
     test_fit();
     test_flipped();
