@@ -35,9 +35,9 @@ static void answer_saved(struct conn *c, uint32_t stream, const struct msg_saved
         answer(c, stream, &b);
 }
 
-static void refuse(struct conn *c, uint32_t stream, uint8_t type, const char *why)
+static void refuse(struct conn *c, uint32_t stream, uint8_t type, const char *why, bool other_folder)
 {
-    struct msg_saved saved = {0};
+    struct msg_saved saved = {.other_folder = other_folder};
     snprintf(saved.problem, sizeof(saved.problem), "%s", why);
     if (type == MSG_SAVE)
         answer_saved(c, stream, &saved);
@@ -80,10 +80,15 @@ static int open_target(struct supervisor *s, const char *folder)
     return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 ? TAKE_FD(fd) : -EINVAL;
 }
 
-static const char *save(struct supervisor *s, const void *p, size_t n)
+/* A supervisor may write below the folder of snapshots that it saw at its start, and below no other that took its place
+ * (confine.c). */
+static const char *save(struct supervisor *s, const void *p, size_t n, bool *ret_other_folder)
 {
     struct msg_save m = {0};
     int fd = msg_save_decode(&m, p, n) < 0 ? -EPROTO : open_target(s, m.folder);
+    *ret_other_folder = fd == -EACCES;
+    if (fd == -EACCES)
+        return "the folder of snapshots is another one than when the vm was started";
     if (fd < 0)
         return "the file to write to cannot be opened";
     capture_start(&s->capture, fd);
@@ -147,7 +152,7 @@ void local_ended(struct supervisor *s)
 /* ---- One at a time ---- */
 
 /* Why the request cannot be served now, NULL where it is being served. */
-static const char *begin(struct supervisor *s, uint8_t type, const void *p, size_t n)
+static const char *begin(struct supervisor *s, uint8_t type, const void *p, size_t n, bool *ret_other_folder)
 {
     if (s->state != READY || !supervisor_guest(s))
         return "the vm is not ready";
@@ -160,7 +165,7 @@ static const char *begin(struct supervisor *s, uint8_t type, const void *p, size
     if (!s->paused && type == MSG_RESUME)
         return "it is not paused";
     if (type == MSG_SAVE)
-        return save(s, p, n);
+        return save(s, p, n, ret_other_folder);
     int control_fd = s->vm.now->control_fd;
     if (type == MSG_RESUME) /* the first that the guest hears */
         rest_set_clock(supervisor_guest(s));
@@ -170,9 +175,10 @@ static const char *begin(struct supervisor *s, uint8_t type, const void *p, size
 
 static void serve(struct supervisor *s, struct conn *c, uint32_t stream, uint8_t type, const void *p, size_t n)
 {
-    const char *why = begin(s, type, p, n);
+    bool other_folder = false;
+    const char *why = begin(s, type, p, n, &other_folder);
     if (why) {
-        refuse(c, stream, type, why);
+        refuse(c, stream, type, why, other_folder);
         return;
     }
     s->serving.type = type;

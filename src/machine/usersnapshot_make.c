@@ -112,6 +112,10 @@ static int stage_save(struct stage *s, struct home *h, const char *vm, struct us
         r = mvm_error_set(err, -EIO, "vm '%s' is not saved: %s", vm, saved->problem);
         if (strcmp(saved->problem, "it is paused") == 0)
             mvm_error_hint(err, "mvmctl resume %s lets it go on", vm);
+        if (saved->other_folder)
+            mvm_error_hint(err,
+                           "put back %s/snapshots as it was (umount?), or start the vm anew: it saves to this one then",
+                           h->state);
         explain_full(s, err);
     }
     if (r < 0)

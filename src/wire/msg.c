@@ -384,7 +384,7 @@ MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_STATUS(2, msg_re
 MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
 MESSAGE(save, MSG_SAVE, F_TEXT(1, msg_save, folder))
 MESSAGE(saved, MSG_SAVED, F_TEXT(1, msg_saved, problem), F_U64(2, msg_saved, protocol), F_TEXT(3, msg_saved, kernel),
-        F_U64(4, msg_saved, stopped_ns))
+        F_U64(4, msg_saved, stopped_ns), F_BOOL(5, msg_saved, other_folder))
 MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_status, problem),
         F_TEXT(3, msg_status, hint), F_TEXT(4, msg_status, detail), F_U64(5, msg_status, vmm_pid),
         F_U64(6, msg_status, ready_ns), F_U64(7, msg_status, spawn_ns), F_U64(8, msg_status, hello_ns),

@@ -411,6 +411,7 @@ struct msg_saved {
     uint64_t protocol;   /* of the agent that is in it */
     char kernel[80];     /* as in MSG_HELLO */
     uint64_t stopped_ns; /* how long the processors stood still */
+    bool other_folder;   /* refused, because the supervisor may not write to where the client has made the file */
 };
 int msg_saved_encode(struct buf *b, const struct msg_saved *m) MVM_MUST_CHECK;
 int msg_saved_decode(struct msg_saved *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -20,6 +20,24 @@ one=$(supervisor one) two=$(supervisor two) three=$(supervisor three)
 vmms=$(vmm one; vmm two; vmm three)
 echo text >"$tmp/file"
 
+# Another folder in the place of the one that the supervisor confined itself to.
+run mvm inspect one --json
+case $(json .supervisor_confinement) in
+Landlock*)
+    mv "$MVM_HOME/snapshots" "$MVM_HOME/before"
+    run mvm snapshot create one now
+    has 'T6: a snapshot into another folder than the supervisor may write to is refused with the reason' "$status $err" \
+        "^14 .*vm 'one' is not saved: the folder of snapshots is another one than when the vm was started"
+    has 'T6: and with the way out' "$err" 'hint: put back .*/snapshots as it was .*, or start the vm anew'
+    rm -r "$MVM_HOME/snapshots"
+    mv "$MVM_HOME/before" "$MVM_HOME/snapshots"
+    ;;
+*)
+    skip 'T6: a snapshot into another folder is refused with the reason' 'this kernel has no Landlock'
+    skip 'T6: and with the way out' 'this kernel has no Landlock'
+    ;;
+esac
+
 # Commands that wait, whoever it is that does not answer. For the VMM, what a supervisor does one at a time is asked of another
 # VM each time.
 all_end() {
