@@ -16,6 +16,7 @@ enum kind {
     PATH, /* absolute */
     TEXT,
     LIST,
+    PATHS, /* a list of absolute ones */
     SIZE,
     BOOLEAN,
     INTEGER,
@@ -83,7 +84,7 @@ static const struct setting {
      offsetof(struct config, access_tokens)},
     {{"flake", "allow_inputs", "[PATH, ...]",
       "folders and files outside of a flake's tree that may be staged as its inputs, as with --allow-input"},
-     LIST,
+     PATHS,
      offsetof(struct config, allow_inputs)},
     {{"network", "http_proxy", "URL", "the proxy for the builder's fetches (default: the environment's http_proxy)"},
      TEXT,
@@ -193,7 +194,17 @@ static int set_size(const struct setting *s, const struct toml_value *v, uint64_
     return 0;
 }
 
-static int set_list(const struct toml_value *v, struct config_list *list, unsigned *ret_line, struct mvm_error *err)
+static int check_item(const struct setting *s, const char *text, struct mvm_error *err)
+{
+    if (s->kind == PATHS && text[0] != '/')
+        return mvm_error_set(err, -EINVAL, "'%.200s' is no absolute path", text);
+    if (s->kind == LIST && (!*text || strpbrk(text, " \t\r\n")))
+        return mvm_error_set(err, -EINVAL, "'%.200s' is no word: it is empty, or has a space in it", text);
+    return 0;
+}
+
+static int set_list(const struct setting *s, const struct toml_value *v, struct config_list *list, unsigned *ret_line,
+                    struct mvm_error *err)
 {
     if (v->type != TOML_ARRAY)
         return mvm_error_set(err, -EINVAL, "an array of strings is wanted");
@@ -201,8 +212,10 @@ static int set_list(const struct toml_value *v, struct config_list *list, unsign
         const char *text = NULL;
         *ret_line = e->line;
         int r = as_text(e, &text, err);
-        if (r == 0 && (list->n == CONFIG_MAX_LIST || !*text || strpbrk(text, " \t\r\n")))
-            r = mvm_error_set(err, -EINVAL, "at most %d words are wanted, none empty or with a space", CONFIG_MAX_LIST);
+        if (r == 0)
+            r = check_item(s, text, err);
+        if (r == 0 && list->n == CONFIG_MAX_LIST)
+            r = mvm_error_set(err, -EINVAL, "at most %d are wanted", CONFIG_MAX_LIST);
         if (r == 0 && !(list->v[list->n] = strdup(text)))
             r = mvm_error_errno(err, -ENOMEM, "config");
         if (r < 0)
@@ -269,7 +282,8 @@ static int set_value(const struct setting *s, const struct toml_value *v, struct
     int r = 0;
     switch (s->kind) {
     case LIST:
-        r = set_list(v, field, &line, err);
+    case PATHS:
+        r = set_list(s, v, field, &line, err);
         break;
     case SIZE:
         r = set_size(s, v, field, err);

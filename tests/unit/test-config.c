@@ -88,6 +88,14 @@ static void test_bad(void)
         ok(refused(text, "line 3: builder_url", "", ""), "no URL: %s", urls[i]);
     }
     ok(refused("[images]\nca_file = 'ca.pem'", "line 2: ca_file", "absolute", ""), "a relative path");
+    ok(refused("[flake]\nallow_inputs = ['/a', 'b/c']", "line 2: allow_inputs", "'b/c' is no absolute path", "") &&
+           refused("[flake]\nallow_inputs = ['~/a']", "line 2: allow_inputs", "'~/a' is no absolute path", "") &&
+           refused("[flake]\nallow_inputs = ['']", "line 2: allow_inputs", "absolute", ""),
+       "T2: inputs are allowed by absolute paths alone");
+    CLEAN_CONFIG struct config spaced = CONFIG_INIT;
+    ok(load("[flake]\nallow_inputs = ['/a b']", &spaced, NULL) == 0 && strcmp(spaced.allow_inputs.v[0], "/a b") == 0,
+       "T2: an input that is allowed may have a space in its name");
+    ok(refused("[nix]\nsubstituters = ['a b']", "line 2: substituters", "'a b' is no word", ""), "a word with a space");
     ok(refused("[images]\npublic_keys = '" KEY "'", "line 2: public_keys", "array", ""), "a key outside an array");
     ok(refused("[images]\npublic_keys = [\n'" KEY "',\n'RWQ']", "line 4: public_keys", "not a minisign", ""),
        "a public key that is none: the line it is on");
