@@ -91,7 +91,7 @@ int cmd_persistent_start(struct args *a)
     return show(&h, &err);
 }
 
-/* "path:/work[/FOLDER]" is a folder of the workspace. The caller frees. */
+/* "path:/work[/FOLDER][?dir=FOLDER][#ATTR]" is a folder of the workspace. The caller frees. */
 static char *in_workspace(const char *ref, const char *workspace)
 {
     static const char prefix[] = "path:" WORK;
@@ -99,8 +99,11 @@ static char *in_workspace(const char *ref, const char *workspace)
     if (strncmp(ref, prefix, sizeof(prefix) - 1) != 0)
         return NULL;
     const char *rest = ref + sizeof(prefix) - 1;
-    if ((*rest && *rest != '/' && *rest != '#') || strstr(rest, ".."))
+    if (*rest && !strchr("/?#", *rest))
         return NULL;
+    for (const char *s = rest; *s == '/'; s += 1 + strcspn(s + 1, "/?#"))
+        if (strncmp(s + 1, "..", 2) == 0 && (!s[3] || strchr("/?#", s[3])))
+            return NULL;
     return asprintf(&out, "%s%s", workspace, rest) < 0 ? NULL : out;
 }
 

@@ -12,20 +12,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* NAME or NAME/BRANCH of a registry, in Nix's letters. */
+static bool is_name(const char *ref)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char more[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@+./";
+    size_t name = *ref && strchr(letters, *ref) ? strcspn(ref, "/@+.") : 0;
+    const char *branch = ref + name;
+    if (!name || strspn(ref, more) != strlen(ref))
+        return false;
+    return !*branch || (*branch == '/' && branch[1] && !strchr("_-+./", branch[1]));
+}
+
 /* Does the reference name something that only Nix can fetch? */
 static bool is_remote(const char *ref)
 {
     static const char *const schemes[] = {
-        "github:", "gitlab:", "sourcehut:", "git+http",  "git+https:", "git+ssh:",  "http:",
-        "https:",  "hg+",     "tarball+",   "file+http", "flake:",     "indirect:", "mercurial+",
+        "github:", "gitlab:", "sourcehut:", "git:",      "git+http", "git+https:", "git+ssh:",   "http:",
+        "https:",  "hg+",     "tarball+",   "file+http", "flake:",   "indirect:",  "mercurial+",
     };
+    CLEAN_FREE char *local = flake_url_path(ref);
+    if (local) /* "tarball+file:/x": Nix would look for it in the builder */
+        return false;
     for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
         if (strncmp(ref, schemes[i], strlen(schemes[i])) == 0)
             return true;
-    /* A registry name ("nixpkgs", "nixpkgs/unstable"), unless a folder is called so. */
-    if (strpbrk(ref, ".~:?") || ref[0] == '/' || !*ref)
-        return false;
-    return access(ref, F_OK) < 0;
+    return is_name(ref) && access(ref, F_OK) < 0;
 }
 
 /* What a local reference says, as Nix takes it apart: "[SCHEME:]PATH[?dir=..&ref=..&rev=..&submodules=1][#ATTR]". */

@@ -340,6 +340,24 @@ static void test_identities(void)
        "R1: other words for the same tree have the same record");
 }
 
+static bool is_remote(const char *text)
+{
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    return flake_ref_parse(&f, text, NULL) == 0 && f.remote;
+}
+
+static void test_remote(void)
+{
+    ok(is_remote("nixpkgs") && is_remote("nixpkgs/nixos-25.05#hello") && is_remote("flake-utils/feature/x@1+2"),
+       "N1: registry names are taken with any branch, with dots too");
+    ok(is_remote("git://host/r") && is_remote("github:a/b"), "N1: git: is a scheme that Nix can fetch");
+    ok(!is_remote("nothing.x") && !is_remote("nothing/.x") && !is_remote("./nothing") && !is_remote("1nothing") &&
+           !is_remote("nothing?dir=x"),
+       "N1: what is no registry name is a folder");
+    ok(!is_remote("tarball+file:///x.tar") && !is_remote("hg+file:///x"),
+       "R3: an archive on the host is not looked for in the builder");
+}
+
 static void test_references(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -754,6 +772,7 @@ int main(void)
     test_outside();
     test_confined();
     test_literals();
+    test_remote();
     test_references();
     test_identities();
     test_inputs();
