@@ -46,9 +46,9 @@ static void on_timeout(uv_timer_t *t)
     if (c->stage == CAPTURE_HOLDING) {
         fail(c, "the guest's agent does not answer (is its image older than this mvmctl?)");
         finish(c);
-    } else if (c->stage == CAPTURE_SAVING && !c->stopped_at) {
-        (void)!c->vm->backend->pause(c->vm->now->control_fd);
-        c->stopped_at = clock_now();
+    } else if (c->stage == CAPTURE_SAVING && !c->hurried) {
+        (void)!c->vm->backend->hurry(c->vm->now->control_fd);
+        c->hurried = true;
         uv_timer_start(&c->timer, on_timeout, SAVE_MS, 0);
     } else if (c->stage == CAPTURE_SAVING) {
         fail(c, "writing the state took too long");
@@ -70,6 +70,7 @@ void capture_start(struct capture *c, int file_fd)
     c->file_fd = file_fd;
     c->result = (struct msg_saved){0};
     c->stopped_at = 0;
+    c->hurried = false;
     conn_send_bare(channel, MSG_HOLD);
     conn_hold(channel);
     conn_send_bare(channel, MSG_RELEASE); /* the first of what is kept back */

@@ -24,6 +24,7 @@ struct capture {
     enum { CAPTURE_IDLE, CAPTURE_HOLDING, CAPTURE_SAVING, CAPTURE_RESUMING } stage;
     int file_fd;
     uint64_t stopped_at; /* clock.h; 0: the processors run */
+    bool hurried;        /* the VMM was told to write the rest while they do not */
     struct msg_saved result;
     uv_timer_t timer;
 };

@@ -103,7 +103,8 @@ static int start_restored(struct vm *v, struct mvm_error *err)
     int r = start(v, VM_RESTORING, &source, err);
     if (r == 0)
         r = v->backend->restore(v->now->control_fd, v->snapshot.state_fd, v->run->state[0]);
-    if (r == 0)
+    /* Where there is nothing to do instead, only the user's patience counts. */
+    if (r == 0 && !v->run->state[0])
         uv_timer_start(&v->timer, on_restore_timeout, MIN_OF(v->run->timeout_ms / 2, (uint64_t)RESTORE_MAX_MS), 0);
     return r;
 }

@@ -419,6 +419,7 @@ const struct vmm_ops vmm_qemu = {
     .save = qmp_save,
     .restore = qmp_restore,
     .cancel = qmp_cancel,
+    .hurry = qmp_hurry,
     .pause = qmp_pause,
     .resume = qmp_resume,
     .ask_halted = qmp_ask_halted,

@@ -11,6 +11,7 @@ int qmp_quit(int control_fd);
 int qmp_save(int control_fd, int state_fd, bool whole);
 int qmp_restore(int control_fd, int state_fd, bool whole);
 int qmp_cancel(int control_fd);
+int qmp_hurry(int control_fd);
 int qmp_pause(int control_fd);
 int qmp_resume(int control_fd);
 int qmp_ask_halted(int control_fd);

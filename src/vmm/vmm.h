@@ -112,6 +112,9 @@ struct vmm_ops {
     int (*restore)(int control_fd, int state_fd, bool whole);
     /* Gives up saving: VMM_FAILED or, if it was too late, VMM_COMPLETED follows. */
     int (*cancel)(int control_fd);
+    /* What is left to save is written while the guest stands still (VMM_STOPPED follows), however much it is. A guest
+     * that is being saved is not paused instead. */
+    int (*hurry)(int control_fd);
     /* The processors stand still (VMM_STOPPED follows), or go on (VMM_RUNNING, or VMM_NOT_YET). */
     int (*pause)(int control_fd);
     int (*resume)(int control_fd);

@@ -96,6 +96,21 @@ static void test_qmp_restore(bool whole)
        "with the commands");
 }
 
+/* QEMU takes a guest that `stop` is stopping for stopped, and would save it torn. */
+static void test_qmp_hurry(void)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return;
+    CLEAN_FD int ours = pair[0];
+    CLEAN_FD int theirs = pair[1];
+    char text[1024] = "";
+    int r = qmp_hurry(ours);
+    ok(r == 0 && recv(theirs, text, sizeof(text) - 1, MSG_DONTWAIT) > 0 && strstr(text, "\"downtime-limit\":2000000"),
+       "R14: a guest that is written to too fast to be saved is given all the time to stand still");
+    ok(!strstr(text, "stop"), "R14: and is not stopped while it is saved");
+}
+
 /* ---- Names of user snapshots ---- */
 
 static void test_parse(void)
@@ -640,6 +655,7 @@ int main(void)
     test_halted();
     test_qmp_restore(false);
     test_qmp_restore(true);
+    test_qmp_hurry();
     test_parse();
     test_make();
     test_failures();
