@@ -4,7 +4,7 @@ let
   inherit (check)
     also atMost command either exactlyOne fail guestPath inStore listOf mode name number oneOf plain record setOf startsWith stored text
     userName variable;
-  inherit (builtins) any elemAt isInt isString match;
+  inherit (builtins) any attrNames elemAt filter isInt isString match;
 
   package = stored "a package" (
     v: if isString v && match "[a-zA-Z0-9_.-]+" v != null then "pkgs.${v}" else null
@@ -29,10 +29,12 @@ let
   field = also guestPath (
     where: v: if match "[^:\n]*" v == null then fail where "expected a path without ':' and newlines" else v
   );
+  # Where a folder is made for a user, unless the guest has one there.
+  home = also field (where: path: if match "/[^/]*" path != null then path else visible where path);
   user = record {
     uid = { type = id 1; };
     group = { type = userName; };
-    home = { type = field; };
+    home = { type = home; };
     shell = { type = field; };
   };
   group = record {
@@ -40,22 +42,39 @@ let
     members = { type = listOf userName; default = [ ]; };
   };
 
-  # A file of the image lies where the guest sees it: not below what is mounted when it starts, nor behind a link.
+  # What mkGuest and the guest's agent write themselves: another file would have no effect there, or nothing would start.
+  ownFiles =
+    let
+      agents = "the guest's agent writes it when it starts";
+    in
+    {
+      "/etc/hostname" = "mkGuest writes it: did you mean hostname?";
+      "/etc/machine-id" = agents;
+      "/etc/mvm/guest.conf" = "mkGuest writes it of command, services and env";
+      "/etc/resolv.conf" = agents;
+      "/usr/sbin/mvm-init" = "it is the guest's agent";
+    };
+
+  # A file of the image lies where the guest sees it: not below what is mounted when it starts, nor behind a link, nor where it is replaced.
   filePath = also guestPath (
+    where: path:
+    if path == "/" then fail where "expected the path of a file or folder below /" else visible where path
+  );
+  visible =
     where: path:
     let
       top = elemAt (match "(/[^/]*).*" path) 0;
       isIn = any (d: top == d);
+      own = filter (f: path == f || startsWith "${f}/" path) (attrNames ownFiles);
     in
-    if path == "/" then
-      fail where "expected the path of a file or folder below /"
+    if own != [ ] then
+      fail where ownFiles.${elemAt own 0}
     else if isIn [ "/dev" "/proc" "/run" "/sys" "/tmp" ] then
       fail where "the guest would not see it: it mounts ${top} when it starts"
     else if isIn [ "/bin" "/lib" "/sbin" ] then
       fail where "${top} is a link to usr${top}: did you mean /usr${path}?"
     else
-      path
-  );
+      path;
 
   file =
     let
@@ -117,4 +136,7 @@ record {
   vcpus = { type = number "a number of processors" 1 64; also = [ "cpus" "cpu" ]; };
   spare = { type = number "MiB" 1 4096; default = 1; };
   bootBudget = { type = budget; };
+}
+// {
+  inherit ownFiles;
 }

@@ -38,6 +38,7 @@ let
       args.services // { ${name} = { inherit (args) command; user = "root"; env = { }; restart = "no"; }; };
 
   accounts = import ./users.nix { inherit check; inherit (args) users groups; };
+  declares = args.users != { } || args.groups != { };
   # The image's own list of users, by hand.
   ownList = filter (f: args.files ? ${f}) [ "/etc/passwd" "/etc/group" ];
   # A number needs no entry, and who may be in an own list is not known here.
@@ -93,15 +94,28 @@ let
     "0755 /dev" "0755 /proc" "0755 /sys" "0755 /run" "0755 /tmp" "0700 /root" "0755 /var" "0755 /var/log"
     "0755 /var/tmp" "0755 /home" "0755 /mnt" "0755 /etc/mvm" "0755 /usr/local/bin" "0755 /nix/store"
   ];
-  baseFiles = {
+  accountFiles = {
     "/etc/passwd" = accounts.passwd;
     "/etc/group" = accounts.group;
+  };
+  baseFiles = (if declares then { } else accountFiles) // {
     "/etc/hosts" = "127.0.0.1 localhost ${hostname}\n::1 localhost\n";
     "/etc/nsswitch.conf" = "passwd: files\ngroup: files\nhosts: files dns\n";
-    "/etc/hostname" = "${hostname}\n";
     "/etc/profile" = "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
     "/etc/os-release" = "ID=mvm\nNAME=mvm\nPRETTY_NAME=\"mvm guest ${name}\"\n";
   };
+  # No folder among the user's files may have one of these: its own would be lost without a word.
+  ownFiles = (if declares then accountFiles else { }) // {
+    "/etc/hostname" = "${hostname}\n";
+    "/etc/mvm/guest.conf" = guestConf;
+  };
+  reserved =
+    (if declares then builtins.mapAttrs (_: _: "users and groups say who there is") accountFiles else { }) // arguments.ownFiles;
+  own =
+    eachOf reserved (path: why: "absent ${escapeField path} ${escapeLine why}")
+    ++ [ "file 0755 /usr/sbin/mvm-init ${tools}/bin/mvm-init" ]
+    ++ ownTexts;
+  ownTexts = eachOf ownFiles (textLine "0644");
   baseTexts =
     eachOf baseFiles (textLine "0644")
     ++ map (u: "home ${escapeField u.home} ${toString u.uid} ${toString u.gid}") accounts.homes;
@@ -115,7 +129,7 @@ let
     ++ map (d: "dir ${d}") directories
     ++ [
       "file 0755 /usr/bin/busybox ${tools}/bin/busybox"
-      "file 0755 /usr/sbin/mvm-init ${tools}/bin/mvm-init"
+      "dir 0755 /usr/sbin"
       "link /bin usr/bin"
       "link /sbin usr/sbin"
       "link /lib usr/lib"
@@ -133,8 +147,7 @@ let
     else
       "copy ${escapeField path} ${escapeField f.source}";
   content =
-    [ (textLine "0644" "/etc/mvm/guest.conf" guestConf) ]
-    ++ map (p: "bin /usr/local/bin ${escapeField p}") args.packages
+    map (p: "bin /usr/local/bin ${escapeField p}") args.packages
     ++ eachOf (removeSources args.files) fileLine;
   copies = eachOf (onlySources args.files) fileLine;
   pick = test: set: removeAttrs set (filter (n: !(test set.${n})) (attrNames set));
@@ -154,7 +167,7 @@ let
       allowSubstitutes = false;
     };
   graph = what: list: if hasContext (lines list) then [ what (references what (lines list)) ] else [ ];
-  graphs = graph "graph" (baseTexts ++ content) ++ graph "copies" copies;
+  graphs = graph "graph" (baseTexts ++ ownTexts ++ content) ++ graph "copies" copies;
 
   # The builder's kernel, in its store: copied there once, because what it is is known beforehand.
   kernel = derivation {
@@ -196,7 +209,7 @@ let
       name = "${name}-image";
       inherit system metadata;
       # Texts come last, so that a file may lie in a folder that was copied.
-      spec = lines (base ++ copies ++ content);
+      spec = lines (base ++ copies ++ own ++ content);
       builder = "${tools}/bin/busybox";
       args = [ "sh" ./build-image.sh ];
       tools = "${tools}";
@@ -212,7 +225,7 @@ in
 deepSeq [ args accounts guestConf ] (
   if services == { } && !(arguments_ ? services) then
     check.fail "" "neither command nor services say what the VM runs"
-  else if ownList != [ ] && (args.users != { } || args.groups != { }) then
+  else if ownList != [ ] && declares then
     check.fail "users" "files.${builtins.head ownList} says already who there is: one is enough"
   else if args ? memory && args.memory < kernelOf.least then
     check.fail "memory" "the ${args.kernel} kernel needs ${toString kernelOf.least} MiB to boot, got ${toString args.memory}"

@@ -18,6 +18,7 @@
  *     tree PATH SOURCE        a copy of a folder, modes 0755 and 0644, without devices and sockets
  *     copy PATH SOURCE        the same of a folder or a file
  *     home PATH UID GID       a folder with mode 0700 that belongs to that user, where there is nothing yet
+ *     absent PATH WHY         an error where earlier lines put something there; WHY it may not be there is told
  *     drop PATTERN            takes out what earlier lines put there; * and ? match within a component
  *     concat MODE PATH SOURCE the files of a folder, one behind the other in the order of names
  *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path,

@@ -175,6 +175,13 @@ static int do_home(struct spec *s, const struct field *f, struct mvm_error *err)
     return r;
 }
 
+static int do_absent(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    if (!fstree_find(&s->tree, f[0].s))
+        return 0;
+    return mvm_error_set(err, -EEXIST, "in image: %s is not for a copied folder to bring: %s", f[0].s, f[1].s);
+}
+
 static int do_drop(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     fstree_drop(&s->tree, f[0].s);
@@ -382,15 +389,16 @@ static const struct directive {
     bool bytes; /* the last field may hold NUL */
     int (*run)(struct spec *s, const struct field *f, struct mvm_error *err);
 } directives[] = {
-    {"dir", 2, false, do_dir},     {"file", 3, false, do_file},
-    {"text", 3, true, do_text},    {"link", 2, false, do_link},
-    {"tree", 2, false, do_tree},   {"store", 1, false, do_store},
-    {"bin", 2, false, do_bin},     {"label", 1, false, do_label},
-    {"spare", 1, false, do_spare}, {"uuid-from", 1, false, do_uuid_from},
-    {"time", 1, false, do_time},   {"drop", 1, false, do_drop},
-    {"char", 4, false, do_char},   {"concat", 3, false, do_concat},
-    {"subst", 3, false, do_subst}, {"copy", 2, false, do_copy},
-    {"home", 3, false, do_home},   {"references", 1, false, do_references},
+    {"dir", 2, false, do_dir},       {"file", 3, false, do_file},
+    {"text", 3, true, do_text},      {"link", 2, false, do_link},
+    {"tree", 2, false, do_tree},     {"store", 1, false, do_store},
+    {"bin", 2, false, do_bin},       {"label", 1, false, do_label},
+    {"spare", 1, false, do_spare},   {"uuid-from", 1, false, do_uuid_from},
+    {"time", 1, false, do_time},     {"drop", 1, false, do_drop},
+    {"char", 4, false, do_char},     {"concat", 3, false, do_concat},
+    {"subst", 3, false, do_subst},   {"copy", 2, false, do_copy},
+    {"home", 3, false, do_home},     {"references", 1, false, do_references},
+    {"absent", 2, false, do_absent},
 };
 
 /* Fields are separated by one space each; the last one takes the rest of the line. */

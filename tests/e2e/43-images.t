@@ -50,6 +50,15 @@ refused 'G4: a path that is relative' "$x files.\"etc/x\" = \"\";" 'files.etc/x:
 refused 'G4: a path that leads out' "$x files.\"/a/../b\" = \"\";" 'files./a/../b: expected an absolute path'
 refused 'G4: a path behind a link' "$x files.\"/bin/x\" = \"\";" 'files./bin/x: /bin is a link to usr/bin: did you mean /usr/bin/x?'
 refused 'G4: a path that the guest hides' "$x files.\"/run/x\" = \"\";" 'files./run/x: the guest would not see it'
+refused "G4: a file that the guest's agent writes" "$x files.\"/etc/resolv.conf\" = \"\";" "files./etc/resolv.conf: the guest's agent writes it when it starts"
+refused 'G4: another that it writes' "$x files.\"/etc/machine-id\" = ./flake.nix;" "files./etc/machine-id: the guest's agent writes it"
+refused "G4: the host's name in two places" "$x files.\"/etc/hostname\" = \"a\";" 'files./etc/hostname: mkGuest writes it: did you mean hostname?'
+refused "G4: a file with mkGuest's own content" "$x files.\"/etc/mvm/guest.conf\" = \"\";" 'files./etc/mvm/guest.conf: mkGuest writes it of command, services and env'
+refused 'G4: a file below such a one' "$x files.\"/etc/resolv.conf/x\" = \"\";" "files./etc/resolv.conf/x: the guest's agent writes it"
+refused "G4: another agent" "$x files.\"/usr/sbin/mvm-init\" = { text = \"\"; mode = \"0755\"; };" "files./usr/sbin/mvm-init: it is the guest's agent"
+refused 'G4: a home that the guest hides' "$x users.a.home = \"/run/a\";" 'users.a.home: the guest would not see it: it mounts /run when it starts'
+refused 'G4: a home behind a link' "$x users.a.home = \"/lib/a\";" 'users.a.home: /lib is a link to usr/lib: did you mean /usr/lib/a?'
+taken 'G4: a home that every guest has' "$x users.a.home = \"/tmp\"; users.b.home = \"/\";"
 refused 'G4: a variable with a newline in its name' "$x env.\"A\\nB\" = \"\";" 'env.A\nB: expected a variable'
 refused 'G4: a variable that is no text' "$x env.A = true;" 'env.A: expected a text, got true: did you mean "true"?'
 refused 'G4: a variable of a service' "$x services.web = { command = \"x\"; env.A-B = \"\"; };" 'services.web.env.A-B: expected a variable'

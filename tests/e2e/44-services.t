@@ -5,12 +5,12 @@
 unset MVM_NO_PERSISTENT_BUILDER
 flake=$tmp/flake
 mkdir "$flake"
-# image NAME ARGUMENTS
+# image NAME ARGUMENTS [FUNCTION]: of FUNCTION, what mkGuest makes of these.
 image() {
     cat >"$flake/flake.nix" <<N
 {
   inputs.mvm.url = "mvm";
-  outputs = { self, mvm }: { packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest { name = "$1"; $2 }; };
+  outputs = { self, mvm }: { packages.x86_64-linux.default = ${3:-} (mvm.lib.x86_64-linux.mkGuest { name = "$1"; $2 }); };
 }
 N
 }
@@ -86,7 +86,8 @@ is 'G3: a service that does not get ready in time: 16' "$status" 16
 has 'G3: it is said what is waited for' "$err" '\[services\] vm .never.: service deaf does not listen on port 90'
 is 'G3: the VM stays and is not called ready' "$(state never)" starting
 mvm down never >/dev/null
-image unread 'files."/etc/mvm/guest.conf" = "service a\narg true\nfrobnicate x\n"; services.a.command = "true";'
+image unread 'services.a.command = "true";' \
+    '(i: derivation (i.drvAttrs // { spec = "${i.spec}\ntext 0644 /etc/mvm/guest.conf service a%0Aarg true%0Afrobnicate x%0A"; }))'
 run mvm run --flake "$flake"
 is 'G3: a guest.conf that the guest cannot read: 16' "$status" 16
 has 'G3: it is said where' "$err" "guest.conf:3: 'frobnicate' is not understood"

@@ -755,6 +755,8 @@ static void test_mkrootfs(void)
         {"text 644 /a/b c\ntext 644 /a d", "line 2: in image: /a is a folder"},
         {"text 644 /a/b c\ncopy /a store/" HASH_B, "line 2: in image: /a is a folder"},
         {"copy /a absent", "absent"},
+        {"absent /a/b x\ntext 644 /a/b c\nabsent /a/b it is ours", "line 3: in image: /a/b is not for a copied folder "
+                                                                   "to bring: it is ours"},
     };
     put_file("badgraph", "/nix/store/" HASH_A "\n\nmany\n", strlen("/nix/store/" HASH_A "\n\nmany\n"));
     put_file("open", "/nix/store/" HASH_A "\n\n1\n/nix/store/" HASH_B "\n",
