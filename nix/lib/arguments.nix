@@ -2,9 +2,9 @@
 check:
 let
   inherit (check)
-    also atMost command either exactlyOne fail guestPath inStore listOf mode name number oneOf plain record setOf startsWith stored text
+    also at atMost atMostBytes command either exactlyOne fail guestPath inStore listOf longestWord mode name number oneOf plain record setOf startsWith stored text
     userName variable;
-  inherit (builtins) any attrNames elemAt filter isInt isString match;
+  inherit (builtins) any attrNames elemAt filter isInt isString mapAttrs match seq;
 
   package = stored "a package" (
     v: if isString v && match "[a-zA-Z0-9_.-]+" v != null then "pkgs.${v}" else null
@@ -20,13 +20,15 @@ let
   );
 
   # More than these the agent does not take (MSG_MAX_ARGS for the image's and a service's together).
-  environment = also (setOf "NAME" variable text) (atMost 500 "variables");
+  environment = also (also (setOf "NAME" variable text) (atMost 500 "variables")) (
+    where: mapAttrs (n: v: seq (atMostBytes longestWord (at where n) "${n}=${v}") v)
+  );
 
   # 65534 is nobody's. The name of who runs something must be declared, a number need not be.
   id = least: number "a number" least 4294967293;
   account = either isInt (id 0 // { take = where: v: toString ((id 0).take where v); }) userName;
-  # A line of /etc/passwd has fields that end at a colon.
-  field = also guestPath (
+  # A line of /etc/passwd has fields that end at a colon, and the agent takes as many bytes.
+  field = also (also guestPath (atMostBytes 255)) (
     where: v: if match "[^:\n]*" v == null then fail where "expected a path without ':' and newlines" else v
   );
   # Where a folder is made for a user, unless the guest has one there.
@@ -39,7 +41,7 @@ let
   };
   group = record {
     gid = { type = id 1; };
-    members = { type = listOf userName; default = [ ]; };
+    members = { type = also (listOf userName) (atMost 100 "members"); default = [ ]; };
   };
 
   # What mkGuest and the guest's agent write themselves: another file would have no effect there, or nothing would start.

@@ -2,7 +2,7 @@
 # that has the argument's name, the value and, where something is near, what may have been meant.
 let
   inherit (builtins)
-    attrNames concatStringsSep elem elemAt filter genList hasContext isAttrs isBool isFloat isInt isList isPath isString
+    any attrNames concatStringsSep elem elemAt filter genList hasContext head isAttrs isBool isFloat isInt isList isPath isString
     length listToAttrs match replaceStrings split storeDir stringLength substring toJSON typeOf unsafeDiscardStringContext;
 in
 rec {
@@ -116,6 +116,8 @@ rec {
       in
       if !(isString v) || v == "" || elem ".." parts then
         refuse where guestPath v null
+      else if stringLength v > 4095 || any (p: stringLength p > 255) parts then
+        fail where "has more than 4095 bytes, or 255 in one name: no file is called so"
       else if v != right then
         refuse where guestPath v (unsafeDiscardStringContext right)
       else
@@ -215,10 +217,23 @@ rec {
 
   also = type: more: type // { take = where: v: more where (type.take where v); };
 
+  # At most so many bytes: what Linux or the guest's agent takes. A text's bytes are shown by their number alone.
+  atMostBytes =
+    most: where: v:
+    if stringLength v > most then
+      fail where "has ${toString (stringLength v)} bytes, at most ${toString most} are taken"
+    else
+      v;
+  # Of a program's word and of a variable with its name: Linux, include/uapi/linux/binfmts.h, MAX_ARG_STRLEN, less the NUL.
+  longestWord = 131071;
+
   # A program to run: a list of words, a line for the shell, or a file to execute.
   command =
     let
-      words = listOf text;
+      word = also text (atMostBytes longestWord);
+      words = also (listOf word) (
+        where: v: if head v == "" then refuse "${where}[0]" { is = "a program"; } "" null else v
+      );
       type = {
         is = "a shell line or a list of words";
         take =
@@ -228,7 +243,7 @@ rec {
           else if isPath v then
             [ "${v}" ]
           else if isString v && match "[ \n\t]*" v == null then
-            [ "/bin/sh" "-c" v ]
+            [ "/bin/sh" "-c" (word.take where v) ]
           else
             refuse where type v (if isAttrs v && v ? outPath then "\"\${...}/bin/${v.meta.mainProgram or "NAME"}\"" else null);
       };

@@ -29,13 +29,15 @@ let
   };
   kernelOf = kernels.${args.kernel};
 
-  services =
+  # The agent takes no more, with the one that `command` is short for.
+  services = check.atMost 64 "services" "services" (
     if !(args ? command) then
       args.services
     else if args.services ? ${name} then
       check.fail "services.${name}" "command is short for this service already: one is enough"
     else
-      args.services // { ${name} = { inherit (args) command; user = "root"; env = { }; restart = "no"; }; };
+      args.services // { ${name} = { inherit (args) command; user = "root"; env = { }; restart = "no"; }; }
+  );
 
   accounts = import ./users.nix { inherit check; inherit (args) users groups; };
   declares = args.users != { } || args.groups != { };

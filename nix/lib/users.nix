@@ -1,7 +1,7 @@
 # /etc/passwd and /etc/group: who is in every image, and whom users and groups declare. check: check.nix.
 { check, users, groups }:
 let
-  inherit (builtins) attrNames attrValues concatStringsSep elem elemAt filter foldl' listToAttrs seq;
+  inherit (builtins) attrNames attrValues concatStringsSep elem elemAt filter foldl' length listToAttrs seq;
   each = set: f: listToAttrs (map (name: { inherit name; value = f name set.${name}; }) (attrNames set));
 
   baseUsers = {
@@ -52,8 +52,12 @@ let
   );
   gids = seq uids number "groups" baseGroups (own // each groups (_: numbered "gid"));
 
+  # The agent reads so many.
+  memberships = n: filter (g: elem n (groups.${g}.members or [ ])) (attrNames groups);
+  few = n: v: if length (memberships n) > 32 then check.fail "users.${n}" "is in more than 32 groups" else v;
+
   made = each users (
-    n: u: {
+    n: u: few n {
       uid = uids.${n};
       gid = gids.${declared "group" (attrNames gids) "users.${n}.group" (u.group or n)};
       home = u.home or "/home/${n}";

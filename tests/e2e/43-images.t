@@ -21,6 +21,7 @@ refused() {
 taken() { refused "$1" "$2" '"x-image"'; }
 x='name = "x"; command = "true";'
 echo "guest = a: (import /usr/share/mvm/nix/lib { system = \"x86_64-linux\"; tools = \"/usr/share/mvm/tools\"; }).mkGuest a" >"$cases/lines"
+echo 'long = n: builtins.substring 0 n (builtins.concatStringsSep "" (builtins.genList (_: "0123456789") 14000))' >>"$cases/lines"
 taken 'G4: a right image evaluates' "$x"
 refused 'G4: an argument that is mistyped' 'name = "x"; comand = "true";' "unknown argument 'comand': did you mean command?"
 refused 'G4: one that other tools have' 'name = "x"; cmd = "true";' "unknown argument 'cmd': did you mean command?"
@@ -31,6 +32,12 @@ refused 'G4: no name' 'command = "true";' 'name is missing'
 refused 'G4: a name with a space' 'name = "x y"; command = "true";' 'got "x y": did you mean x-y?'
 refused 'G4: nothing to run' 'name = "x";' 'neither command nor services say what the VM runs'
 refused 'G4: an empty command' 'name = "x"; command = "";' 'command: expected a shell line or a list of words, got ""'
+refused 'G4: a command without a program' 'name = "x"; command = [ "" "a" ];' 'command[0]: expected a program, got ""'
+refused 'G4: a readiness command without one' "$x services.web = { command = \"x\"; ready.command = [ \"\" ]; };" 'services.web.ready.command[0]: expected a program, got ""'
+refused 'G4: a shell line that Linux does not take' 'name = "x"; command = long 131072;' 'command: has 131072 bytes, at most 131071 are taken'
+refused 'G4: a word that it does not take' 'name = "x"; command = [ "a" (long 131072) ];' 'command[1]: has 131072 bytes, at most 131071 are taken'
+refused 'G4: a variable that it does not take' "$x env.A = long 131070;" 'env.A: has 131072 bytes, at most 131071 are taken'
+taken 'G4: the longest that it takes' "$x env.A = long 131069; services.web.command = long 131071;"
 refused 'G4: a command twice' "$x services.x.command = \"true\";" 'services.x: command is short for this service already'
 refused 'G4: too little memory' "$x memory = 1;" 'memory: expected MiB from 64 to 16777216, got 1'
 least=$(sed -n 's/^#define DISTRIBUTION_MIN_MIB //p' "$MVM_SOURCE/src/image/manifest.c")
@@ -73,7 +80,11 @@ refused 'G2: a group that is not declared' "$x users.www.group = \"web\";" 'user
 refused 'G2: a number twice' "$x users.a.uid = 5; users.b.uid = 5;" 'users.b: has the number 5, which is that of a'
 refused 'G2: root' "$x users.root = { };" 'users.root: is in every image'
 refused 'G2: a home with a colon' "$x users.a.home = \"/a:b\";" 'users.a.home: expected a path without'
+refused 'G2: a home that is too long' "$x users.a.home = \"/\${long 255}\";" 'users.a.home: has 256 bytes, at most 255 are taken'
+refused 'G2: a member of too many groups' "$x users.a = { }; groups = builtins.listToAttrs (builtins.genList (i: { name = \"g\${toString i}\"; value.members = [ \"a\" ]; }) 33);" 'users.a: is in more than 32 groups'
+refused 'G2: a group of too many' "$x groups.g.members = builtins.genList (i: \"a\") 101;" 'groups.g.members: has more than 100 members'
 refused 'G2: users in two places' "$x users.a = { }; files.\"/etc/passwd\" = \"\";" 'users: files./etc/passwd says already who there is'
+refused 'G3: more services than the agent takes' "$x services = builtins.listToAttrs (builtins.genList (i: { name = \"s\${toString i}\"; value.command = \"true\"; }) 64);" 'services: has more than 64 services'
 refused 'G3: a service that is ready by nothing' "$x services.web = { command = \"x\"; ready = { }; };" 'services.web.ready: has neither port nor command nor notify'
 refused 'G3: a port that is none' "$x services.web = { command = \"x\"; ready.port = 0; };" 'services.web.ready.port: expected a port from 1 to 65535, got 0'
 taken 'G1: a path may stand where a text may' "$x env.A = /work/flake.nix; services.web = { command = [ \"cat\" /work/flake.nix 5 ]; cwd = /work/tools; }; files.\"/x\" = /work/tools;"
