@@ -202,6 +202,8 @@ enum ending ending_of_signal(int sig);
 
 /* Reads the kernel's log: true where that process was. */
 bool oom_killed(pid_t pid);
+/* This process and what it starts may be ended when memory runs out: pid 1, which they come from, is spared. */
+void oom_spare_no_more(void);
 /* True for a record of the log that says so of that process. */
 bool oom_names(const char *record, pid_t pid);
 

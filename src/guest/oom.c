@@ -7,6 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+void oom_spare_no_more(void)
+{
+    CLEAN_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)!fd_write_all(fd, "0", 1);
+}
+
 /* Linux, mm/oom_kill.c, __oom_kill_process(): "Out of memory: Killed process 12 (name) total-vm:...", and for a cgroup
  * "Memory cgroup out of memory: Killed process ...". */
 bool oom_names(const char *record, pid_t pid)

@@ -391,10 +391,13 @@ void services_start(const struct guest_conf *conf, int epoll_fd)
 
 static void on_end(struct service *s, int status)
 {
+    const pid_t pid = s->pid;
     int code = process_exit_code(status);
     bool steady = clock_now() - s->started > STEADY_MS * NSEC_PER_MSEC;
     s->pid = 0;
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && oom_killed(pid))
+        snprintf(s->why, sizeof(s->why), "was killed by signal 9 (KILL): the guest ran out of memory");
+    else if (WIFSIGNALED(status))
         snprintf(s->why, sizeof(s->why), "was killed by signal %d", WTERMSIG(status));
     else
         snprintf(s->why, sizeof(s->why), "ended with status %d%s", code, s->unanswered ? " before it was ready" : "");

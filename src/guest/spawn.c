@@ -47,6 +47,7 @@ static int child(const struct spawn *s, const char **env, volatile enum spawn_st
         return -errno;
     if (dup2(s->in, 0) < 0 || dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0)
         return -errno;
+    oom_spare_no_more();
     int r = user_become(s->user);
     if (r < 0)
         return r;

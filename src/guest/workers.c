@@ -187,9 +187,7 @@ static void child_begins(void)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (oom >= 0)
-        (void)!fd_write_all(oom, "0", 1);
+    oom_spare_no_more();
     setpriority(PRIO_PROCESS, 0, 0);
 }
 

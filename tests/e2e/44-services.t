@@ -42,6 +42,14 @@ has 'T4: its log says how many lines were left out' "$(mvm logs noisy | tail -n 
 is 'T4: and it serves' "$(mvm exec noisy -- echo there)" there
 mvm down noisy >/dev/null
 
+# One that takes all memory is ended for that, not the guest, and not without a word.
+image swells 'memory = 128; services.swells = { command = "exec tail /dev/zero"; restart = "no"; };'
+mvm run --flake "$flake" --name swells >/dev/null 2>&1
+check 'R15: a service that takes all memory is ended, and ls says why' eventually 120 sh -c \
+    "'$MVMCTL' ls | grep -q '^swells  *failed .*service swells was killed by signal 9 (KILL): the guest ran out of memory'"
+is 'R15: the guest goes on' "$(mvm exec swells -- echo there)" there
+mvm down swells >/dev/null
+
 # Each way to be ready; what answers has to answer at once when up returns.
 # shellcheck disable=SC2016 # the guest's variables
 {
