@@ -236,25 +236,6 @@ static pid_t start_on_terminal(struct session *s, struct spawn *sp, const struct
     return pid;
 }
 
-static void refuse(int sock, const struct spawn *s, int error) __attribute__((noreturn));
-static void refuse(int sock, const struct spawn *s, int error)
-{
-    const char *program = s->argv[0], *interpreter = s->failure->interpreter;
-    bool absent = error == -ENOENT || error == -ENOTDIR;
-    char why[512];
-    if (s->failure->step == SPAWN_CWD) {
-        snprintf(why, sizeof(why), "the working folder %.200s: %s", s->cwd, strerror(-error));
-    } else if (interpreter[0]) {
-        snprintf(why, sizeof(why), "%.150s: its interpreter %.200s is not in the guest", program, interpreter);
-    } else if (s->failure->step == SPAWN_EXEC && absent) {
-        snprintf(why, sizeof(why), "%.150s: no such program in the guest", program);
-        worker_exit(sock, 127, why);
-    } else {
-        snprintf(why, sizeof(why), "%.150s: %s", program, strerror(-error));
-    }
-    worker_exit(sock, 126, why);
-}
-
 void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *conf)
 {
     static struct session s;
@@ -269,8 +250,9 @@ void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *con
     struct spawn sp = {
         .failure = &failure, .argv = m->argv.v, .env = {&conf->env, &m->env}, .user = &user, .cwd = m->cwd};
     s.pid = m->terminal ? start_on_terminal(&s, &sp, m) : start_piped(&s, &sp);
+    char why[512] = "";
     if (s.pid < 0)
-        refuse(sock, &sp, s.pid);
+        worker_exit(sock, (uint64_t)spawn_describe(&sp, s.pid, why, sizeof(why)), why);
     child_pid = s.pid;
     s.pidfd = (int)syscall(SYS_pidfd_open, s.pid, 0);
     if (s.pidfd < 0 || fd_set_nonblock(s.out, true) < 0 || fd_set_nonblock(s.in, true) < 0 ||
@@ -279,7 +261,6 @@ void exec_serve(int sock, const struct msg_exec *m, const struct guest_conf *con
         worker_exit(sock, 125, "the guest has no room to run a program");
     }
     loop(&s);
-    char why[256] = "";
     if (WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGKILL && oom_killed(s.pid))
         snprintf(why, sizeof(why), "%.150s was killed by signal 9 (KILL): the guest ran out of memory", m->argv.v[0]);
     worker_exit(sock, (uint64_t)process_exit_code(s.status), why);

@@ -140,6 +140,9 @@ struct spawn {
 
 /* Starts a program in its own session. The pid, or -errno of what failed (exec included). */
 pid_t spawn_start(const struct spawn *s);
+/* Says why it could not be started: what spawn_start() returned for s, whose `failure` is set. The exit status that a
+ * shell has for it. */
+int spawn_describe(const struct spawn *s, int error, char *why, size_t size);
 
 /* ---- interpreter.c ---- */
 

@@ -33,6 +33,7 @@
 #define GIVE_UP       5     /* failures in a row, each within that time */
 #define FIRST_ASK     20    /* ms: when a port or command is asked for, then twice as late each time */
 #define LAST_ASK      1000
+#define WHY_SIZE      200
 
 struct service {
     const struct service_conf *conf;
@@ -45,8 +46,9 @@ struct service {
     int notify;
     uint64_t started;
     unsigned pause_ms, ask_ms;
-    unsigned failures; /* in a row */
-    char why[128];     /* of the last one */
+    unsigned failures;      /* in a row */
+    char why[WHY_SIZE];     /* of the last one */
+    char unasked[WHY_SIZE]; /* why the command of `ready` cannot be started; "" where it can */
     struct servicelog log;
     uint8_t tag_out, tag_timer, tag_notify; /* addresses of these tell epoll events apart */
 };
@@ -133,6 +135,8 @@ static void describe_wait(const struct service *s, char *out, size_t size)
         snprintf(out, size, "service %s %s", name, s->why);
     else if (s->conf->ready == READY_PORT)
         snprintf(out, size, "service %s does not listen on port %u", name, s->conf->ready_port);
+    else if (s->unasked[0])
+        snprintf(out, size, "service %s: its `ready` command %s", name, s->unasked);
     else if (s->conf->ready == READY_COMMAND)
         snprintf(out, size, "service %s: its command says that it is not ready", name);
     else
@@ -198,13 +202,16 @@ static void ask_later(struct service *s)
     s->ask_ms = MIN_OF(s->ask_ms * 2, (unsigned)LAST_ASK);
 }
 
-static pid_t spawn(const struct service *s, char *const *argv, int in, int out, char *why, size_t size)
+/* The pid, or minus the exit status that a shell has where it cannot be started; why is said then. */
+static pid_t spawn(const struct service *s, char *const *argv, int in, int out, char why[static WHY_SIZE])
 {
+    static const char start[] = "cannot be started: ";
+    struct spawn_failure failure = {0};
     struct user user;
     const char *who = s->conf->user ? s->conf->user : "root";
     if (user_load(&user, who) < 0) {
-        snprintf(why, size, "cannot be started: no user '%.40s' in the guest", who);
-        return -ENOENT;
+        snprintf(why, WHY_SIZE, "%sno user '%.40s' in the guest", start, who);
+        return -126;
     }
     const struct spawn sp = {
         .argv = argv,
@@ -214,28 +221,33 @@ static pid_t spawn(const struct service *s, char *const *argv, int in, int out, 
         .in = in,
         .out = out,
         .err = out,
+        .failure = &failure,
     };
     pid_t pid = spawn_start(&sp);
-    if (pid < 0)
-        snprintf(why, size, "cannot be started: %.40s: %s", argv[0], strerror(-pid));
-    return pid;
+    if (pid > 0)
+        return pid;
+    strcpy(why, start);
+    return -spawn_describe(&sp, pid, why + sizeof(start) - 1, WHY_SIZE - sizeof(start) + 1);
 }
 
 /* The command of `ready` is run again and again, once at a time, as the service is. */
 static void ask(struct service *s)
 {
-    char why[128];
     if (s->conf->ready == READY_PORT && ready_port(s->conf->ready_port)) {
         became_ready(s);
         return;
     }
     if (s->conf->ready == READY_COMMAND && s->conf->ready_argv.n) {
         CLEAN_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        pid_t pid = spawn(s, s->conf->ready_argv.v, null, null, why, sizeof(why));
-        s->asking = pid > 0 ? pid : 0;
+        pid_t pid = spawn(s, s->conf->ready_argv.v, null, null, s->unasked);
+        s->asking = MAX_OF(pid, 0);
+        if (pid > 0)
+            s->unasked[0] = '\0';
     }
-    if (!s->asking)
+    if (!s->asking) {
         ask_later(s);
+        services_report(false);
+    }
 }
 
 static void on_answer(struct service *s, int code)
@@ -281,20 +293,23 @@ static void ended(struct service *s, int code, bool steady)
     services_report(false);
 }
 
+/* 0, or the exit status that a shell has for what s->why says. */
 static int spawn_service(struct service *s)
 {
     int fds[2];
     CLEAN_FD int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     snprintf(s->why, sizeof(s->why), "cannot be started");
     if (s->conf->argv.n == 0)
-        return -EINVAL;
-    if (null < 0 || pipe2(fds, O_CLOEXEC) < 0)
-        return -errno;
-    pid_t pid = spawn(s, s->conf->argv.v, null, fds[1], s->why, sizeof(s->why));
+        return 126;
+    if (null < 0 || pipe2(fds, O_CLOEXEC) < 0) {
+        snprintf(s->why, sizeof(s->why), "cannot be started: %s", strerror(errno));
+        return 126;
+    }
+    pid_t pid = spawn(s, s->conf->argv.v, null, fds[1], s->why);
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);
-        return pid;
+        return -pid;
     }
     if (s->out >= 0) /* a child of the one before still holds it */
         forget_output(s);
@@ -309,9 +324,8 @@ static int spawn_service(struct service *s)
 static void start(struct service *s)
 {
     s->unanswered = s->conf->ready != READY_EXECUTED;
-    int r = spawn_service(s);
-    if (r < 0) {
-        int code = r == -ENOENT ? 127 : 126;
+    int code = spawn_service(s);
+    if (code) {
         say(s, "%s", s->why);
         ops.state(ops.data, s->conf->name, "failed", code);
         ended(s, code, false);

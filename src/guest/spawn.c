@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -115,4 +116,19 @@ pid_t spawn_start(const struct spawn *s)
                                 s->failure->interpreter, sizeof(s->failure->interpreter));
     }
     return error ? error : pid;
+}
+
+int spawn_describe(const struct spawn *s, int error, char *why, size_t size)
+{
+    const char *program = s->argv[0], *interpreter = s->failure->interpreter;
+    bool absent = s->failure->step == SPAWN_EXEC && (error == -ENOENT || error == -ENOTDIR) && !interpreter[0];
+    if (s->failure->step == SPAWN_CWD)
+        snprintf(why, size, "the working folder %.200s: %s", s->cwd ? s->cwd : "/", strerror(-error));
+    else if (interpreter[0])
+        snprintf(why, size, "%.150s: its interpreter %.200s is not in the guest", program, interpreter);
+    else if (absent)
+        snprintf(why, size, "%.150s: no such program in the guest", program);
+    else
+        snprintf(why, size, "%.150s: %s", program, strerror(-error));
+    return absent ? 127 : 126;
 }

@@ -258,7 +258,7 @@ static void test_services(void)
                     "service a ended with status 1, 5 times in a row", 5),
        "G3: it is given up after five times");
     ok(services_get("service a\narg /no/such/program\nrestart no\n", "failed",
-                    "service a cannot be started: /no/such/program: No such file", 0),
+                    "service a cannot be started: /no/such/program: no such program in the guest", 0),
        "G3: what cannot be executed has failed");
     ok(services_get("service a\narg true\nuser nobody-here\nrestart no\n", "failed",
                     "no user 'nobody-here' in the guest", 0),
@@ -273,6 +273,51 @@ static void test_services(void)
        "G3: one that ends before has failed");
     ok(services_get("service a\narg true\nfrobnicate x\n", "failed", "guest.conf:3: 'frobnicate' is not understood", 0),
        "G3: a guest.conf that cannot be read is a failure");
+}
+
+static void test_refused_services(void)
+{
+    const char *folder = getenv("MVM_TEST_TMP");
+    char script[300], text[700], why[400];
+    if (getuid() != 0)
+        return;
+    ok(services_get("service a\narg true\ncwd /no/such\nrestart no\n", "failed",
+                    "service a cannot be started: the working folder /no/such: No such file", 0),
+       "R11: a service without its working folder is told as that");
+    ok(services_get("service a\narg /proc\nrestart no\n", "failed", "service a cannot be started: /proc: Permission",
+                    0),
+       "R11: one whose program is a folder, too");
+    snprintf(script, sizeof(script), "%.200s/script-without-interpreter", folder ? folder : "/tmp");
+    int fd = open(script, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    ok(fd >= 0 && write(fd, "#!/no/such/sh\n", 14) == 14 && close(fd) == 0, "a script");
+    snprintf(text, sizeof(text), "service a\narg %s\nrestart no\n", script);
+    snprintf(why, sizeof(why), "%.100s: its interpreter /no/such/sh is not", script);
+    ok(services_get(text, "failed", why, 0), "R11: one whose interpreter is missing, too");
+    unlink(script);
+    ok(services_get("service a\narg sleep\narg 15\nready command\nready-arg /no/such\n", "starting",
+                    "service a: its `ready` command cannot be started: /no/such: no such program", 1),
+       "R11: a `ready` command that cannot be started is told as that");
+}
+
+/* This process stands for pid 1: what its own number is must not be what its services have. Another than the agent's,
+ * which not every root may take. */
+static void test_service_may_be_ended(void)
+{
+    int status = 0;
+    if (getuid() != 0)
+        return;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "500", 3) != 3)
+            _exit(2);
+        _exit(!services_get("service a\narg sleep\narg 15\nready command\nready-arg grep\nready-arg -qx\n"
+                            "ready-arg 0\nready-arg /proc/self/oom_score_adj\n",
+                            "ready", "", 1));
+    }
+    waitpid(pid, &status, 0);
+    ok(status == 0, "R15: a service is not spared when memory runs out, as the agent is");
 }
 
 static void test_users(void)
@@ -461,6 +506,8 @@ int main(void)
     test_notify_socket();
     test_service_logs();
     test_services();
+    test_refused_services();
+    test_service_may_be_ended();
     test_users();
     test_params();
     test_store_paths();
