@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define FILE_CAP (1u << 20)
-#define MAX_LINE 1000
+#define MAX_LINE 950 /* of MSG_LOG's text, which begins with the name */
 /* Of all services together, half of what the host takes from a guest (docs/protocol.md, "What frames cost"), in the
  * same units. */
 #define LINE_RATE  5000

@@ -177,6 +177,15 @@ static void test_service_logs(void)
     servicelog_settle(&l);
     ok(heard.lines == 5 && heard.bytes == sizeof(longest) + 2 * strlen("quiet: "), "a long line is sent in pieces");
     log_done(&l);
+
+    const char *name = "a-service-with-the-longest-name-that-guest.conf-may-give-one.63";
+    heard.bytes = 0;
+    servicelog_open(&l, name, 1, on_heard, NULL);
+    servicelog_take(&l, longest, sizeof(longest));
+    servicelog_end(&l);
+    ok(strlen(name) == 63 && heard.bytes == sizeof(longest) + 2 * strlen(": ") + 2 * strlen(name),
+       "whole, whatever the service's name");
+    log_done(&l);
 }
 
 /* ---- Services, as the agent's loop runs them ---- */
