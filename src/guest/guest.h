@@ -240,6 +240,6 @@ bool services_event(void *ptr);
 
 /* The workers' folder for builds, below /nix. */
 #define BUILD_WORK  "/nix/mvm-work"
-#define BUILD_FILES "/nix/mvm-files"
+#define BUILD_FILES "/nix/mvm-sources"
 #define BUILD_HOME  "/nix/mvm-home"
 #define CGROUP      "/sys/fs/cgroup"

@@ -162,5 +162,9 @@ printf x >>"$large/d3/f3"
 build "$large"
 has 'N8: of a tree with one changed file that is sent, the lock file, the symlink and the empty folder' "$err$out" '4 new to the builder'
 is 'N8: and it is built anew' "$status:$(json .cached)" '0:false'
+run mvm dev down
+printf x >>"$large/d3/f4"
+build "$large"
+has 'N8: a builder that was stopped and started has the files still' "$err$out" '4 new to the builder'
 
 finish
