@@ -314,7 +314,6 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .inputs = &plan->inputs,
         .attr = plan->attr,
         .system = plan->system,
-        .write_lock = o->write_lock,
         .offline = o->offline,
         .settings = &settings,
         .max_jobs = o->max_jobs ? o->max_jobs : (unsigned)settings.jobs,
@@ -323,6 +322,8 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     };
     CLEANUP(job_result_done) struct job_result job = {0};
     r = job_run(&s, &jo, p, &job, err);
+    if (r == 0)
+        r = flake_inputs_check(&plan->inputs, job.lock.data, job.lock.len, err);
     buildlog_finish(&log, h, r < 0 ? err : NULL);
     if (r < 0)
         return r;

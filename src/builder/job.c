@@ -224,7 +224,6 @@ static int open_job(struct job *j, struct mvm_error *err)
         .subdir = f->subdir,
         .attr = (char *)(uintptr_t)j->o->attr,
         .system = (char *)(uintptr_t)j->o->system,
-        .write_lock = j->o->write_lock,
         .offline = j->o->offline,
         .manifest = j->o->builder_image,
         .options = j->o->settings ? j->o->settings->options : (struct msg_strings){0},

@@ -14,7 +14,7 @@ struct job_opts {
     struct flake_tree *tree; /* NULL for a remote reference; what the builder has of it is noted in its files */
     struct flake_inputs *inputs;
     const char *attr, *system;
-    bool write_lock, offline;
+    bool offline;
     const struct nixsettings *settings; /* NULL: none */
     bool builder_image;                 /* manifest.json is an artifact too */
     unsigned max_jobs;                  /* it waits while this many run in the builder; 0: the builder's default */

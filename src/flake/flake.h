@@ -118,11 +118,14 @@ struct flake_inputs {
 #define CLEAN_FLAKE_INPUTS CLEANUP(flake_inputs_done)
 #define FLAKE_MAX_INPUTS   64
 
-/* Lists them with their trees. A path that does not exist is left to Nix to complain about; -EXDEV for one that lies
- * outside and is not allowed, with what would be sent and the option that allows it. */
+/* Lists them with their trees. A path that does not exist is left to Nix to complain about, and to flake_inputs_check;
+ * -EXDEV for one that lies outside and is not allowed, with what would be sent and the option that allows it. */
 int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *f, struct home *h,
                       struct mvm_error *err) MVM_MUST_CHECK;
 void flake_inputs_done(struct flake_inputs *in);
+/* By the lock file that Nix made, or nothing where it changed none: -EXDEV (phase nix-eval) for a local input that was
+ * not sent, because Nix took what the builder has itself at that path. */
+int flake_inputs_check(const struct flake_inputs *in, const void *lock, size_t n, struct mvm_error *err) MVM_MUST_CHECK;
 /* Writes a flake.lock that Nix made into the flake's folder, atomically, keeping the mode of the one it replaces.
  * -EROFS where the flake is a commit, and Nix made another one than it has. */
 int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_TEXT (4u << 20)
 
@@ -194,6 +195,54 @@ int flake_inputs_load(struct flake_inputs *in, const struct flake_ref *ref, stru
     else
         mvm_error_phase(err, MVM_PHASE_NIX_EVAL);
     return r;
+}
+
+/* Is it what was sent, or in it? */
+static bool was_sent(const struct flake_inputs *in, const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    for (size_t i = 0; i < in->n; i++) {
+        const struct flake_input *input = &in->v[i];
+        size_t n = strlen(name), folder = strlen(input->path);
+        if (!input->only && path_is_below(path, input->path))
+            return true;
+        if (!input->only || folder + 1 != (size_t)(name - path) || strncmp(path, input->path, folder) != 0)
+            continue;
+        for (const char *at = input->only; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+            if (strcspn(at, "\n") == n && strncmp(at, name, n) == 0)
+                return true;
+    }
+    return false;
+}
+
+struct checker {
+    const struct flake_inputs *in;
+    struct mvm_error *err;
+};
+
+static int check_sent(void *data, const char *named)
+{
+    const struct checker *c = data;
+    CLEAN_FREE char *path = canonical(named);
+    if (!path)
+        return mvm_error_errno(c->err, -ENOMEM, "flake");
+    /* What a store path has is what its name says, wherever it is. */
+    if (was_sent(c->in, path) || path_is_below(path, "/nix/store"))
+        return 0;
+    bool there = access(path, F_OK) == 0;
+    mvm_error_set(c->err, -EXDEV, "the flake has the input %s, which %s: the builder took what it has itself there",
+                  path, there ? "was not sent" : "does not exist");
+    mvm_error_phase(c->err, MVM_PHASE_NIX_EVAL);
+    mvm_error_hint(c->err, "%s",
+                   there ? "only inputs that a local flake names itself are sent: name it in flake.nix"
+                         : "correct the input's path, or make what it names");
+    return -EXDEV;
+}
+
+int flake_inputs_check(const struct flake_inputs *in, const void *lock, size_t n, struct mvm_error *err)
+{
+    struct checker c = {in, err};
+    return n ? flake_lock_paths(lock, n, check_sent, &c) : 0;
 }
 
 void flake_inputs_done(struct flake_inputs *in)

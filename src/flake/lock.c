@@ -1,5 +1,6 @@
 #include "flake/lock.h"
 #include "base/json.h"
+#include "flake/literals.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,6 +25,26 @@ static const char *local_path(json_object *node)
         json_get_string(o, "path", &path, NULL) < 0)
         return NULL;
     return strcmp(type, "path") == 0 && path[0] == '/' ? path : NULL;
+}
+
+/* The same of any node that is on this machine. The caller frees. */
+static char *any_local_path(json_object *node)
+{
+    json_object *o = NULL;
+    const char *path = local_path(node), *url;
+    if (path)
+        return strdup(path);
+    if (json_get_object(node, "original", &o, NULL) < 0 || json_get_string(o, "url", &url, NULL) < 0)
+        return NULL;
+    return url[0] == '/' ? strdup(url) : flake_url_path(url);
+}
+
+/* A repository with changes, which Nix locks to nothing that could be had again. */
+static bool is_dirty(json_object *node)
+{
+    json_object *locked = NULL;
+    const char *rev;
+    return json_get_object(node, "locked", &locked, NULL) == 0 && json_get_string(locked, "dirtyRev", &rev, NULL) == 0;
 }
 
 /* Takes the inputs that name a removed node out of the others. */
@@ -84,7 +105,7 @@ static int rewrite(const void *p, size_t n, const struct provided_flakes *flakes
     CLEAN_JSON json_object *gone = json_object_new_object();
     json_object_object_foreach(nodes, key, node)
     {
-        if (provided_name(node) ? !flakes || !provide(nodes, node, flakes) : local_path(node) != NULL)
+        if (provided_name(node) ? !flakes || !provide(nodes, node, flakes) : local_path(node) || is_dirty(node))
             json_add_bool(gone, key, true);
     }
     json_object_object_foreach(gone, dead, unused)
@@ -119,7 +140,7 @@ int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const cha
     json_object_object_foreach(nodes, key, node)
     {
         (void)key;
-        const char *path = provided_name(node) ? NULL : local_path(node);
+        CLEAN_FREE char *path = provided_name(node) ? NULL : any_local_path(node);
         if (path && r == 0)
             r = found(data, path);
     }
@@ -134,6 +155,21 @@ bool flake_lock_same(const struct buf *a, const struct buf *b)
     json_object_object_del(x, "version");
     json_object_object_del(y, "version");
     return json_object_equal(x, y);
+}
+
+bool flake_lock_is_dirty(const void *p, size_t n)
+{
+    CLEAN_JSON json_object *o = NULL;
+    json_object *nodes = NULL;
+    bool dirty = false;
+    if (json_parse(p, n, &o, NULL) < 0 || json_get_object(o, "nodes", &nodes, NULL) < 0)
+        return false;
+    json_object_object_foreach(nodes, key, node)
+    {
+        (void)key;
+        dirty = dirty || is_dirty(node);
+    }
+    return dirty;
 }
 
 bool flake_lock_has_inputs(const void *p, size_t n)

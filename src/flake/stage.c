@@ -166,6 +166,8 @@ int flake_write_lock(const struct flake_ref *f, const void *p, size_t n, struct 
         return cannot_write(f, mvm_error_set(err, -EINVAL, "cannot write flake.lock: it is no regular file"), err);
     if (flake_lock_check(p, n, f->text, NULL) < 0)
         return cannot_write(f, mvm_error_set(err, -EPROTO, "what the builder sent is no lock file"), err);
+    if (flake_lock_is_dirty(p, n))
+        return 0;
     if (exists && path_read_file(dir, LOCK_NAME, &old, NULL) == 0) {
         int r = flake_lock_strip(buf_cstr(&old), old.len, &old_stripped, err);
         if (r == 0)

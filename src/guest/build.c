@@ -483,7 +483,6 @@ static void prepare_source(struct job *j)
     place_inputs(j);
     refer_to_source(j, subdir);
     snprintf(j->lock, sizeof(j->lock), "%s/" BUILD_LOCK, j->work);
-    snprintf(j->new_lock, sizeof(j->new_lock), "%s/new.lock", j->work);
     j->before.max = MAX_LOCK;
     (void)!path_read_file(AT_FDCWD, j->lock, &j->before, NULL);
 }
@@ -536,10 +535,13 @@ static void build(struct job *j)
     (void)!buf_printf(&what, "^out");
     snprintf(link, sizeof(link), "%s/result", j->work);
     begin_nix(&a, j, "build", NULL);
-    /* Where it may write none in the flake Nix takes the tree for a changed one that has no revision. */
-    add(&a, j->m->remote ? "--no-write-lock-file" : "--output-lock-file");
-    if (!j->m->remote)
-        add(&a, j->new_lock);
+    /* It says which inputs Nix took, also those that have no revision. (Where Nix may write none at all it takes the
+     * tree for a changed one that has no revision either.) */
+    add(&a, "--output-lock-file");
+    add(&a, j->new_lock);
+    add(&a, "--option");
+    add(&a, "allow-dirty-locks");
+    add(&a, "true");
     add(&a, "--out-link"); /* a root before Nix lets go of the output */
     add(&a, link);
     add(&a, "--print-out-paths");
@@ -632,11 +634,12 @@ static int send_artifact(const struct job *j, struct tree_sender *s, const char 
     return is_known(j, fd, key) ? tree_send_keyed(s, name, fd, key, true, err) : tree_send_file(s, name, fd, err);
 }
 
+/* The host looks whether an input is one that it has not sent, which Nix then found in this builder's own root. */
 static void send_lock(struct job *j, struct tree_sender *s, struct mvm_error *err)
 {
     CLEAN_BUF struct buf after = BUF_INIT(MAX_LOCK);
-    if (!j->new_lock[0] || !j->m->write_lock || path_read_file(AT_FDCWD, j->new_lock, &after, NULL) < 0)
-        return;
+    if (path_read_file(AT_FDCWD, j->new_lock, &after, err) < 0)
+        fail(j, MVM_PHASE_NIX_EVAL, 1, "Nix has not said which inputs it took: %.300s", err->msg);
     if (after.len != j->before.len || (after.len && memcmp(after.data, j->before.data, after.len) != 0))
         (void)!tree_send_memory(s, "flake.lock", 0644, after.data, after.len, err);
 }
@@ -675,6 +678,7 @@ static void prepare(struct job *j)
     snprintf(j->work, sizeof(j->work), BUILD_WORK "/%u", j->id);
     snprintf(j->source, sizeof(j->source), "%s/" BUILD_SOURCE, j->work);
     snprintf(j->tmpdir, sizeof(j->tmpdir), "TMPDIR=%s/tmp", j->work);
+    snprintf(j->new_lock, sizeof(j->new_lock), "%s/new.lock", j->work);
     const char *tmp = strchr(j->tmpdir, '=') + 1;
     if (mkdir(j->work, 0700) < 0 || mkdir(tmp, 0700) < 0)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the job: %s", strerror(errno));

@@ -370,12 +370,12 @@ MESSAGE(entry, MSG_ENTRY, F_U64(1, msg_entry, kind), F_TEXT(2, msg_entry, path),
 MESSAGE(offer, MSG_OFFER, F_BYTES(1, msg_offer, keys, len))
 MESSAGE(want, MSG_WANT, F_BYTES(1, msg_want, wanted, len))
 MESSAGE_OWNING(build, MSG_BUILD, F_ALLOC(1, msg_build, remote), F_ALLOC(2, msg_build, subdir),
-               F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(5, msg_build, write_lock),
-               F_BOOL(6, msg_build, offline), F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs),
-               F_BOOL(9, msg_build, manifest), F_U64(MSG_BUILD_MAX_JOBS, msg_build, max_jobs),
-               F_LIST(21, msg_build, env), F_LIST(22, msg_build, known), F_U64(70, msg_build, last_modified),
-               F_ALLOC(71, msg_build, rev), F_U64(72, msg_build, rev_count), F_ALLOC(73, msg_build, store_name),
-               F_ALLOC(74, msg_build, nar_hash), F_ALLOC(75, msg_build, nar_hex), F_U64(76, msg_build, nar_size))
+               F_ALLOC(3, msg_build, attr), F_ALLOC(4, msg_build, system), F_BOOL(6, msg_build, offline),
+               F_LIST(7, msg_build, options), F_LIST(8, msg_build, inputs), F_BOOL(9, msg_build, manifest),
+               F_U64(MSG_BUILD_MAX_JOBS, msg_build, max_jobs), F_LIST(21, msg_build, env), F_LIST(22, msg_build, known),
+               F_U64(70, msg_build, last_modified), F_ALLOC(71, msg_build, rev), F_U64(72, msg_build, rev_count),
+               F_ALLOC(73, msg_build, store_name), F_ALLOC(74, msg_build, nar_hash), F_ALLOC(75, msg_build, nar_hex),
+               F_U64(76, msg_build, nar_size))
 MESSAGE(phase, MSG_PHASE, F_TEXT(1, msg_phase, name), F_U64(2, msg_phase, before))
 MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_STATUS(2, msg_result, exit_code),
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(6, msg_result, store_path),

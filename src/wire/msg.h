@@ -307,7 +307,6 @@ struct msg_build {
     char *subdir; /* the flake's folder within the staged tree, "" for its root */
     char *attr;   /* "packages.x86_64-linux.default" */
     char *system;
-    bool write_lock; /* false: --no-write-lock-file */
     bool offline;
     bool manifest;              /* the output is a builder image: send its manifest.json too */
     struct msg_strings env;     /* variables for Nix: proxies, and NIX_CONFIG with what must not be seen (build.c) */

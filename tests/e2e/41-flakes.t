@@ -84,7 +84,8 @@ ln -s "$secret" "$tmp/by-link"
 for form in "i = { url = \"path:$encoded\"; flake = false; };" "i.url = \"path://$encoded\"; i.flake = false;" \
     "i = { url = \"$secret\"; flake = false; };" "i = { type = \"path\"; path = \"$secret/sub\"; flake = false; };" \
     "i = { flake = false; url = \"path:$encoded/sub/file\"; };" "i = { url = \"path:$tmp/by-link\"; flake = false; };" \
-    "i.url = \"git+file://$encoded\";"; do
+    "i.url = \"git+file://$encoded\";" "i.url = ''path:$encoded'';" "i = { \"url\" = /* \"x */ path:$encoded; };" \
+    "i.url = \"path:$tmp/takes/../a%20secret\";" "h.url = ''5\"''; i = { type = \"git\"; url = \"file://$encoded\"; };"; do
     inputs_of "$form"
     run mvm build --flake "$tmp/takes"
     is "T2: an input outside of the tree is refused: ${form%%$tmp*}..." "$status" 11

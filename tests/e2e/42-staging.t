@@ -73,6 +73,27 @@ has 'R3: that folder is as before' "$(in_builder 'ls -d /tmp /work /nix/store; l
 /tmp
 /work$'
 
+make_flake "$tmp/own" "inputs.nf = { url = \"path:/usr/share/mvm/tools\"; flake = false; };" "$names"
+build "$tmp/own"
+is "R3: a path that only the builder has is no input" "$status:$(json .phase)" 11:nix-eval
+has 'R3: and the error names it' "$out" 'input /usr/share/mvm/tools, which does not exist'
+
+git init -q "$tmp/far/repo"
+echo 1 >"$tmp/far/repo/tracked"
+git -C "$tmp/far/repo" add tracked
+git -C "$tmp/far/repo" -c user.name=n -c user.email=e commit -qm 1
+make_flake "$tmp/n4" "description = ''5\" disk'';
+  inputs.nf = { url = ''git+file://$tmp/far/./repo''; flake = false; };
+  \"inputs\".f = { flake = false; \"url\" = /* in words */ (file://$tmp/far/away/em/only); };" \
+    "$names + builtins.readFile inputs.f"
+build "$tmp/n4"
+is 'N4: a repository and a file, in notations that are seldom seen' "$status:$(said)" '0:trackedone'
+echo 2 >"$tmp/far/repo/tracked"
+rm -f "$tmp/n4/flake.lock"
+build "$tmp/n4"
+is 'N4: a repository with changes' "$status:$(said)" '0:trackedone'
+check 'N4: as in Nix there is no lock file then' test ! -e "$tmp/n4/flake.lock"
+
 # ---- What Nix is told ----
 
 age='"at ${toString self.lastModified}"'
@@ -123,6 +144,13 @@ run mvm persistent-builder submit --flake 'path:/work/sub dir&' --offline --json
 is 'N5: submit of the same folder' "$status:$(json .image)" "0:$wanted"
 run mvm persistent-builder submit --flake 'path:/work/sub dir&' --offline --json --force
 is 'N5: and where it has to be built' "$status:$(json .image)" "0:$wanted"
+run mvm persistent-builder submit --flake 'path:/work?dir=sub dir%26' --offline --json
+is 'N1: submit takes ?dir= below the workspace' "$status:$(json .image)" "0:$wanted"
+mkdir "$tmp/n5/a..b"
+run mvm persistent-builder submit --flake 'path:/work/a..b' --offline
+has 'N1: submit takes a folder with two dots in its name' "$err" 'no flake.nix in .*/a\.\.b'
+run mvm persistent-builder submit --flake 'path:/work/../work' --offline
+has 'N1: submit takes no folder above the workspace' "$err" 'is not in the workspace'
 
 # ---- As a store path ----
 

@@ -416,6 +416,47 @@ static const char *inputs_of(const char *format, struct mvm_error *e)
     return buf_cstr(&out);
 }
 
+/* What is said of a lock file whose only node has that as original; "@" in it is the folder of a flake with the inputs
+ * /b and the file d/file. */
+static int check_locked(const char *original, struct mvm_error *e)
+{
+    CLEAN_FREE char *here = realpath("in", NULL);
+    CLEAN_BUF struct buf lock = BUF_INIT(10000);
+    CLEAN_FLAKE_REF struct flake_ref f = {0};
+    CLEAN_FLAKE_INPUTS struct flake_inputs in = {0};
+    *e = (struct mvm_error)MVM_ERROR_INIT;
+    (void)inputs_of("{ inputs.b.url = \"path:@/b\"; inputs.d.url = \"path:@/d/file\"; }", e);
+    int r = buf_str(&lock, "{\"version\":7,\"root\":\"root\",\"nodes\":{\"root\":{},\"i\":{\"original\":");
+    for (; r == 0 && *original; original++)
+        r = buf_printf(&lock, *original == '@' ? "%s" : "%.1s", *original == '@' ? here : original);
+    if (r < 0 || buf_str(&lock, "}}}") < 0 || flake_ref_parse(&f, "path:in", e) < 0 ||
+        flake_inputs_load(&in, &f, &home, e) < 0)
+        abort();
+    return flake_inputs_check(&in, buf_cstr(&lock), lock.len, e);
+}
+
+static void test_sent(void)
+{
+    struct mvm_error e;
+    ok(check_locked("{\"type\":\"path\",\"path\":\"@/b/./c\"}", &e) == 0 &&
+           check_locked("{\"type\":\"path\",\"path\":\"@/d/file\"}", &e) == 0 &&
+           check_locked("{\"type\":\"git\",\"url\":\"file://@/b\"}", &e) == 0 &&
+           check_locked("{\"type\":\"path\",\"path\":\"./x\"}", &e) == 0 &&
+           check_locked("{\"type\":\"github\",\"owner\":\"a\",\"repo\":\"b\"}", &e) == 0,
+       "R3: inputs that Nix locked are taken where they were sent, are in the flake or are fetched");
+    ok(check_locked("{\"type\":\"path\",\"path\":\"/etc\"}", &e) == -EXDEV && e.phase == MVM_PHASE_NIX_EVAL &&
+           strstr(e.msg, "the input /etc, which was not sent") && e.hint[0],
+       "R3: an input that Nix took from the builder's own root is refused");
+    ok(check_locked("{\"type\":\"path\",\"path\":\"@/../in/nothing\"}", &e) == -EXDEV &&
+           strstr(e.msg, "in/nothing, which does not exist"),
+       "R3: an input that does not exist on the host, but in the builder, is refused");
+    ok(check_locked("{\"type\":\"path\",\"path\":\"@/d/fil\"}", &e) == -EXDEV &&
+           check_locked("{\"type\":\"path\",\"path\":\"@/d\"}", &e) == -EXDEV &&
+           check_locked("{\"type\":\"git\",\"url\":\"file:///usr\"}", &e) == -EXDEV &&
+           check_locked("{\"type\":\"tarball\",\"url\":\"file:///x.tar\"}", &e) == -EXDEV,
+       "R3: what lies beside an input that was sent, repositories and archives of the builder are refused");
+}
+
 static void test_inputs(void)
 {
     struct mvm_error e;
@@ -743,6 +784,15 @@ static void test_locks(void)
            strstr(e.msg, "regular") && strstr(e.hint, "--no-write-lock-file") &&
            lstat("link-lock/flake.lock", &after) == 0 && S_ISLNK(after.st_mode),
        "R4: a symlink is not replaced by a lock file");
+    static const char dirty[] = "{\"version\":7,\"root\":\"root\",\"nodes\":{\"root\":{\"inputs\":{\"a\":\"a\"}},"
+                                "\"a\":{\"locked\":{\"dirtyRev\":\"0-dirty\",\"url\":\"file:///a\"}}}}";
+    CLEAN_BUF struct buf staged = BUF_INIT(1000);
+    put("dirty/flake.nix", "{ }");
+    CLEAN_FLAKE_REF struct flake_ref d = {0};
+    ok(flake_ref_parse(&d, "dirty", NULL) == 0 && flake_write_lock(&d, dirty, strlen(dirty), NULL) == 0 &&
+           access("dirty/flake.lock", F_OK) < 0 && flake_lock_strip(dirty, strlen(dirty), &staged, NULL) == 0 &&
+           !strstr(buf_cstr(&staged), "dirtyRev"),
+       "N7: no lock file is written where an input is a repository with changes, and such a node is locked anew");
     put("ro/flake.nix", "{ }");
     sh("chmod 0555 ro");
     if (flake_ref_parse(&f, "ro", NULL) < 0 || (getuid() == 0 && seteuid(65534) < 0))
@@ -776,6 +826,7 @@ int main(void)
     test_references();
     test_identities();
     test_inputs();
+    test_sent();
     test_revisions();
     test_commits();
     test_submodules();

@@ -144,7 +144,6 @@ static const struct msg_build build_sample = {
     .subdir = word_b,
     .attr = word_a,
     .system = word_c,
-    .write_lock = true,
     .options = {argv_sample, 3},
     .inputs = {argv_sample, 2},
     .rev = word_b,
@@ -199,7 +198,7 @@ static int build_decode(const void *p, size_t n, bool *ret_same)
     const struct msg_build *s = &build_sample;
     int r = msg_build_decode(&m, p, n);
     *ret_same = r == 0 && same_text(m.remote, s->remote) && same_text(m.subdir, s->subdir) &&
-                same_text(m.attr, s->attr) && same_text(m.system, s->system) && m.write_lock && !m.offline &&
+                same_text(m.attr, s->attr) && same_text(m.system, s->system) && !m.offline &&
                 same_list(&m.options, &s->options) && same_list(&m.inputs, &s->inputs) && same_text(m.rev, s->rev) &&
                 m.rev_count == s->rev_count && same_text(m.store_name, s->store_name) && m.nar_size == s->nar_size;
     msg_build_done(&m);
@@ -267,7 +266,7 @@ static const struct message messages[] = {
     MESSAGE(seed, "type 19: 1:64"),
     MESSAGE(exec, "type 32: 1:2 1:0 1:4 2:3 3:4 4:4 5:8 6:8 7:8"),
     MESSAGE(transfer, "type 34: 1:4 2:8"),
-    MESSAGE(build, "type 35: 2:0 3:2 4:3 5:8 7:2 7:0 7:4 8:2 8:0 71:0 72:8 73:2 76:8"),
+    MESSAGE(build, "type 35: 2:0 3:2 4:3 7:2 7:0 7:4 8:2 8:0 71:0 72:8 73:2 76:8"),
     MESSAGE(flood, "type 36: 1:8"),
     MESSAGE(signal, "type 48: 1:8"),
     MESSAGE(winsize, "type 49: 1:8 2:8"),
