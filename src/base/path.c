@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 char *path_join(const char *first, ...)
@@ -146,7 +148,7 @@ int path_read_file(int dirfd, const char *name, struct buf *out, struct mvm_erro
     }
 }
 
-/* A name for a temporary file beside the target; a leftover of a killed process is overwritten or swept. */
+/* A name for a temporary file beside the target; path_sweep_temporary knows it again. */
 static void temp_name(const char *name, char out[static 300])
 {
     static unsigned counter;
@@ -175,6 +177,42 @@ int path_write_file(int dirfd, const char *name, const void *data, size_t len, m
     if (sync)
         fsync(dirfd);
     return 0;
+}
+
+/* The process that a temporary file is of, by its name; 0: it is none. */
+static pid_t writer_of(const char *name)
+{
+    size_t n = strlen(name);
+    int pid = 0, end = 0;
+    const char *at = name + n;
+    if (n < sizeof(".x.1.0.tmp") - 1 || name[0] != '.' || strcmp(at - 4, ".tmp") != 0)
+        return 0;
+    for (unsigned dots = 0; at > name + 1 && dots < 3;)
+        dots += *--at == '.';
+    return sscanf(at, ".%9d.%*9u.tmp%n", &pid, &end) == 1 && at[end] == '\0' && pid > 0 ? pid : 0;
+}
+
+static int sweep_entry(void *data, const char *name)
+{
+    int dirfd = *(const int *)data;
+    struct stat st;
+    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    if (S_ISDIR(st.st_mode)) {
+        CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0)
+            path_sweep_temporary(fd);
+        return 0;
+    }
+    pid_t writer = writer_of(name);
+    if (writer && st.st_mtime < time(NULL) - 60 && kill(writer, 0) < 0 && errno == ESRCH)
+        unlinkat(dirfd, name, 0);
+    return 0;
+}
+
+void path_sweep_temporary(int dirfd)
+{
+    (void)!path_each(dirfd, ".", sweep_entry, &dirfd);
 }
 
 int path_replace_symlink(int dirfd, const char *target, const char *name, struct mvm_error *err)

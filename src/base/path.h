@@ -38,6 +38,10 @@ int path_read_file(int dirfd, const char *name, struct buf *out, struct mvm_erro
 int path_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool sync,
                     struct mvm_error *err) MVM_MUST_CHECK;
 
+/* Removes below the folder what processes left that were killed while they wrote a file so: the temporary file has its
+ * writer's number in its name, and is left where that runs or the file is younger than a minute. */
+void path_sweep_temporary(int dirfd);
+
 /* Points the symlink name at target as one step. */
 int path_replace_symlink(int dirfd, const char *target, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 

@@ -288,6 +288,8 @@ static int sweep(struct home *h, struct mvm_error *err)
     stage0_sweep(h);
     release_sweep(h);
     store_sweep(h);
+    path_sweep_temporary(h->state_fd);
+    path_sweep_temporary(h->cache_fd);
     return usersnapshot_sweep(h, err);
 }
 

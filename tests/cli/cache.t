@@ -28,4 +28,18 @@ is 'dev cache prune leaves what living processes make' "$(begun)" "cache/artifac
 cache/snapshots/$digest/.256m-1c.new home/dev/builds/.stage-0 home/dev/prebuilt/.fetch home/snapshots/.new-1 "
 is 'dev cache inspect does not count a snapshot in the making as left' \
     "$(flock "$MVM_CACHE_DIR/snapshots/$digest/.256m-1c.lock" "$MVMCTL" dev cache inspect --json | jq .snapshots.unfinished)" 0
+
+# Files that are written as one step.
+temporary() { (cd "$tmp" && find home cache -name '.*.tmp' | sort | tr '\n' ' '); }
+old="home/run/.accel.json.999999999.0.tmp cache/builds/.0123.json.999999999.12.tmp"
+kept="home/run/.accel.json.$$.0.tmp cache/builds/.a.b.tmp"
+mkdir -p "$MVM_CACHE_DIR/builds" "$MVM_HOME/run"
+for file in $old $kept; do
+    echo begun >"$tmp/$file"
+    touch -d '2 minutes ago' "$tmp/$file"
+done
+echo begun >"$MVM_HOME/run/.young.999999999.0.tmp"
+run mvm dev cache prune
+is 'dev cache prune removes files that killed processes had begun, and no others' "$status $(temporary)" \
+    "0 cache/builds/.a.b.tmp home/run/.accel.json.$$.0.tmp home/run/.young.999999999.0.tmp "
 finish
