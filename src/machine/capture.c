@@ -5,6 +5,7 @@
 #include "machine/vm.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define HOLD_MS 10000 /* an agent answers in milliseconds; a loaded host takes its time */
 #define LIVE_MS 1000  /* a guest that writes faster than it is copied stands still after this */
@@ -46,6 +47,9 @@ static void on_timeout(uv_timer_t *t)
     if (c->stage == CAPTURE_HOLDING) {
         fail(c, "the guest's agent does not answer (is its image older than this mvmctl?)");
         finish(c);
+    } else if (c->stage == CAPTURE_STOPPING) {
+        fail(c, "the backend does not stop the guest");
+        resume(c);
     } else if (c->stage == CAPTURE_SAVING && !c->hurried) {
         (void)!c->vm->backend->hurry(c->vm->now->control_fd);
         c->hurried = true;
@@ -77,13 +81,34 @@ void capture_start(struct capture *c, int file_fd)
     uv_timer_start(&c->timer, on_timeout, HOLD_MS, 0);
 }
 
+static void save(struct capture *c)
+{
+    c->stage = CAPTURE_SAVING;
+    c->hurried = c->stopped_at != 0;
+    uv_timer_start(&c->timer, on_timeout, c->hurried ? SAVE_MS : LIVE_MS, 0);
+    if (c->vm->backend->save(c->vm->now->control_fd, c->file_fd, true) < 0) {
+        fail(c, "the backend takes no command");
+        finish(c);
+    }
+}
+
+/*
+ * In software emulation the guest stands still for all of it. QEMU 7.2 notes what a guest writes by a mark in each
+ * processor's TLB; where the saving thread takes a page's mark back just as the processor removes it for good
+ * (notdirty_write in accel/tcg/cputlb.c), later writes to the page are in no state. A copy then finds a lock taken
+ * that nobody holds.
+ */
 void capture_held(struct capture *c)
 {
     if (c->stage != CAPTURE_HOLDING)
         return;
-    c->stage = CAPTURE_SAVING;
-    uv_timer_start(&c->timer, on_timeout, LIVE_MS, 0);
-    if (c->vm->backend->save(c->vm->now->control_fd, c->file_fd, true) < 0) {
+    if (strcmp(c->vm->run->accel.name, "kvm") == 0) {
+        save(c);
+        return;
+    }
+    c->stage = CAPTURE_STOPPING;
+    uv_timer_start(&c->timer, on_timeout, SAVE_MS, 0);
+    if (c->vm->backend->pause(c->vm->now->control_fd) < 0) {
         fail(c, "the backend takes no command");
         finish(c);
     }
@@ -94,12 +119,14 @@ void capture_event(struct capture *c, enum vmm_event event, const char *problem)
     switch (event) {
     case VMM_STOPPED:
         c->stopped_at = c->stopped_at ? c->stopped_at : clock_now();
+        if (c->stage == CAPTURE_STOPPING)
+            save(c);
         break;
     case VMM_FAILED:
         fail(c, problem);
         __attribute__((fallthrough));
     case VMM_COMPLETED:
-        if (c->stage == CAPTURE_SAVING)
+        if (c->stage == CAPTURE_SAVING || c->stage == CAPTURE_STOPPING)
             resume(c);
         break;
     case VMM_NOT_YET:

@@ -4,9 +4,9 @@
  * Theory of operation. A copy continues with the agent's memory as it was, but with a new host at the other end of the
  * channel. It must find no half frame, neither sent nor received. So the agent is asked to be silent (MSG_HOLD) and
  * answers (MSG_HELD) as its last word; from the question on nothing is sent to it either. Between the two ends of the
- * channel nothing is on its way then, and the guest is saved: its memory while it runs, in the end, for some
- * milliseconds, while it stands still. Then it goes on and both sides may speak again (MSG_RELEASE). Whatever goes
- * wrong, the guest goes on.
+ * channel nothing is on its way then, and the guest is saved: with KVM its memory while it runs, in the end, for some
+ * milliseconds, while it stands still; in software emulation all of it while it stands still. Then it goes on and both
+ * sides may speak again (MSG_RELEASE). Whatever goes wrong, the guest goes on.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct capture {
     struct vm *vm;                                             /* what the owner sets */
     void (*done)(void *owner, const struct msg_saved *result); /* ...: once for each capture_start that succeeded */
     void *owner;                                               /* ... */
-    enum { CAPTURE_IDLE, CAPTURE_HOLDING, CAPTURE_SAVING, CAPTURE_RESUMING } stage;
+    enum { CAPTURE_IDLE, CAPTURE_HOLDING, CAPTURE_STOPPING, CAPTURE_SAVING, CAPTURE_RESUMING } stage;
     int file_fd;
     uint64_t stopped_at; /* clock.h; 0: the processors run */
     bool hurried;        /* the VMM was told to write the rest while they do not */
