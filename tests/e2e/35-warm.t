@@ -130,6 +130,8 @@ chmod +x "$tmp/slow/qemu-system-$(uname -m)"
 path=$PATH
 PATH=$tmp/slow:$PATH
 boot
+kept() { [ -s "$snap/meta.json" ]; }
+check 'another VMM has a snapshot of its own' eventually 60 kept
 down
 touch "$tmp/killed"
 boot
