@@ -28,6 +28,43 @@ static int open_snapshot(int image, const char *name)
     return open_below(image, name, sizeof(((struct snapshot *)0)->name) - 1);
 }
 
+/* One pass over all of them. */
+struct walk {
+    void (*each)(struct walk *w, const char *name); /* for what lies in an image's folder */
+    void *data;
+    int root, image;
+    const char *digest; /* the image's */
+    unsigned found;     /* `each`'s, 0 at the beginning of an image */
+    int error;          /* the first image's that could not be read to its end; the others are looked at all the same */
+};
+
+static int on_entry(void *data, const char *name)
+{
+    struct walk *w = data;
+    w->each(w, name);
+    return 0;
+}
+
+static int on_image(void *data, const char *digest)
+{
+    struct walk *w = data;
+    CLEAN_FD int image = open_image(w->root, digest);
+    w->image = image;
+    w->digest = digest;
+    w->found = 0;
+    int r = image < 0 ? 0 : path_each(image, ".", on_entry, w);
+    w->error = w->error ? w->error : r;
+    return 0;
+}
+
+static int walk_all(int cache_fd, void (*each)(struct walk *w, const char *name), void *data)
+{
+    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    struct walk w = {.each = each, .data = data, .root = root};
+    int r = root < 0 ? -errno : path_each(root, ".", on_image, &w);
+    return r ? r : w.error;
+}
+
 /* ---- Reading all of it ---- */
 
 static int read_snapshot(int dir, struct mvm_error *err)
@@ -44,44 +81,31 @@ static int read_snapshot(int dir, struct mvm_error *err)
 }
 
 struct reading {
-    int root, image;
-    const char *digest;
     bool remove;
     void (*found)(void *data, const char *name, int r, const char *why);
     void *data;
 };
 
-static int on_read_snapshot(void *data, const char *name)
+static void read_one(struct walk *w, const char *name)
 {
-    struct reading *w = data;
+    const struct reading *r = w->data;
     char full[160];
     struct mvm_error why = MVM_ERROR_INIT;
     CLEAN_FD int dir = open_snapshot(w->image, name);
     if (dir < 0)
-        return 0; /* the file with the image's path, or it went meanwhile */
-    int r = read_snapshot(dir, &why);
+        return; /* the file with the image's path, or it went meanwhile */
+    int error = read_snapshot(dir, &why);
     snprintf(full, sizeof(full), "%.12s/%s", w->digest, name);
-    w->found(w->data, full, r, why.msg);
-    if (r == -ESTALE && w->remove)
+    r->found(r->data, full, error, why.msg);
+    if (error == -ESTALE && r->remove)
         (void)!path_remove_tree(w->image, name);
-    return 0;
-}
-
-static int on_read_image(void *data, const char *digest)
-{
-    struct reading *w = data;
-    CLEAN_FD int image = open_image(w->root, digest);
-    w->image = image;
-    w->digest = digest;
-    return image < 0 ? 0 : path_each(image, ".", on_read_snapshot, w);
 }
 
 int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const char *name, int r, const char *why),
                       void *data)
 {
-    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    struct reading w = {.root = root, .remove = remove, .found = found, .data = data};
-    int r = root < 0 ? -errno : path_each(root, ".", on_read_image, &w);
+    struct reading reading = {.remove = remove, .found = found, .data = data};
+    int r = walk_all(cache_fd, read_one, &reading);
     return mvm_error_is_absent(r) ? 0 : r;
 }
 
@@ -97,80 +121,47 @@ static bool is_unfinished(const char *name, char lock[static 64])
     return true;
 }
 
-struct sweep {
-    int root, image;
-};
-
-static int on_sweep_snapshot(void *data, const char *name)
+static void sweep_one(struct walk *w, const char *name)
 {
-    const struct sweep *w = data;
     CLEAN_LOCK struct lock lock = LOCK_INIT;
     char lock_name[64];
     if (is_unfinished(name, lock_name) &&
         lock_take(&lock, w->image, lock_name, "removing an unfinished snapshot", NULL, NULL) == 0)
         (void)!path_remove_tree(w->image, name);
-    return 0;
 }
 
-static int on_sweep_image(void *data, const char *digest)
-{
-    struct sweep *w = data;
-    CLEAN_FD int image = open_image(w->root, digest);
-    w->image = image;
-    if (image >= 0)
-        (void)!path_each(image, ".", on_sweep_snapshot, w);
-    return 0;
-}
-
+/* Here and below, what cannot be read has none. */
 void snapshot_sweep(int cache_fd)
 {
-    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    struct sweep w = {.root = root};
-    if (root >= 0)
-        (void)!path_each(root, ".", on_sweep_image, &w);
+    (void)!walk_all(cache_fd, sweep_one, NULL);
 }
 
 /* ---- Accounting ---- */
 
-struct survey {
-    int root, image;
-    struct snapshot_usage *usage;
-};
-
-static int on_survey_snapshot(void *data, const char *name)
+static void count_one(struct walk *w, const char *name)
 {
     static const char *const files[] = {SNAPSHOT_MEMORY, SNAPSHOT_STATE, SNAPSHOT_META};
-    struct survey *w = data;
+    struct snapshot_usage *u = w->data;
     struct stat st;
     char lock[64];
     bool begun = is_unfinished(name, lock);
     CLEAN_FD int dir =
         begun ? openat(w->image, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : open_snapshot(w->image, name);
-    w->usage->snapshots += dir >= 0 && !begun;
-    w->usage->unfinished += dir >= 0 && begun && lock_is_held(w->image, lock) == 0;
-    for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
+    if (dir < 0)
+        return;
+    if (begun) {
+        u->unfinished += lock_is_held(w->image, lock) == 0;
+    } else {
+        u->images += w->found++ == 0;
+        u->snapshots++;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
         if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
-            w->usage->bytes += (uint64_t)st.st_blocks * 512;
-    return 0;
-}
-
-static int on_survey_image(void *data, const char *digest)
-{
-    struct survey *w = data;
-    CLEAN_FD int image = open_image(w->root, digest);
-    w->image = image;
-    unsigned before = w->usage->snapshots;
-    if (image >= 0)
-        (void)!path_each(image, ".", on_survey_snapshot, w);
-    w->usage->images += w->usage->snapshots > before;
-    return 0;
+            u->bytes += (uint64_t)st.st_blocks * 512;
 }
 
 void snapshot_survey(int cache_fd, struct snapshot_usage *ret)
 {
     *ret = (struct snapshot_usage){0};
-    CLEAN_FD int root = openat(cache_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    struct survey w = {.root = root, .usage = ret};
-    if (root >= 0)
-        (void)!path_each(root, ".", on_survey_image, &w);
+    (void)!walk_all(cache_fd, count_one, ret);
 }
