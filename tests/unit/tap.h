@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static unsigned tap_count, tap_failed;
 
@@ -25,6 +26,18 @@ __attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, cons
     return pass;
 }
 #define ok(cond, ...) tap_ok((cond), __FILE__, __LINE__, __VA_ARGS__)
+
+/* Makes a folder for the test below the check's own, which goes with that where the test is killed. Its path, in a
+ * static buffer; the test removes it. */
+__attribute__((unused)) static const char *tap_folder(void)
+{
+    static char path[256];
+    const char *tmp = getenv("MVM_TEST_TMP");
+    snprintf(path, sizeof(path), "%s/unit.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(path))
+        abort();
+    return path;
+}
 
 /* The last line of main: return tap_end(); */
 __attribute__((unused)) static int tap_end(void)

@@ -320,8 +320,8 @@ static void test_process(void)
 
 int main(void)
 {
-    char template[] = "/tmp/mvm-test-base.XXXXXX";
-    folder = mkdtemp(template) ? open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    const char *template = tap_folder();
+    folder = open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     test_buf();
     test_error();
     test_text();

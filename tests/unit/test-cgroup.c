@@ -176,10 +176,10 @@ static void test_born(void)
 
 int main(void)
 {
-    char folder[256], text[64];
-    const char *tmp = getenv("MVM_TEST_TMP");
-    snprintf(folder, sizeof(folder), "%s/cgroup.XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(folder) || (root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+    char text[64];
+    const char *folder = tap_folder();
+    root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
         return 1;
     test_made();
     test_enabled();

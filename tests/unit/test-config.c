@@ -113,9 +113,7 @@ static void test_bad(void)
 
 int main(void)
 {
-    char folder[] = "/tmp/mvm-test-XXXXXX";
-    if (!mkdtemp(folder))
-        return 1;
+    const char *folder = tap_folder();
     setenv("MVM_HOME", folder, 1);
     setenv("MVM_CACHE_DIR", folder, 1);
     if (home_open(&home, NULL) < 0)

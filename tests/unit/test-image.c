@@ -814,8 +814,8 @@ static bool find_tool(void)
 
 int main(void)
 {
-    char dir[] = "/tmp/mvm-test-image-XXXXXX";
-    if (!mkdtemp(dir) || chdir(dir) < 0 || (here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+    const char *dir = tap_folder();
+    if (chdir(dir) < 0 || (here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
     umask(022);
     test_tree();

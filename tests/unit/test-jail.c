@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[128];
+static const char *folder;
 static int own = -1, beside = -1;
 
 /* The errno of what is tried, 0 where it succeeds. */
@@ -161,10 +161,7 @@ static void test_sockets(void)
 int main(void)
 {
     test_sockets();
-    const char *tmp = getenv("MVM_TEST_TMP");
-    snprintf(folder, sizeof(folder), "%s/jail.XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(folder))
-        return 1;
+    folder = tap_folder();
     CLEAN_FD int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     own = path_open_dir(root, "own", NULL);
     beside = path_open_dir(root, "beside", NULL);
@@ -207,7 +204,6 @@ int main(void)
     }
     fd_closep(&own);
     fd_closep(&beside);
-    CLEAN_FD int above = open(tmp ? tmp : "/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    (void)!path_remove_tree(above, strrchr(folder, '/') + 1);
+    (void)!path_remove_tree(AT_FDCWD, folder);
     return tap_end();
 }

@@ -645,12 +645,10 @@ static void tree_kept_files(void)
 
 int main(void)
 {
-    const char *tmp = getenv("MVM_TEST_TMP");
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/wire.XXXXXX", tmp ? tmp : "/tmp");
-    if (!ok(mkdtemp(path) != NULL, "a scratch folder"))
-        return tap_end();
+    const char *path = tap_folder();
     scratch = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (!ok(scratch >= 0, "a scratch folder"))
+        return tap_end();
     tree_checksums();
     tree_round_trip();
     tree_hostile_paths();
