@@ -43,22 +43,45 @@ static struct line strip(struct line l)
     return l;
 }
 
+static bool contains(struct line l, const char *what)
+{
+    return memmem(l.text, l.len, what, strlen(what)) != NULL;
+}
+
+/* Puts more behind what is in out. */
+static void put(char *out, size_t size, const char *text, size_t len)
+{
+    size_t at = strlen(out), n = MIN_OF(len, size - 1 - at);
+    for (size_t i = 0; i < n; i++)
+        out[at + i] = is_printable(text[i]) ? text[i] : ' ';
+    out[at + n] = '\0';
+}
+
 void lastwords_telling(const struct lastwords *w, char *out, size_t size)
 {
-    /* Linux, kernel/panic.c: what follows are registers and stack. */
-    static const char panic[] = "Kernel panic";
-    struct line found = {0};
-    for (const char *p = w->text, *end = w->text + w->len; p < end;) {
+    /* Linux, arch/x86/kernel/dumpstack.c and kernel/panic.c: what happened ("int3: 0000 [#1] SMP"), where, registers
+     * and stack, and at last that it is the end. */
+    struct line found = {0}, first = {0}, place = {0};
+    bool panic = false;
+    for (const char *p = w->text, *end = w->text + w->len; p < end && !panic;) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         struct line l = strip((struct line){p, (size_t)((nl ? nl : end) - p)});
         if (l.len)
             found = l;
-        if (memmem(l.text, l.len, panic, sizeof(panic) - 1))
-            break;
+        if (!first.len && (contains(l, "BUG: ") || contains(l, " [#1]")))
+            first = l;
+        if (!place.len && contains(l, "RIP: "))
+            place = l;
+        panic = contains(l, "Kernel panic");
         p = nl ? nl + 1 : end;
     }
-    size_t n = MIN_OF(found.len, size - 1);
-    for (size_t i = 0; i < n; i++)
-        out[i] = is_printable(found.text[i]) ? found.text[i] : ' ';
-    out[n] = '\0';
+    out[0] = '\0';
+    put(out, size, found.text, found.len);
+    if (!panic || !first.len)
+        return;
+    put(out, size, " (", 2);
+    put(out, size, first.text, first.len);
+    put(out, size, ", ", place.len ? 2 : 0);
+    put(out, size, place.text, place.len);
+    put(out, size, ")", 1);
 }

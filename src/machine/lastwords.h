@@ -10,6 +10,6 @@ struct lastwords {
 
 /* More of the console: the end of it is kept. */
 void lastwords_add(struct lastwords *w, const void *p, size_t n);
-/* The telling line, printable, without the kernel's timestamp: where it panicked, the first one that says so; else the
- * last one with text. "" where nothing was written. */
+/* The telling line, printable, without the kernel's timestamp: where it panicked, the first one that says so, with
+ * what came before it (what kind of exception, where); else the last one with text. "" where nothing was written. */
 void lastwords_telling(const struct lastwords *w, char *out, size_t size);

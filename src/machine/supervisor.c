@@ -583,7 +583,7 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
 /* An end that the guest did not announce. */
 static void describe_reset(const struct supervisor *s, char *out, size_t size)
 {
-    char line[160];
+    char line[200];
     lastwords_telling(&s->console, line, sizeof(line));
     snprintf(out, size, "failed: the guest panicked or was reset%s%s", line[0] ? ": " : "", line);
 }
@@ -625,8 +625,11 @@ static void on_vm_ended(void *owner, int status)
     local_ended(s);
     if (s->state == STARTING) {
         int code = process_exit_code(status);
+        char line[200];
+        lastwords_telling(&s->console, line, sizeof(line));
         if (code == 0)
-            fail(s, "%s before its agent was ready", s->ending ? s->ending : "the guest ended");
+            fail(s, "%s before its agent was ready%s%s", s->ending ? s->ending : "the guest ended", line[0] ? ": " : "",
+                 line);
         else
             fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }

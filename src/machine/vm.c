@@ -29,6 +29,8 @@ static void say(struct vm *v, const char *fmt, ...)
     v->ops->log(v->owner, line);
 }
 
+static void watch_boot(struct vm *v);
+
 static int start(struct vm *v, enum vm_stage stage, const struct launch_source *source, struct mvm_error *err)
 {
     v->now = NULL;
@@ -41,6 +43,8 @@ static int start(struct vm *v, enum vm_stage stage, const struct launch_source *
         return r;
     steps_add(&v->steps, "spawn-vmm", since);
     v->now = i;
+    if (stage != VM_RESTORING)
+        watch_boot(v);
     v->ops->changed(v->owner);
     return 0;
 }
@@ -137,6 +141,55 @@ static int start_making(struct vm *v, struct mvm_error *err)
     return start(v, VM_MAKING, &source, err);
 }
 
+/* ---- Booting once more ---- */
+
+/*
+ * Linux patches its own code while it boots (jump labels: int3, the new bytes, both told to the other processors).
+ * Under software emulation another processor may still execute the int3 as it was translated before, when the kernel no
+ * longer expects it: about one boot in a hundred of guests with several processors panics, or, where the console is not
+ * there yet, says nothing at all.
+ */
+static bool may_boot_again(const struct vm *v)
+{
+    return (v->stage == VM_PLAIN || v->stage == VM_MAKING) && !v->spoke && !v->again && !v->stopping &&
+           v->run->vcpus > 1 && strcmp(v->run->accel.name, "tcg") == 0;
+}
+
+static bool boot_again(struct vm *v, const char *why)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    if (!may_boot_again(v))
+        return false;
+    say(v, "%s before its agent spoke, which happens under software emulation with several processors: booting again",
+        why);
+    v->again = true;
+    if (v->now)
+        instance_discard(v->now);
+    int r = start_plain(v, &err);
+    if (r < 0)
+        say(v, "%s", err.msg);
+    return r == 0;
+}
+
+static void on_silence(uv_timer_t *t)
+{
+    (void)!boot_again(t->data, "the guest said nothing on its console");
+}
+
+static void watch_boot(struct vm *v)
+{
+    v->heard = false;
+    if (may_boot_again(v))
+        uv_timer_start(&v->timer, on_silence, v->run->timeout_ms / 2, 0);
+}
+
+static void note_heard(struct vm *v)
+{
+    if (!v->heard && (v->stage == VM_PLAIN || v->stage == VM_MAKING))
+        uv_timer_stop(&v->timer);
+    v->heard = true;
+}
+
 /* The guest that was to be saved goes on as it is; a builder cannot, because it has no store. */
 static void save_failed(struct vm *v, const char *why)
 {
@@ -208,6 +261,8 @@ void vm_hello(struct vm *v, const struct msg_hello *hello)
 {
     if (v->stage == VM_SAVING)
         return; /* it was heard already, and what is being saved is told nothing */
+    note_heard(v);
+    v->spoke = true;
     if (v->stage != VM_MAKING) {
         note_vmm(v, "boot");
         v->ops->agent(v->owner, hello);
@@ -260,6 +315,7 @@ void vm_configured(struct vm *v)
 static void on_console(void *owner, const void *p, size_t n)
 {
     struct vm *v = owner;
+    note_heard(v);
     v->ops->console(v->owner, p, n);
 }
 
@@ -301,11 +357,15 @@ static enum blame blame_of_end(const struct instance *i)
 static void on_ended(void *owner, struct instance *i)
 {
     struct vm *v = owner;
+    if (v->stage == VM_MAKING)
+        v->stage = VM_PLAIN; /* it is not saved any more, whatever it says */
     if (v->stage == VM_PLAIN || v->stage == VM_RESTORED)
         instance_drain(i);
     v->by_host = i->said.ended_by_host;
     v->now = NULL;
     uv_timer_stop(&v->timer);
+    if (i->process.status == 0 && !v->by_host && boot_again(v, "the guest ended"))
+        return;
     if (v->stage == VM_SAVING && !v->stopping) {
         boot_instead(v, BLAME_SNAPSHOT, "the backend ended while it saved the guest");
     } else if (!retry(v, blame_of_end(i), "the backend ended")) {

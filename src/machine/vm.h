@@ -8,6 +8,8 @@
  * Whatever goes wrong with snapshots, the VM boots without: one that the VMM refuses is removed, one that fails for
  * another reason when that happens to the third VM in a row, and one that cannot be made is only missed.
  *
+ * A guest with several processors that ends under software emulation before its agent has spoken is booted once more.
+ *
  * A VM with a `state` continues from that, which a user has asked for: it never boots instead.
  */
 #pragma once
@@ -52,6 +54,7 @@ struct vm {
     void *owner;                     /* ... */
     struct instance *now;            /* NULL: none */
     bool warm;                       /* it did not boot in this start */
+    bool heard, spoke, again;        /* its console said something, its agent did, it was booted a second time */
     bool by_host; /* after `ended`: the VMM was told to end, by a signal or over its control socket */
     char cold_reason[256];
     enum vm_stage stage;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts the supervisor of a VM whose VMM is the stand-in (tests/fake): fake-vm.py MVMCTL FAKE-VMM NAME BEHAVIOUR [TIMEOUT-MS]
+"""Starts the supervisor of a VM whose VMM is the stand-in (tests/fake): fake-vm.py MVMCTL FAKE-VMM NAME BEHAVIOUR [TIMEOUT-MS [VCPUS]]
 
 It does what machine_start does, without an image that can boot. Prints the pid of the supervisor, once it has said that the
 VM is ready or has failed.
@@ -9,6 +9,7 @@ import fcntl, hashlib, json, os, platform, re, socket, subprocess, sys, time
 os.umask(0o077)
 mvmctl, fake, name, behaviour = sys.argv[1:5]
 timeout_ms = int(sys.argv[5]) if len(sys.argv) > 5 else 20000
+vcpus = int(sys.argv[6]) if len(sys.argv) > 6 else 1
 home = os.environ["MVM_HOME"]
 folder = f"{home}/vms/{name}"
 image = f"{home}/image-{behaviour}"
@@ -30,7 +31,7 @@ with open(f"{os.environ['MVM_SOURCE']}/src/machine/runfile.c") as f:
     schema = int(re.search(r"#define SCHEMA (\d+)", f.read())[1])
 run = dict(schema_version=schema, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
            hostname=name, image_path=image, store_disk="", snapshots="", cold_reason="", state="", accel="tcg", accel_reason="",
-           tsc_khz=0, memory_mib=64, vcpus=1, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
+           tsc_khz=0, memory_mib=64, vcpus=vcpus, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
            start_mono=time.monotonic_ns())
 # Sealed: the digest of what is before it, then the end (src/base/json.c).
 text = json.dumps(run)[:-1] + ', "sha256": "'

@@ -30,7 +30,7 @@ static void test_qmp_shutdown(void)
 static void says(const char *console, const char *line, const char *what)
 {
     static struct lastwords w;
-    char out[64];
+    char out[128];
     w.len = 0;
     lastwords_add(&w, console, strlen(console));
     lastwords_telling(&w, out, sizeof(out));
@@ -47,6 +47,10 @@ static void test_lastwords(void)
          "the last line with text tells how a guest ended");
     says("a\n[   12.000001] Kernel panic - not syncing: out of it\r\n[   12.000002] CPU: 0 PID: 1\n",
          "Kernel panic - not syncing: out of it", "a panic tells more than the registers behind it");
+    says("[    0.1] int3: 0000 [#1] SMP\r\n[    0.1] CPU: 1\n[    0.1] RIP: 0010:f+0x9/0x20\n[    0.1] RIP: 0033:0x1\n"
+         "[    0.1] Kernel panic - not syncing: in interrupt\n",
+         "Kernel panic - not syncing: in interrupt (int3: 0000 [#1] SMP, RIP: 0010:f+0x9/0x20)",
+         "a panic is told with the exception and the place that it came from");
     says("no end of \x1b[31mline", "no end of  [31mline", "a line is told without its control characters");
     memset(much, 'x', sizeof(much));
     memcpy(much + sizeof(much) - 7, "\nlast\r\n", 7);
