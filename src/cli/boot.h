@@ -6,6 +6,9 @@
 #include "cli/trace.h"
 #include "machine/machine.h"
 
+/* How long a VM may take to start where --timeout says nothing else. */
+#define DEFAULT_TIMEOUT_MS 60000
+
 struct build_opts build_opts_from(const struct args *a);
 /* Builds the flake and prints the result as build does: its whole command. */
 int build_and_print(const struct args *a, struct home *h, const char *ref);
@@ -20,6 +23,8 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
 /* Starts a VM: c->name, or a free name made from base. */
 int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
                struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+/* Checks what the options wish of a VM, before anything long begins. */
+int boot_check_options(const struct args *a, struct mvm_error *err) MVM_MUST_CHECK;
 /* machine_check_name, and no builder's name. */
 int boot_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 /* Prints a VM that was started; table: with the steps of the start. built, trace and more may be NULL. more: an object
@@ -28,5 +33,3 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
                 const struct trace *trace, bool table, json_object *more);
 /* Follows its logs until it ends; an interrupt stops it. The exit status. */
 int boot_attach(struct home *h, const char *name, struct mvm_error *err);
-/* up --from. */
-int up_from(struct args *a);

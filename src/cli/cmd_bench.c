@@ -11,11 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_SAMPLES    20
-#define DEFAULT_WARMUPS    2
-#define DEFAULT_TIMEOUT_MS 60000
-#define BUILD_TIMEOUT_MS   1800000
-#define MAX_PAGE           ((size_t)64 << 20)
+#define DEFAULT_SAMPLES  20
+#define DEFAULT_WARMUPS  2
+#define BUILD_TIMEOUT_MS 1800000
+#define MAX_PAGE         ((size_t)64 << 20)
 
 /* What the options say besides the sides. */
 struct wishes {

@@ -1,4 +1,4 @@
-/* snapshot create, ls, rm, and up --from. */
+/* snapshot create, ls and rm. */
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "cli/boot.h"
@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-#define DEFAULT_TIMEOUT_MS 60000
 
 static json_object *snapshot_json(const struct usersnapshot *u)
 {
@@ -189,55 +187,4 @@ int cmd_snapshot_rm(struct args *a)
     else
         json_object_put(o);
     return r < 0 ? fail_runtime(&err) : 0;
-}
-
-/* ---- up --from ---- */
-
-int up_from(struct args *a)
-{
-    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold", "ready"};
-    struct mvm_error err = MVM_ERROR_INIT;
-    CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));
-    struct usersnapshot wish = {0};
-    struct machine_info info;
-    struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
-    if (a->n_words || a->rest)
-        return ui_usage("give either one IMAGE, --flake REF or --from NAME", "up: --from and an image");
-    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
-        if (arg_value(a, others[i]))
-            return ui_usage("a snapshot says what it is of", "up: --from and --%s", others[i]);
-    struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
-    struct trace t = {0};
-    const char *timeout = arg_value(a, "timeout");
-    interrupt_install();
-    steps_add(&t.own, "startup", ui.born);
-    int r = usersnapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
-    if (r == 0 && c.name)
-        r = boot_check_name(c.name, &err);
-    if (r == 0 && timeout)
-        r = parse_timeout(timeout, &c.timeout_ms, &err);
-    if (r == 0)
-        r = home_open(&h, &err);
-    if (r == 0)
-        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
-              : mvm_error_errno(&err, -ENOMEM, "snapshot");
-    if (r == 0) {
-        progress_phase(&boot, "boot");
-        usersnapshot_fill(u, &c);
-        r = boot_named(&h, &c, u->vm, &boot, &info, &err);
-    }
-    if (r < 0)
-        return fail_runtime(&err);
-    char from[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
-    snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
-    json_object *more = json_object_new_object();
-    json_add_string(more, "from", from);
-    trace_machine(&t, &info);
-    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0) {
-        json_object_put(more);
-        return ui_fail(&err);
-    }
-    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
-    return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
 }

@@ -5,6 +5,7 @@
 #include "builder/persistent.h"
 #include "cli/boot.h"
 #include "cli/trace.h"
+#include "machine/usersnapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,170 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_MEMORY_MIB 256
-#define DEFAULT_TIMEOUT_MS 60000
-#define STOP_GRACE_MS      10000
-#define RUN_SETTLE_MS      500 /* run looks at the services for so long */
-
-static int machine_options(const struct args *a, const struct artifact_image *img, struct machine_config *c,
-                           struct mvm_error *err)
-{
-    const char *memory = arg_value(a, "memory"), *cpus = arg_value(a, "cpus"), *timeout = arg_value(a, "timeout");
-    c->memory_mib = img->metadata.memory_mib ? img->metadata.memory_mib : DEFAULT_MEMORY_MIB;
-    c->vcpus = img->metadata.vcpus ? (unsigned)img->metadata.vcpus : 1;
-    c->timeout_ms = DEFAULT_TIMEOUT_MS;
-    c->hypervisor = arg_value(a, "hypervisor");
-    c->cold = arg_flag(a, "cold");
-    c->verify = arg_flag(a, "verify");
-    int r = memory ? parse_memory(memory, &c->memory_mib, err) : 0;
-    if (r == 0 && cpus)
-        r = parse_cpus(cpus, &c->vcpus, err);
-    if (r == 0 && timeout)
-        r = parse_timeout(timeout, &c->timeout_ms, err);
-    const char *ready = arg_value(a, "ready");
-    c->ready = ready && strcmp(ready, "agent") == 0 ? READY_AGENT : READY_SERVICES;
-    if (r == 0 && ready && c->ready == READY_SERVICES && strcmp(ready, "services") != 0) {
-        r = mvm_error_set(err, -EINVAL, "--ready %.60s", ready);
-        mvm_error_phase(err, MVM_PHASE_USAGE);
-        mvm_error_hint(err, "it is agent or services");
-    }
-    return r;
-}
-
-/* "builder" and "builder-N" are builders' (builder/persistent.h). */
-int boot_check_name(const char *name, struct mvm_error *err)
-{
-    size_t n = strlen(PERSISTENT_NAME);
-    if (strncmp(name, PERSISTENT_NAME, n) != 0 || (name[n] && name[n] != '-') ||
-        (name[n] && strspn(name + n + 1, "0123456789") != strlen(name + n + 1)))
-        return machine_check_name(name, err);
-    mvm_error_set(err, -EINVAL, "vm name '%.60s': builder VMs have such names", name);
-    mvm_error_phase(err, MVM_PHASE_USAGE);
-    mvm_error_hint(err, "choose another name");
-    return -EINVAL;
-}
-
-int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
-               struct machine_info *info, struct mvm_error *err)
-{
-    char free_name[MACHINE_MAX_NAME + 1];
-    int r = 0;
-    if (c->name)
-        return machine_start(h, c, p, info, err);
-    /* The name is free now; whoever starts first has it, and the other takes the next. */
-    c->hostname = base;
-    for (int tries = 0; tries < 20; tries++) {
-        r = machine_free_name(h, base, free_name, err);
-        c->name = free_name;
-        if (r == 0)
-            r = machine_start(h, c, p, info, err);
-        if (r != -EEXIST)
-            break;
-    }
-    c->name = NULL;
-    return r;
-}
-
-int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
-               uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err)
-{
-    /* An image's name may be a builder's. */
-    bool usable = img->metadata.name[0] && boot_check_name(img->metadata.name, NULL) == 0;
-    struct machine_config c = {
-        .name = arg_value(a, "name"),
-        .role = "runtime",
-        .image = img->path,
-        .image_digest = img->digest,
-        .transient = transient,
-        .settle_ms = settle_ms,
-    };
-    int r = machine_options(a, img, &c, err);
-    if (transient)
-        c.ready = READY_AGENT;
-    if (r == 0 && c.name)
-        r = boot_check_name(c.name, err);
-    return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", p, info, err);
-}
-
-/* Wishes in the options are checked before anything long begins. */
-static int check_early(const struct args *a, struct mvm_error *err)
-{
-    const struct artifact_image none = ARTIFACT_IMAGE_INIT;
-    struct machine_config c = {0};
-    const struct vmm_ops *backend;
-    int r = machine_options(a, &none, &c, err);
-    if (r == 0 && arg_value(a, "name"))
-        r = boot_check_name(arg_value(a, "name"), err);
-    if (r == 0)
-        r = vmm_find(c.hypervisor, &backend, err);
-    return r;
-}
-
-void boot_print(const struct machine_info *info, const struct build_result *built, const struct progress *p,
-                const struct trace *trace, bool table, json_object *more)
-{
-    CLEAN_JSON json_object *fields = more;
-    const struct msg_status *st = &info->status;
-    double ready = (double)st->ready_ns / 1e6;
-    ui_clear();
-    if (!ui.json) {
-        ui_line("%s  ready in %.0f ms", info->name, ready);
-        if (table)
-            trace_print(trace);
-        if (!st->confined)
-            ui_say("warning: confinement of the VMM: %s", st->confinement);
-        if (st->problem[0])
-            ui_say("in the guest: %s", st->problem);
-        if (built && !built->cached)
-            ui_say("mvmctl exec -it %s sh opens a shell in it, mvmctl logs %s shows its logs, mvmctl down %s ends it",
-                   info->name, info->name, info->name);
-        return;
-    }
-    json_object *o = json_object_new_object(), *t = json_object_new_object();
-    json_add_string(o, "status", "ok");
-    json_add_string(o, "name", info->name);
-    json_add_string(o, "image", info->image);
-    json_add_string(o, "backend", info->backend);
-    json_add_string(o, "accel", info->accel.name);
-    json_add_string(o, "accel_reason", info->accel.reason);
-    json_add_string(o, "confinement", st->confinement);
-    json_add_string(o, "limits", st->limits);
-    json_add_string(o, "mode", st->mode);
-    json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
-    json_add_double(o, "ready_ms", ready);
-    json_add_string(o, "address", st->address[0] ? st->address : NULL);
-    json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
-    json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);
-    json_add_double(t, "hello_ms", (double)st->hello_ns / 1e6);
-    json_add_double(t, "ready_ms", ready);
-    json_add_double(t, "guest_ready_ms", (double)st->guest_ready_ns / 1e6);
-    if (trace)
-        json_add(t, "steps", trace_json(trace));
-    if (built) {
-        json_add_bool(o, "cached", built->cached);
-        json_add(t, "build", ui_timings(p));
-    }
-    json_add(o, "timings", t);
-    if (fields) {
-        json_object_object_foreach(fields, key, value)
-        {
-            json_add(o, key, json_object_get(value));
-        }
-    }
-    ui_print_json(o);
-}
-
-/* Follows the logs; an interrupt stops the VM, its end ends us. */
-int boot_attach(struct home *h, const char *name, struct mvm_error *err)
-{
-    fflush(stdout);
-    int r = follow_logs(h, name, err);
-    if (r == -EINTR) {
-        ui_say("stopping %s", name);
-        r = machine_stop(h, name, STOP_GRACE_MS, err);
-    }
-    return r < 0 ? ui_fail(err) : 0;
-}
+#define RUN_SETTLE_MS 500 /* run looks at the services for so long */
 
 /* 0, or what is the matter with the services that were waited for. */
 static int judge_services(const struct args *a, const struct machine_info *info, struct mvm_error *err)
@@ -234,6 +72,59 @@ static int open_named_image(struct home *h, const char *word, bool verify, struc
     return artifact_image_open_folder(img, h, word, verify, err);
 }
 
+/* ---- up --from ---- */
+
+static int up_from(struct args *a)
+{
+    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold", "ready"};
+    struct mvm_error err = MVM_ERROR_INIT;
+    CLEAN_HOME struct home h = HOME_INIT;
+    CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));
+    struct usersnapshot wish = {0};
+    struct machine_info info;
+    struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
+    if (a->n_words || a->rest)
+        return ui_usage("give either one IMAGE, --flake REF or --from NAME", "up: --from and an image");
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (arg_value(a, others[i]))
+            return ui_usage("a snapshot says what it is of", "up: --from and --%s", others[i]);
+    struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
+    struct trace t = {0};
+    const char *timeout = arg_value(a, "timeout");
+    interrupt_install();
+    steps_add(&t.own, "startup", ui.born);
+    int r = usersnapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
+    if (r == 0 && c.name)
+        r = boot_check_name(c.name, &err);
+    if (r == 0 && timeout)
+        r = parse_timeout(timeout, &c.timeout_ms, &err);
+    if (r == 0)
+        r = home_open(&h, &err);
+    if (r == 0)
+        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
+              : mvm_error_errno(&err, -ENOMEM, "snapshot");
+    if (r == 0) {
+        progress_phase(&boot, "boot");
+        usersnapshot_fill(u, &c);
+        r = boot_named(&h, &c, u->vm, &boot, &info, &err);
+    }
+    if (r < 0) {
+        mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
+        return ui_fail(&err);
+    }
+    char from[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
+    snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
+    json_object *more = json_object_new_object();
+    json_add_string(more, "from", from);
+    trace_machine(&t, &info);
+    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0) {
+        json_object_put(more);
+        return ui_fail(&err);
+    }
+    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
+    return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
+}
+
 int cmd_up(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
@@ -249,7 +140,7 @@ int cmd_up(struct args *a)
         return ui_usage("they choose the image of a flake: give --flake REF instead of IMAGE", "up: --%s and an image",
                         arg_value(a, "profile") ? "profile" : "attr");
     interrupt_install();
-    if (check_early(a, &err) < 0 || home_open(&h, &err) < 0)
+    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0)
         return ui_fail(&err);
     struct build_opts o = build_opts_from(a);
     struct trace t = {0};
@@ -276,7 +167,7 @@ int cmd_run(struct args *a)
     p.steps = &t.own;
     interrupt_install();
     steps_add(&t.own, "startup", ui.born);
-    if (check_early(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
+    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
         return ui_fail(&err);
     return finish(a, &h, &b.image, &t, &b, &p, &err);
 }

@@ -1,7 +1,6 @@
 #include "base/path.h"
 #include "builder/install.h"
 #include "cli/cli.h"
-#include "wire/msg.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -105,39 +104,4 @@ void print_overview(void)
            "Start with a copy of an example, which gets a flake.lock of its own:\n"
            "  cp -r --no-preserve=mode %s/hello hello\n  mvmctl run --flake hello\n",
            folder);
-}
-
-int cmd_help(struct args *a)
-{
-    if (a->n_words == 0) {
-        print_overview();
-        return 0;
-    }
-    int n_words;
-    const struct command *c = command_find(a->n_words, a->words, &n_words);
-    if (!c && n_words == a->n_words) {
-        char group[64];
-        command_join(n_words, a->words, group, sizeof(group));
-        print_group(group);
-        return 0;
-    }
-    if (!c)
-        return ui_usage("mvmctl help lists the commands", "help: there is no command '%.60s'", a->words[0]);
-    print_help(c);
-    return 0;
-}
-
-int cmd_version(struct args *a)
-{
-    if (a->n_words || a->rest)
-        return ui_usage("mvmctl version", "version: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
-    if (!ui.json) {
-        printf("mvmctl " MVM_VERSION "\n");
-        return 0;
-    }
-    json_object *o = json_object_new_object();
-    json_add_string(o, "version", MVM_VERSION);
-    json_add_int(o, "protocol", MVM_PROTOCOL_VERSION);
-    ui_print_json(o);
-    return 0;
 }
