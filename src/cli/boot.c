@@ -1,6 +1,7 @@
 /* VMs from images, as the options say: what up, run, exec, fork and dev shell share. */
 #include "cli/boot.h"
 #include "builder/persistent.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <stdio.h>

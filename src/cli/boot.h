@@ -6,9 +6,6 @@
 #include "cli/trace.h"
 #include "machine/machine.h"
 
-/* How long a VM may take to start where --timeout says nothing else. */
-#define DEFAULT_TIMEOUT_MS 60000
-
 struct build_opts build_opts_from(const struct args *a);
 /* Builds the flake and prints the result as build does: its whole command. */
 int build_and_print(const struct args *a, struct home *h, const char *ref);

@@ -6,55 +6,10 @@
 #include "base/nearest.h"
 #include "base/progress.h"
 #include "cache/home.h"
+#include "cli/command.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* ---- The table (table.c): dispatch, help, man page and completion come from it ---- */
-
-struct args;
-
-struct option_spec {
-    const char *name;     /* long name without dashes */
-    char letter;          /* 0: none */
-    const char *argument; /* NULL: a flag */
-    const char *help;
-    const char *values; /* allowed words separated by '|', NULL: any; for completion */
-};
-
-enum {
-    WORDS_VMS = 1,       /* names of VMs */
-    WORDS_SNAPSHOTS = 2, /* NAME:TAG */
-    WORDS_COPIES = 4,    /* files, and NAME:/ of VMs */
-    WORDS_FOLDERS = 8,
-    WORDS_SHELLS = 16,
-    WORDS_PROGRAM = 32, /* behind the name (with --flake: at once) a program and its arguments: the options end there */
-};
-
-struct command {
-    const char *name;                         /* one word, or several: "dev cache inspect" */
-    const char *synopsis;                     /* behind the name */
-    const char *summary;                      /* one line */
-    const char *text;                         /* paragraphs separated by blank lines */
-    const struct option_spec *const *options; /* NULL-terminated */
-    const char *json; /* the fields of --json, one "name: meaning" a line; NULL where there is no --json */
-    unsigned words;   /* WORDS_*: what completion offers for its words */
-    int (*run)(struct args *a);
-};
-
-extern const struct command commands[];
-extern const size_t n_commands;
-/* The command whose words begin argv, the longest one; *ret_words tells how many words that is. NULL where there is
- * none; then *ret_words counts the leading words that begin some command's name ("dev", "dev cache"). */
-const struct command *command_find(int argc, char **argv, int *ret_words);
-/* The next words of the commands whose names begin with the words of group ("" for all): each once, at most max.
- * summaries (may be NULL) gets the command's summary, NULL where the word leads to further words. */
-size_t command_next_words(const char *group, char (*ret)[32], const char **summaries, size_t max);
-/* The groups there are ("dev", "dev cache"), each once. */
-size_t command_groups(char (*ret)[64], size_t max);
-/* The first n words with a space between each two. */
-void command_join(int n, char **words, char *out, size_t size);
-#define MAX_COMMANDS 64
 
 /* Exit statuses (in the man page). */
 enum {
@@ -161,47 +116,7 @@ int exit_status_of(const struct mvm_error *err);
 /* Writes a file that the user has named, as one step. */
 int ui_write_file(const char *path, const void *data, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* ---- Commands ---- */
-
-int cmd_bench_boot(struct args *a);
-int cmd_bench_exec(struct args *a);
-int cmd_bench_build(struct args *a);
-int cmd_bench_density(struct args *a);
-int cmd_build(struct args *a);
-int cmd_build_log(struct args *a);
-int cmd_up(struct args *a);
-int cmd_run(struct args *a);
-int cmd_exec(struct args *a);
-int cmd_cp(struct args *a);
-int cmd_ls(struct args *a);
-int cmd_inspect(struct args *a);
-int cmd_logs(struct args *a);
-int cmd_down(struct args *a);
-int cmd_pause(struct args *a);
-int cmd_resume(struct args *a);
-int cmd_fork(struct args *a);
-int cmd_snapshot_create(struct args *a);
-int cmd_snapshot_ls(struct args *a);
-int cmd_snapshot_rm(struct args *a);
-int cmd_doctor(struct args *a);
-int cmd_dev_up(struct args *a);
-int cmd_dev_shell(struct args *a);
-int cmd_dev_down(struct args *a);
-int cmd_persistent_start(struct args *a);
-int cmd_persistent_status(struct args *a);
-int cmd_persistent_submit(struct args *a);
-int cmd_persistent_stop(struct args *a);
-int cmd_dev_status(struct args *a);
-int cmd_dev_cache_inspect(struct args *a);
-int cmd_dev_cache_prune(struct args *a);
-int cmd_dev_cache_repair(struct args *a);
-int cmd_image_verify(struct args *a);
-int cmd_dev_image_export(struct args *a);
-int cmd_dev_image_sign(struct args *a);
-int cmd_dev_image_verify(struct args *a);
-int cmd_version(struct args *a);
-int cmd_help(struct args *a);
-int cmd_completion(struct args *a);
+/* ---- Help (help.c, man.c) ---- */
 
 void print_help(const struct command *c);
 void print_overview(void);

@@ -6,6 +6,7 @@
 #include "bench/report.h"
 #include "bench/words.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -227,14 +228,14 @@ static int run_bench(struct args *a, enum bench_kind kind, char **argv, uint64_t
     return ui_fail(&err);
 }
 
-int cmd_bench_boot(struct args *a)
+static int run_bench_boot(struct args *a)
 {
     if (a->rest)
         return ui_usage("name a foreign command with --baseline", "bench boot: unexpected argument '--'");
     return run_bench(a, BENCH_BOOT, NULL, DEFAULT_TIMEOUT_MS);
 }
 
-int cmd_bench_exec(struct args *a)
+static int run_bench_exec(struct args *a)
 {
     static char program[] = "/bin/true";
     static char *words[] = {program, NULL};
@@ -243,7 +244,7 @@ int cmd_bench_exec(struct args *a)
     return run_bench(a, BENCH_EXEC, a->rest ? a->rest : words, DEFAULT_TIMEOUT_MS);
 }
 
-int cmd_bench_build(struct args *a)
+static int run_bench_build(struct args *a)
 {
     if (a->rest)
         return ui_usage("name a foreign command with --baseline", "bench build: unexpected argument '--'");
@@ -297,7 +298,7 @@ static int run_density(const struct args *a, struct bench *b, struct subject *s,
     return r;
 }
 
-int cmd_bench_density(struct args *a)
+static int run_bench_density(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -309,3 +310,124 @@ int cmd_bench_density(struct args *a)
     interrupt_install();
     return run_density(a, &b, &s, &err) < 0 ? ui_fail(&err) : 0;
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_config = {
+    .name = "config", .argument = "FILE", .help = "what is measured, from a TOML file (see bench boot)"};
+
+static const struct option_spec opt_compare = {
+    .name = "compare", .argument = "A B", .help = "measure A and B in turn and print the ratio of their medians"};
+
+static const struct option_spec opt_baseline = {
+    .name = "baseline",
+    .argument = "COMMAND",
+    .help = "measure another program in turn: its words are split as by a shell, but no shell is run"};
+
+static const struct option_spec opt_samples = {
+    .name = "samples", .argument = "N", .help = "how many samples of each side to take (default: 20)"};
+
+static const struct option_spec opt_warmups = {
+    .name = "warmups", .argument = "N", .help = "how many to take before these and throw away (default: 2)"};
+
+static const struct option_spec opt_count_instructions = {.name = "count-instructions",
+                                                          .help = "count guest instructions instead of time"};
+
+static const struct option_spec opt_report = {
+    .name = "report", .argument = "FILE", .help = "write a page with plots and all samples (HTML)"};
+
+static const struct option_spec opt_budget = {
+    .name = "budget",
+    .argument = "MS",
+    .help = "exit with 15 where the first side's median is above so many milliseconds"};
+
+static const struct option_spec opt_cold_boots = {.name = "cold", .help = "measure boots instead of restores"};
+
+static const struct option_spec opt_count = {.name = "count", .argument = "N", .help = "how many VMs (default: 10)"};
+
+static const struct option_spec opt_sample_timeout = {
+    .name = "timeout", .argument = "SECONDS", .help = "how long one sample may take (default: 60; of a build: 1800)"};
+
+#define BENCH_JSON                                                                                                     \
+    "status: ok, or over-budget\n"                                                                                     \
+    "bench: the command\n"                                                                                             \
+    "taken: when, in UTC\n"                                                                                            \
+    "host: cpu, cores, memory_mib, machine, kernel, backend_version, load and load_after (of the last "                \
+    "minute)\n"                                                                                                        \
+    "warmups: how many samples of each side were thrown away\n"                                                        \
+    "instructions: with --count-instructions, the median of the first side\n"                                          \
+    "sides: a list of objects with name, kind (boot, exec, build, baseline), unit (ms or instructions), "              \
+    "mode, flake, image, backend, accel, accel_reason, memory_mib, cpus, command, n, p50, p90, p99, min, "             \
+    "max, samples (in the order they were taken), phases (the same for each)\n"                                        \
+    "ratios: of the first side's median to each other's: of, to, ratio, low, high, confidence, "                       \
+    "resamples\n"                                                                                                      \
+    "budget: where one was given: ms, over_by_ms, kept\n"
+
+const struct command cmd_bench_boot = {
+    .name = "bench boot",
+    .synopsis = "[--flake REF | --config FILE | --compare A B] [OPTION]...",
+    .summary = "measure starts of VMs",
+    .text = "Starts VMs of an image that exists, one after another, and says how long they take from the first "
+            "step of the start to the configured agent: restored from a snapshot, or with --cold booted. With "
+            "--count-instructions each boots with a clock that counts the guest's instructions from reset until "
+            "its agent is ready, which does not depend on what else this machine does. Nothing is built, and "
+            "neither making the first snapshot nor stopping VMs is part of a figure.\n\n"
+            "The file of --config has name, flake or kernel, rootfs, initrd, cmdline (files relative to it), "
+            "backend, memory, cpus, mode (warm or cold). With --compare, A and B are each a flake, or a file "
+            "that ends in .toml.\n\n"
+            "Percentiles are interpolated between the nearest ranks. The interval of a ratio of medians is a "
+            "percentile bootstrap of 4000 resamples with a fixed seed.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_config, &opt_compare, &opt_baseline, &opt_cold_boots,
+                       &opt_count_instructions, &opt_samples, &opt_warmups, &opt_cpus, &opt_memory, &opt_budget,
+                       &opt_report, &opt_sample_timeout, &opt_json, &opt_verbose),
+    .json = BENCH_JSON,
+    .run = run_bench_boot,
+};
+
+const struct command cmd_bench_exec = {
+    .name = "bench exec",
+    .synopsis = "[--flake REF | --config FILE | --compare A B] [OPTION]... [-- COMMAND [ARGUMENT]...]",
+    .summary = "measure running a program in a VM",
+    .text = "Starts a VM, and measures running the program in it (default: /bin/true), from connecting to its "
+            "exit, which must be with status 0.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_config, &opt_compare, &opt_baseline, &opt_samples,
+                       &opt_warmups, &opt_cpus, &opt_memory, &opt_budget, &opt_report, &opt_sample_timeout, &opt_json,
+                       &opt_verbose),
+    .json = BENCH_JSON,
+    .run = run_bench_exec,
+};
+
+const struct command cmd_bench_build = {
+    .name = "bench build",
+    .synopsis = "[--flake REF | --config FILE | --compare A B] [OPTION]...",
+    .summary = "measure builds",
+    .text = "Builds the flake again and again although its result is there, in the persistent builder, and says "
+            "what each phase takes. The flake must have been built once. The first warm-up starts the builder.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_config, &opt_compare, &opt_baseline, &opt_samples,
+                       &opt_warmups, &opt_offline, &opt_allow_input, &opt_no_persistent_builder, &opt_budget,
+                       &opt_report, &opt_sample_timeout, &opt_json, &opt_verbose),
+    .json = BENCH_JSON,
+    .run = run_bench_build,
+};
+
+const struct command cmd_bench_density = {
+    .name = "bench density",
+    .synopsis = "[--flake REF | --config FILE] [--count N] [OPTION]...",
+    .summary = "measure many VMs at once",
+    .text = "Starts N VMs of an image at once, restored from its snapshot, and says when they were ready and how "
+            "much memory each takes while all run: the proportional set sizes of its backend and its supervisor, "
+            "in which what several share is divided among them. Then all are stopped; so they are when this "
+            "command is interrupted.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_config, &opt_count, &opt_memory, &opt_sample_timeout,
+                       &opt_json, &opt_verbose),
+    .json = "status: ok\n"
+            "bench: the command\n"
+            "host: as bench boot has it\n"
+            "count: how many VMs\n"
+            "warm: how many were restored\n"
+            "all_ready_ms: from the first start to the last one ready\n"
+            "down_ms: from the first stop to the last one gone\n"
+            "ready_ms, pss_mib, vmm_pss_mib, supervisor_pss_mib: objects with p50, p90, p99, max\n"
+            "vms: a list of objects with warm, ready_ms, vmm_pss_kib, supervisor_pss_kib\n",
+    .run = run_bench_density,
+};

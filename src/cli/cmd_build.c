@@ -2,6 +2,7 @@
 #include "builder/build.h"
 #include "cli/boot.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "cli/trace.h"
 
 #include <stdio.h>
@@ -104,7 +105,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
     return 0;
 }
 
-int cmd_build(struct args *a)
+static int run_build(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -116,3 +117,49 @@ int cmd_build(struct args *a)
         return ui_fail(&err);
     return build_and_print(a, &h, arg_value(a, "flake") ? arg_value(a, "flake") : ".");
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_build = {
+    .name = "build",
+    .synopsis = "[--flake REF] [OPTION]...",
+    .summary = "build a microVM image from a flake",
+    .text = "Builds packages.<system>.default of the flake inside the builder VM and keeps kernel and root file "
+            "system in the host's cache. Where nothing that goes into the image has changed, the cached one is "
+            "taken and no VM starts.\n\n"
+            "The first build on a machine assembles the builder from the distribution's signed packages. The "
+            "flake's flake.lock is written where Nix created or changed it.\n\n"
+            "Of more builds than may run in a builder at once, those that came later wait for their turn, in the "
+            "order they came. A build that is interrupted, or whose terminal is closed, ends in the builder too; "
+            "others go on. So does one that uses more memory or processes than a build may.\n\n"
+            "With --json, progress is told on standard error, one JSON object a line. Its field event says what "
+            "it is: phase (phase: its name), progress (phase, and either detail or built, to_build, "
+            "copied_paths, paths_to_copy, fetched_bytes, bytes_to_fetch and current: the derivation or file at "
+            "work, or null), note and, with --verbose, log (text), error (the fields of a failure, see "
+            "DESCRIPTION).\n\n"
+            "Where a build fails, kind says which of its phase's failures it is. nix-eval: attribute (there is "
+            "no such one), eval, fetch, hash-mismatch. nix-build: builder (a derivation's builder failed), "
+            "fetch, hash-mismatch, out-of-memory, too-many-processes, disk-full, build (anything else). "
+            "artifact-extraction: artifacts (the output is no image). boot-budget: instructions, warm-start (a "
+            "start of the image costs more than the flake's bootBudget).",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_system, &opt_force, &opt_no_write_lock_file,
+                       &opt_offline, &opt_allow_input, &opt_no_persistent_builder, &opt_verify_all, &opt_jobs,
+                       &opt_trace, &opt_json, &opt_verbose),
+    .json = "status: ok\n"
+            "cached: true where nothing had to be built\n"
+            "image: the image's digest\n"
+            "kernel: path of the kernel\n"
+            "rootfs: path of the root file system\n"
+            "initrd: path of the initrd, or null\n"
+            "cmdline: path of the kernel command line, or null\n"
+            "kernel_kind: distribution, slim, or null where the image does not say\n"
+            "builder: null where no builder was needed; else an object with kind, ready and reason of its image "
+            "as it was found (" REASONS
+            "), and where it was built now, seed (what it was built in) and passed_over (objects with seed and "
+            "reason), mode (persistent or single-shot), fallback_reason (why not persistent, where it was "
+            "wanted)\n"
+            "store_path: the output in the builder's store\n"
+            "attr: the attribute that was built\n"
+            "timings: milliseconds spent in each phase, and total\n",
+    .run = run_build,
+};

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "builder/buildlog.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "flake/flake.h"
 
 #include <errno.h>
@@ -120,7 +121,7 @@ static int print_derivation(struct home *h, const struct selection *s, const cha
     return -ENOENT;
 }
 
-int cmd_build_log(struct args *a)
+static int run_build_log(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -146,3 +147,25 @@ int cmd_build_log(struct args *a)
         r = print_whole(&h, &s, &err);
     return r < 0 ? ui_fail(&err) : 0;
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_list = {.name = "list",
+                                            .help = "list the builds whose logs are kept, the newest first"};
+
+static const struct option_spec opt_of_flake = {
+    .name = "flake", .argument = "REF", .help = "look only at builds of this flake"};
+
+const struct command cmd_build_log = {
+    .name = "build-log",
+    .synopsis = "[DERIVATION | last] [OPTION]...",
+    .summary = "show what a build said",
+    .text = "Prints the log of the last build, whether it succeeded or not. DERIVATION, a name or a store path, "
+            "prints what that derivation's builder printed in the newest build that built it. Logs of the last "
+            "50 builds are kept, of 256 MiB at most.",
+    .options = OPTIONS(&opt_of_flake, &opt_list, &opt_json),
+    .json = "builds: with --list, a list of objects with id, flake, attr, status (ok, error, interrupted, or "
+            "unfinished: running, or killed), phase, kind, error, derivation, started_at (seconds since 1970), "
+            "bytes\n",
+    .run = run_build_log,
+};

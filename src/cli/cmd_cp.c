@@ -1,5 +1,6 @@
 #include "base/interrupt.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/transfer.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ static int copy(const struct args *a, const char *vm, const char *guest, bool pu
     return r;
 }
 
-int cmd_cp(struct args *a)
+static int run_cp(struct args *a)
 {
     static const char hint[] = "mvmctl cp FILE NAME:/PATH, or mvmctl cp NAME:/PATH FILE";
     struct mvm_error err = MVM_ERROR_INIT;
@@ -49,3 +50,23 @@ int cmd_cp(struct args *a)
     }
     return 0;
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_follow_link = {
+    .name = "follow-link", .letter = 'L', .help = "copy what a symlink in the guest points to"};
+
+const struct command cmd_cp = {
+    .name = "cp",
+    .synopsis = "[-L] SOURCE NAME:/PATH | NAME:/PATH DESTINATION",
+    .summary = "copy files into a VM or out of it",
+    .text = "Copies a file or a whole folder between this machine and a running VM. Where the destination is a "
+            "folder (or ends with a slash in the guest), the source goes into it; else it gets that name. "
+            "Permission bits are kept, set-user-ID, set-group-ID and sticky bits are not. Sparse files stay "
+            "sparse; a file of /proc is copied as it reads. What is there already is replaced by its own kind "
+            "only: nothing is written through a symlink, and a device, fifo or socket is neither replaced nor "
+            "copied (in a folder they are left out). The user in the guest is root.",
+    .options = OPTIONS(&opt_follow_link),
+    .words = WORDS_COPIES,
+    .run = run_cp,
+};

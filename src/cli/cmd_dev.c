@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 #include "machine/transfer.h"
 
 #include <errno.h>
@@ -102,7 +103,7 @@ static int open_shell(struct session *s, const struct args *a, struct mvm_error 
     return r < 0 ? ui_fail(err) : code;
 }
 
-int cmd_dev_shell(struct args *a)
+static int run_dev_shell(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -117,7 +118,7 @@ int cmd_dev_shell(struct args *a)
 
 /* ---- up and down ---- */
 
-int cmd_dev_up(struct args *a)
+static int run_dev_up(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -144,7 +145,7 @@ int cmd_dev_up(struct args *a)
     return 0;
 }
 
-int cmd_dev_down(struct args *a)
+static int run_dev_down(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -173,3 +174,45 @@ int cmd_dev_down(struct args *a)
     ui_print_json(o);
     return 0;
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_shell = {.name = "shell", .help = "open a shell in it, as dev shell does"};
+
+static const struct option_spec opt_reset = {.name = "reset", .help = "remove the builder's store too"};
+
+const struct command cmd_dev_up = {
+    .name = "dev up",
+    .synopsis = "[OPTION]...",
+    .summary = "keep the builder up",
+    .text = "Starts the persistent builder where it does not run, and keeps it up until dev down: it does not "
+            "stop itself when it has nothing to do. No build needs this.",
+    .options = OPTIONS(&opt_shell, &opt_flake, &opt_allow_input, &opt_json, &opt_verbose),
+    .json = "status: ok\n"
+            "state: ready\n",
+    .run = run_dev_up,
+};
+
+const struct command cmd_dev_shell = {
+    .name = "dev shell",
+    .synopsis = "[--flake DIR] [[--] COMMAND [ARGUMENT]...]",
+    .summary = "open a shell in the builder",
+    .text = "Opens a shell (or runs the command) in the persistent builder, in /work, where the files of the "
+            "flake are as a build would take them (default: the present folder, if it has a flake.nix). Nix is "
+            "set up as for builds. What is changed there stays there.",
+    .options = OPTIONS(&opt_flake, &opt_allow_input, &opt_verbose),
+    .words = WORDS_PROGRAM,
+    .run = run_dev_shell,
+};
+
+const struct command cmd_dev_down = {
+    .name = "dev down",
+    .synopsis = "[OPTION]...",
+    .summary = "stop the builder",
+    .text = "Stops the persistent builder. Builds that run in it fail.",
+    .options = OPTIONS(&opt_reset, &opt_json),
+    .json = "status: ok\n"
+            "was_up: true where it ran\n"
+            "reset: true where its store was removed\n",
+    .run = run_dev_down,
+};

@@ -9,6 +9,7 @@
 #include "cache/artifacts.h"
 #include "cache/config.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
 #include "machine/usersnapshot.h"
@@ -172,7 +173,7 @@ static void print_cache(const struct inspection *in)
             cache_reason_name(in->report.reason));
 }
 
-int cmd_dev_status(struct args *a)
+static int run_dev_status(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -196,7 +197,7 @@ int cmd_dev_status(struct args *a)
     return 0;
 }
 
-int cmd_dev_cache_inspect(struct args *a)
+static int run_dev_cache_inspect(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -293,7 +294,7 @@ static int sweep(struct home *h, struct mvm_error *err)
     return usersnapshot_sweep(h, err);
 }
 
-int cmd_dev_cache_prune(struct args *a)
+static int run_dev_cache_prune(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -318,7 +319,7 @@ int cmd_dev_cache_prune(struct args *a)
     return r < 0 ? ui_fail(&err) : report_clean("ok", &in, NULL);
 }
 
-int cmd_dev_cache_repair(struct args *a)
+static int run_dev_cache_repair(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -350,3 +351,76 @@ int cmd_dev_cache_repair(struct args *a)
     bool whole = found.reason == CACHE_HIT && count_damaged(&read) == 0;
     return report_clean(whole ? "ok" : "repaired", &in, &read);
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_verify = {
+    .name = "verify", .help = "read every byte of the builder image instead of trusting its files' timestamps"};
+
+static const struct option_spec opt_all = {.name = "all", .help = "the builder image and the dev images too"};
+
+static const struct option_spec opt_store = {.name = "store", .help = "the builder's store too"};
+
+#define VERIFIED_JSON                                                                                                  \
+    "verified: with --verify and of repair, an object of images, boot_snapshots and snapshots: each has "              \
+    "good, damaged and unreadable (how many)\n"
+
+#define CACHE_JSON                                                                                                     \
+    "schema_version: 1\n"                                                                                              \
+    "builder_cache: an object with kind (source-checkout, release), ready, reason (" REASONS                           \
+    "), building, previous_kept, stale_stages\n"
+
+const struct command cmd_dev_status = {
+    .name = "dev status",
+    .synopsis = "[OPTION]...",
+    .summary = "show the builder's state",
+    .text = "Shows the dev VM's state, and whether the builder image in the cache is fresh, with the reason code "
+            "of the verdict. Nothing is built or changed.",
+    .options = OPTIONS(&opt_verify, &opt_json),
+    .json = CACHE_JSON "dev_vm: an object with state\n",
+    .run = run_dev_status,
+};
+
+const struct command cmd_dev_cache_inspect = {
+    .name = "dev cache inspect",
+    .synopsis = "[OPTION]...",
+    .summary = "show the builder's caches",
+    .text = "Shows the verdict on the builder image as dev status does, what else lies in its cache, and which "
+            "dev images there are. With --verify every byte of the builder image, of built images and of "
+            "snapshots is read.",
+    .options = OPTIONS(&opt_verify_all, &opt_json),
+    .json = CACHE_JSON
+    "dev_images: a list of objects with image (its label) and state (valid, absent, invalid_kernel, "
+    "invalid_rootfs, no_host_vm_init, no_package_list)\n"
+    "store: an object with state (absent, clean, in use, to be checked), allocated and cap in bytes, and "
+    "reclaimable (bytes of what no cached image needs, once that is known)\n"
+    "snapshots: an object with images (that have snapshots of their first boots), snapshots (how many), "
+    "unfinished (how many killed processes left), allocated (bytes)\n" VERIFIED_JSON,
+    .run = run_dev_cache_inspect,
+};
+
+const struct command cmd_dev_cache_prune = {
+    .name = "dev cache prune",
+    .synopsis = "[OPTION]...",
+    .summary = "remove what the next build does not need",
+    .text = "Removes unfinished images and snapshots that killed processes left, dev images that are no good, "
+            "and the archive of packages. With --all also the builder image and every dev image: the next build "
+            "begins from nothing. With --store also the disk of the builder's store: the next build fetches and "
+            "builds everything again.",
+    .options = OPTIONS(&opt_all, &opt_store, &opt_json),
+    .json = "status: ok\n" CACHE_JSON,
+    .run = run_dev_cache_prune,
+};
+
+const struct command cmd_dev_cache_repair = {
+    .name = "dev cache repair",
+    .synopsis = "[OPTION]...",
+    .summary = "make the builder image whole",
+    .text = "Reads every byte of the builder image, of built images and of snapshots, removes what is damaged or "
+            "unfinished, and builds the builder image anew where it is not fresh. Built images are built again "
+            "when they are asked for; a damaged snapshot that a user made is told of and kept.",
+    .options = OPTIONS(&opt_json, &opt_verbose),
+    .json =
+        "status: ok, or repaired where the image was built anew or something was removed\n" CACHE_JSON VERIFIED_JSON,
+    .run = run_dev_cache_repair,
+};

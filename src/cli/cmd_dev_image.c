@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "builder/releasefetch.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +72,7 @@ static int open_image(struct home *h, const struct release *r, struct mvm_error 
     return -ENOENT;
 }
 
-int cmd_dev_image_export(struct args *a)
+static int run_dev_image_export(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -176,7 +177,7 @@ static int load_secret(struct minisign_secret *s, const char *file, const char *
     return r < 0 ? mvm_error_wrap(err, "%s", file) : 0;
 }
 
-int cmd_dev_image_sign(struct args *a)
+static int run_dev_image_sign(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_MINISIGN_SECRET struct minisign_secret secret = {0};
@@ -242,7 +243,7 @@ static int verify_folder(const char *path, const struct config *c, struct releas
     return e < 0 ? mvm_error_wrap(err, "%s", path) : 0;
 }
 
-int cmd_dev_image_verify(struct args *a)
+static int run_dev_image_verify(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -267,3 +268,74 @@ int cmd_dev_image_verify(struct args *a)
     print_release(&r, key, "verified");
     return 0;
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_to = {.name = "to", .argument = "FOLDER", .help = "the folder to make"};
+
+static const struct option_spec opt_kind = {.name = "kind",
+                                            .argument = "KIND",
+                                            .help = "which image: the dev image (default), or the live builder image",
+                                            .values = "dev|builder"};
+
+static const struct option_spec opt_version = {
+    .name = "version",
+    .argument = "N",
+    .help = "its version, higher than all before (default: the seconds since 1970)"};
+
+static const struct option_spec opt_key = {.name = "key", .argument = "FILE", .help = "a minisign secret key"};
+
+static const struct option_spec opt_password_file = {
+    .name = "password-file",
+    .argument = "FILE",
+    .help = "its password, on the first line (default: ask on the terminal)"};
+
+static const struct option_spec opt_public_key = {
+    .name = "public-key",
+    .argument = "KEY",
+    .help = "a minisign public key or its file (default: those of config.toml)"};
+
+#define RELEASE_JSON                                                                                                   \
+    "status: ok\n"                                                                                                     \
+    "kind: dev or builder\n"                                                                                           \
+    "arch: the machine it is for\n"                                                                                    \
+    "version: its version\n"                                                                                           \
+    "created: when it was exported\n"                                                                                  \
+    "artifacts: the names of its files\n"
+
+const struct command cmd_dev_image_export = {
+    .name = "dev image export",
+    .synopsis = "--to FOLDER [OPTION]...",
+    .summary = "make a release set of a local image",
+    .text = "Copies the dev image (or the live builder image) into a new folder and writes manifest.json with "
+            "the size and digest of each file. Signed with dev image sign and put on a server, it is what "
+            "dev_url or builder_url in config.toml points to.",
+    .options = OPTIONS(&opt_to, &opt_kind, &opt_version, &opt_json),
+    .json = RELEASE_JSON,
+    .run = run_dev_image_export,
+};
+
+const struct command cmd_dev_image_sign = {
+    .name = "dev image sign",
+    .synopsis = "FOLDER --key FILE [OPTION]...",
+    .summary = "sign a release set",
+    .text = "Checks that the files are what manifest.json says and writes manifest.json.minisig, a signature "
+            "that minisign verifies as well. The key is one that minisign -G made.",
+    .options = OPTIONS(&opt_key, &opt_password_file, &opt_json),
+    .json = RELEASE_JSON "key: the number of the key that signed it\n",
+    .words = WORDS_FOLDERS,
+    .run = run_dev_image_sign,
+};
+
+const struct command cmd_dev_image_verify = {
+    .name = "dev image verify",
+    .synopsis = "FOLDER | URL [OPTION]...",
+    .summary = "verify a release set",
+    .text = "Verifies the signature over manifest.json and reads every byte of every file. From an https:// or "
+            "file:// URL the set is downloaded as it would be for use, an older version than one that was used "
+            "is refused, and nothing is kept.",
+    .options = OPTIONS(&opt_public_key, &opt_json, &opt_verbose),
+    .json = RELEASE_JSON "key: the number of the key that signed it\n",
+    .words = WORDS_FOLDERS,
+    .run = run_dev_image_verify,
+};

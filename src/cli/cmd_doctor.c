@@ -3,6 +3,7 @@
 #include "base/process.h"
 #include "builder/bootstrap.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "jail/cgroup.h"
 #include "vmm/vmm.h"
 
@@ -152,7 +153,7 @@ static void check_builder(struct report *r, struct home *h)
          report.kind, cache_reason_name(report.reason));
 }
 
-int cmd_doctor(struct args *a)
+static int run_doctor(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -182,3 +183,17 @@ int cmd_doctor(struct args *a)
     }
     return r.failed ? EXIT_OTHER : 0;
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_doctor = {
+    .name = "doctor",
+    .synopsis = "[OPTION]...",
+    .summary = "check what this machine can do",
+    .text = "Checks what builds and boots need, and says what to do about what is missing. Exits with 1 where "
+            "something needed is.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok or error\n"
+            "checks: a list of objects with name, state (ok, warn, fail), detail, hint\n",
+    .run = run_doctor,
+};

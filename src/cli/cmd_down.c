@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/machine.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ static int report(const struct stop *stops, size_t n)
     return status;
 }
 
-int cmd_down(struct args *a)
+static int run_down(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -89,3 +90,24 @@ int cmd_down(struct args *a)
     stop_all(stops, n);
     return report(stops, n);
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_grace = {
+    .name = "timeout", .argument = "SECONDS", .help = "how long the guest may take to end by itself (default: 10)"};
+
+static const struct option_spec opt_all = {.name = "all", .help = "every VM there is"};
+
+const struct command cmd_down = {
+    .name = "down",
+    .synopsis = "NAME... | --all [OPTION]...",
+    .summary = "stop VMs",
+    .text = "Asks the guest to end its services and power off, then the backend, then kills it. Returns as soon "
+            "as the VM is gone. The VM's folder with its logs is removed.",
+    .options = OPTIONS(&opt_all, &opt_grace, &opt_json),
+    .json = "status: ok or error\n"
+            "down: the names that were stopped\n"
+            "failed: objects with name and error\n",
+    .words = WORDS_VMS,
+    .run = run_down,
+};

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 #include "cli/trace.h"
 #include "machine/client.h"
 
@@ -99,7 +100,7 @@ static int run_transient(struct home *h, const struct args *a, struct mvm_error 
     return finish_trace(a, &t, code, err);
 }
 
-int cmd_exec(struct args *a)
+static int run_exec(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -127,3 +128,45 @@ int cmd_exec(struct args *a)
     steps_add(&t.own, "exec", since);
     return finish_trace(a, &t, code, &err);
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_terminal = {
+    .name = "terminal", .letter = 't', .help = "give the program a terminal"};
+
+static const struct option_spec opt_interactive = {
+    .name = "interactive", .letter = 'i', .help = "for those who are used to -it: standard input is always connected"};
+
+static const struct option_spec opt_env = {.name = "env",
+                                           .letter = 'e',
+                                           .argument = "NAME=VALUE",
+                                           .help = "set a variable of its environment (may be given several times)"};
+
+static const struct option_spec opt_cwd = {
+    .name = "cwd", .argument = "FOLDER", .help = "the folder it starts in (default: the user's home)"};
+
+static const struct option_spec opt_user = {.name = "user",
+                                            .letter = 'u',
+                                            .argument = "USER",
+                                            .help = "the user it runs as, by name or number (default: root)"};
+
+const struct command cmd_exec = {
+    .name = "exec",
+    .synopsis = "[OPTION]... NAME | --flake REF [OPTION]... [--] COMMAND [ARGUMENT]...",
+    .summary = "run a program in a VM",
+    .text = "Runs the program in a running VM, with standard input, output and error, signals and window size "
+            "carried through, and exits with its exit status (128 + N where signal N ended it, 127 where there "
+            "is no such program). The options end at the first word behind NAME, which is the program; what "
+            "follows is its own: exec -it NAME sh -c 'ls -l'.\n\n"
+            "Signals are the program's, but whatever it and the VM do with them: 1.5 s after SIGTERM, SIGHUP or "
+            "a second Ctrl-C (on a terminal: one that stays without an answer) exec ends with 128 + N.\n\n"
+            "With --flake, a VM is booted from the image last built from that flake for this one program and "
+            "removed afterwards. --profile, --attr, --cpus, --memory, --hypervisor, --cold and --timeout are "
+            "about that VM: without --flake they are refused, because a VM that runs keeps what it was started "
+            "with.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_interactive, &opt_terminal, &opt_env, &opt_cwd,
+                       &opt_user, &opt_cpus, &opt_memory, &opt_hypervisor, &opt_cold, &opt_verify_all, &opt_timeout,
+                       &opt_trace, &opt_verbose),
+    .words = WORDS_VMS | WORDS_PROGRAM,
+    .run = run_exec,
+};

@@ -2,9 +2,10 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 #include "machine/usersnapshot.h"
 
-int cmd_fork(struct args *a)
+static int run_fork(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -31,3 +32,19 @@ int cmd_fork(struct args *a)
     boot_print(&info, NULL, &p, NULL, false, more);
     return 0;
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_fork = {
+    .name = "fork",
+    .synopsis = "NAME NEW [OPTION]...",
+    .summary = "copy a running VM",
+    .text = "Starts the VM NEW as a copy of the running VM NAME: memory, processes, files and all. Both go on, "
+            "each with its own. NEW gets random numbers, a machine id and a host name of its own, its services "
+            "are not started again, and what clients ran in NAME with exec is ended in NEW, as if they had gone "
+            "away. NAME stands still only for the last milliseconds of the copying.",
+    .options = OPTIONS(&opt_timeout, &opt_json, &opt_verbose),
+    .json = UP_JSON "stopped_ms: how long NAME stood still\n",
+    .words = WORDS_VMS,
+    .run = run_fork,
+};

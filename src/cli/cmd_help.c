@@ -1,6 +1,7 @@
 #include "cli/cli.h"
+#include "cli/options.h"
 
-int cmd_help(struct args *a)
+static int run_help(struct args *a)
 {
     if (a->n_words == 0) {
         print_overview();
@@ -19,3 +20,14 @@ int cmd_help(struct args *a)
     print_help(c);
     return 0;
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_help = {
+    .name = "help",
+    .synopsis = "[COMMAND]",
+    .summary = "show help",
+    .text = "Shows the commands, or one command's options.",
+    .options = NO_OPTIONS,
+    .run = run_help,
+};

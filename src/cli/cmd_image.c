@@ -1,5 +1,6 @@
 /* image verify: reads everything that is kept to boot from. */
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/verify.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@ static void on_found(void *data, enum verify_kind kind, const char *name, int co
     json_object_array_add(r->found, o);
 }
 
-int cmd_image_verify(struct args *a)
+static int run_image_verify(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -50,3 +51,20 @@ int cmd_image_verify(struct args *a)
     mvm_error_hint(&err, "mvmctl dev cache repair removes damaged images and boot snapshots; both are made again");
     return ui_complain(&err);
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_image_verify = {
+    .name = "image verify",
+    .synopsis = "[OPTION]...",
+    .summary = "read every byte of images and snapshots",
+    .text = "Compares all built images, the snapshots of their first boots and the snapshots that snapshot "
+            "create made with the digests that were taken when they were made, whatever the files' timestamps "
+            "say, and lists them. Nothing is changed. The exit status is 14 where one is damaged or cannot be "
+            "read.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok or error\n"
+            "found: a list of objects with kind (image, boot snapshot, snapshot), name, state (good, damaged, "
+            "unreadable) and reason\n",
+    .run = run_image_verify,
+};

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/path.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -83,7 +84,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("folder", folder);
 }
 
-int cmd_inspect(struct args *a)
+static int run_inspect(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -108,3 +109,21 @@ int cmd_inspect(struct args *a)
     ui_print_json(o);
     return 0;
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_inspect = {
+    .name = "inspect",
+    .synopsis = "NAME [--json]",
+    .summary = "show all that is known of a VM",
+    .text = "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with "
+            "its logs.",
+    .options = OPTIONS(&opt_json),
+    .json = VM_JSON "mode: warm (restored) or cold (booted)\n"
+                    "cold_reason: why it was booted\n"
+                    "network: what the guest reaches\n"
+                    "supervisor_confinement: what confines its supervisor\n"
+                    "folder: where its logs are\n",
+    .words = WORDS_VMS,
+    .run = run_inspect,
+};

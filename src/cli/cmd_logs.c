@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/client.h"
 #include "machine/logread.h"
 #include "machine/machine.h"
@@ -199,7 +200,7 @@ static int print_once(struct home *h, const char *name, struct wish *w, struct m
     return 0;
 }
 
-int cmd_logs(struct args *a)
+static int run_logs(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -219,3 +220,39 @@ int cmd_logs(struct args *a)
     int r = follow_wanted(&h, a->words[0], &w, &err);
     return r < 0 && r != -EINTR ? ui_fail(&err) : 0;
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_follow = {
+    .name = "follow", .letter = 'f', .help = "go on printing what is added, until the VM ends"};
+
+static const struct option_spec opt_tail = {.name = "tail",
+                                            .letter = 'n',
+                                            .argument = "N",
+                                            .help = "of the lines that are there only the last N (default: all)"};
+
+static const struct option_spec opt_since = {
+    .name = "since",
+    .argument = "TIME",
+    .help = "only lines that came since then: 10m or 1h30m ago, 2026-11-27T16:00:00Z, 16:00, yesterday"};
+
+static const struct option_spec opt_timestamps = {
+    .name = "timestamps", .letter = 't', .help = "print in front of each line when it came"};
+
+static const struct option_spec opt_service = {
+    .name = "service", .argument = "NAME", .help = "only what this service said, and what became of it"};
+
+const struct command cmd_logs = {
+    .name = "logs",
+    .synopsis = "NAME [OPTION]...",
+    .summary = "show a VM's console and agent log",
+    .text = "Prints what the guest's kernel wrote to its console, what the agent and the services said, and what "
+            "the backend complained about, in the order in which it came. Of a VM that has stopped, too. --tail "
+            "counts the lines that the other options leave. A line of more than 4096 bytes is printed in pieces. "
+            "With --json and --follow, each line is an object of its own, as it comes.",
+    .options = OPTIONS(&opt_follow, &opt_tail, &opt_since, &opt_timestamps, &opt_service, &opt_json),
+    .json = "lines: a list of objects with time (RFC 3339 in UTC, or null where it is not known), log (console, "
+            "agent or vmm), service (its name, or null) and text\n",
+    .words = WORDS_VMS,
+    .run = run_logs,
+};

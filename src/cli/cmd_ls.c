@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -37,7 +38,7 @@ static void print_table(const struct machine_info *list, size_t n)
     }
 }
 
-int cmd_ls(struct args *a)
+static int run_ls(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -61,3 +62,20 @@ int cmd_ls(struct args *a)
     }
     return 0;
 }
+
+/* ---- Its description ---- */
+
+static const struct option_spec opt_all = {.name = "all", .help = "builder VMs too"};
+
+static const struct option_spec opt_names = {.name = "names", .help = "names only, one a line"};
+
+const struct command cmd_ls = {
+    .name = "ls",
+    .synopsis = "[OPTION]...",
+    .summary = "list VMs",
+    .text = "Lists the VMs there are, running or stopped, with what they run and since when. All are asked at "
+            "the same time: those whose supervisor process does not answer within 1.5 s are not responding.",
+    .options = OPTIONS(&opt_all, &opt_names, &opt_json),
+    .json = "vms: a list of objects with\n" VM_JSON,
+    .run = run_ls,
+};

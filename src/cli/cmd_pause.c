@@ -1,6 +1,7 @@
 /* pause and resume. */
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "machine/client.h"
 
 #include <errno.h>
@@ -44,12 +45,40 @@ static int set_paused(struct args *a, bool pause)
     return 0;
 }
 
-int cmd_pause(struct args *a)
+static int run_pause(struct args *a)
 {
     return set_paused(a, true);
 }
 
-int cmd_resume(struct args *a)
+static int run_resume(struct args *a)
 {
     return set_paused(a, false);
 }
+
+/* ---- Their descriptions ---- */
+
+const struct command cmd_pause = {
+    .name = "pause",
+    .synopsis = "NAME [--json]",
+    .summary = "stop a VM's processors",
+    .text = "Lets a VM stand still, with everything in it, until resume. What is running in it, exec too, waits.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok\n"
+            "name: the VM's name\n"
+            "state: paused\n",
+    .words = WORDS_VMS,
+    .run = run_pause,
+};
+
+const struct command cmd_resume = {
+    .name = "resume",
+    .synopsis = "NAME [--json]",
+    .summary = "let a paused VM go on",
+    .text = "Lets a paused VM go on, and sets its clock.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok\n"
+            "name: the VM's name\n"
+            "state: ready\n",
+    .words = WORDS_VMS,
+    .run = run_resume,
+};

@@ -2,6 +2,7 @@
 #include "base/interrupt.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ static int show(struct home *h, struct mvm_error *err)
     return 0;
 }
 
-int cmd_persistent_status(struct args *a)
+static int run_persistent_status(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -68,7 +69,7 @@ int cmd_persistent_status(struct args *a)
     return home_open(&h, &err) < 0 ? ui_fail(&err) : show(&h, &err);
 }
 
-int cmd_persistent_start(struct args *a)
+static int run_persistent_start(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -107,7 +108,7 @@ static char *in_workspace(const char *ref, const char *workspace)
     return asprintf(&out, "%s%s", workspace, rest) < 0 ? NULL : out;
 }
 
-int cmd_persistent_submit(struct args *a)
+static int run_persistent_submit(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -133,7 +134,7 @@ int cmd_persistent_submit(struct args *a)
     return build_and_print(a, &h, local);
 }
 
-int cmd_persistent_stop(struct args *a)
+static int run_persistent_stop(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -150,3 +151,63 @@ int cmd_persistent_stop(struct args *a)
     ui_print_json(o);
     return 0;
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_workspace = {
+    .name = "workspace", .argument = "DIR", .help = "the folder that submitted flakes are in (default: .)"};
+
+#define PERSISTENT_JSON                                                                                                \
+    "schema_version: 1\n"                                                                                              \
+    "state: absent, starting, ready, stopping or not responding\n"                                                     \
+    "clients: connections it serves\n"                                                                                 \
+    "held: true where dev up keeps it up\n"                                                                            \
+    "idle_stop_ms: stops by itself after so long without a client, 0: never\n"                                         \
+    "started_at: seconds since 1970\n"                                                                                 \
+    "supervisor_pid: of its supervisor\n"                                                                              \
+    "memory_mib, cpus: what it has\n"                                                                                  \
+    "workspace: the folder that is /work in it, or null\n"                                                             \
+    "stale_record_removed: true where the record of one that is gone was removed\n"
+
+const struct command cmd_persistent_start = {
+    .name = "persistent-builder start",
+    .synopsis = "[--workspace DIR]",
+    .summary = "start the persistent builder",
+    .text = "Starts the builder that builds share, where it does not run, and notes the workspace: submit calls "
+            "it path:/work. mvmctl build needs none of this.",
+    .options = OPTIONS(&opt_workspace, &opt_json, &opt_verbose),
+    .json = PERSISTENT_JSON,
+    .run = run_persistent_start,
+};
+
+const struct command cmd_persistent_status = {
+    .name = "persistent-builder status",
+    .synopsis = "[OPTION]...",
+    .summary = "show the persistent builder",
+    .text = "Shows whether it runs, who uses it, and when it stops by itself.",
+    .options = OPTIONS(&opt_json),
+    .json = PERSISTENT_JSON,
+    .run = run_persistent_status,
+};
+
+const struct command cmd_persistent_submit = {
+    .name = "persistent-builder submit",
+    .synopsis = "[--flake path:/work[/DIR]] [OPTION]...",
+    .summary = "build a flake of its workspace",
+    .text = "Builds a flake of the workspace in the persistent builder, where it lies at /work, and prints what "
+            "build prints.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_system, &opt_force, &opt_no_write_lock_file,
+                       &opt_offline, &opt_allow_input, &opt_json, &opt_verbose),
+    .json = "the fields of build: see there\n",
+    .run = run_persistent_submit,
+};
+
+const struct command cmd_persistent_stop = {
+    .name = "persistent-builder stop",
+    .synopsis = "[OPTION]...",
+    .summary = "stop the persistent builder",
+    .text = "Stops it in an orderly way.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok\n",
+    .run = run_persistent_stop,
+};

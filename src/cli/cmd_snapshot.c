@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 #include "machine/usersnapshot.h"
 
 #include <errno.h>
@@ -47,7 +48,7 @@ static int parse_words(const struct args *a, struct usersnapshot *u, struct mvm_
     return r;
 }
 
-int cmd_snapshot_create(struct args *a)
+static int run_snapshot_create(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -90,7 +91,7 @@ static void print_snapshots(const struct usersnapshot *list, size_t n)
     }
 }
 
-int cmd_snapshot_ls(struct args *a)
+static int run_snapshot_ls(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -161,7 +162,7 @@ static int choose(struct home *h, const struct args *a, const struct usersnapsho
     return -EINVAL;
 }
 
-int cmd_snapshot_rm(struct args *a)
+static int run_snapshot_rm(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -188,3 +189,56 @@ int cmd_snapshot_rm(struct args *a)
         json_object_put(o);
     return r < 0 ? fail_runtime(&err) : 0;
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_all = {.name = "all", .help = "every snapshot of NAME"};
+
+static const struct option_spec opt_names = {.name = "names", .help = "NAME:TAG only, one a line"};
+
+#define SNAPSHOT_JSON                                                                                                  \
+    "name: the VM's name\n"                                                                                            \
+    "tag: the snapshot's tag\n"                                                                                        \
+    "image: the image's digest, or null\n"                                                                             \
+    "memory_mib, cpus: what it has\n"                                                                                  \
+    "bytes: what it takes on the disk\n"                                                                               \
+    "created_at: seconds since 1970\n"                                                                                 \
+    "damaged: true where its description cannot be read\n"
+
+const struct command cmd_snapshot_create = {
+    .name = "snapshot create",
+    .synopsis = "NAME [TAG] [OPTION]...",
+    .summary = "save a running VM",
+    .text = "Saves a running VM, memory, processes, files and all, as NAME:TAG (default: the time in UTC), for "
+            "up --from. The VM goes on; it stands still only for the last milliseconds. The image it runs is "
+            "kept with the snapshot, whatever happens to the cache. What is in the VM's memory is in the "
+            "snapshot too: secrets, sessions, keys.",
+    .options = OPTIONS(&opt_json),
+    .json = "status: ok\n" SNAPSHOT_JSON "stopped_ms: how long the VM stood still\n",
+    .words = WORDS_VMS,
+    .run = run_snapshot_create,
+};
+
+const struct command cmd_snapshot_ls = {
+    .name = "snapshot ls",
+    .synopsis = "[NAME] [OPTION]...",
+    .summary = "list snapshots",
+    .text = "Lists the snapshots of a VM, or all, the oldest first.",
+    .options = OPTIONS(&opt_names, &opt_json),
+    .json = "snapshots: a list of objects with\n" SNAPSHOT_JSON,
+    .words = WORDS_VMS,
+    .run = run_snapshot_ls,
+};
+
+const struct command cmd_snapshot_rm = {
+    .name = "snapshot rm",
+    .synopsis = "NAME TAG | NAME:TAG | NAME --all [OPTION]...",
+    .summary = "remove snapshots",
+    .text = "Removes a snapshot. VMs that continued from it are not affected. NAME alone is enough where it has "
+            "one snapshot.",
+    .options = OPTIONS(&opt_all, &opt_json),
+    .json = "status: ok\n"
+            "removed: a list of NAME:TAG\n",
+    .words = WORDS_SNAPSHOTS,
+    .run = run_snapshot_rm,
+};

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/options.h"
 #include "cli/trace.h"
 #include "machine/usersnapshot.h"
 
@@ -125,7 +126,7 @@ static int up_from(struct args *a)
     return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
 }
 
-int cmd_up(struct args *a)
+static int run_up(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -154,7 +155,7 @@ int cmd_up(struct args *a)
     return finish(a, &h, &img, &t, NULL, &p, &err);
 }
 
-int cmd_run(struct args *a)
+static int run_run(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
@@ -171,3 +172,59 @@ int cmd_run(struct args *a)
         return ui_fail(&err);
     return finish(a, &h, &b.image, &t, &b, &p, &err);
 }
+
+/* ---- Their descriptions ---- */
+
+static const struct option_spec opt_name = {
+    .name = "name",
+    .argument = "NAME",
+    .help = "the VM's name (default: the image's, with a number where it is taken)"};
+
+static const struct option_spec opt_attach = {.name = "attach", .help = "follow the VM's logs; Ctrl-C stops it"};
+
+static const struct option_spec opt_ready = {
+    .name = "ready",
+    .argument = "WHAT",
+    .help = "return when the agent answers, or when the services are ready (default: services)",
+    .values = "agent|services"};
+
+static const struct option_spec opt_from = {
+    .name = "from", .argument = "NAME[:TAG]", .help = "continue from a snapshot instead (default: the newest of NAME)"};
+
+static const struct option_spec opt_timing = {.name = "timing", .help = "print a table of the steps of the start"};
+
+const struct command cmd_up = {
+    .name = "up",
+    .synopsis = "[--flake REF | IMAGE | --from NAME[:TAG]] [OPTION]...",
+    .summary = "boot an image that has been built",
+    .text = "Boots an image and returns when the services in the guest are ready; where one has failed, or is "
+            "not ready in time, the exit status is 16 and the VM runs on, to be looked at. IMAGE is the "
+            "beginning of an image's digest, or a folder with vmlinux and rootfs.ext4; with --flake it is the "
+            "image last built from that flake. Nothing is built: mvmctl run does that.\n\n"
+            "The first boot of an image leaves a snapshot of its memory, taken before the guest is told anything "
+            "of its own; later VMs with as much memory and as many processors are restored from it, copy on "
+            "write, unless --cold is given.\n\n"
+            "With --from, a VM continues from a snapshot that snapshot create has made: with the processes and "
+            "files that were there, and with an identity of its own (random numbers, machine id, host name). It "
+            "never boots instead: where the snapshot is damaged or does not fit, that is an error.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory,
+                       &opt_hypervisor, &opt_attach, &opt_cold, &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing,
+                       &opt_trace, &opt_json, &opt_verbose),
+    .json = UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n",
+    .words = WORDS_FOLDERS,
+    .run = run_up,
+};
+
+const struct command cmd_run = {
+    .name = "run",
+    .synopsis = "[--flake REF] [OPTION]...",
+    .summary = "build if needed, then boot",
+    .text = "Does what build and up do, one after the other, and looks a little longer (half a second, or a "
+            "quarter of what the start took) whether a service fails.",
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
+                       &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
+                       &opt_hypervisor, &opt_attach, &opt_cold, &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing,
+                       &opt_trace, &opt_json, &opt_verbose),
+    .json = UP_JSON "cached: true where nothing had to be built\n",
+    .run = run_run,
+};

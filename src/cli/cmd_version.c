@@ -1,14 +1,13 @@
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "wire/msg.h"
 
-#include <stdio.h>
-
-int cmd_version(struct args *a)
+static int run_version(struct args *a)
 {
     if (a->n_words || a->rest)
         return ui_usage("mvmctl version", "version: unexpected argument '%.60s'", a->n_words ? a->words[0] : "--");
     if (!ui.json) {
-        printf("mvmctl " MVM_VERSION "\n");
+        ui_line("mvmctl %s", MVM_VERSION);
         return 0;
     }
     json_object *o = json_object_new_object();
@@ -17,3 +16,16 @@ int cmd_version(struct args *a)
     ui_print_json(o);
     return 0;
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_version = {
+    .name = "version",
+    .synopsis = "[OPTION]...",
+    .summary = "show the version",
+    .text = "Prints the program's version.",
+    .options = OPTIONS(&opt_json),
+    .json = "version: the program's version\n"
+            "protocol: version of the agent protocol\n",
+    .run = run_version,
+};

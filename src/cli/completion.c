@@ -5,6 +5,7 @@
  * Behind `help` the words are a command's too, but none of its options are offered.
  */
 #include "cli/cli.h"
+#include "cli/options.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -155,8 +156,8 @@ static void print_bash(void)
         printf("|'%s'", groups[i]);
     printf(") case $w in -*) ;; *) cmd=${cmd:+$cmd }$w ;; esac ;;\n");
     for (size_t i = 0; i < n_commands; i++)
-        if (commands[i].words & WORDS_PROGRAM)
-            bash_program(&commands[i]);
+        if (commands[i]->words & WORDS_PROGRAM)
+            bash_program(commands[i]);
     printf("    esac\n  done\n  case $cmd in\n    '') next='");
     put_next_words("");
     printf("' ;;\n");
@@ -168,7 +169,7 @@ static void print_bash(void)
     printf("  esac\n  if [[ -n $next ]]; then _mvmctl_of \"$next\"; return; fi\n  if [[ -n $help ]]; then return; fi\n"
            "  case $cmd in\n");
     for (size_t i = 0; i < n_commands; i++)
-        bash_command(&commands[i]);
+        bash_command(commands[i]);
     printf("  esac\n}\ncomplete -F _mvmctl mvmctl\n");
 }
 
@@ -278,7 +279,7 @@ static void print_zsh(void)
            "  [[ -z $help ]] || return\n  cmd_words=(${=cmd})\n"
            "  shift $#cmd_words words; (( CURRENT -= $#cmd_words ))\n  case $cmd in\n");
     for (size_t i = 0; i < n_commands; i++)
-        zsh_command(&commands[i]);
+        zsh_command(commands[i]);
     printf("  esac\n}\n[ \"$funcstack[1]\" = _mvmctl ] && _mvmctl \"$@\" || compdef _mvmctl mvmctl\n");
 }
 
@@ -360,10 +361,10 @@ static void print_fish(void)
     for (size_t i = 0; i < n_groups; i++)
         fish_next_words(groups[i]);
     for (size_t i = 0; i < n_commands; i++)
-        fish_command(&commands[i]);
+        fish_command(commands[i]);
 }
 
-int cmd_completion(struct args *a)
+static int run_completion(struct args *a)
 {
     static const struct {
         const char *shell;
@@ -378,3 +379,16 @@ int cmd_completion(struct args *a)
     return ui_usage("mvmctl completion bash, zsh or fish", "completion: %s",
                     a->n_words ? "no such shell" : "no shell named");
 }
+
+/* ---- Its description ---- */
+
+const struct command cmd_completion = {
+    .name = "completion",
+    .synopsis = "bash | zsh | fish",
+    .summary = "print a completion script",
+    .text = "Prints a script that completes commands, options and VM names in that shell: source <(mvmctl "
+            "completion bash).",
+    .options = NO_OPTIONS,
+    .words = WORDS_SHELLS,
+    .run = run_completion,
+};

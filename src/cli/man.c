@@ -182,7 +182,7 @@ int print_man_page(void)
              "exit_status, and standard error has one JSON object a line.");
     printf(".Sh COMMANDS\n");
     for (size_t i = 0; i < n_commands; i++)
-        put_command(&commands[i]);
+        put_command(commands[i]);
     PUT_LIST("ENVIRONMENT", environment);
     PUT_LIST("FILES", files);
     put_configuration();

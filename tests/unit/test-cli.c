@@ -124,7 +124,7 @@ static void test_args(void)
 static void test_table(void)
 {
     for (size_t i = 0; i < n_commands; i++) {
-        const struct command *c = &commands[i];
+        const struct command *c = commands[i];
         bool json = false, letters = true;
         unsigned seen[128] = {0};
         unsigned n = 0;
