@@ -17,7 +17,7 @@
 #include "bench/stats.h"
 #include "bench/subject.h"
 #include "machine/client.h"
-#include "machine/count.h"
+#include "machine/instruction_count.h"
 
 #define BENCH_MAX_SIDES   3
 #define BENCH_MAX_PHASES  16
@@ -45,7 +45,7 @@ struct bench_side {
     uint64_t memory_mib;
     unsigned vcpus;
     /* An exec's VM while the bench runs. */
-    char vm[MACHINE_MAX_NAME + 1];
+    char vm[VMDIR_MAX_NAME + 1];
     int tether;
 };
 

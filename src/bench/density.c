@@ -20,7 +20,7 @@ struct job {
     const struct subject *subject;
     struct density_vm *vm;
     struct machine_info info;
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     int result; /* 0 where it runs */
     struct mvm_error err;
     bool started; /* the thread */

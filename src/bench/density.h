@@ -8,7 +8,7 @@
 #define DENSITY_MAX 1000
 
 struct density_vm {
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     bool warm;
     double ready_ms;                  /* from the start of its own start */
     uint64_t vmm_kib, supervisor_kib; /* proportional set sizes, with all of them running */

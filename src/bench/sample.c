@@ -46,13 +46,13 @@ static void note_machine(struct bench_side *s, const struct machine_info *info)
 int sample_start(struct bench *b, const struct subject *subject, bool cold, struct machine_info *info,
                  struct mvm_error *err)
 {
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     struct machine_config c = subject_config(subject);
     c.name = name;
     c.cold = cold;
     c.timeout_ms = b->timeout_ms;
     for (;;) {
-        int r = machine_free_name(b->h, "bench", name, err);
+        int r = machine_pick_name(b->h, "bench", name, err);
         if (r == 0)
             r = machine_start(b->h, &c, NULL, info, err);
         if (r != -EEXIST) /* somebody else took the name meanwhile */
@@ -78,7 +78,7 @@ static int keep_boot(struct bench_side *s, const struct msg_status *st)
     return r == 0 ? keep_phase(s, "configure", ms(st->ready_ns - st->hello_ns)) : r;
 }
 
-static int keep_count(struct bench_side *s, const struct machine_count *c)
+static int keep_count(struct bench_side *s, const struct instruction_count *c)
 {
     int r = samples_add(&s->samples, (double)c->total);
     if (r == 0)
@@ -92,11 +92,11 @@ static int keep_count(struct bench_side *s, const struct machine_count *c)
 
 static int take_count(struct bench *b, struct bench_side *s, bool keep, struct mvm_error *err)
 {
-    struct machine_count count;
+    struct instruction_count count;
     struct machine_info info;
     struct machine_config c = subject_config(&s->subject);
     c.timeout_ms = b->timeout_ms;
-    int r = machine_count(b->h, &c, false, NULL, &count, &info, err);
+    int r = instruction_count(b->h, &c, false, NULL, &count, &info, err);
     if (r < 0)
         return r;
     note_machine(s, &info);

@@ -1,6 +1,6 @@
 #include "builder/budget.h"
 #include "base/fd.h"
-#include "machine/count.h"
+#include "machine/instruction_count.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ static int over(struct mvm_error *err, const char *kind)
 
 /* ---- Instructions ---- */
 
-static int describe(struct buf *out, const struct machine_count *c, const struct machine_count *detailed)
+static int describe(struct buf *out, const struct instruction_count *c, const struct instruction_count *detailed)
 {
     const struct {
         const char *name;
@@ -55,10 +55,10 @@ static int describe(struct buf *out, const struct machine_count *c, const struct
 static int check_instructions(const struct artifact_image *img, struct home *h, struct progress *p,
                               struct mvm_error *err)
 {
-    struct machine_count count, detailed = {0};
+    struct instruction_count count, detailed = {0};
     const struct machine_config c = config_of(img);
     double budget = (double)img->metadata.boot_budget_minstr;
-    int r = machine_count(h, &c, false, p, &count, NULL, err);
+    int r = instruction_count(h, &c, false, p, &count, NULL, err);
     if (r < 0)
         return mvm_error_wrap(err, "cannot judge the image's bootBudget");
     double cost = (double)count.total / MILLION;
@@ -68,7 +68,7 @@ static int check_instructions(const struct artifact_image *img, struct home *h, 
     }
     /* Noting initcalls costs instructions itself: another boot does it, for the explanation only. */
     CLEAN_BUF struct buf text = BUF_INIT(sizeof(err->detail) - 1);
-    r = machine_count(h, &c, true, p, &detailed, NULL, err);
+    r = instruction_count(h, &c, true, p, &detailed, NULL, err);
     if (r == -EINTR)
         return r;
     mvm_error_set(err, -ERANGE, "a boot takes %.1f million instructions, %.1f more than the image's budget of %.0f",
@@ -84,12 +84,12 @@ static int check_instructions(const struct artifact_image *img, struct home *h, 
 static int start_once(const struct artifact_image *img, struct home *h, struct progress *p, struct machine_info *info,
                       struct mvm_error *err)
 {
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     struct machine_config c = config_of(img);
     int r = -EEXIST;
     c.name = name;
     for (int tries = 0; tries < 20 && r == -EEXIST; tries++) {
-        r = machine_free_name(h, "budget", name, err);
+        r = machine_pick_name(h, "budget", name, err);
         if (r == 0)
             r = machine_start(h, &c, p, info, err);
     }

@@ -18,7 +18,7 @@
 struct session {
     struct home *home;
     struct progress *progress; /* the caller's */
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     bool persistent;
     char fallback_reason[256]; /* why it is not, where it was asked for; "" otherwise */
     int tether;                /* single-shot: the VM ends when this is closed */

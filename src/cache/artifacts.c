@@ -200,7 +200,7 @@ static bool is_digest(const char *s)
     return strlen(s) == SHA256_HEX_SIZE - 1 && strspn(s, "0123456789abcdef") == SHA256_HEX_SIZE - 1;
 }
 
-/* With what was made from it: its snapshots (src/machine/snapshot.h). */
+/* With what was made from it: its snapshots (src/vmdir/boot_snapshot.h). */
 static void remove_image(struct home *h, int store, const char *digest)
 {
     (void)!path_remove_tree(store, digest);

@@ -41,7 +41,7 @@ int boot_check_name(const char *name, struct mvm_error *err)
     size_t n = strlen(PERSISTENT_NAME);
     if (strncmp(name, PERSISTENT_NAME, n) != 0 || (name[n] && name[n] != '-') ||
         (name[n] && strspn(name + n + 1, "0123456789") != strlen(name + n + 1)))
-        return machine_check_name(name, err);
+        return vmdir_check_name(name, err);
     mvm_error_set(err, -EINVAL, "vm name '%.60s': builder VMs have such names", name);
     mvm_error_phase(err, MVM_PHASE_USAGE);
     mvm_error_hint(err, "choose another name");
@@ -51,14 +51,14 @@ int boot_check_name(const char *name, struct mvm_error *err)
 int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
                struct machine_info *info, struct mvm_error *err)
 {
-    char free_name[MACHINE_MAX_NAME + 1];
+    char free_name[VMDIR_MAX_NAME + 1];
     int r = 0;
     if (c->name)
         return machine_start(h, c, p, info, err);
     /* The name is free now; whoever starts first has it, and the other takes the next. */
     c->hostname = base;
     for (int tries = 0; tries < 20; tries++) {
-        r = machine_free_name(h, base, free_name, err);
+        r = machine_pick_name(h, base, free_name, err);
         c->name = free_name;
         if (r == 0)
             r = machine_start(h, c, p, info, err);

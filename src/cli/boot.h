@@ -22,7 +22,7 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
                struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
 /* Checks what the options wish of a VM, before anything long begins. */
 int boot_check_options(const struct args *a, struct mvm_error *err) MVM_MUST_CHECK;
-/* machine_check_name, and no builder's name. */
+/* vmdir_check_name, and no builder's name. */
 int boot_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 /* Prints a VM that was started; table: with the steps of the start. built, trace and more may be NULL. more: an object
  * with further fields for --json, taken. */

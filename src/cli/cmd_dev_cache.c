@@ -12,8 +12,8 @@
 #include "cli/options.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
-#include "machine/usersnapshot.h"
 #include "machine/verify.h"
+#include "vmdir/boot_snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,7 +103,7 @@ static void print_store(const struct store_info *s)
     ui_out("\n");
 }
 
-static json_object *snapshots_json(const struct snapshot_usage *u)
+static json_object *snapshots_json(const struct boot_snapshot_usage *u)
 {
     json_object *o = json_object_new_object();
     json_add_int(o, "images", u->images);
@@ -206,12 +206,12 @@ static int run_dev_cache_inspect(struct args *a)
     if (status)
         return status;
     inspect_seeds(&h, &in);
-    struct snapshot_usage snapshots;
+    struct boot_snapshot_usage snapshots;
     struct verify read = {0};
     bool verify = arg_flag(a, "verify");
     if (verify && verify_all(&read, &h, &err) < 0)
         return ui_fail(&err);
-    snapshot_survey(h.cache_fd, &snapshots);
+    boot_snapshot_survey(h.cache_fd, &snapshots);
     if (!ui.json) {
         print_cache(&in);
         print_store(&in.store);
@@ -285,13 +285,13 @@ static int remove_seeds(struct home *h, bool all, struct mvm_error *err)
 static int sweep(struct home *h, struct mvm_error *err)
 {
     artifact_sweep(h);
-    snapshot_sweep(h->cache_fd);
+    boot_snapshot_sweep(h->cache_fd);
     stage0_sweep(h);
     release_sweep(h);
     store_sweep(h);
     path_sweep_temporary(h->state_fd);
     path_sweep_temporary(h->cache_fd);
-    return usersnapshot_sweep(h, err);
+    return snapshot_sweep(h, err);
 }
 
 static int run_dev_cache_prune(struct args *a)

@@ -3,7 +3,7 @@
 #include "base/interrupt.h"
 #include "cli/boot.h"
 #include "cli/options.h"
-#include "machine/usersnapshot.h"
+#include "machine/snapshot.h"
 
 static int run_fork(struct args *a)
 {
@@ -23,7 +23,7 @@ static int run_fork(struct args *a)
     if (r == 0)
         r = home_open(&h, &err);
     if (r == 0)
-        r = usersnapshot_fork(&h, a->words[0], &c, &p, &info, &stopped_ns, &err);
+        r = snapshot_fork(&h, a->words[0], &c, &p, &info, &stopped_ns, &err);
     mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
     if (r < 0)
         return ui_fail(&err);

@@ -138,7 +138,7 @@ static int follow(struct wish *w, struct logread *l, struct client *c, struct mv
 
 static int follow_wanted(struct home *h, const char *name, struct wish *w, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
     /* The connection's end tells of the VM's. */
@@ -185,7 +185,7 @@ static void say_no_service(struct logread *l, const char *wanted_name)
 
 static int print_once(struct home *h, const char *name, struct wish *w, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
     CLEAN_LOGREAD struct logread l = LOGREAD_INIT;

@@ -3,14 +3,14 @@
 #include "base/interrupt.h"
 #include "cli/boot.h"
 #include "cli/options.h"
-#include "machine/usersnapshot.h"
+#include "machine/snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-static json_object *snapshot_json(const struct usersnapshot *u)
+static json_object *snapshot_json(const struct snapshot *u)
 {
     json_object *o = json_object_new_object();
     json_add_string(o, "name", u->vm);
@@ -31,9 +31,9 @@ static int fail_runtime(struct mvm_error *err)
 }
 
 /* NAME:TAG, or NAME and TAG as two words, which may be absent: tag "". */
-static int parse_words(const struct args *a, struct usersnapshot *u, struct mvm_error *err)
+static int parse_words(const struct args *a, struct snapshot *u, struct mvm_error *err)
 {
-    int r = usersnapshot_parse(a->words[0], u->vm, u->tag, err);
+    int r = snapshot_parse(a->words[0], u->vm, u->tag, err);
     if (r == 0 && a->n_words == 2) {
         if (u->tag[0]) {
             mvm_error_set(err, -EINVAL, "two tags: '%s' and '%.70s'", u->tag, a->words[1]);
@@ -41,7 +41,7 @@ static int parse_words(const struct args *a, struct usersnapshot *u, struct mvm_
             mvm_error_hint(err, "give NAME TAG or NAME:TAG");
             return -EINVAL;
         }
-        r = usersnapshot_check_tag(a->words[1], err);
+        r = snapshot_check_tag(a->words[1], err);
         if (r == 0)
             snprintf(u->tag, sizeof(u->tag), "%s", a->words[1]);
     }
@@ -52,12 +52,12 @@ static int run_snapshot_create(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    struct usersnapshot wish = {0}, u;
+    struct snapshot wish = {0}, u;
     if (a->n_words < 1 || a->n_words > 2 || a->rest)
         return ui_usage("mvmctl snapshot create NAME [TAG]", "snapshot create: a VM and at most a tag are wanted");
     interrupt_install();
     if (parse_words(a, &wish, &err) < 0 || home_open(&h, &err) < 0 ||
-        usersnapshot_create(&h, wish.vm, wish.tag[0] ? wish.tag : NULL, &u, &err) < 0)
+        snapshot_create(&h, wish.vm, wish.tag[0] ? wish.tag : NULL, &u, &err) < 0)
         return fail_runtime(&err);
     double stopped_ms = (double)u.stopped_ns / NSEC_PER_MSEC;
     if (!ui.json) {
@@ -73,12 +73,12 @@ static int run_snapshot_create(struct args *a)
 
 /* ---- ls ---- */
 
-static void print_snapshots(const struct usersnapshot *list, size_t n)
+static void print_snapshots(const struct snapshot *list, size_t n)
 {
     if (n)
         ui_line("%-20s %-20s %-12s %8s %4s %10s  %s", "NAME", "TAG", "IMAGE", "MEMORY", "CPUS", "SIZE", "CREATED");
     for (size_t i = 0; i < n; i++) {
-        const struct usersnapshot *u = &list[i];
+        const struct snapshot *u = &list[i];
         char created[32] = "";
         time_t t = (time_t)(u->created_at / NSEC_PER_SEC);
         struct tm tm;
@@ -95,13 +95,12 @@ static int run_snapshot_ls(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_FREE struct usersnapshot *list = NULL;
+    CLEAN_FREE struct snapshot *list = NULL;
     const char *vm = a->n_words ? a->words[0] : NULL;
     size_t n = 0;
     if (a->n_words > 1 || a->rest)
         return ui_usage("mvmctl snapshot ls [NAME]", "snapshot ls: unexpected argument");
-    if ((vm && machine_check_name(vm, &err) < 0) || home_open(&h, &err) < 0 ||
-        usersnapshot_list(&h, vm, &list, &n, &err) < 0)
+    if ((vm && vmdir_check_name(vm, &err) < 0) || home_open(&h, &err) < 0 || snapshot_list(&h, vm, &list, &n, &err) < 0)
         return fail_runtime(&err);
     if (arg_flag(a, "names")) {
         for (size_t i = 0; i < n; i++)
@@ -120,12 +119,12 @@ static int run_snapshot_ls(struct args *a)
 
 /* ---- rm ---- */
 
-static int remove_all(struct home *h, const struct usersnapshot *list, size_t n, json_object *removed,
+static int remove_all(struct home *h, const struct snapshot *list, size_t n, json_object *removed,
                       struct mvm_error *err)
 {
     for (size_t i = 0; i < n; i++) {
-        char name[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
-        int r = usersnapshot_remove(h, list[i].vm, list[i].tag, err);
+        char name[VMDIR_MAX_NAME + SNAPSHOT_MAX_TAG + 2];
+        int r = snapshot_remove(h, list[i].vm, list[i].tag, err);
         if (r < 0)
             return r;
         snprintf(name, sizeof(name), "%s:%s", list[i].vm, list[i].tag);
@@ -137,7 +136,7 @@ static int remove_all(struct home *h, const struct usersnapshot *list, size_t n,
 }
 
 /* Which ones are meant. */
-static int choose(struct home *h, const struct args *a, const struct usersnapshot *wish, struct usersnapshot **ret,
+static int choose(struct home *h, const struct args *a, const struct snapshot *wish, struct snapshot **ret,
                   size_t *ret_n, struct mvm_error *err)
 {
     if (wish->tag[0]) {
@@ -148,7 +147,7 @@ static int choose(struct home *h, const struct args *a, const struct usersnapsho
         *ret_n = 1;
         return 0;
     }
-    int r = usersnapshot_list(h, wish->vm, ret, ret_n, err);
+    int r = snapshot_list(h, wish->vm, ret, ret_n, err);
     if (r < 0 || *ret_n == 1 || (arg_flag(a, "all") && *ret_n))
         return r;
     if (*ret_n == 0) {
@@ -166,8 +165,8 @@ static int run_snapshot_rm(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_FREE struct usersnapshot *list = NULL;
-    struct usersnapshot wish = {0};
+    CLEAN_FREE struct snapshot *list = NULL;
+    struct snapshot wish = {0};
     size_t n = 0;
     if (a->n_words < 1 || a->n_words > 2 || a->rest)
         return ui_usage("mvmctl snapshot rm NAME TAG", "snapshot rm: a VM and a tag are wanted");

@@ -6,7 +6,7 @@
 #include "cli/boot.h"
 #include "cli/options.h"
 #include "cli/trace.h"
-#include "machine/usersnapshot.h"
+#include "machine/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,8 +80,8 @@ static int up_from(struct args *a)
     static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold", "ready"};
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_FREE struct usersnapshot *u = calloc(1, sizeof(*u));
-    struct usersnapshot wish = {0};
+    CLEAN_FREE struct snapshot *u = calloc(1, sizeof(*u));
+    struct snapshot wish = {0};
     struct machine_info info;
     struct progress boot = PROGRESS_INIT(&ui_progress, &boot);
     if (a->n_words || a->rest)
@@ -94,7 +94,7 @@ static int up_from(struct args *a)
     const char *timeout = arg_value(a, "timeout");
     interrupt_install();
     steps_add(&t.own, "startup", ui.born);
-    int r = usersnapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
+    int r = snapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
     if (r == 0 && c.name)
         r = boot_check_name(c.name, &err);
     if (r == 0 && timeout)
@@ -102,18 +102,18 @@ static int up_from(struct args *a)
     if (r == 0)
         r = home_open(&h, &err);
     if (r == 0)
-        r = u ? usersnapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
+        r = u ? snapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
               : mvm_error_errno(&err, -ENOMEM, "snapshot");
     if (r == 0) {
         progress_phase(&boot, "boot");
-        usersnapshot_fill(u, &c);
+        snapshot_fill(u, &c);
         r = boot_named(&h, &c, u->vm, &boot, &info, &err);
     }
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
         return ui_fail(&err);
     }
-    char from[MACHINE_MAX_NAME + USERSNAPSHOT_MAX_TAG + 2];
+    char from[VMDIR_MAX_NAME + SNAPSHOT_MAX_TAG + 2];
     snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
     json_object *more = json_object_new_object();
     json_add_string(more, "from", from);

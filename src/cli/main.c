@@ -1,5 +1,5 @@
 #include "cli/cli.h"
-#include "machine/machine.h"
+#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,7 +112,7 @@ static bool wants_json(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--supervise") == 0)
-        return machine_supervise(argc - 2, argv + 2);
+        return supervisor_main(argc - 2, argv + 2);
     ensure_standard_fds();
     /* What was inherited goes no further; it can still be named (/dev/fd/N). */
     (void)!syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
-#include "machine/vmdir.h"
+#include "vmdir/vmdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +98,7 @@ static int connect_within(int fd, const struct sockaddr_un *a, uint64_t deadline
 
 static int connect_socket(struct home *h, const char *name, uint64_t deadline, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
     CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -1,6 +1,6 @@
 #include "machine/logread.h"
 #include "base/fd.h"
-#include "machine/vmdir.h"
+#include "vmdir/vmdir.h"
 
 #include <fcntl.h>
 #include <stdio.h>

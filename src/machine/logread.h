@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/macros.h"
-#include "machine/logfile.h"
+#include "vmdir/logfile.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,11 +3,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
-#include "base/nearest.h"
 #include "base/path.h"
 #include "machine/client.h"
-#include "machine/runfile.h"
-#include "machine/vmdir.h"
+#include "vmdir/runfile.h"
+#include "vmdir/vmdir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -24,65 +23,6 @@
 #define STATUS_DEADLINE_MS 1500 /* for all VMs together */
 #define ANSWER_MS          5000 /* a supervisor that says nothing for so long is killed by `down` */
 #define KILL_MS            2000
-
-int machine_check_name(const char *name, struct mvm_error *err)
-{
-    if (path_is_plain_name(name, MACHINE_MAX_NAME))
-        return 0;
-    if (!*name)
-        mvm_error_set(err, -EINVAL, "vm name '': empty");
-    else if (strlen(name) > MACHINE_MAX_NAME)
-        mvm_error_set(err, -EINVAL, "vm name '%.32s...': %zu bytes, at most %d are allowed", name, strlen(name),
-                      MACHINE_MAX_NAME);
-    else
-        mvm_error_set(err, -EINVAL, "vm name '%s': not a plain name", name);
-    mvm_error_phase(err, MVM_PHASE_USAGE);
-    mvm_error_hint(err, "use letters, digits, '.', '_' and '-', beginning with a letter or digit");
-    return -EINVAL;
-}
-
-/* What may have been meant by a name that no VM has. */
-static void hint_name(struct home *h, const char *name, struct mvm_error *err)
-{
-    enum { MOST = 256 };
-    char *names[MOST];
-    size_t n = 0;
-    int fd = openat(h->state_fd, "vms", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (fd >= 0 && !dir)
-        close(fd);
-    for (struct dirent *e; dir && n < MOST && (e = readdir(dir));)
-        if (machine_check_name(e->d_name, NULL) == 0 && (names[n] = strdup(e->d_name)))
-            n++;
-    if (dir)
-        closedir(dir);
-    const char *near = nearest_word(name, (const char *const *)names, n);
-    if (near)
-        mvm_error_hint(err, "did you mean %s? mvmctl ls shows the ones there are", near);
-    else
-        mvm_error_hint(err, "mvmctl ls shows the ones there are");
-    while (n > 0)
-        free(names[--n]);
-}
-
-int machine_open_dir(struct home *h, const char *name, struct mvm_error *err)
-{
-    int r = machine_check_name(name, err);
-    if (r < 0)
-        return r;
-    CLEAN_FREE char *path = path_join("vms", name, NULL);
-    int fd = path ? openat(h->state_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -ENOMEM;
-    if (fd >= 0)
-        return fd;
-    r = -errno;
-    if (r == -ENOENT) {
-        mvm_error_set(err, r, "there is no vm '%s'", name);
-        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-        hint_name(h, name, err);
-        return r;
-    }
-    return mvm_error_errno(err, r, "cannot open the folder of vm '%s'", name);
-}
 
 static void read_last(int dirfd, struct machine_info *info)
 {
@@ -143,7 +83,7 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
 
 int machine_inspect(struct home *h, const char *name, struct machine_info *ret, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
     int r = look_at(dir, name, ret, err);
@@ -194,7 +134,7 @@ static int ask_all(struct home *h, struct machine_info *list, const bool *runs, 
 
 /* All folders of VMs, sorted by name. */
 struct vm_names {
-    char (*v)[MACHINE_MAX_NAME + 1];
+    char (*v)[VMDIR_MAX_NAME + 1];
     size_t n;
 };
 
@@ -206,7 +146,7 @@ static void vm_names_done(struct vm_names *l)
 static int on_name(void *data, const char *name)
 {
     struct vm_names *l = data;
-    if (!path_is_plain_name(name, MACHINE_MAX_NAME))
+    if (!path_is_plain_name(name, VMDIR_MAX_NAME))
         return 0;
     void *more = reallocarray(l->v, l->n + 1, sizeof(*l->v));
     if (!more)
@@ -239,7 +179,7 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
         return mvm_error_errno(err, -ENOMEM, "vms");
     size_t n = 0;
     for (size_t i = 0; i < names.n; i++) {
-        CLEAN_FD int dir = machine_open_dir(h, names.v[i], NULL);
+        CLEAN_FD int dir = vmdir_open(h, names.v[i], NULL);
         r = dir < 0 ? dir : look_at(dir, names.v[i], &list[n], NULL);
         if (r < 0)
             continue; /* one that goes away meanwhile is not there */
@@ -295,7 +235,7 @@ static void ask_stop(struct home *h, const char *name, uint64_t grace_ms)
 
 int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm_error *err)
 {
-    CLEAN_FD int dir = machine_open_dir(h, name, err);
+    CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
     if (lock_is_held(dir, VMDIR_LOCK) == 1)
@@ -306,15 +246,15 @@ int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm
     return vmdir_remove(vms, name, clock_deadline((int64_t)grace_ms + 5000), err);
 }
 
-int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_MAX_NAME + 1], struct mvm_error *err)
+int machine_pick_name(struct home *h, const char *base, char ret[static VMDIR_MAX_NAME + 1], struct mvm_error *err)
 {
-    int r = machine_check_name(base, err);
+    int r = vmdir_check_name(base, err);
     for (unsigned i = 1; r == 0 && i < 10000; i++) {
         if (i == 1)
-            snprintf(ret, MACHINE_MAX_NAME + 1, "%s", base);
+            snprintf(ret, VMDIR_MAX_NAME + 1, "%s", base);
         else
-            snprintf(ret, MACHINE_MAX_NAME + 1, "%.50s-%u", base, i);
-        CLEAN_FD int dir = machine_open_dir(h, ret, NULL);
+            snprintf(ret, VMDIR_MAX_NAME + 1, "%.50s-%u", base, i);
+        CLEAN_FD int dir = vmdir_open(h, ret, NULL);
         if (dir < 0 || lock_is_held(dir, VMDIR_LOCK) == 0)
             return 0;
     }

@@ -1,46 +1,20 @@
 /*
- * A virtual machine as the host knows it: MVM_HOME/vms/<name>/ with
- *
- *   run.json      what it was started with (written once, by the starter)
- *   lock          held by the supervisor while it lives: the only truth about "running"
- *   control.sock  0600, speaks frames (docs/protocol.md)
- *   console.log   what the guest's kernel printed, capped, rotated once to console.log.1
- *   agent.log     what agent and services said, the same
- *   vmm.log       the VMM's own error output, the same
- *   *.times       beside each of these logs, when its lines came (logfile.h)
- *   last.json     how it ended, where it ended by itself
- *
- * A folder whose lock nobody holds belongs to a VM that stopped or crashed; `down` removes it, `up` with the same name
- * replaces it.
+ * A virtual machine as commands see it: starting, listing, stopping. Its folder: vmdir/vmdir.h.
  */
 #pragma once
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "cache/home.h"
+#include "vmdir/runfile.h"
 #include "vmm/vmm.h"
 #include "wire/msg.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MACHINE_MAX_NAME 63
-
-/* Whether the guest's clock counts instructions (count.h). */
-enum machine_counting {
-    COUNTING_OFF,
-    COUNTING_ON,
-    COUNTING_INITCALLS, /* and the kernel notes what its initcalls take, which costs instructions itself */
-};
-
-/* What machine_start waits for. */
-enum machine_ready {
-    READY_AGENT,    /* the guest can be reached */
-    READY_SERVICES, /* and its services are ready, or have failed, or the time is over: status.services says which */
-};
-
 struct machine_config {
-    const char *name;         /* machine_check_name() */
+    const char *name;         /* vmdir_check_name() */
     const char *role;         /* "runtime" or "builder" */
     const char *image;        /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
     const char *image_digest; /* "" for a builder */
@@ -53,17 +27,17 @@ struct machine_config {
     uint64_t timeout_ms; /* to ready */
     uint64_t idle_ms;    /* stops by itself when it has had no client for so long; 0: never */
     int hold_fd;         /* not 0: a descriptor that the supervisor holds for its life (a lock) */
-    enum machine_counting counting;
-    enum machine_ready ready;
+    enum runfile_counting counting;
+    enum runfile_ready ready;
     uint64_t settle_ms; /* services have to stay ready for so long, or a quarter of what the start took */
     bool cold;          /* boots, whatever snapshot there is */
     bool verify;        /* a snapshot is read before it is restored, whatever the stat index knows */
-    const char *state;  /* absolute path: continues from this (usersnapshot.h) or not at all; NULL: none */
+    const char *state;  /* absolute path: continues from this (snapshot.h) or not at all; NULL: none */
     bool transient;     /* removed with its folder when its starter's connection or the VM ends */
 };
 
 struct machine_info {
-    char name[MACHINE_MAX_NAME + 1];
+    char name[VMDIR_MAX_NAME + 1];
     char role[16];
     char state[16]; /* as in msg_status, or of its services; "stopped", or "not responding": its supervisor does not
                        answer */
@@ -80,9 +54,6 @@ struct machine_info {
     unsigned own_steps;       /* how many of them are this process's */
     int tether; /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */
 };
-
-/* -EINVAL with phase usage: empty, longer than MACHINE_MAX_NAME, or other than [A-Za-z0-9][A-Za-z0-9._-]*. */
-int machine_check_name(const char *name, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Starts a VM and waits until its agent is configured and, as c->ready says, its services are ready. -EEXIST where one
  * of that name runs. Failures to get ready (phase runtime-backend) name the backend log, the kernel command line and
@@ -104,12 +75,5 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
 int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* A free name made from base: base, base-2, base-3, ... (not reserved: starting still decides). */
-int machine_free_name(struct home *h, const char *base, char ret[static MACHINE_MAX_NAME + 1],
+int machine_pick_name(struct home *h, const char *base, char ret[static VMDIR_MAX_NAME + 1],
                       struct mvm_error *err) MVM_MUST_CHECK;
-
-/* Opens MVM_HOME/vms/<name>: a descriptor, -ENOENT. For logs. */
-int machine_open_dir(struct home *h, const char *name, struct mvm_error *err) MVM_MUST_CHECK;
-
-/* The supervisor's main function: mvmctl re-executed as `mvmctl --supervise ARG...`; argv holds what follows
- * `--supervise`, as start.c passes it. Returns the process's exit status. */
-int machine_supervise(int argc, char **argv);

@@ -1,382 +1,237 @@
 #include "machine/snapshot.h"
-#include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "image/manifest.h"
-#include "machine/snapmeta.h"
+#include "machine/pinned_image.h"
+#include "machine/snapshot_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define SCHEMA 2
-#define STORE  "store"
-#define IMAGE  "image"
-
-#define FAILURES_MAX 3 /* VMs in a row */
+#define DAMAGED "the snapshot's description is damaged or of another version"
 
 /* ---- Names ---- */
 
-/* An image without a digest is known by where its files are and that nobody has touched them since. */
-static int key_of_files(const char *path, char out[static SHA256_HEX_SIZE])
+static int bad(struct mvm_error *err, const char *hint)
 {
-    CLEAN_FD int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return -errno;
-    struct sha256 sha;
-    uint8_t digest[SHA256_SIZE];
-    sha256_init(&sha);
-    sha256_update(&sha, path, strlen(path) + 1);
-    for (int a = 0; a < ARTIFACT_COUNT; a++) {
-        struct stat st;
-        if (fstatat(dir, artifact_name((enum artifact)a), &st, 0) < 0) {
-            if (!mvm_error_is_absent(-errno))
-                return -errno;
-            continue;
-        }
-        const int64_t facts[] = {a,
-                                 (int64_t)st.st_dev,
-                                 (int64_t)st.st_ino,
-                                 st.st_size,
-                                 st.st_mtim.tv_sec,
-                                 st.st_mtim.tv_nsec,
-                                 st.st_ctim.tv_sec,
-                                 st.st_ctim.tv_nsec};
-        sha256_update(&sha, facts, sizeof(facts));
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    mvm_error_hint(err, "%s", hint);
+    return -EINVAL;
+}
+
+int snapshot_check_tag(const char *tag, struct mvm_error *err)
+{
+    if (path_is_plain_name(tag, SNAPSHOT_MAX_TAG))
+        return 0;
+    mvm_error_set(err, -EINVAL, "tag '%.70s': not a plain name of at most %d bytes", tag, SNAPSHOT_MAX_TAG);
+    return bad(err, "use letters, digits, '.', '_' and '-', beginning with a letter or digit");
+}
+
+int snapshot_parse(const char *word, char vm[static VMDIR_MAX_NAME + 1], char tag[static SNAPSHOT_MAX_TAG + 1],
+                   struct mvm_error *err)
+{
+    const char *colon = strchr(word, ':');
+    size_t n = colon ? (size_t)(colon - word) : strlen(word);
+    if (n > VMDIR_MAX_NAME)
+        return vmdir_check_name(word, err); /* which says so */
+    memcpy(vm, word, n);
+    vm[n] = '\0';
+    tag[0] = '\0';
+    int r = vmdir_check_name(vm, err);
+    if (r == 0 && colon)
+        r = snapshot_check_tag(colon + 1, err);
+    if (r == 0 && colon)
+        snprintf(tag, SNAPSHOT_MAX_TAG + 1, "%s", colon + 1);
+    return r;
+}
+
+/* ---- Listing and removing ---- */
+
+int snapshot_list(struct home *h, const char *vm, struct snapshot **ret, size_t *ret_n, struct mvm_error *err)
+{
+    struct snapshot_list l = {0};
+    CLEAN_FD int root = snapshot_dir_open(h, err);
+    int r = root < 0 ? root : snapshot_dir_list(root, vm, &l, err);
+    if (r < 0) {
+        free(l.v);
+        return r;
     }
-    sha256_final(&sha, digest);
-    sha256_hex(digest, out);
+    *ret = l.v;
+    *ret_n = l.n;
     return 0;
 }
 
-int snapshot_key_of_files(const char *path, char key[static SHA256_HEX_SIZE], struct mvm_error *err)
+static int no_such(const char *vm, const char *tag, struct mvm_error *err)
 {
-    int r = key_of_files(path, key);
-    return r < 0 ? mvm_error_errno(err, r, "the image cannot be read") : 0;
+    mvm_error_set(err, -ENOENT, "there is no snapshot %s%s%s", vm, *tag ? ":" : "", tag);
+    mvm_error_hint(err, "mvmctl snapshot ls shows the ones there are");
+    return -ENOENT;
 }
 
-static int name_it(struct snapshot *s, const struct runfile *run, char image[static SHA256_HEX_SIZE],
-                   struct mvm_error *err)
+int snapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_error *err)
 {
-    s->run = run;
-    snprintf(s->name, sizeof(s->name), "%llum-%lluc", (unsigned long long)run->memory_mib,
-             (unsigned long long)run->vcpus);
-    snprintf(image, SHA256_HEX_SIZE, "%s", run->image);
-    return run->image[0] ? 0 : snapshot_key_of_files(run->image_path, image, err);
-}
-
-/* A hidden name beside the snapshot's own: .NAME.SUFFIX. */
-static void hidden(const struct snapshot *s, const char *suffix, char out[static 64])
-{
-    snprintf(out, 64, ".%s.%s", s->name, suffix);
-}
-
-static uint64_t file_size(const char *path)
-{
-    struct stat st;
-    return *path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
-}
-
-static struct statindex *open_index(struct snapshot *s, const char *image)
-{
-    char key[160];
-    snprintf(key, sizeof(key), "snapshot %s/%s", image, s->name);
-    CLEAN_FREE char *path = path_join(s->run->snapshots, "..", NULL);
-    fd_closep(&s->cache_dir);
-    s->cache_dir = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    return s->cache_dir >= 0 ? statindex_load(s->cache_dir, key) : NULL;
-}
-
-/* ---- meta.json ---- */
-
-/* What is at hand, or what one in the making is made with. */
-static struct snapmeta present(const struct snapshot *s)
-{
-    return (struct snapmeta){
-        .id = s->id, .tsc_khz = s->run->accel.tsc_khz, .store_size = file_size(s->run->store_disk), .hello = s->hello};
-}
-
-static int save_meta(const struct snapshot *s, struct mvm_error *err)
-{
-    CLEAN_JSON json_object *o = json_object_new_object();
-    const struct snapmeta m = present(s);
-    json_add_int(o, "schema_version", SCHEMA);
-    snapmeta_put(o, &m);
-    snapmeta_put_file(o, SNAPSHOT_MEMORY, &s->memory);
-    snapmeta_put_file(o, SNAPSHOT_STATE, &s->state);
-    return json_save_sealed(s->dir, SNAPSHOT_META, o, 0400, true, err);
-}
-
-/* Why it does not fit, NULL where it does. */
-static const char *judge_meta(struct snapshot *s, json_object *o)
-{
-    int64_t schema;
-    if (json_get_int(o, "schema_version", &schema, NULL) < 0 || schema != SCHEMA)
-        return "the snapshot's description is damaged or of another version";
-    struct snapmeta now = present(s);
-    const char *why = snapmeta_judge(o, &now);
-    s->hello = now.hello;
-    return why;
-}
-
-/* ---- Finding ---- */
-
-int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id, struct mvm_error *err)
-{
-    char image[SHA256_HEX_SIZE];
-    int r = name_it(s, run, image, err);
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    CLEAN_FD int root = snapshot_dir_open(h, err);
+    int r = root < 0 ? root : snapshot_dir_lock(&lock, root, err);
     if (r < 0)
         return r;
-    s->id = *id;
-    CLEAN_FREE char *path = path_join(run->snapshots, image, NULL);
-    if (!path)
-        return mvm_error_errno(err, -ENOMEM, "the snapshot cannot be read");
-    s->image_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (s->image_dir >= 0)
-        s->dir = openat(s->image_dir, s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (s->dir < 0)
-        return mvm_error_is_absent(-errno) ? mvm_error_set(err, -ENOENT, "there was no snapshot of this image yet")
-                                           : mvm_error_errno(err, -errno, "the snapshot cannot be read");
-    CLEAN_JSON json_object *meta = NULL;
-    r = json_load_sealed(s->dir, SNAPSHOT_META, SNAPMETA_MAX, &meta, NULL);
-    if (r < 0 && !mvm_error_is_absent(r) && !mvm_error_is_damage(r))
-        return mvm_error_errno(err, r, "the snapshot's description cannot be read");
-    const char *why = r < 0 ? "the snapshot's description is damaged or of another version" : judge_meta(s, meta);
-    if (why)
-        return mvm_error_set(err, -ESTALE, "%s", why);
-    struct statindex *index = run->verify ? NULL : open_index(s, image);
-    r = snapmeta_open_file(meta, SNAPSHOT_STATE, s->dir, SNAPSHOT_STATE, index, &s->state_fd, err);
+    CLEAN_FD int folder = path_open_beneath(root, vm, O_RDONLY | O_DIRECTORY, 0);
+    r = folder < 0 ? folder : faccessat(folder, tag, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    if (mvm_error_is_absent(r))
+        return no_such(vm, tag, err);
     if (r == 0)
-        r = snapmeta_open_file(meta, SNAPSHOT_MEMORY, s->dir, SNAPSHOT_MEMORY, index, &s->memory_fd, err);
+        r = path_remove_tree(folder, tag);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot remove the snapshot %s:%s", vm, tag);
+    unlinkat(root, vm, AT_REMOVEDIR); /* where it was the last */
+    snapshot_dir_tidy(h, root);
+    return 0;
+}
+
+int snapshot_sweep(struct home *h, struct mvm_error *err)
+{
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    if (faccessat(h->state_fd, "snapshots", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && mvm_error_is_absent(-errno))
+        return 0;
+    CLEAN_FD int root = snapshot_dir_open(h, err);
+    int r = root < 0 ? root : snapshot_dir_lock(&lock, root, err);
+    if (r == 0)
+        snapshot_dir_tidy(h, root);
+    return r;
+}
+
+/* ---- Continuing ---- */
+
+static int refuse(const struct snapshot *u, const char *why, struct mvm_error *err)
+{
+    mvm_error_set(err, -ESTALE, "snapshot %s:%s cannot be continued: %s", u->vm, u->tag, why);
+    mvm_error_hint(err, "nothing was started, the snapshot is kept; another one, or up with the image, starts a vm");
+    return -ESTALE;
+}
+
+/* The image's files are those that there were, and as they were. */
+static int verify_image(int root, json_object *meta, const struct snapshot *u, struct statindex *index,
+                        struct mvm_error *err)
+{
+    json_object *files;
+    CLEAN_FD int image = pinned_image_open(root, u->image_key);
+    if (image < 0)
+        return mvm_error_errno(err, image, "the image that it needs cannot be opened");
+    if (json_get_object(meta, SNAPSHOT_DIR_FILES, &files, NULL) < 0)
+        return mvm_error_set(err, -ESTALE, DAMAGED);
+    for (int a = 0; a < ARTIFACT_COUNT; a++) {
+        CLEAN_FD int fd = -1;
+        const char *name = artifact_name((enum artifact)a);
+        bool listed = json_object_object_get_ex(files, name, NULL);
+        int r = listed ? snapshot_meta_open_file(files, name, image, name, index, &fd, err) : 0;
+        if (!listed && faccessat(image, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            r = mvm_error_set(err, -ESTALE, "the image that it needs has a %s that it had not", name);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Both: by the index, which may be NULL. */
+static int verify_files(int root, int dir, json_object *meta, const struct snapshot *u, struct statindex *index,
+                        struct mvm_error *err)
+{
+    CLEAN_FD int state = -1;
+    int r = verify_image(root, meta, u, index, err);
+    return r < 0 ? r : snapshot_meta_open_file(meta, SNAPSHOT_DIR_STATE, dir, SNAPSHOT_DIR_STATE, index, &state, err);
+}
+
+/* What runs it must be as it was, and so must its files. */
+static int verify(struct home *h, int root, int dir, json_object *meta, const struct snapshot *u, bool read,
+                  struct mvm_error *err)
+{
+    CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
+    struct snapshot_meta now;
+    struct mvm_error why = MVM_ERROR_INIT;
+    if (!run)
+        return mvm_error_errno(err, -ENOMEM, "snapshot");
+    int r = vmm_choose_accel(h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
+    if (r < 0)
+        return r;
+    run->memory_mib = u->memory_mib;
+    run->vcpus = u->vcpus;
+    snprintf(run->image_path, sizeof(run->image_path), "%s", u->image_path);
+    if (snapshot_dir_present(u, run, &now, &why) < 0)
+        return refuse(u, why.msg, err);
+    const char *unfit = snapshot_meta_judge(meta, &now);
+    if (unfit)
+        return refuse(u, unfit, err);
+    struct statindex *index = read ? NULL : snapshot_dir_index(h, u);
+    r = verify_files(root, dir, meta, u, index, &why);
     if (index)
         statindex_save(index);
     statindex_free(index);
-    return r;
+    return r < 0 ? refuse(u, why.msg, err) : 0;
 }
 
-/* ---- Making ---- */
-
-/* True where the image that the folder of snapshots is named for is known to be gone or another: what cannot be read
- * now may be there. */
-static bool image_is_gone(int root, const char *name)
+int snapshot_read(struct home *h, const struct snapshot *u, struct mvm_error *err)
 {
-    CLEAN_FD int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    CLEAN_BUF struct buf path = BUF_INIT(4096);
-    int r = dir < 0 ? -errno : path_read_file(dir, IMAGE, &path, NULL);
-    if (r < 0)
-        return mvm_error_is_absent(r) || mvm_error_is_damage(r);
-    const char *base = strrchr(buf_cstr(&path), '/');
-    if (base && strcmp(base + 1, name) == 0)
-        return access(buf_cstr(&path), F_OK) < 0 && mvm_error_is_absent(-errno);
-    char key[SHA256_HEX_SIZE];
-    r = key_of_files(buf_cstr(&path), key);
-    return r < 0 ? mvm_error_is_absent(r) : strcmp(key, name) != 0;
-}
-
-struct sweep {
-    int root;
-    const char *except;
-};
-
-static int on_image(void *data, const char *name)
-{
-    const struct sweep *s = data;
-    if (path_is_plain_name(name, 64) && strcmp(name, s->except) != 0 && image_is_gone(s->root, name))
-        (void)!path_remove_tree(s->root, name);
-    return 0;
-}
-
-/* The space is reserved, because a full disk would kill the backend in the middle of the guest's writing. */
-static int make_files(struct snapshot *s, struct mvm_error *err)
-{
-    off_t size = (off_t)(s->run->memory_mib << 20);
-    s->memory_fd = openat(s->dir, SNAPSHOT_MEMORY, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    s->state_fd = openat(s->dir, SNAPSHOT_STATE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (s->memory_fd < 0 || s->state_fd < 0)
-        return mvm_error_errno(err, -errno, "cannot make the snapshot's files");
-    if (fallocate(s->memory_fd, 0, 0, size) < 0)
-        return mvm_error_errno(err, -errno, "no room for the snapshot's memory");
-    if (!s->run->store_disk[0])
-        return 0;
-    CLEAN_FD int store = openat(s->dir, STORE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (store < 0 || ftruncate(store, (off_t)file_size(s->run->store_disk)) < 0)
-        return mvm_error_errno(err, -errno, "cannot make the store's stand-in");
-    return 0;
-}
-
-int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id, struct mvm_error *err)
-{
-    char image[SHA256_HEX_SIZE], lock[64], stage[64];
-    int r = name_it(s, run, image, err);
-    if (r < 0)
-        return r;
-    s->id = *id;
-    CLEAN_FD int root = path_open_dir(AT_FDCWD, run->snapshots, err);
+    CLEAN_JSON json_object *meta = NULL;
+    struct snapshot now = *u;
+    CLEAN_FD int root = snapshot_dir_open(h, err);
     if (root < 0)
         return root;
-    struct sweep sweep = {.root = root, .except = image};
-    (void)!path_each(root, ".", on_image, &sweep);
-    s->image_dir = path_open_dir(root, image, err);
-    if (s->image_dir < 0)
-        return s->image_dir;
-    hidden(s, "lock", lock);
-    hidden(s, "new", stage);
-    r = lock_take(&s->lock, s->image_dir, lock, "making a snapshot", NULL, err);
-    if (r < 0)
-        return r;
-    r = path_write_file(s->image_dir, IMAGE, run->image_path, strlen(run->image_path), 0600, false, err);
+    CLEAN_FD int dir = snapshot_dir_open_one(root, u->vm, u->tag);
+    int r = dir < 0 ? mvm_error_errno(err, dir, "cannot open the snapshot") : snapshot_dir_load(&now, dir, &meta, err);
+    if (r == 0 && now.damaged)
+        r = mvm_error_set(err, -ESTALE, DAMAGED);
+    return r < 0 ? r : verify_files(root, dir, meta, &now, NULL, err);
+}
+
+static int newest(int root, struct snapshot *u, struct mvm_error *err)
+{
+    struct snapshot_list l = {0};
+    int r = snapshot_dir_list(root, u->vm, &l, err);
+    if (r == 0 && l.n == 0)
+        r = no_such(u->vm, "", err);
     if (r == 0)
-        r = path_remove_tree(s->image_dir, stage);
-    if (r == 0)
-        r = path_remove_tree(s->image_dir, s->name);
-    if (r == 0)
-        snapshot_worked(s);
-    s->staged = true;
-    if (r == 0 && mkdirat(s->image_dir, stage, 0700) < 0)
-        r = -errno;
-    if (r == 0 && (s->dir = openat(s->image_dir, stage, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0)
-        r = -errno;
-    s->store_path = run->store_disk[0] ? path_join(run->snapshots, image, stage, STORE, NULL) : NULL;
-    if (r < 0)
-        return mvm_error_errno(err, r, "cannot make the snapshot's folder");
-    return make_files(s, err);
-}
-
-/* From now on nobody needs to write to it, and whoever inherits the descriptor cannot. */
-static void reopen_for_reading(struct snapshot *s, const char *name, int *fd)
-{
-    int again = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (again < 0)
-        return;
-    close(*fd);
-    *fd = again;
-}
-
-void snapshot_saved(struct snapshot *s, const struct msg_hello *hello)
-{
-    s->hello = *hello;
-    lseek(s->state_fd, 0, SEEK_SET); /* it is shared with the backend that wrote it, and read from where it stands */
-    off_t end = (off_t)(s->run->memory_mib << 20);
-    for (off_t hole = 0; (hole = lseek(s->memory_fd, hole, SEEK_HOLE)) >= 0 && hole < end;) {
-        off_t data = lseek(s->memory_fd, hole, SEEK_DATA);
-        if (data < 0)
-            data = end;
-        if (fallocate(s->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, data - hole) < 0)
-            break; /* it only takes more room */
-        hole = data;
-    }
-    unlinkat(s->dir, STORE, 0);
-    fchmod(s->state_fd, 0400);
-    reopen_for_reading(s, SNAPSHOT_MEMORY, &s->memory_fd);
-    reopen_for_reading(s, SNAPSHOT_STATE, &s->state_fd);
-}
-
-int snapshot_measure(struct snapshot *s, struct mvm_error *err)
-{
-    int r = snapmeta_measure(NULL, SNAPSHOT_MEMORY, s->memory_fd, &s->memory, err);
-    return r < 0 ? r : snapmeta_measure(NULL, SNAPSHOT_STATE, s->state_fd, &s->state, err);
-}
-
-/* What a program stores into a mapping after the sync changes the file's times, as the index wants it; before, it may
- * not. So the file is read for the index after that, and is then what was measured, or not kept. */
-static int seal_file(struct statindex *index, const char *name, int fd, const struct snapfile *measured,
-                     struct mvm_error *err)
-{
-    struct snapfile now;
-    int r = fsync(fd) < 0 ? mvm_error_errno(err, -errno, "%s", name) : snapmeta_measure(index, name, fd, &now, err);
-    if (r == 0 && (now.size != measured->size || strcmp(now.sha256, measured->sha256) != 0))
-        r = mvm_error_set(err, -ESTALE, "its file '%s' was changed after the guest had gone on", name);
+        snprintf(u->tag, sizeof(u->tag), "%s", l.v[l.n - 1].tag);
+    free(l.v);
     return r;
 }
 
-int snapshot_seal(struct snapshot *s, struct mvm_error *err)
+int snapshot_find(struct home *h, const char *vm, const char *tag, bool read, struct snapshot *ret,
+                  struct mvm_error *err)
 {
-    char image[SHA256_HEX_SIZE], stage[64];
-    int r = name_it(s, s->run, image, err);
+    *ret = (struct snapshot){0};
+    snprintf(ret->vm, sizeof(ret->vm), "%s", vm);
+    snprintf(ret->tag, sizeof(ret->tag), "%s", tag);
+    CLEAN_FD int root = snapshot_dir_open(h, err);
+    int r = root < 0 ? root : *tag ? 0 : newest(root, ret, err);
     if (r < 0)
         return r;
-    struct statindex *index = open_index(s, image);
-    hidden(s, "new", stage);
-    r = seal_file(index, SNAPSHOT_MEMORY, s->memory_fd, &s->memory, err);
-    if (r == 0)
-        r = seal_file(index, SNAPSHOT_STATE, s->state_fd, &s->state, err);
-    if (r == 0)
-        r = save_meta(s, err);
-    if (r == 0 && (fsync(s->dir) < 0 || renameat(s->image_dir, stage, s->image_dir, s->name) < 0))
-        r = mvm_error_errno(err, -errno, "cannot promote the snapshot");
-    if (r == 0) {
-        s->staged = false;
-        fsync(s->image_dir);
-        lock_done(&s->lock);
-        if (index)
-            statindex_save(index);
-    }
-    statindex_free(index);
-    return r;
+    CLEAN_FD int dir = snapshot_dir_open_one(root, vm, ret->tag);
+    if (mvm_error_is_absent(dir))
+        return no_such(vm, ret->tag, err);
+    if (dir < 0)
+        return mvm_error_errno(err, dir, "cannot open snapshot %s:%s", vm, ret->tag);
+    CLEAN_JSON json_object *meta = NULL;
+    r = snapshot_dir_load(ret, dir, &meta, err);
+    if (r < 0)
+        return r;
+    if (ret->damaged)
+        return refuse(ret, DAMAGED, err);
+    pinned_image_path(h->state, ret->image_key, ret->image_path, sizeof(ret->image_path));
+    snprintf(ret->state_path, sizeof(ret->state_path), "%s/snapshots/%s/%s/" SNAPSHOT_DIR_STATE, h->state, vm,
+             ret->tag);
+    return verify(h, root, dir, meta, ret, read, err);
 }
 
-/* ---- The end ---- */
-
-void snapshot_remove(struct snapshot *s)
+void snapshot_fill(const struct snapshot *u, struct machine_config *c)
 {
-    char name[64];
-    struct stat by_name, by_fd;
-    if (s->image_dir < 0)
-        return;
-    hidden(s, "lock", name);
-    if (s->lock.fd < 0 && lock_take(&s->lock, s->image_dir, name, "removing a snapshot", NULL, NULL) < 0)
-        return;
-    if (s->staged)
-        hidden(s, "new", name);
-    else
-        snprintf(name, sizeof(name), "%s", s->name);
-    if (s->dir >= 0 && fstat(s->dir, &by_fd) == 0 && fstatat(s->image_dir, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
-        by_name.st_ino == by_fd.st_ino)
-        (void)!path_remove_tree(s->image_dir, name);
-    if (!s->staged)
-        snapshot_worked(s);
-}
-
-bool snapshot_failed(struct snapshot *s, uint64_t started_at)
-{
-    char name[64];
-    struct stat st;
-    if (s->staged)
-        return true;
-    hidden(s, "failures", name);
-    CLEAN_FD int fd = openat(s->image_dir, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return false;
-    uint64_t noted_at = (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
-    if (st.st_size && noted_at >= started_at)
-        return false;
-    if (st.st_size + 1 >= FAILURES_MAX)
-        return true;
-    (void)!fd_write_all(fd, ".", 1);
-    return false;
-}
-
-void snapshot_worked(struct snapshot *s)
-{
-    char name[64];
-    hidden(s, "failures", name);
-    unlinkat(s->image_dir, name, 0);
-}
-
-void snapshot_done(struct snapshot *s)
-{
-    if (s->staged)
-        snapshot_remove(s);
-    fd_closep(&s->cache_dir);
-    fd_closep(&s->dir);
-    fd_closep(&s->image_dir);
-    fd_closep(&s->memory_fd);
-    fd_closep(&s->state_fd);
-    lock_done(&s->lock);
-    free(s->store_path);
-    *s = (struct snapshot)SNAPSHOT_INIT;
+    c->role = "runtime";
+    c->image = u->image_path;
+    c->image_digest = u->image;
+    c->hypervisor = u->backend;
+    c->memory_mib = u->memory_mib;
+    c->vcpus = (unsigned)u->vcpus;
+    c->state = u->state_path;
 }

@@ -1,104 +1,65 @@
 /*
- * Warm snapshots: what a guest was when its agent had said hello and had been told nothing, kept so that later VMs of
- * the same image continue from there.
+ * Snapshots that a user asks for: a running VM as it is, memory, processes and all, to continue from later.
  *
- *   MVM_CACHE_DIR/snapshots/<image>/       the image's digest, or a digest of where its files are and their stats
- *       image                              the image's path: the snapshots go when it is gone or another
- *       <memory>m-<vcpus>c/                one snapshot
- *           memory                         the guest's memory, sparse; never written again
- *           state                          the devices' state, in the backend's own format
- *           meta.json                      what it fits, sizes and digests, the hello
- *       .<memory>m-<vcpus>c.new/           one in the making, promoted by rename
- *       .<memory>m-<vcpus>c.lock           held by who makes or removes one
- *       .<memory>m-<vcpus>c.failures       a byte for each VM in a row that could not continue, for no reason of its
- * own
+ *   MVM_HOME/snapshots/<vm>/<tag>/      one snapshot
+ *       state                           memory and devices, in the backend's own format, 0400
+ *       meta.json                       what it fits and is, sizes and digests
+ *   MVM_HOME/snapshots/.images/         the images they need (pinned_image.h)
+ *   MVM_HOME/snapshots/.new-<n>/        one in the making, locked by its maker; promoted by rename
+ *   MVM_HOME/snapshots/.lock            held by who promotes, removes and tidies
  *
- * docs/boot.md has the reasons.
+ * They are the user's, not the cache's. What is in a state may be secret: folders are 0700. One that does not fit or is
+ * damaged is refused, never replaced by a boot, because what is in it would be lost. docs/boot.md has the reasons.
  */
 #pragma once
 
-#include "cache/lock.h"
-#include "machine/runfile.h"
-#include "machine/snapmeta.h"
-#include "vmm/vmm.h"
-#include "wire/msg.h"
+#include "base/sha256.h"
+#include "cache/home.h"
+#include "machine/machine.h"
 
-#include <stdbool.h>
-
-/* The files of one. */
-#define SNAPSHOT_META   "meta.json" /* sealed (json_save_sealed) */
-#define SNAPSHOT_MEMORY "memory"
-#define SNAPSHOT_STATE  "state"
+#define SNAPSHOT_MAX_TAG 63
 
 struct snapshot {
-    int cache_dir; /* MVM_CACHE_DIR, for the stat index */
-    int image_dir; /* snapshots/<image>/ */
-    int dir;       /* the snapshot's own folder, or the staging one */
-    int memory_fd;
-    int state_fd;
-    struct lock lock; /* of one in the making */
-    bool staged;
-    char name[48];
-    char *store_path;              /* one in the making of a builder: what stands for the store's disk */
-    struct vmm_identity id;        /* what it fits */
-    struct snapfile memory, state; /* of one in the making, once measured */
-    const struct runfile *run;     /* borrowed */
-    struct msg_hello hello;
+    char vm[VMDIR_MAX_NAME + 1];
+    char tag[SNAPSHOT_MAX_TAG + 1];
+    char image[65]; /* the image's digest; "" of one in a folder */
+    char image_key[SHA256_HEX_SIZE];
+    char backend[32];
+    char accel[8];
+    uint64_t memory_mib, vcpus;
+    uint64_t created_at; /* CLOCK_REALTIME ns */
+    uint64_t bytes;      /* of the state, allocated on the disk */
+    uint64_t stopped_ns; /* how long the VM stood still for it */
+    char image_path[4096], state_path[4096];
+    bool damaged; /* its description cannot be read: only vm, tag and bytes are known */
 };
 
-#define SNAPSHOT_INIT                                                                                                  \
-    {                                                                                                                  \
-        .cache_dir = -1, .image_dir = -1, .dir = -1, .memory_fd = -1, .state_fd = -1, .lock = LOCK_INIT                \
-    }
-
-/* Opens the snapshot that fits the VM, with hello, memory_fd and state_fd: 0. -ENOENT where there is none, -ESTALE
- * where one does not fit or is damaged (it goes when the next is made). Any other error (EMFILE, EIO, ENOMEM, ...) says
- * nothing about the snapshot: it is to stay as it is. The error's message is the reason, one clause. Files are read
- * only where the stat index does not know them. */
-int snapshot_find(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
-                  struct mvm_error *err) MVM_MUST_CHECK;
-
-/* Begins one in place of what there is: an empty memory_fd whose disk space is reserved, an empty state_fd. Snapshots
- * whose image is known to be gone are removed by the way. -EAGAIN where another process makes this one; -ENOSPC and
- * others. */
-int snapshot_begin(struct snapshot *s, const struct runfile *run, const struct vmm_identity *id,
+/* "NAME:TAG" or "NAME" (tag ""). -EINVAL with phase usage. */
+int snapshot_parse(const char *word, char vm[static VMDIR_MAX_NAME + 1], char tag[static SNAPSHOT_MAX_TAG + 1],
                    struct mvm_error *err) MVM_MUST_CHECK;
-/* The state is written and nobody writes the memory any more: gives back what was reserved too much. */
-void snapshot_saved(struct snapshot *s, const struct msg_hello *hello);
-/* Takes the digests: nothing of the guest that goes on from here is in them, whatever becomes of its VMM. The VMM that
- * wrote the memory must have ended. 0.1 s for 128 MiB; may run on a thread of its own. */
-int snapshot_measure(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
-/* Everything on the disk, meta.json, promoted; -ESTALE where a file is not what was measured. Takes a while; may run on
- * a thread of its own while the VM that continues from the snapshot runs, as long as nobody else touches it. */
-int snapshot_seal(struct snapshot *s, struct mvm_error *err) MVM_MUST_CHECK;
+/* As vmdir_check_name. */
+int snapshot_check_tag(const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* What stands for the digest of an image in a folder: where its files are and that nobody has touched them since. */
-int snapshot_key_of_files(const char *path, char key[static SHA256_HEX_SIZE], struct mvm_error *err) MVM_MUST_CHECK;
+/* Saves a running VM. tag NULL: the present time. -EEXIST where there is one of that tag. */
+int snapshot_create(struct home *h, const char *vm, const char *tag, struct snapshot *ret,
+                    struct mvm_error *err) MVM_MUST_CHECK;
+/* Those of one VM or, where vm is NULL, all, by name, the oldest first; the caller frees *ret. */
+int snapshot_list(struct home *h, const char *vm, struct snapshot **ret, size_t *ret_n,
+                  struct mvm_error *err) MVM_MUST_CHECK;
+/* -ENOENT where there is none. */
+int snapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_error *err) MVM_MUST_CHECK;
+/* Removes what killed processes left unfinished, and kept images that no snapshot and no VM needs. */
+int snapshot_sweep(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+/* Finds one to continue from and verifies its files, by the stat index or, where read says so, by reading them; tag "":
+ * the newest. -ENOENT, -ESTALE. */
+int snapshot_find(struct home *h, const char *vm, const char *tag, bool read, struct snapshot *ret,
+                  struct mvm_error *err) MVM_MUST_CHECK;
+/* Reads every byte of a snapshot that snapshot_list found and of the image that it needs: 0, -ESTALE where one is
+ * damaged, another error where that cannot be said now. */
+int snapshot_read(struct home *h, const struct snapshot *u, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* What the snapshots of all images take: how many images have some, how many there are, how many killed processes left
- * unfinished, bytes allocated on the disk for all of them. */
-struct snapshot_usage {
-    unsigned images, snapshots, unfinished;
-    uint64_t bytes;
-};
-void snapshot_survey(int cache_fd, struct snapshot_usage *ret);
-/* Removes those that killed processes left unfinished, of all images. */
-void snapshot_sweep(int cache_fd);
-
-/* Reads every byte of every image's snapshots: found gets a name, and 0, -ESTALE for one that is damaged (which goes
- * where remove says so), or another error where it cannot be read now, with the reason. */
-int snapshot_read_all(int cache_fd, bool remove, void (*found)(void *data, const char *name, int r, const char *why),
-                      void *data) MVM_MUST_CHECK;
-
-/* A VM that was started then (wall clock) could not continue from it, and nothing says that it is the snapshot's fault:
- * a host with too much to do and a VMM that was killed look the same. True where it was one too many in a row, or the
- * snapshot is still in the making: it is to be removed. VMs that were started before another one's failure count once.
- */
-bool snapshot_failed(struct snapshot *s, uint64_t started_at);
-/* One could. */
-void snapshot_worked(struct snapshot *s);
-
-/* Removes it, in the making or not, unless somebody makes another. */
-void snapshot_remove(struct snapshot *s);
-/* Closes it; one in the making is removed. The object can be used again. */
-void snapshot_done(struct snapshot *s);
+/* Starts `c` as a copy of a running VM, both go on: fills what of c is the original's. */
+int snapshot_fork(struct home *h, const char *vm, struct machine_config *c, struct progress *p,
+                  struct machine_info *info, uint64_t *ret_stopped_ns, struct mvm_error *err) MVM_MUST_CHECK;
+/* What of c is the snapshot's; borrows from u. */
+void snapshot_fill(const struct snapshot *u, struct machine_config *c);

@@ -6,8 +6,8 @@
 #include "cache/config.h"
 #include "image/manifest.h"
 #include "machine/machine.h"
-#include "machine/runfile.h"
-#include "machine/vmdir.h"
+#include "vmdir/runfile.h"
+#include "vmdir/vmdir.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -266,7 +266,7 @@ int machine_start(struct home *h, const struct machine_config *c, struct progres
                   struct mvm_error *err)
 {
     uint64_t start_mono = clock_now(), since;
-    int r = machine_check_name(c->name, err);
+    int r = vmdir_check_name(c->name, err);
     info->steps.n = 0;
     if (r < 0)
         return r;

@@ -2,7 +2,7 @@
 #include "base/interrupt.h"
 #include "cache/artifacts.h"
 #include "machine/snapshot.h"
-#include "machine/usersnapshot.h"
+#include "vmdir/boot_snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,13 +52,13 @@ static void on_boot_snapshot(void *data, const char *name, int r, const char *wh
 
 static int read_users(const struct walk *w, struct mvm_error *err)
 {
-    struct usersnapshot *list = NULL;
+    struct snapshot *list = NULL;
     size_t n = 0;
-    int r = usersnapshot_list(w->h, NULL, &list, &n, err);
+    int r = snapshot_list(w->h, NULL, &list, &n, err);
     for (size_t i = 0; r == 0 && i < n; i++) {
         char name[sizeof(list->vm) + sizeof(list->tag)];
         struct mvm_error why = MVM_ERROR_INIT;
-        int found = usersnapshot_read(w->h, &list[i], &why);
+        int found = snapshot_read(w->h, &list[i], &why);
         snprintf(name, sizeof(name), "%s:%s", list[i].vm, list[i].tag);
         if (found != -ENOENT)
             note(w->v, VERIFY_SNAPSHOT, name, found == -ESTALE ? -EBADMSG : found, why.msg);
@@ -72,7 +72,7 @@ int verify_all(struct verify *v, struct home *h, struct mvm_error *err)
 {
     struct walk w = {.v = v, .h = h};
     int r = artifact_each(h, on_image, &w, err);
-    if (r == 0 && (r = snapshot_read_all(h->cache_fd, v->remove, on_boot_snapshot, v)) < 0)
+    if (r == 0 && (r = boot_snapshot_read_all(h->cache_fd, v->remove, on_boot_snapshot, v)) < 0)
         mvm_error_errno(err, r, "cannot read the snapshots");
     return r < 0 ? r : read_users(&w, err);
 }

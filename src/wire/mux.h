@@ -1,7 +1,7 @@
 /*
  * The multiplexer: many flow-controlled streams over one byte stream. A state machine without I/O: the owner feeds
  * bytes that came (mux_input) and takes bytes to send (mux_output). Used by the agent and by clients of a control
- * socket; the supervisor between them forwards whole frames and passes windows through (src/machine/router).
+ * socket; the supervisor between them forwards whole frames and passes windows through (src/supervisor/router).
  *
  * Theory of operation. Each direction of a stream has a window: the payload bytes of DATA frames its sender may still
  * send. It starts at MUX_WINDOW (mux_set_send_window) and grows with FRAME_WINDOW as the receiving side consumes

@@ -5,9 +5,9 @@
 #include "folder.h"
 
 #include "image/manifest.h"
-#include "machine/runfile.h"
-#include "machine/snapmeta.h"
-#include "machine/vmdir.h"
+#include "vmdir/runfile.h"
+#include "vmdir/snapshot_meta.h"
+#include "vmdir/vmdir.h"
 
 #include <string.h>
 
@@ -49,12 +49,12 @@ static void try_runfile(const uint8_t *p, size_t n)
 
 static void try_snapmeta(json_object *o)
 {
-    struct snapmeta now = {.id = {"backend", "machine", "cpu"}, .hello.protocol = MVM_PROTOCOL_VERSION};
-    if (snapmeta_judge(o, &now))
+    struct snapshot_meta now = {.id = {"backend", "machine", "cpu"}, .hello.protocol = MVM_PROTOCOL_VERSION};
+    if (snapshot_meta_judge(o, &now))
         return;
     CLEAN_JSON json_object *written = json_object_new_object();
-    snapmeta_put(written, &now);
-    MUST(!snapmeta_judge(written, &now));
+    snapshot_meta_put(written, &now);
+    MUST(!snapshot_meta_judge(written, &now));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

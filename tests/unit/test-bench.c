@@ -5,7 +5,7 @@
 #include "base/path.h"
 #include "bench/report.h"
 #include "bench/words.h"
-#include "machine/count.h"
+#include "machine/instruction_count.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -158,7 +158,7 @@ static void test_config(void)
 
 static void test_count(void)
 {
-    struct machine_count c;
+    struct instruction_count c;
     static const char log[] = "mvm: agent of role runtime on Linux 6.12 is there\n"
                               "(count) step agent 1900\n(count) step hello 9000000\n"
                               "(count) kernel 100 initcall small_init+0x0/0x10 returned 0 after 5 usecs\n"
@@ -168,21 +168,21 @@ static void test_count(void)
                               "(count) kernel 8000 (count) mark 9500000\n"
                               "web: (count) step hello 1\n"
                               "(count) step configure 10000000\n(count) step services 10000700\n";
-    ok(machine_count_parse(&c, log, NULL) == 0 && c.total == 9000000 && c.services == 700,
+    ok(instruction_count_parse(&c, log, NULL) == 0 && c.total == 9000000 && c.services == 700,
        "the total and the services");
     ok(c.firmware == 1500000 && c.kernel == 4000000 && c.init == 3500000, "the phases add up to the total");
     ok(c.n_initcalls == 3 && c.initcalls == 1025000 && c.n_top == 3 && strcmp(c.top[0].name, "large_init") == 0 &&
            c.top[0].instructions == 1000000 && strcmp(c.top[2].name, "small_init") == 0,
        "initcalls, the largest first");
-    ok(machine_count_parse(&c, "(count) step hello 77\n", NULL) == 0 && c.total == 77 && c.kernel == 0,
+    ok(instruction_count_parse(&c, "(count) step hello 77\n", NULL) == 0 && c.total == 77 && c.kernel == 0,
        "without the kernel's word only the total");
-    ok(machine_count_parse(&c, "web: (count) step hello 77\n", NULL) == -EINVAL, "a service's words are none");
+    ok(instruction_count_parse(&c, "web: (count) step hello 77\n", NULL) == -EINVAL, "a service's words are none");
     char many[8192] = "(count) step hello 5\n";
     for (int i = 0; i < 60; i++)
         sprintf(many + strlen(many), "(count) kernel 1 initcall f%d+0x0/0x1 returned 0 after %d usecs\n", i,
                 i * 7 % 60);
-    ok(machine_count_parse(&c, many, NULL) == 0 && c.n_top == COUNT_MAX_INITCALLS && c.n_initcalls == 60 &&
-           c.top[0].instructions == 59000 && c.top[COUNT_MAX_INITCALLS - 1].instructions == 36000,
+    ok(instruction_count_parse(&c, many, NULL) == 0 && c.n_top == INSTRUCTION_MAX_INITCALLS && c.n_initcalls == 60 &&
+           c.top[0].instructions == 59000 && c.top[INSTRUCTION_MAX_INITCALLS - 1].instructions == 36000,
        "of many the largest");
 }
 

@@ -1,7 +1,7 @@
 /* How a VM ends: what QEMU and the guest's console say of it. */
 #include "tap.h"
 
-#include "machine/lastwords.h"
+#include "supervisor/lastwords.h"
 #include "vmm/qmp.h"
 
 #include <string.h>

@@ -6,11 +6,11 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
-#include "machine/capture.h"
-#include "machine/snapfolder.h"
 #include "machine/snapshot.h"
-#include "machine/usersnapshot.h"
-#include "machine/vm.h"
+#include "machine/snapshot_dir.h"
+#include "supervisor/live_save.h"
+#include "supervisor/vm.h"
+#include "vmdir/boot_snapshot.h"
 #include "vmm/qmp.h"
 #include "vmm/registers.h"
 
@@ -147,24 +147,24 @@ static void test_capture(const char *accel, bool stands)
 {
     static const struct vmm_ops ops = {.pause = tell_pause, .resume = tell_resume, .save = tell_save};
     struct runfile r = {.memory_mib = 1};
-    struct instance i = {.control_fd = -1};
+    struct vmm_process i = {.control_fd = -1};
     struct vm vm = {.run = &r, .backend = &ops, .now = &i};
     struct msg_saved saved = {.problem = "not done"};
-    struct capture c = {.vm = &vm, .done = on_captured, .owner = &saved};
+    struct live_save c = {.vm = &vm, .done = on_captured, .owner = &saved};
     uv_loop_t loop;
     if (uv_loop_init(&loop) < 0)
         return;
     snprintf(r.accel.name, sizeof(r.accel.name), "%s", accel);
     told[0] = '\0';
-    capture_init(&c, &loop);
-    capture_start(&c, -1);
-    capture_held(&c);
+    live_save_init(&c, &loop);
+    live_save_start(&c, -1);
+    live_save_held(&c);
     ok(strcmp(told, stands ? "pause " : "save ") == 0, "with %s a guest %s", accel,
        stands ? "stands still before it is saved" : "is saved while it runs");
-    capture_event(&c, VMM_STOPPED, "");
-    capture_event(&c, VMM_STOPPED, "");
-    capture_event(&c, VMM_COMPLETED, "");
-    capture_event(&c, VMM_RUNNING, "");
+    live_save_event(&c, VMM_STOPPED, "");
+    live_save_event(&c, VMM_STOPPED, "");
+    live_save_event(&c, VMM_COMPLETED, "");
+    live_save_event(&c, VMM_RUNNING, "");
     ok(strcmp(told, stands ? "pause save resume " : "save resume ") == 0 && !saved.problem[0] && saved.stopped_ns > 0,
        "and goes on when it is saved (%s)", told);
     uv_close((uv_handle_t *)&c.timer, NULL);
@@ -197,8 +197,8 @@ static void test_parse(void)
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct mvm_error e = MVM_ERROR_INIT;
-        char vm[MACHINE_MAX_NAME + 1], tag[USERSNAPSHOT_MAX_TAG + 1];
-        int r = usersnapshot_parse(cases[i].word, vm, tag, &e);
+        char vm[VMDIR_MAX_NAME + 1], tag[SNAPSHOT_MAX_TAG + 1];
+        int r = snapshot_parse(cases[i].word, vm, tag, &e);
         ok(r == cases[i].want && (r < 0 ? e.phase == MVM_PHASE_USAGE && e.hint[0]
                                         : strcmp(vm, cases[i].vm) == 0 && strcmp(tag, cases[i].tag) == 0),
            "'%s'", cases[i].word);
@@ -208,31 +208,31 @@ static void test_parse(void)
 /* ---- Snapshots ---- */
 
 /* change: what is written into its memory after it was measured, NULL: nothing. */
-static int make_changed(struct snapshot *s, const char *change, struct mvm_error *e)
+static int make_changed(struct boot_snapshot *s, const char *change, struct mvm_error *e)
 {
     static const char state[] = "the devices";
     static const struct msg_hello hello = {
         .protocol = MVM_PROTOCOL_VERSION, .role = "runtime", .kernel = "6.1", .boot_ns = 1, .ready_ns = 2};
-    int r = snapshot_begin(s, &run, &id, e);
+    int r = boot_snapshot_begin(s, &run, &id, e);
     if (r == 0)
         r = fd_pwrite_all(s->memory_fd, "guest", 5, 3 << 20);
     if (r == 0)
         r = fd_write_all(s->state_fd, state, sizeof(state));
     if (r == 0) {
-        snapshot_saved(s, &hello);
-        r = snapshot_measure(s, e);
+        boot_snapshot_saved(s, &hello);
+        r = boot_snapshot_measure(s, e);
     }
     if (r == 0 && change) {
-        CLEAN_FD int fd = openat(s->dir, SNAPSHOT_MEMORY, O_RDWR | O_CLOEXEC);
+        CLEAN_FD int fd = openat(s->dir, BOOT_SNAPSHOT_MEMORY, O_RDWR | O_CLOEXEC);
         r = fd_pwrite_all(fd, change, strlen(change), 3 << 20);
     }
     if (r == 0)
-        r = snapshot_seal(s, e);
-    snapshot_done(s);
+        r = boot_snapshot_seal(s, e);
+    boot_snapshot_done(s);
     return r;
 }
 
-static int make(struct snapshot *s, struct mvm_error *e)
+static int make(struct boot_snapshot *s, struct mvm_error *e)
 {
     return make_changed(s, NULL, e);
 }
@@ -241,7 +241,7 @@ static int make(struct snapshot *s, struct mvm_error *e)
 static void test_changed_by_first_guest(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct stat st;
     int r = make_changed(&s, "hosts", &e);
     ok(r == -ESTALE && strstr(e.msg, "'memory' was changed after the guest had gone on"),
@@ -252,29 +252,29 @@ static void test_changed_by_first_guest(void)
 static void test_make(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT, other = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT, other = BOOT_SNAPSHOT_INIT;
     char byte[6] = "";
     struct stat st;
-    ok(snapshot_find(&s, &run, &id, &e) == -ENOENT, "there is none at first");
-    snapshot_done(&s);
+    ok(boot_snapshot_find(&s, &run, &id, &e) == -ENOENT, "there is none at first");
+    boot_snapshot_done(&s);
     test_changed_by_first_guest();
-    ok(snapshot_begin(&s, &run, &id, &e) == 0, "one is begun");
-    ok(snapshot_begin(&other, &run, &id, &e) == -EAGAIN, "by one alone");
-    snapshot_done(&other);
+    ok(boot_snapshot_begin(&s, &run, &id, &e) == 0, "one is begun");
+    ok(boot_snapshot_begin(&other, &run, &id, &e) == -EAGAIN, "by one alone");
+    boot_snapshot_done(&other);
     ok(fstatat(folder, SNAP, &st, 0) < 0, "it is not there yet");
-    snapshot_done(&s);
+    boot_snapshot_done(&s);
     ok(fstatat(folder, "cache/snapshots/" DIGEST "/.16m-1c.new", &st, 0) < 0, "given up, it leaves nothing");
     ok(make(&s, &e) == 0, "one is made (%s)", e.msg);
-    ok(snapshot_find(&s, &run, &id, &e) == 0, "and found (%s)", e.msg);
+    ok(boot_snapshot_find(&s, &run, &id, &e) == 0, "and found (%s)", e.msg);
     ok(s.hello.protocol == MVM_PROTOCOL_VERSION && strcmp(s.hello.kernel, "6.1") == 0 && s.hello.ready_ns == 2,
        "with its hello");
     ok(fd_pread_all(s.memory_fd, byte, 5, 3 << 20) == 0 && strcmp(byte, "guest") == 0, "and its memory");
     ok(fstat(s.memory_fd, &st) == 0 && st.st_size == MEMORY_MIB << 20 && st.st_blocks < 2048, "which has its holes");
-    snapshot_done(&s);
+    boot_snapshot_done(&s);
     ok(fstatat(folder, SNAP, &st, 0) == 0, "closing it keeps it");
-    struct snapshot_usage usage;
+    struct boot_snapshot_usage usage;
     CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    snapshot_survey(cache, &usage);
+    boot_snapshot_survey(cache, &usage);
     ok(usage.images == 1 && usage.snapshots == 1 && usage.bytes > 0 && usage.bytes < 1 << 20,
        "it is counted with what it takes (%llu)", (unsigned long long)usage.bytes);
 }
@@ -283,41 +283,41 @@ static void test_unfinished(void)
 {
     static const char stage[] = "cache/snapshots/" DIGEST "/.16m-1c.new", other[] = "cache/snapshots/" DIGEST "/.x.new";
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
-    struct snapshot_usage usage;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
+    struct boot_snapshot_usage usage;
     struct stat st;
     CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FD int left = path_open_dir(folder, other, NULL);
     ok(left >= 0 && path_write_file(left, "memory", "guest", 5, 0600, false, NULL) == 0, "what a killed process left");
-    ok(snapshot_begin(&s, &run, &id, &e) == 0, "and one in the making");
-    snapshot_survey(cache, &usage);
+    ok(boot_snapshot_begin(&s, &run, &id, &e) == 0, "and one in the making");
+    boot_snapshot_survey(cache, &usage);
     ok(usage.snapshots == 0 && usage.unfinished == 1 && usage.bytes >= MEMORY_MIB << 20,
        "what a killed process left of a snapshot is counted, with the room of all");
-    snapshot_sweep(cache);
+    boot_snapshot_sweep(cache);
     ok(fstatat(folder, other, &st, 0) < 0 && fstatat(folder, stage, &st, 0) == 0,
        "what a killed process left is removed, a snapshot in the making is not");
-    snapshot_done(&s);
+    boot_snapshot_done(&s);
 }
 
 /* A VM that was started then, seconds from now, finds the snapshot and could not continue, or could: whether the
  * snapshot is still there. */
 static bool kept_after(int64_t seconds, bool worked)
 {
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct stat st;
-    if (snapshot_find(&s, &run, &id, NULL) < 0)
+    if (boot_snapshot_find(&s, &run, &id, NULL) < 0)
         return false;
     if (worked)
-        snapshot_worked(&s);
-    else if (snapshot_failed(&s, clock_wall() + (uint64_t)seconds * NSEC_PER_SEC))
-        snapshot_remove(&s);
-    snapshot_done(&s);
+        boot_snapshot_worked(&s);
+    else if (boot_snapshot_failed(&s, clock_wall() + (uint64_t)seconds * NSEC_PER_SEC))
+        boot_snapshot_remove(&s);
+    boot_snapshot_done(&s);
     return fstatat(folder, SNAP, &st, 0) == 0;
 }
 
 static void test_failures(void)
 {
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct stat st;
     ok(kept_after(-1, false),
        "R9: a snapshot stays when a VM could not continue from it, which may be the host's fault");
@@ -439,13 +439,13 @@ static void test_fit(void)
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct mvm_error e = MVM_ERROR_INIT;
-        struct snapshot s = SNAPSHOT_INIT;
+        struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
         int r = make(&s, &e);
         if (r == 0) {
             cases[i].damage();
-            r = snapshot_find(&s, &run, &id, &e);
+            r = boot_snapshot_find(&s, &run, &id, &e);
         }
-        snapshot_done(&s);
+        boot_snapshot_done(&s);
         ok(r == cases[i].want && strcmp(e.msg, cases[i].reason) == 0, "case %zu: %s", i, r ? e.msg : "fits");
     }
 }
@@ -453,7 +453,7 @@ static void test_fit(void)
 static void test_sweep(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct stat st;
     ok(make(&s, &e) == 0, "the image has a snapshot");
     struct runfile before = run;
@@ -463,8 +463,8 @@ static void test_sweep(void)
     CLEAN_FD int image = open(run.image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (image < 0 || path_write_file(image, "vmlinux", "new", 3, 0600, false, NULL) < 0)
         abort();
-    ok(snapshot_find(&s, &run, &id, &e) == -ENOENT, "its files replaced, it has none");
-    snapshot_done(&s);
+    ok(boot_snapshot_find(&s, &run, &id, &e) == -ENOENT, "its files replaced, it has none");
+    boot_snapshot_done(&s);
     run = before;
     if (path_remove_tree(folder, "images") < 0)
         abort();
@@ -498,9 +498,9 @@ static unsigned taken_flips(const char *path, const char *name, int (*load)(void
 
 static int find(void)
 {
-    struct snapshot s = SNAPSHOT_INIT;
-    int r = snapshot_find(&s, &run, &id, NULL);
-    snapshot_done(&s);
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
+    int r = boot_snapshot_find(&s, &run, &id, NULL);
+    boot_snapshot_done(&s);
     return r;
 }
 
@@ -514,7 +514,7 @@ static int load_run(void)
 static void test_flipped(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     size_t n;
     if (make(&s, &e) < 0 || path_make_parents(folder, "vm/x", 0700) < 0)
         abort();
@@ -539,18 +539,20 @@ static void on_read(void *data, const char *name, int r, const char *why)
 static void test_read_all(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct stat st;
     int found = 1;
     CLEAN_FD int cache = openat(folder, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (make(&s, &e) < 0)
         abort();
-    ok(snapshot_read_all(cache, true, on_read, &found) == 0 && found == 0 && fstatat(folder, SNAP, &st, 0) == 0,
+    ok(boot_snapshot_read_all(cache, true, on_read, &found) == 0 && found == 0 && fstatat(folder, SNAP, &st, 0) == 0,
        "T8: a snapshot is read, and good");
     overwrite("memory", (3 << 20) + 1);
-    ok(snapshot_read_all(cache, false, on_read, &found) == 0 && found == -ESTALE && fstatat(folder, SNAP, &st, 0) == 0,
+    ok(boot_snapshot_read_all(cache, false, on_read, &found) == 0 && found == -ESTALE &&
+           fstatat(folder, SNAP, &st, 0) == 0,
        "T8: with another byte in its memory it is damaged");
-    ok(snapshot_read_all(cache, true, on_read, &found) == 0 && found == -ESTALE && fstatat(folder, SNAP, &st, 0) < 0,
+    ok(boot_snapshot_read_all(cache, true, on_read, &found) == 0 && found == -ESTALE &&
+           fstatat(folder, SNAP, &st, 0) < 0,
        "T8: and goes where that is asked for");
 }
 
@@ -569,11 +571,11 @@ static bool is_no_verdict(int r)
 /* Of another image; what is left of others is swept by the way. */
 static int begin_another(void)
 {
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct runfile another = run;
     strcpy(another.image, "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc");
-    int r = snapshot_begin(&s, &another, &id, NULL);
-    snapshot_done(&s);
+    int r = boot_snapshot_begin(&s, &another, &id, NULL);
+    boot_snapshot_done(&s);
     return r;
 }
 
@@ -582,7 +584,7 @@ static bool both_are_there(int r)
     char by_files[160];
     struct runfile plain = run;
     char key[SHA256_HEX_SIZE];
-    (void)!snapshot_key_of_files(plain.image_path, key, NULL);
+    (void)!boot_snapshot_key_of_files(plain.image_path, key, NULL);
     snprintf(by_files, sizeof(by_files), "cache/snapshots/%s/16m-1c/memory", key);
     return is_there(SNAP "/memory") && is_there(by_files);
 }
@@ -590,7 +592,7 @@ static bool both_are_there(int r)
 static void test_unreadable(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct snapshot s = SNAPSHOT_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
     struct runfile before = run;
     unsigned n;
     if (make(&s, &e) < 0)
@@ -630,9 +632,9 @@ static void make_images(void)
 
 static int tidy(void)
 {
-    CLEAN_FD int root = snapfolder_open(&home, NULL);
+    CLEAN_FD int root = snapshot_dir_open(&home, NULL);
     if (root >= 0)
-        snapfolder_tidy(&home, root);
+        snapshot_dir_tidy(&home, root);
     return 0;
 }
 
@@ -645,9 +647,9 @@ static bool needed_are_kept(int r)
 
 static int list_all(void)
 {
-    struct usersnapshot *list = NULL;
+    struct snapshot *list = NULL;
     size_t n = 0;
-    int r = usersnapshot_list(&home, NULL, &list, &n, NULL);
+    int r = snapshot_list(&home, NULL, &list, &n, NULL);
     free(list);
     return r < 0 ? r : (int)n;
 }
@@ -660,7 +662,7 @@ static bool is_whole_or_error(int r)
 static void test_needed(void)
 {
     CLEAN_JSON json_object *o = json_object_new_object();
-    struct usersnapshot u = {.image_key = "1111", .backend = "qemu", .accel = "tcg"};
+    struct snapshot u = {.image_key = "1111", .backend = "qemu", .accel = "tcg"};
     struct runfile vm = {.name = "v", .state = "/x", .image_path = "/x/.images/2222"};
     make_images();
     if (path_make_parents(folder, "home/snapshots/web/one/x", 0700) < 0 ||
@@ -672,10 +674,10 @@ static void test_needed(void)
     CLEAN_FD int one = openat(folder, "home/snapshots/web/one", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FD int stage = openat(folder, "home/snapshots/.new-1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FD int v = openat(folder, "home/vms/v", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    json_add_int(o, "schema_version", SNAPFOLDER_SCHEMA);
-    snapfolder_put_facts(o, &u);
+    json_add_int(o, "schema_version", SNAPSHOT_DIR_SCHEMA);
+    snapshot_dir_put_facts(o, &u);
     if (json_save_sealed(one, "meta.json", o, 0600, false, NULL) < 0 || runfile_save(&vm, v, NULL) < 0 ||
-        path_write_file(stage, SNAPFOLDER_NEEDS, "3333", 4, 0600, false, NULL) < 0 || flock(stage, LOCK_EX) < 0)
+        path_write_file(stage, SNAPSHOT_DIR_NEEDS, "3333", 4, 0600, false, NULL) < 0 || flock(stage, LOCK_EX) < 0)
         abort();
     unsigned n;
     bool kept = each_open_fails(tidy, needed_are_kept, &n);

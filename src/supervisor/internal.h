@@ -1,0 +1,89 @@
+/* What the supervisor's files share: supervisor.c (its life), requests.c (what it answers itself). */
+#pragma once
+
+#include "supervisor/clients.h"
+#include "supervisor/conn.h"
+#include "supervisor/guard.h"
+#include "supervisor/halt.h"
+#include "supervisor/hostclock.h"
+#include "supervisor/idle_pause.h"
+#include "supervisor/lastwords.h"
+#include "supervisor/live_save.h"
+#include "supervisor/router.h"
+#include "supervisor/vm.h"
+#include "vmdir/logfile.h"
+#include "vmdir/runfile.h"
+
+#include <uv.h>
+
+#define DEFAULT_GRACE_MS 5000
+
+enum state { STARTING, READY, STOPPING };
+
+/* Clients at a time: a descriptor each. Those that want something of the guest leave some places to those that ask the
+ * supervisor. */
+#define MAX_CLIENTS      1000
+#define RESERVED_CLIENTS 40
+
+struct supervisor {
+    uv_loop_t loop;
+    struct runfile run;
+    int dirfd;
+    enum state state;
+    struct msg_status status;
+    bool asked_to_stop; /* by a client or signal: ending is no failure */
+    bool cut_off;       /* the guest broke the protocol; status.problem says how */
+    const char *ending; /* what the guest announced: "the guest powered off"; NULL: nothing */
+    struct lastwords console;
+
+    struct launcher launcher;
+    struct jail_report jail; /* what confines this process */
+    struct vm vm;
+    uv_pipe_t listener, starter;
+    uv_timer_t timer, idle, channel_lost;
+    uv_signal_t signals[3];
+    bool starter_gone;
+    uint64_t configured_at;
+    bool told; /* the starter knows: the VM is ready, has failed, or its services have */
+
+    struct clients clients;
+    unsigned max_clients;
+    struct guard guard;
+    struct halt halt;
+    struct hostclock hostclock;
+    uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
+    struct router *router;
+    struct logfile console_log, agent_log;
+
+    bool paused;
+    struct idle_pause idle_pause;
+    struct msg_hello hello; /* the agent's last one */
+    struct live_save live_save;
+    struct {
+        uint8_t type;      /* the request that is being served: MSG_SAVE, MSG_PAUSE, MSG_RESUME; 0: none */
+        struct conn *conn; /* who asked, NULL where it has left */
+        uint32_t stream;
+    } serving;
+};
+
+/* Confines this process for the rest of its life (confine.c). */
+int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
+void supervisor_set_state(struct supervisor *s, enum state state, const char *name);
+/* Ends the VM, after at most grace_ms of the guest's own doing. */
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
+/* The guest's connection, NULL where it is cut off. */
+struct conn *supervisor_guest(struct supervisor *s);
+/* The guest has halted for good. */
+void supervisor_halted(struct supervisor *s);
+/* Whenever clients come or go, or the time after which an idle VM stops changes. */
+void supervisor_watch_idle(struct supervisor *s);
+
+/* ---- requests.c ---- */
+
+void requests_init(struct supervisor *s);
+/* See struct router_ops: local. */
+bool requests_request(void *data, void *handle, uint32_t stream, const void *p, size_t n);
+/* A client has left; the VMM of a VM that runs said something; the VM has ended. */
+void requests_gone(struct supervisor *s, const struct conn *c);
+void requests_event(struct supervisor *s, enum vmm_event event, const char *problem);
+void requests_ended(struct supervisor *s);

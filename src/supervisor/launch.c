@@ -1,0 +1,52 @@
+#include "supervisor/launch.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The host's and the VMM's end of one connection. */
+static int make_pair(int *ret_ours, int *ret_theirs)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    *ret_ours = fds[0];
+    *ret_theirs = fds[1];
+    return 0;
+}
+
+int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS])
+{
+    int *const ours[LAUNCH_ENDS] = {[LAUNCH_CHANNEL] = &l->channel_fd,
+                                    [LAUNCH_CONSOLE] = &l->console_fd,
+                                    [LAUNCH_CONTROL] = &l->control_fd,
+                                    [LAUNCH_LOG] = &l->log_fd};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < LAUNCH_ENDS; i++)
+        r = make_pair(ours[i], &ends[i]);
+    return r;
+}
+
+int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct vmm_source *source,
+               const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail, struct mvm_error *err)
+{
+    CLEANUP(vmm_plan_done) struct vmm_plan p = VMM_PLAN_INIT;
+    int r = vmm_plan(&p, run, source, err);
+    if (r < 0)
+        return r;
+    p.config.channel_fd = ends[LAUNCH_CHANNEL];
+    p.config.console_fd = ends[LAUNCH_CONSOLE];
+    p.config.control_fd = ends[LAUNCH_CONTROL];
+    p.config.log_fd = ends[LAUNCH_LOG];
+    p.config.cgroup_fd = source->cgroup_fd;
+    p.config.sibling = true;
+    return backend->start(&p.config, ret, jail, err);
+}
+
+void launched_done(struct launched *l)
+{
+    fd_closep(&l->channel_fd);
+    fd_closep(&l->console_fd);
+    fd_closep(&l->control_fd);
+    fd_closep(&l->log_fd);
+}

@@ -1,0 +1,287 @@
+/* Requests that the supervisor answers itself instead of passing them on to the guest. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "supervisor/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- Answers ---- */
+
+static void answer(struct conn *c, uint32_t stream, const struct buf *m)
+{
+    conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m->data, m->len);
+    conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+}
+
+static void answer_exit(struct conn *c, uint32_t stream, const char *problem)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    struct msg_exit m = {.code = *problem != '\0'};
+    snprintf(m.problem, sizeof(m.problem), "%s", problem);
+    if (msg_exit_encode(&b, &m) == 0)
+        answer(c, stream, &b);
+}
+
+static void answer_saved(struct conn *c, uint32_t stream, const struct msg_saved *m)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(1024);
+    if (msg_saved_encode(&b, m) == 0)
+        answer(c, stream, &b);
+}
+
+static void refuse(struct conn *c, uint32_t stream, uint8_t type, const char *why, bool other_folder)
+{
+    struct msg_saved saved = {.other_folder = other_folder};
+    snprintf(saved.problem, sizeof(saved.problem), "%s", why);
+    if (type == MSG_SAVE)
+        answer_saved(c, stream, &saved);
+    else
+        answer_exit(c, stream, why);
+}
+
+/* ---- Saving ---- */
+
+static void on_captured(void *owner, const struct msg_saved *result)
+{
+    struct supervisor *s = owner;
+    struct msg_saved m = *result;
+    m.protocol = s->hello.protocol ? s->hello.protocol : MVM_PROTOCOL_VERSION;
+    snprintf(m.kernel, sizeof(m.kernel), "%s", s->hello.kernel);
+    s->serving.type = 0;
+    if (m.problem[0])
+        logfile_printf(&s->agent_log, "mvm: the guest is not saved: %s\n", m.problem);
+    else
+        logfile_printf(&s->agent_log, "mvm: the guest was saved, standing still for %.1f ms\n",
+                       (double)m.stopped_ns / NSEC_PER_MSEC);
+    if (s->serving.conn)
+        answer_saved(s->serving.conn, s->serving.stream, &m);
+}
+
+/* The client made an empty file in a hidden folder of MVM_HOME/snapshots; the VM's folder is MVM_HOME/vms/<name>. */
+static int open_target(struct supervisor *s, const char *folder)
+{
+    char path[128];
+    if (folder[0] != '.' || !path_is_plain_name(folder + 1, 60))
+        return -EINVAL;
+    CLEAN_FD int home = openat(s->dirfd, "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (home < 0)
+        return -errno;
+    snprintf(path, sizeof(path), "snapshots/%s/state", folder);
+    CLEAN_FD int fd = path_open_beneath(home, path, O_RDWR | O_NOFOLLOW, 0);
+    struct stat st;
+    if (fd < 0)
+        return fd;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 ? TAKE_FD(fd) : -EINVAL;
+}
+
+/* A supervisor may write below the folder of snapshots that it saw at its start, and below no other that took its place
+ * (confine.c). */
+static const char *save(struct supervisor *s, const void *p, size_t n, bool *ret_other_folder)
+{
+    struct msg_save m = {0};
+    int fd = msg_save_decode(&m, p, n) < 0 ? -EPROTO : open_target(s, m.folder);
+    *ret_other_folder = fd == -EACCES;
+    if (fd == -EACCES)
+        return "the folder of snapshots is another one than when the vm was started";
+    if (fd < 0)
+        return "the file to write to cannot be opened";
+    live_save_start(&s->live_save, fd);
+    return NULL;
+}
+
+/* ---- Pausing ---- */
+
+static void set_paused(struct supervisor *s, bool paused)
+{
+    s->paused = paused;
+    supervisor_set_state(s, READY, paused ? "paused" : "ready");
+    if (!paused)
+        idle_pause_set_clock(supervisor_guest(s));
+}
+
+static void end_request(struct supervisor *s, const char *problem)
+{
+    s->serving.type = 0;
+    if (s->serving.conn)
+        answer_exit(s->serving.conn, s->serving.stream, problem);
+}
+
+void requests_event(struct supervisor *s, enum vmm_event event, const char *problem)
+{
+    const char *words;
+    if (event == VMM_HALTED) {
+        if (s->state == READY && !s->cut_off && !s->paused)
+            supervisor_halted(s);
+        return;
+    }
+    if (idle_pause_event(&s->idle_pause, event, &words)) {
+        if (words)
+            logfile_printf(&s->agent_log, "mvm: %s\n", words);
+        supervisor_watch_idle(s); /* clients may have come and gone meanwhile */
+        return;
+    }
+    if (s->live_save.stage != LIVE_SAVE_IDLE) {
+        live_save_event(&s->live_save, event, problem);
+        return;
+    }
+    uint8_t type = s->serving.type;
+    if ((type == MSG_PAUSE && event == VMM_STOPPED) || (type == MSG_RESUME && event == VMM_RUNNING)) {
+        if (s->state == READY)
+            set_paused(s, type == MSG_PAUSE);
+        end_request(s, "");
+    } else if (type == MSG_RESUME && event == VMM_NOT_YET) {
+        (void)!s->vm.backend->resume(s->vm.now->control_fd);
+    } else if (type && event == VMM_FAILED) {
+        end_request(s, problem);
+    }
+}
+
+void requests_ended(struct supervisor *s)
+{
+    live_save_ended(&s->live_save);
+    if (s->serving.type)
+        end_request(s, "the vm has ended");
+}
+
+/* ---- One at a time ---- */
+
+/* Why the request cannot be served now, NULL where it is being served. */
+static const char *begin(struct supervisor *s, uint8_t type, const void *p, size_t n, bool *ret_other_folder)
+{
+    if (s->state != READY || !supervisor_guest(s))
+        return "the vm is not ready";
+    if (strcmp(s->run.role, "builder") == 0)
+        return "it is a builder";
+    if (s->live_save.stage != LIVE_SAVE_IDLE || s->serving.type)
+        return "another request to save, pause or resume it is being served";
+    if (s->paused && type != MSG_RESUME)
+        return type == MSG_PAUSE ? "it is paused already" : "it is paused";
+    if (!s->paused && type == MSG_RESUME)
+        return "it is not paused";
+    if (type == MSG_SAVE)
+        return save(s, p, n, ret_other_folder);
+    int control_fd = s->vm.now->control_fd;
+    if (type == MSG_RESUME) /* the first that the guest hears */
+        idle_pause_set_clock(supervisor_guest(s));
+    int r = type == MSG_PAUSE ? s->vm.backend->pause(control_fd) : s->vm.backend->resume(control_fd);
+    return r < 0 ? "the backend takes no command" : NULL;
+}
+
+static void serve(struct supervisor *s, struct conn *c, uint32_t stream, uint8_t type, const void *p, size_t n)
+{
+    bool other_folder = false;
+    const char *why = begin(s, type, p, n, &other_folder);
+    if (why) {
+        refuse(c, stream, type, why, other_folder);
+        return;
+    }
+    s->serving.type = type;
+    s->serving.conn = c;
+    s->serving.stream = stream;
+}
+
+void requests_gone(struct supervisor *s, const struct conn *c)
+{
+    if (s->serving.conn == c)
+        s->serving.conn = NULL;
+}
+
+/* ---- Requests ---- */
+
+static bool on_status(struct supervisor *s, struct conn *c, uint32_t stream)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+    if (msg_status_encode(&m, &s->status) == 0)
+        conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
+    conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);
+    return true;
+}
+
+static bool on_idle_time(struct supervisor *s, struct conn *c, uint32_t stream, const void *p, size_t n)
+{
+    struct msg_idle m = {0};
+    if (msg_idle_decode(&m, p, n) < 0)
+        return false;
+    if (s->run.idle_ms != IDLE_AT_ONCE)
+        s->run.idle_ms = m.idle_ms;
+    c->used = true;
+    answer_exit(c, stream, "");
+    return true;
+}
+
+static bool on_stop(struct supervisor *s, struct msg_reader *r)
+{
+    uint64_t grace = DEFAULT_GRACE_MS;
+    while (msg_next(r))
+        if (r->field == 1)
+            grace = msg_u64(r);
+    s->asked_to_stop = true;
+    supervisor_stop(s, grace);
+    return true; /* the stream ends with the connection, when the VM is gone */
+}
+
+/* Why nothing can be asked of the guest now; "" where it can. */
+static void refusal(const struct supervisor *s, const struct conn *c, char *out, size_t size)
+{
+    *out = '\0';
+    if (s->paused)
+        snprintf(out, size, "the vm is paused");
+    else if (s->cut_off)
+        snprintf(out, size, "%s", s->status.problem);
+    else if (!c->used && clients_using(&s->clients) >= s->max_clients - RESERVED_CLIENTS)
+        snprintf(out, size, "%u clients use the vm, which is the limit", s->max_clients - RESERVED_CLIENTS);
+}
+
+/* A request for the guest: true where it is refused. */
+static bool refuse_guest(struct supervisor *s, struct conn *c, uint32_t stream)
+{
+    char why[1024];
+    refusal(s, c, why, sizeof(why));
+    if (!*why) {
+        c->used = true;
+        idle_pause_wake(&s->idle_pause);
+        return false;
+    }
+    conn_send_frame(c, FRAME_RESET, stream, 0, why, strlen(why));
+    return true;
+}
+
+bool requests_request(void *data, void *handle, uint32_t stream, const void *p, size_t n)
+{
+    struct supervisor *s = data;
+    struct conn *c = handle;
+    struct msg_reader r;
+    if (msg_open(&r, p, n) < 0)
+        return false;
+    switch (r.type) {
+    case MSG_STATUS:
+        return on_status(s, c, stream);
+    case MSG_IDLE:
+        return on_idle_time(s, c, stream, p, n);
+    case MSG_STOP:
+        return on_stop(s, &r);
+    case MSG_SAVE:
+    case MSG_PAUSE:
+    case MSG_RESUME:
+        serve(s, c, stream, r.type, p, n);
+        return true;
+    default:
+        return refuse_guest(s, c, stream);
+    }
+}
+
+void requests_init(struct supervisor *s)
+{
+    idle_pause_init(&s->idle_pause, &s->loop);
+    s->idle_pause.vm = &s->vm;
+    live_save_init(&s->live_save, &s->loop);
+    s->live_save.vm = &s->vm;
+    s->live_save.done = on_captured;
+    s->live_save.owner = s;
+}
