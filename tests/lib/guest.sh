@@ -1,0 +1,13 @@
+# Sourced behind tap.sh by tests that boot the test guest (tests/guest): ready in milliseconds, with no Linux in it.
+# shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
+
+has_test_guest() { [ -e "$MVM_RELEASE/tests/guest/test-guest" ] && command -v "qemu-system-$(uname -m)" >/dev/null; }
+# test_image FOLDER: makes an image of it, for `mvmctl up FOLDER`.
+test_image() {
+    mkdir -p "$1"
+    cp "$MVM_RELEASE/tests/guest/test-guest" "$1/vmlinux"
+    truncate -s 1M "$1/vmlinux"
+    mke2fs -q -t ext4 -O ^has_journal "$1/rootfs.ext4" 1M >/dev/null 2>&1
+    printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","devices":"cmdline"}\n' \
+        "$(uname -m)" >"$1/image.json"
+}
