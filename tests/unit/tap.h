@@ -39,6 +39,13 @@ __attribute__((unused)) static const char *tap_folder(void)
     return path;
 }
 
+/* How many rounds of what is random: a few in each run, many with MVM_TEST_LONG, which tools/nightly sets. */
+__attribute__((unused)) static unsigned tap_rounds(unsigned few, unsigned many)
+{
+    const char *wanted = getenv("MVM_TEST_LONG");
+    return wanted && *wanted ? many : few;
+}
+
 /* The last line of main: return tap_end(); */
 __attribute__((unused)) static int tap_end(void)
 {

@@ -1,4 +1,4 @@
-/* The builder image's cache: every reason in its order, replacing, and 200 kills at random moments. */
+/* The builder image's cache: every reason in its order, replacing, and kills at random moments. */
 #include "tap.h"
 #include "unreadable.h"
 
@@ -310,6 +310,7 @@ static bool nothing_left(void)
 
 static void test_kills(void)
 {
+    const unsigned kills = tap_rounds(40, 200);
     unsigned old = 0, new = 0, wrong = 0, left = 0;
     struct mvm_error e = MVM_ERROR_INIT;
     struct buildercache_want w = want;
@@ -326,7 +327,7 @@ static void test_kills(void)
         usual = MAX_OF(usual, clock_now() - start);
     }
     printf("# undisturbed: %.1f ms\n", (double)usual / 1e6);
-    for (unsigned i = 0; i < 200; i++) {
+    for (unsigned i = 0; i < kills; i++) {
         const char *next = i % 2 ? NEW : OLD, *before = i % 2 ? OLD : NEW;
         pid_t pid = fork();
         if (pid == 0)
@@ -352,7 +353,7 @@ static void test_kills(void)
             wrong++;
         left += !nothing_left();
     }
-    printf("# 200 kills: %u times the old image was there, %u times the new one\n", old, new);
+    printf("# %u kills: %u times the old image was there, %u times the new one\n", kills, old, new);
     ok(wrong == 0, "after each kill there is the old image or the new one, whole");
     ok(left == 0, "and after the next command nothing else");
     ok(old > 0 && new > 0, "(the kills came before and after the exchange)");

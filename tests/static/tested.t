@@ -1,0 +1,33 @@
+#!/bin/sh
+# Each file of a host room has a unit test or a fuzz target that names a function of it.
+. "$(dirname "$0")/../lib/tap.sh"
+cd "$MVM_SOURCE" || exit 1
+
+# Files whose functions only a whole mvmctl or a VM reaches. The list gets shorter, never longer: whoever adds a file adds its test.
+exceptions=tests/static/untested
+
+# functions FILE: those that others can call.
+functions() {
+    awk '/^[a-z]/ && /\(/ && !/^(static|typedef|extern|return)/ && !/;$/ {
+        sub(/\(.*/, ""); sub(/.*[ *]/, ""); if ($0 != "main") print
+    }' "$1"
+}
+# untested TREE: the names of the files that no test names, without their room, which may change.
+untested() {
+    (
+        cd "$1" && cat tests/unit/*.[ch] tests/fuzz/*.[ch] | grep -oE '[a-z_0-9]+' | sort -u >"$tmp/named"
+        for file in src/*/*.c; do
+            case $file in src/guest/*) continue ;; esac
+            functions "$file" | sort -u | comm -12 - "$tmp/named" | grep -q . || basename "$file"
+        done | sort -u
+    )
+}
+untested . >"$tmp/untested"
+is 'each .c file of a host room has a unit test, or is on the list of those that have none yet' "$(comm -23 "$tmp/untested" "$exceptions")" ''
+is 'and what has got a test is taken off that list' "$(comm -13 "$tmp/untested" "$exceptions")" ''
+
+mkdir -p "$tmp/tree/src/base"
+cp -r tests "$tmp/tree/"
+printf 'int quite_new(void)\n{\n    return 0;\n}\n' >"$tmp/tree/src/base/new.c"
+is 'a file without a test is found' "$(untested "$tmp/tree")" new.c
+finish
