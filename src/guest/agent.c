@@ -37,8 +37,8 @@ static struct {
     bool builder, configured, port_writable, counting;
     bool copied; /* a copy of a guest that was held: its connection is another */
     struct msg_configured done;
-    uint64_t window;                                  /* see mux_set_send_window */
-    enum { REST_NO, REST_WANTED, REST_WRITING } rest; /* MSG_REST */
+    uint64_t window;                                              /* see mux_set_send_window */
+    enum { QUIESCE_NO, QUIESCE_WANTED, QUIESCE_WRITING } quiesce; /* MSG_QUIESCE */
     uint64_t boot_ns;
     uint64_t ends_at; /* the guest has asked for its end, which comes then at the latest; 0: it has not */
     enum ending ending;
@@ -164,7 +164,7 @@ static void end_guest(enum ending how)
     const struct msg_ending m = {.how = how};
     const uint8_t *p;
     uint64_t deadline = clock_deadline(LAST_WORDS_MS);
-    mux_release(agent.mux);
+    mux_undrain(agent.mux);
     SEND(ending, &m);
     do {
         struct pollfd room = {.fd = agent.port, .events = POLLOUT};
@@ -304,8 +304,8 @@ static int on_configure(const void *p, size_t n)
  * sends nothing after this message and we send nothing after the answer. */
 static void on_hold(void)
 {
-    if (send_bare(MSG_HELD) == 0)
-        mux_hold(agent.mux);
+    if (send_bare(MSG_DRAINED) == 0)
+        mux_drain(agent.mux);
 }
 
 /* All processes descend from this one, so that one without children is the only one. */
@@ -327,20 +327,20 @@ static void write_all(bool sweep)
 
 /* The host would like the guest to stand still: says so when nothing runs here and, after that, old files were swept
  * (once) and all was written. A guest without the memory for that goes on. */
-static void rest_if_alone(void)
+static void quiesce_if_alone(void)
 {
     static bool swept;
-    if (agent.rest == REST_NO || !is_alone())
+    if (agent.quiesce == QUIESCE_NO || !is_alone())
         return;
-    if (agent.rest == REST_WRITING) {
-        agent.rest = REST_NO;
-        (void)!send_bare(MSG_RESTS);
+    if (agent.quiesce == QUIESCE_WRITING) {
+        agent.quiesce = QUIESCE_NO;
+        (void)!send_bare(MSG_QUIESCED);
         return;
     }
     pid_t pid = fork();
     if (pid == 0)
         write_all(!swept);
-    agent.rest = pid > 0 ? REST_WRITING : REST_NO;
+    agent.quiesce = pid > 0 ? QUIESCE_WRITING : QUIESCE_NO;
     swept |= pid > 0;
 }
 
@@ -356,14 +356,14 @@ static int on_msg(void *data, const void *p, size_t n)
         return on_configure(p, n);
     case MSG_POWEROFF:
         end_guest(ENDING_OFF);
-    case MSG_HOLD:
+    case MSG_DRAIN:
         on_hold();
         return 0;
-    case MSG_RELEASE:
-        mux_release(agent.mux);
+    case MSG_UNDRAIN:
+        mux_undrain(agent.mux);
         return 0;
-    case MSG_REST:
-        agent.rest = REST_WANTED;
+    case MSG_QUIESCE:
+        agent.quiesce = QUIESCE_WANTED;
         return 0;
     case MSG_CLOCK:
         if (msg_clock_decode(&clock, p, n) < 0)
@@ -382,7 +382,7 @@ static int on_msg(void *data, const void *p, size_t n)
 
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
-    agent.rest = REST_NO;
+    agent.quiesce = QUIESCE_NO;
     return agent.configured ? workers_open(stream, p, n) : -EAGAIN;
 }
 
@@ -523,7 +523,7 @@ void agent_run(bool builder, uint64_t boot_ns)
         int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), clock_left_ms(agent.ends_at));
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
-        rest_if_alone();
+        quiesce_if_alone();
         flush();
         workers_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();

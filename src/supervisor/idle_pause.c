@@ -16,7 +16,7 @@ static void on_unused(uv_timer_t *t)
     struct idle_pause *r = t->data;
     if (!r->vm->now || !r->vm->now->channel)
         return;
-    conn_send_bare(r->vm->now->channel, MSG_REST);
+    conn_send_bare(r->vm->now->channel, MSG_QUIESCE);
     r->state = IDLE_PAUSE_ASKED;
 }
 

@@ -75,9 +75,9 @@ void live_save_start(struct live_save *c, int file_fd)
     c->result = (struct msg_saved){0};
     c->stopped_at = 0;
     c->hurried = false;
-    conn_send_bare(channel, MSG_HOLD);
+    conn_send_bare(channel, MSG_DRAIN);
     conn_hold(channel);
-    conn_send_bare(channel, MSG_RELEASE); /* the first of what is kept back */
+    conn_send_bare(channel, MSG_UNDRAIN); /* the first of what is kept back */
     uv_timer_start(&c->timer, on_timeout, HOLD_MS, 0);
 }
 

@@ -293,11 +293,11 @@ static int on_guest_msg(void *data, const void *p, size_t n)
         return on_ending(s, p, n);
     if (r.type == MSG_SERVICES)
         return on_services(s, p, n);
-    if (r.type == MSG_HELD) {
+    if (r.type == MSG_DRAINED) {
         live_save_held(&s->live_save);
         return 0;
     }
-    if (r.type == MSG_RESTS) {
+    if (r.type == MSG_QUIESCED) {
         idle_pause_agreed(&s->idle_pause);
         return 0;
     }

@@ -21,8 +21,8 @@ enum msg_type {
     MSG_LOG = 2,        /* a line for agent.log */
     MSG_CONFIGURED = 3, /* what MSG_CONFIGURE asked for is done */
     MSG_SERVICE = 4,    /* a service of the image started, ended or failed */
-    MSG_HELD = 5,       /* the answer to MSG_HOLD; nothing follows until MSG_RELEASE or MSG_CONFIGURE */
-    MSG_RESTS = 6,      /* the answer to MSG_REST */
+    MSG_DRAINED = 5,    /* the answer to MSG_DRAIN; nothing follows until MSG_UNDRAIN or MSG_CONFIGURE */
+    MSG_QUIESCED = 6,   /* the answer to MSG_QUIESCE */
     MSG_ENDING = 7,     /* the guest powers off or restarts; an end without it is a panic or a forced reset */
     MSG_SERVICES = 8,   /* the state of all services together, whenever it changes */
 
@@ -31,9 +31,9 @@ enum msg_type {
     MSG_POWEROFF = 17,  /* sync, unmount, power off */
     MSG_CLOCK = 18,     /* set the clock */
     MSG_SEED = 19,      /* feed the random generator */
-    MSG_HOLD = 20,      /* the guest is about to be copied: say MSG_HELD, then nothing more */
-    MSG_RELEASE = 21,   /* that is over */
-    MSG_REST = 22,      /* say MSG_RESTS once nothing runs in the guest and all is on its disks; a stream revokes it */
+    MSG_DRAIN = 20,     /* the guest is about to be copied: say MSG_DRAINED, then nothing more */
+    MSG_UNDRAIN = 21,   /* that is over */
+    MSG_QUIESCE = 22, /* say MSG_QUIESCED once nothing runs in the guest and all is on its disks; a stream revokes it */
 
     /* First message of a stream (FRAME_OPEN). */
     MSG_EXEC = 32,   /* run a program */

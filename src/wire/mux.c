@@ -37,7 +37,7 @@ struct mux {
     struct buf in;      /* the start of a frame that is not whole yet; allocated once */
     char problem[1100]; /* why the connection has ended, "" while it has not */
     bool owes_bye;      /* it was this side that ended it, and has not said so yet */
-    bool held;          /* see mux_hold */
+    bool held;          /* see mux_drain */
     size_t held_left;   /* bytes at the head of `control` that still go out */
 };
 
@@ -211,13 +211,13 @@ int mux_send_msg(struct mux *m, const struct buf *msg)
     return control(m, FRAME_MSG, 0, msg->data, msg->len);
 }
 
-void mux_hold(struct mux *m)
+void mux_drain(struct mux *m)
 {
     m->held = true;
     m->held_left = queue_len(&m->control);
 }
 
-void mux_release(struct mux *m)
+void mux_undrain(struct mux *m)
 {
     m->held = false;
 }

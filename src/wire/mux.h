@@ -65,9 +65,9 @@ size_t mux_output(struct mux *m, const uint8_t **ret);
 void mux_sent(struct mux *m, size_t n);
 
 /* From now on mux_output gives what has been chosen for sending and the messages queued so far, whole, and nothing
- * else; until mux_release. */
-void mux_hold(struct mux *m);
-void mux_release(struct mux *m);
+ * else; until mux_undrain. */
+void mux_drain(struct mux *m);
+void mux_undrain(struct mux *m);
 
 /* A message on stream 0. */
 int mux_send_msg(struct mux *m, const struct buf *msg) MVM_MUST_CHECK;

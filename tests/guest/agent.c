@@ -55,7 +55,7 @@ static void end_guest(enum ending how) __attribute__((noreturn));
 static void end_guest(enum ending how)
 {
     const struct msg_ending m = {.how = how};
-    mux_release(channel);
+    mux_undrain(channel);
     SEND(ending, &m);
     while (flush() || !console_is_empty())
         machine_idle(console_has_news);
@@ -108,14 +108,14 @@ static int on_msg(void *data, const void *p, size_t n)
         return on_clock(p, n);
     case MSG_POWEROFF:
         end_guest(ENDING_OFF);
-    case MSG_HOLD:
-        send_bare(MSG_HELD);
-        mux_hold(channel);
+    case MSG_DRAIN:
+        send_bare(MSG_DRAINED);
+        mux_drain(channel);
         return 0;
-    case MSG_RELEASE:
-        mux_release(channel);
+    case MSG_UNDRAIN:
+        mux_undrain(channel);
         return 0;
-    case MSG_REST:
+    case MSG_QUIESCE:
         agent.resting = true;
         return 0;
     default:
@@ -186,7 +186,7 @@ void guest_main(const void *pvh, const void *zero_page)
             end_guest(agent.ending);
         if (agent.resting && !jobs_busy()) {
             agent.resting = false;
-            send_bare(MSG_RESTS);
+            send_bare(MSG_QUIESCED);
             moved = true;
         }
         if (!moved)

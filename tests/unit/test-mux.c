@@ -182,7 +182,7 @@ static void mux_life(void)
 }
 
 /* Held, a side sends whole frames of what was queued before and nothing of what comes later. */
-static void mux_held(size_t piece)
+static void mux_drained(size_t piece)
 {
     CLEAN_PAIR struct pair p;
     CLEAN_BUF struct buf m = BUF_INIT(16);
@@ -192,11 +192,11 @@ static void mux_held(size_t piece)
     settle(&p, piece);
     if (buf_append(&m, "one", 3) < 0 || mux_send_msg(p.a.m, &m) < 0)
         abort();
-    mux_hold(p.a.m);
+    mux_drain(p.a.m);
     ok(mux_send_msg(p.a.m, &m) == 0 && send_some(&p.a, stream, &sent, 1000) == 0, "what is held is taken");
     settle(&p, piece);
     ok(p.b.msgs == 1 && p.b.got[stream] == 0, "but only what came before is sent, pieces of %zu", piece);
-    mux_release(p.a.m);
+    mux_undrain(p.a.m);
     settle(&p, piece);
     ok(p.b.msgs == 2 && p.b.got[stream] == 1000 && !p.b.damaged, "the rest follows when it is released");
 }
@@ -530,7 +530,7 @@ int main(void)
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
         mux_many(pieces[i]);
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
-        mux_held(pieces[i]);
+        mux_drained(pieces[i]);
     mux_refuses_more();
     mux_slow_reader();
     mux_fair();
