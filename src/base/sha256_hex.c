@@ -1,5 +1,4 @@
-/* Digests as text: apart from sha256.c, because mvm-init has no libcrypto. */
-#include "base/sha256.h"
+#include "base/sha256_hex.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 #include "bench/bench.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <string.h>

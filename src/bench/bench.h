@@ -13,9 +13,9 @@
  */
 #pragma once
 
-#include "base/progress.h"
 #include "bench/stats.h"
 #include "bench/subject.h"
+#include "host/progress.h"
 #include "machine/client.h"
 #include "machine/instruction_count.h"
 

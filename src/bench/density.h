@@ -1,9 +1,9 @@
 /* Many VMs of one image at once: what each takes of this machine's memory, and how long they take to be ready. */
 #pragma once
 
-#include "base/json.h"
 #include "bench/bench.h"
 #include "bench/hostfacts.h"
+#include "host/json.h"
 
 #define DENSITY_MAX 1000
 

@@ -1,9 +1,9 @@
 /* The results of a run: as JSON (docs/bench.md has the fields), and as one HTML page. */
 #pragma once
 
-#include "base/json.h"
 #include "bench/bench.h"
 #include "bench/hostfacts.h"
+#include "host/json.h"
 
 struct report {
     const struct bench *bench;

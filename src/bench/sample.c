@@ -1,9 +1,9 @@
 /* One sample of each kind. */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/process.h"
 #include "bench/bench.h"
+#include "host/interrupt.h"
 #include "wire/frame.h"
 
 #include <errno.h>

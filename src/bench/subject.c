@@ -1,9 +1,9 @@
 #include "bench/subject.h"
 #include "base/fd.h"
-#include "base/nearest.h"
 #include "base/path.h"
-#include "base/toml.h"
 #include "cache/config.h"
+#include "host/suggest.h"
+#include "host/toml.h"
 
 #include <errno.h>
 #include <fcntl.h>

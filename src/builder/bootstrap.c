@@ -1,11 +1,11 @@
 #include "builder/bootstrap.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/job.h"
 #include "builder/releasefetch.h"
 #include "builder/session.h"
 #include "builder/stage0.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>

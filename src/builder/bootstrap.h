@@ -5,10 +5,10 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/progress.h"
 #include "builder/seed.h"
 #include "cache/buildercache.h"
+#include "host/json.h"
+#include "host/progress.h"
 
 /* What was decided, in words without names, paths or digests of this machine: for --verbose and --json. */
 struct bootstrap_report {

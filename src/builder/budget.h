@@ -1,8 +1,8 @@
 /* An image's bootBudget (nix/lib/mk-guest.nix): what a start of it may cost, judged before it is recorded. */
 #pragma once
 
-#include "base/progress.h"
 #include "cache/artifacts.h"
+#include "host/progress.h"
 
 /* Boots the image in counting mode, and restores VMs of it, as far as its metadata has budgets. -ERANGE with phase
  * boot-budget, the kind "instructions" or "warm-start", and the costs by phase in err->detail where it is over one. */

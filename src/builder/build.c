@@ -1,6 +1,5 @@
 #include "builder/build.h"
 #include "base/clock.h"
-#include "base/interrupt.h"
 #include "builder/budget.h"
 #include "builder/job.h"
 #include "builder/persistent.h"
@@ -10,6 +9,7 @@
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
 #include "cache/records.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <stdio.h>

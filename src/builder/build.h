@@ -5,11 +5,11 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "builder/bootstrap.h"
 #include "builder/session.h"
 #include "cache/artifacts.h"
 #include "flake/flake.h"
+#include "host/progress.h"
 
 #include <stdbool.h>
 

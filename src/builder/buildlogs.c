@@ -1,8 +1,8 @@
 #include "builder/buildlogs.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 
 #include <dirent.h>
 #include <errno.h>

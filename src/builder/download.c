@@ -1,8 +1,8 @@
 #include "builder/download.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "builder/libcurl.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "base/progress.h"
+#include "host/progress.h"
 
 #include <stdint.h>
 

@@ -1,9 +1,9 @@
 #include "builder/job.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "base/sha256.h"
 #include "builder/outcome.h"
 #include "flake/store.h"
+#include "host/sha256.h"
 #include "wire/tree.h"
 
 #include <errno.h>

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "builder/buildlog.h"
 #include "builder/nixsettings.h"
 #include "builder/session.h"
 #include "flake/flake.h"
+#include "host/progress.h"
 #include "image/manifest.h"
 
 struct job_opts {

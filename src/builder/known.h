@@ -2,8 +2,8 @@
  * them back. */
 #pragma once
 
-#include "base/sha256.h"
 #include "cache/home.h"
+#include "host/sha256.h"
 #include "wire/msg.h"
 
 #include <stdint.h>

@@ -1,6 +1,6 @@
 #include "builder/nixlog.h"
-#include "base/json.h"
 #include "base/text.h"
+#include "host/json.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "base/progress.h"
 #include "builder/failure.h"
+#include "host/progress.h"
 
 #include <stdbool.h>
 #include <stddef.h>

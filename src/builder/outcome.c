@@ -1,5 +1,5 @@
 #include "builder/outcome.h"
-#include "base/json.h"
+#include "host/json.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
 #include "builder/packages.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
+#include "host/interrupt.h"
 
 #include <dirent.h>
 #include <errno.h>

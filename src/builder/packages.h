@@ -5,10 +5,10 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/progress.h"
-#include "base/sha256.h"
 #include "cache/home.h"
+#include "host/json.h"
+#include "host/progress.h"
+#include "host/sha256.h"
 
 /* What is taken from where: covered by the dev image's id. */
 #define PACKAGES_SUITE "trixie"

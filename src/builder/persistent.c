@@ -1,9 +1,9 @@
 #include "builder/persistent.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "cache/lock.h"
+#include "host/json.h"
 
 #include <errno.h>
 #include <fcntl.h>

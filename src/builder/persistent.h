@@ -7,8 +7,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "builder/session.h"
+#include "host/progress.h"
 
 #define PERSISTENT_NAME            "builder"
 #define PERSISTENT_DEFAULT_IDLE_MS (10 * 60 * 1000)

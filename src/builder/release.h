@@ -12,8 +12,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "cache/home.h"
+#include "host/progress.h"
 #include "image/manifest.h"
 #include "image/minisign.h"
 

@@ -1,12 +1,12 @@
 #include "builder/releasefetch.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "builder/download.h"
-#include "builder/install.h"
 #include "builder/releaselog.h"
 #include "cache/lock.h"
+#include "host/install_paths.h"
+#include "host/json.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
 #include "builder/releaselog.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "cache/lock.h"
+#include "host/json.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
 #include "cache/home.h"
+#include "host/json.h"
 
 struct seed {
     int dirfd;

@@ -7,11 +7,11 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "builder/known.h"
 #include "builder/store.h"
 #include "cache/home.h"
 #include "flake/provided.h"
+#include "host/progress.h"
 #include "machine/client.h"
 #include "machine/machine.h"
 

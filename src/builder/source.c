@@ -2,10 +2,10 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "cache/fingerprint.h"
 #include "cache/statindex.h"
+#include "host/json.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,9 +6,9 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/sha256.h"
-#include "builder/install.h"
 #include "cache/home.h"
+#include "host/install_paths.h"
+#include "host/sha256.h"
 
 #include <stdbool.h>
 #include <stddef.h>

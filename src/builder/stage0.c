@@ -1,12 +1,12 @@
 #include "builder/stage0.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "builder/devimage.h"
 #include "builder/packages.h"
 #include "builder/seed.h"
 #include "cache/fingerprint.h"
 #include "cache/lock.h"
+#include "host/json.h"
 #include "image/manifest.h"
 
 #include <dirent.h>

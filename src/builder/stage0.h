@@ -10,9 +10,9 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "builder/source.h"
 #include "cache/home.h"
+#include "host/progress.h"
 
 /* Removes what a killed process left of one, unless another process assembles one now. */
 void stage0_sweep(struct home *h);

@@ -1,9 +1,9 @@
 #include "builder/store.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "cache/config.h"
+#include "host/json.h"
 #include "image/ext4.h"
 
 #include <dirent.h>

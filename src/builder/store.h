@@ -11,9 +11,9 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "cache/home.h"
 #include "cache/lock.h"
+#include "host/progress.h"
 #include "machine/client.h"
 
 #include <stdbool.h>

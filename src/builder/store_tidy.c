@@ -1,9 +1,9 @@
 /* The part of store.h that asks the builder: what is needed, what may go, and how much that is. */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "builder/store.h"
 #include "cache/records.h"
+#include "host/interrupt.h"
 #include "wire/frame.h"
 
 #include <errno.h>

@@ -17,10 +17,10 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/sha256.h"
 #include "cache/home.h"
 #include "cache/lock.h"
+#include "host/json.h"
+#include "host/sha256.h"
 
 #include <stdbool.h>
 

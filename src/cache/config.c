@@ -1,7 +1,7 @@
 #include "cache/config.h"
-#include "base/nearest.h"
 #include "base/path.h"
-#include "base/toml.h"
+#include "host/suggest.h"
+#include "host/toml.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  */
 #pragma once
 
-#include "base/sha256.h"
+#include "host/sha256.h"
 
 struct fingerprint {
     struct sha256 sha;

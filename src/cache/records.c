@@ -1,8 +1,8 @@
 #include "cache/records.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "cache/fingerprint.h"
+#include "host/json.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/sha256.h"
 #include "cache/home.h"
+#include "host/sha256.h"
 #include "wire/msg.h"
 
 #include <stdbool.h>

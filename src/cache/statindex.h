@@ -11,7 +11,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/sha256.h"
+#include "host/sha256.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/nearest.h"
-#include "base/progress.h"
 #include "cache/home.h"
 #include "cli/command.h"
+#include "host/json.h"
+#include "host/progress.h"
+#include "host/suggest.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,12 +1,12 @@
 /* bench: arguments become sides of a run (bench/bench.h); its results are printed. */
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/interrupt.h"
 #include "bench/density.h"
 #include "bench/report.h"
-#include "bench/words.h"
+#include "bench/shell_split.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-#include "base/interrupt.h"
 #include "builder/build.h"
 #include "cli/boot.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/trace.h"
+#include "host/interrupt.h"
 
 #include <stdio.h>
 #include <stdlib.h>

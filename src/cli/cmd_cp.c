@@ -1,6 +1,6 @@
-#include "base/interrupt.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 #include "machine/transfer.h"
 
 #include <errno.h>

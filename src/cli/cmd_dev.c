@@ -1,9 +1,9 @@
 /* The developer's persona: a builder that stays, and a shell in it. No build needs these. */
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 #include "machine/transfer.h"
 
 #include <errno.h>

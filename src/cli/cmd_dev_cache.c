@@ -1,6 +1,5 @@
 /* The builder's caches seen from outside: labels and sizes only, no paths, names or digests of this machine. */
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/bootstrap.h"
 #include "builder/releasefetch.h"
@@ -10,6 +9,7 @@
 #include "cache/config.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
 #include "machine/verify.h"

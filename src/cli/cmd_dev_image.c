@@ -1,11 +1,11 @@
 /* dev image export, sign, verify: making release sets and checking them. */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/releasefetch.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "cli/boot.h"
 #include "cli/options.h"
 #include "cli/trace.h"
+#include "host/interrupt.h"
 #include "machine/client.h"
 
 #include <errno.h>

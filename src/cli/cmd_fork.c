@@ -1,8 +1,8 @@
 /* fork: a running VM becomes two. */
 #include "base/clock.h"
-#include "base/interrupt.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 #include "machine/snapshot.h"
 
 static int run_fork(struct args *a)

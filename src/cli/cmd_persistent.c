@@ -1,8 +1,8 @@
 /* The low-level controls of the persistent builder. No build needs them: mvmctl build starts and finds it by itself. */
-#include "base/interrupt.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <stdio.h>

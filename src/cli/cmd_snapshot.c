@@ -1,8 +1,8 @@
 /* snapshot create, ls and rm. */
 #include "base/clock.h"
-#include "base/interrupt.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "host/interrupt.h"
 #include "machine/snapshot.h"
 
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* up and run: an image becomes a running VM. */
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
 #include "cli/options.h"
 #include "cli/trace.h"
+#include "host/interrupt.h"
 #include "machine/snapshot.h"
 
 #include <errno.h>

@@ -9,9 +9,9 @@
  */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/process.h"
 #include "cli/cli.h"
+#include "host/interrupt.h"
 #include "machine/client.h"
 #include "machine/request.h"
 

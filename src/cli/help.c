@@ -1,6 +1,6 @@
 #include "base/path.h"
-#include "builder/install.h"
 #include "cli/cli.h"
+#include "host/install_paths.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "cli/cli.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
  * git would call a file changed. */
 #pragma once
 
-#include "base/sha256.h"
 #include "flake/git.h"
+#include "host/sha256.h"
 
 /* Both digests of an open file of that size, read once. -ESTALE where it has another size. */
 int blob_digest_fd(int fd, uint64_t size, char sha256[static SHA256_HEX_SIZE],

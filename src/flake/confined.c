@@ -1,7 +1,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "flake/confine.h"
+#include "host/interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>

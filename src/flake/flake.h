@@ -12,12 +12,12 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/sha256.h"
 #include "cache/fingerprint.h"
 #include "cache/home.h"
 #include "flake/allow.h"
 #include "flake/git.h"
 #include "flake/provided.h"
+#include "host/sha256.h"
 #include "wire/tree.h"
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 #include "flake/lock.h"
-#include "base/json.h"
 #include "flake/literals.h"
+#include "host/json.h"
 
 #include <errno.h>
 #include <string.h>

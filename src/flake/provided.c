@@ -1,5 +1,5 @@
 #include "flake/provided.h"
-#include "base/json.h"
+#include "host/json.h"
 #include "image/ext4.h"
 
 #include <errno.h>

@@ -12,7 +12,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "base/sha256.h"
+#include "base/sha256_hex.h"
 #include "guest/cgroup.h"
 #include "guest/files.h"
 #include "guest/guest.h"

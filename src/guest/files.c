@@ -1,6 +1,6 @@
 #include "guest/files.h"
 #include "base/fd.h"
-#include "base/sha256.h"
+#include "base/sha256_hex.h"
 #include "guest/guest.h"
 
 #include <errno.h>

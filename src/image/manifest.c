@@ -1,7 +1,7 @@
 #include "image/manifest.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "image/ext4.h"
 #include "image/kernel.h"
 

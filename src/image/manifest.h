@@ -11,8 +11,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/sha256.h"
+#include "host/json.h"
+#include "host/sha256.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -43,7 +43,7 @@
  */
 #include "base/fd.h"
 #include "base/path.h"
-#include "base/sha256.h"
+#include "host/sha256.h"
 #include "image/cpio.h"
 #include "image/spec.h"
 

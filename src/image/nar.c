@@ -1,6 +1,6 @@
 #include "image/nar.h"
 #include "base/fd.h"
-#include "base/sha256.h"
+#include "host/sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * "Nix Archive (NAR) format". */
 #pragma once
 
-#include "base/sha256.h"
+#include "host/sha256.h"
 #include "image/fstree.h"
 
 #define NAR_HASH_SIZE 52 /* "sha256-" + 44 + NUL */

@@ -1,6 +1,6 @@
 #include "image/spec.h"
 #include "base/path.h"
-#include "image/graph.h"
+#include "image/closure.h"
 #include "image/nar.h"
 
 #include <ctype.h>

@@ -1,7 +1,7 @@
 #include "machine/client.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
+#include "host/interrupt.h"
 #include "vmdir/vmdir.h"
 
 #include <errno.h>

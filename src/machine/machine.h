@@ -4,8 +4,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/progress.h"
 #include "cache/home.h"
+#include "host/progress.h"
 #include "vmdir/runfile.h"
 #include "vmm/vmm.h"
 #include "wire/msg.h"

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "base/sha256.h"
+#include "host/sha256.h"
 #include "vmdir/runfile.h"
 
 /* Makes sure that the image a VM runs is kept. Under the snapshots' lock. root: MVM_HOME/snapshots. */

@@ -13,8 +13,8 @@
  */
 #pragma once
 
-#include "base/sha256.h"
 #include "cache/home.h"
+#include "host/sha256.h"
 #include "machine/machine.h"
 
 #define SNAPSHOT_MAX_TAG 63

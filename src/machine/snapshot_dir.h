@@ -1,9 +1,9 @@
 /* The folder of the user's snapshots (snapshot.h), for what makes them and what reads them; nobody else's. */
 #pragma once
 
-#include "base/json.h"
 #include "cache/lock.h"
 #include "cache/statindex.h"
+#include "host/json.h"
 #include "machine/snapshot.h"
 #include "vmdir/runfile.h"
 #include "vmdir/snapshot_meta.h"

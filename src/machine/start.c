@@ -1,9 +1,9 @@
 /* Starting a VM: its folder, run.json, the supervisor, and waiting for the one packet that says ready or failed. */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/interrupt.h"
 #include "base/path.h"
 #include "cache/config.h"
+#include "host/interrupt.h"
 #include "image/manifest.h"
 #include "machine/machine.h"
 #include "vmdir/runfile.h"

@@ -1,6 +1,6 @@
 #include "machine/verify.h"
-#include "base/interrupt.h"
 #include "cache/artifacts.h"
+#include "host/interrupt.h"
 #include "machine/snapshot.h"
 #include "vmdir/boot_snapshot.h"
 

@@ -11,8 +11,8 @@
 #include "supervisor/supervisor.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "supervisor/internal.h"
 #include "vmdir/vmdir.h"
 

@@ -1,8 +1,8 @@
 #include "vmdir/boot_snapshot.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "image/manifest.h"
 #include "vmdir/snapshot_meta.h"
 

@@ -1,7 +1,7 @@
 /* The part of boot_snapshot.h that looks at the snapshots of all images. */
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "vmdir/boot_snapshot.h"
 #include "vmdir/snapshot_meta.h"
 

@@ -1,5 +1,5 @@
 #include "vmdir/runfile.h"
-#include "base/json.h"
+#include "host/json.h"
 #include "vmdir/vmdir.h"
 
 #include <errno.h>

@@ -4,9 +4,9 @@
  */
 #pragma once
 
-#include "base/json.h"
-#include "base/sha256.h"
 #include "cache/statindex.h"
+#include "host/json.h"
+#include "host/sha256.h"
 #include "vmm/vmm.h"
 #include "wire/msg.h"
 

@@ -1,8 +1,8 @@
 #include "vmdir/vmdir.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/nearest.h"
 #include "base/path.h"
+#include "host/suggest.h"
 #include "vmdir/logfile.h"
 
 #include <dirent.h>

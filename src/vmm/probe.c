@@ -9,8 +9,8 @@
  */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 #include "vmm/qmp.h"
-#include "base/json.h"
+#include "host/json.h"
 #include "vmm/registers.h"
 
 #include <errno.h>

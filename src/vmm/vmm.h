@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/process.h"
-#include "base/sha256.h"
+#include "host/sha256.h"
 #include "jail/jail.h"
 
 #include <stdbool.h>

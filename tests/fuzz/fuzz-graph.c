@@ -1,7 +1,7 @@
 /* Any bytes as the graph of a closure: refused, or store paths in order, each once. */
 #include "fuzz.h"
 
-#include "image/graph.h"
+#include "image/closure.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Any bytes as TOML: refused with a line, or a tree within its limits whose keys are unique. */
 #include "fuzz.h"
 
-#include "base/toml.h"
+#include "host/toml.h"
 
 #include <errno.h>
 #include <string.h>

@@ -33,7 +33,7 @@ run = dict(schema_version=schema, transient=False, counting=0, store_check=False
            hostname=name, image_path=image, store_disk="", snapshots="", cold_reason="", state="", accel="tcg", accel_reason="",
            tsc_khz=0, memory_mib=64, vcpus=vcpus, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
            start_mono=time.monotonic_ns())
-# Sealed: the digest of what is before it, then the end (src/base/json.c).
+# Sealed: the digest of what is before it, then the end (src/host/json.c).
 text = json.dumps(run)[:-1] + ', "sha256": "'
 with open(f"{folder}/run.json", "w") as f:
     f.write(text + hashlib.sha256(text.encode()).hexdigest() + '"\n}\n')

@@ -3,11 +3,11 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "base/sha256.h"
 #include "base/text.h"
+#include "host/json.h"
+#include "host/sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "bench/report.h"
-#include "bench/words.h"
+#include "bench/shell_split.h"
 #include "machine/instruction_count.h"
 
 #include <errno.h>

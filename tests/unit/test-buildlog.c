@@ -1,10 +1,10 @@
 #include "tap.h"
 
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
 #include "builder/buildlog.h"
 #include "builder/outcome.h"
+#include "host/json.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,8 +4,8 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/json.h"
 #include "base/path.h"
+#include "host/json.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_dir.h"
 #include "supervisor/live_save.h"

@@ -1,6 +1,6 @@
 #include "tap.h"
 
-#include "base/toml.h"
+#include "host/toml.h"
 
 #include <errno.h>
 #include <math.h>

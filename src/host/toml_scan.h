@@ -1,7 +1,7 @@
 /* The words of a TOML text: what toml.c builds trees from. Private to the two. */
 #pragma once
 
-#include "base/toml.h"
+#include "host/toml.h"
 
 struct toml_scan {
     const char *at; /* a NUL is behind the text, and none in it */

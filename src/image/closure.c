@@ -1,4 +1,4 @@
-#include "image/graph.h"
+#include "image/closure.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,9 +1,9 @@
-#include "base/json.h"
+#include "host/json.h"
 
 #include <stdlib.h>
 
 #include "base/path.h"
-#include "base/sha256.h"
+#include "host/sha256.h"
 #include <math.h>
 
 #include <ctype.h>

@@ -1,4 +1,4 @@
-#include "bench/words.h"
+#include "bench/shell_split.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "builder/install.h"
+#include "host/install_paths.h"
 #include "base/path.h"
 
 #include <errno.h>

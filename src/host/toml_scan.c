@@ -1,4 +1,4 @@
-#include "base/toml_scan.h"
+#include "host/toml_scan.h"
 #include "base/buf.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "base/progress.h"
+#include "host/progress.h"
 #include "base/clock.h"
 
 #include <stdarg.h>

@@ -2,12 +2,10 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/sha256_hex.h"
 
 #include <openssl/sha.h>
 #include <stdint.h>
-
-#define SHA256_SIZE     32
-#define SHA256_HEX_SIZE 65 /* with the NUL */
 
 struct sha256 {
     SHA256_CTX ctx;
@@ -17,10 +15,6 @@ void sha256_init(struct sha256 *s);
 void sha256_update(struct sha256 *s, const void *p, size_t n);
 /* Finishes and resets: the object can be used for the next message. */
 void sha256_final(struct sha256 *s, uint8_t out[static SHA256_SIZE]);
-
-/* A digest from its 64 hex digits. */
-void sha256_parse(const char *hex, uint8_t digest[static SHA256_SIZE]);
-void sha256_hex(const uint8_t digest[static SHA256_SIZE], char out[static SHA256_HEX_SIZE]);
 
 /* Digest of an open file from its first byte to its last, as hex. The descriptor's offset stays where it is: others
  * that share it (a VMM that reads a snapshot's state from there) do not notice. 0 or -errno; -ESPIPE for what is no

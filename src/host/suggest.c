@@ -1,4 +1,4 @@
-#include "base/nearest.h"
+#include "host/suggest.h"
 #include "base/macros.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "base/interrupt.h"
+#include "host/interrupt.h"
 #include "base/clock.h"
 #include "base/macros.h"
 

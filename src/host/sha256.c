@@ -1,5 +1,5 @@
 #define OPENSSL_SUPPRESS_DEPRECATED /* EVP would pull libcrypto's providers into the guest's static tools */
-#include "base/sha256.h"
+#include "host/sha256.h"
 
 #include <errno.h>
 #include <stdio.h>

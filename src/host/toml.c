@@ -7,7 +7,7 @@
  *   CLOSED    inline, or an array in brackets         nothing
  *   ELEMENTS  the array of [[a]]                      further [[a]]; other headers go on in its last element
  */
-#include "base/toml_scan.h"
+#include "host/toml_scan.h"
 
 #include <errno.h>
 #include <string.h>
