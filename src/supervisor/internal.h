@@ -1,4 +1,5 @@
-/* What the supervisor's files share: supervisor.c (its life), requests.c (what it answers itself). */
+/* What the supervisor's files share: supervisor.c (start and life), starter.c (whom it tells), guest.c (what the agent
+ * says), connections.c, requests.c (what it answers itself), ending.c. */
 #pragma once
 
 #include "supervisor/clients.h"
@@ -17,6 +18,7 @@
 #include <uv.h>
 
 #define DEFAULT_GRACE_MS 5000
+#define IDLE_GRACE_MS    20000 /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
 
 enum state { STARTING, READY, STOPPING };
 
@@ -69,14 +71,53 @@ struct supervisor {
 /* Confines this process for the rest of its life (confine.c). */
 int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
 void supervisor_set_state(struct supervisor *s, enum state state, const char *name);
-/* Ends the VM, after at most grace_ms of the guest's own doing. */
+/* ns since the command that started the VM was given. */
+uint64_t supervisor_since_start(const struct supervisor *s);
+/* Ends the VM (ending.c), after at most grace_ms of the guest's own doing. */
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
-/* The guest has halted for good. */
+/* The guest has halted for good (connections.c). */
 void supervisor_halted(struct supervisor *s);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */
 void supervisor_watch_idle(struct supervisor *s);
+
+/* ---- starter.c ---- */
+
+/* Sends the packet, once. */
+void starter_tell(struct supervisor *s);
+/* A start that fails: says why, and ends the VM. Nothing where the VM has been ready. */
+void starter_fail(struct supervisor *s, const char *fmt, ...) MVM_PRINTF(2, 3);
+void starter_say_ready(struct supervisor *s);
+/* While the starter waits for services: they are ready, and stay so for as long as it wishes, or have failed. */
+void starter_judge_services(struct supervisor *s);
+/* The time to get ready is over; the starter's socket has ended. */
+void starter_timeout(uv_timer_t *t);
+void starter_event(uv_stream_t *st, ssize_t n, const uv_buf_t *b);
+
+/* ---- guest.c ---- */
+
+/* See struct router_ops: guest_msg; struct vm_ops: agent. */
+int guest_msg(void *data, const void *p, size_t n);
+void guest_agent(void *owner, const struct msg_hello *m);
+
+/* ---- connections.c ---- */
+
+extern const struct router_ops supervisor_router_ops;
+extern const struct conn_ops supervisor_conn_ops;
+void connections_init(struct supervisor *s);
+/* The control socket, in the VM's folder. */
+int connections_listen(struct supervisor *s) MVM_MUST_CHECK;
+/* What clients are told whose streams end with the guest. */
+const char *connections_why_gone(const struct supervisor *s);
+
+/* ---- ending.c ---- */
+
+/* See struct vm_ops: ended, settled. */
+void ending_vm_ended(void *owner, int status);
+void ending_settled(void *owner);
+/* At the end of the process. */
+void ending_remove_traces(struct supervisor *s);
 
 /* ---- requests.c ---- */
 

@@ -1,0 +1,134 @@
+/* How a VM ends: the guest is asked, then the VMM, then it is killed; what is written down about it. */
+#include "base/clock.h"
+#include "base/path.h"
+#include "host/json.h"
+#include "supervisor/internal.h"
+#include "vmdir/vmdir.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define QUIT_GRACE_MS 1000
+
+static void on_quit_timeout(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    if (s->vm.now)
+        process_signal(&s->vm.now->process, SIGKILL);
+}
+
+static void on_grace_over(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    struct vmm_process *vmm = s->vm.now;
+    if (!vmm)
+        return;
+    /* With a disk that is written the VMM gets the time to finish what the guest has asked of it. */
+    if (!s->run.store_disk[0] || s->vm.backend->quit(vmm->control_fd) < 0)
+        process_signal(&vmm->process, SIGKILL);
+    else
+        uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
+}
+
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
+{
+    bool again = s->state == STOPPING;
+    bool ask_guest = s->state == READY && supervisor_guest(s) && !s->cut_off && grace_ms;
+    vm_stop(&s->vm);
+    idle_pause_wake(&s->idle_pause);
+    if (s->paused && s->vm.now) { /* or the guest could not do its part */
+        idle_pause_set_clock(supervisor_guest(s));
+        (void)!s->vm.backend->resume(s->vm.now->control_fd);
+    }
+    if (s->state == READY || strcmp(s->status.state, "failed") != 0)
+        supervisor_set_state(s, STOPPING, "stopping");
+    s->state = STOPPING;
+    supervisor_watch_idle(s);
+    if (ask_guest)
+        conn_send_bare(supervisor_guest(s), MSG_POWEROFF);
+    if (!again || grace_ms == 0) {
+        if (ask_guest)
+            uv_timer_start(&s->timer, on_grace_over, grace_ms, 0);
+        else
+            on_grace_over(&s->timer);
+    }
+}
+
+/* An end that the guest did not announce. */
+static void describe_reset(const struct supervisor *s, char *out, size_t size)
+{
+    char line[200];
+    lastwords_telling(&s->console, line, sizeof(line));
+    snprintf(out, size, "failed: the guest panicked or was reset%s%s", line[0] ? ": " : "", line);
+}
+
+/* For `ls` and `logs` after the end. */
+static void write_last(struct supervisor *s, int status)
+{
+    char why[256];
+    if (s->asked_to_stop)
+        snprintf(why, sizeof(why), "stopped");
+    else if (s->cut_off || strcmp(s->status.state, "failed") == 0)
+        snprintf(why, sizeof(why), "failed: %.200s", s->status.problem);
+    else if (s->ending)
+        snprintf(why, sizeof(why), "%s", s->ending);
+    else if (WIFSIGNALED(status))
+        snprintf(why, sizeof(why), "%s was killed by signal %d", s->run.backend, WTERMSIG(status));
+    else if (WEXITSTATUS(status))
+        snprintf(why, sizeof(why), "%s exited with status %d", s->run.backend, WEXITSTATUS(status));
+    else if (s->vm.by_host)
+        snprintf(why, sizeof(why), "%s was told to end by another process", s->run.backend);
+    else
+        describe_reset(s, why, sizeof(why));
+    CLEAN_JSON json_object *o = json_object_new_object();
+    json_add_string(o, "ended", why);
+    json_add_int(o, "ended_at", (int64_t)clock_wall());
+    (void)!json_save(s->dirfd, VMDIR_LAST, o, 0600, false, NULL);
+}
+
+void ending_settled(void *owner)
+{
+    struct supervisor *s = owner;
+    uv_stop(&s->loop);
+}
+
+void ending_vm_ended(void *owner, int status)
+{
+    struct supervisor *s = owner;
+    router_set_guest(s->router, false, connections_why_gone(s));
+    requests_ended(s);
+    if (s->state == STARTING) {
+        int code = process_exit_code(status);
+        char line[200];
+        lastwords_telling(&s->console, line, sizeof(line));
+        if (code == 0)
+            starter_fail(s, "%s before its agent was ready%s%s", s->ending ? s->ending : "the guest ended",
+                         line[0] ? ": " : "", line);
+        else
+            starter_fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
+    }
+    if (s->state == READY && !s->told) {
+        snprintf(s->status.services, sizeof(s->status.services), SERVICES_FAILED);
+        snprintf(s->status.services_problem, sizeof(s->status.services_problem),
+                 "the guest ended before its services were ready");
+        starter_say_ready(s);
+    }
+    write_last(s, status);
+    if (!vm_settle(&s->vm))
+        uv_stop(&s->loop);
+}
+
+/* A transient VM leaves nothing; of others the logs stay until `down` or the next `up` of that name. */
+void ending_remove_traces(struct supervisor *s)
+{
+    unlinkat(s->dirfd, VMDIR_SOCKET, 0);
+    if (!s->run.transient || strcmp(s->status.state, "failed") == 0)
+        return;
+    CLEAN_FD int vms = openat(s->dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (vms >= 0)
+        (void)!path_remove_tree(vms, s->run.name);
+}
