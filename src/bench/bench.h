@@ -35,11 +35,11 @@ struct bench_side {
     enum bench_kind kind;
     bool cold, count;
     struct subject subject;
-    char **argv;                                 /* of a baseline, owned (words.h); of an exec, borrowed */
+    char **argv;                                 /* of a baseline, owned (shell_split.h); of an exec, borrowed */
     struct samples samples;                      /* milliseconds, or instructions where `count` */
     struct bench_phase phases[BENCH_MAX_PHASES]; /* in the order they came */
     unsigned n_phases;
-    struct samples services; /* where `count`: instructions after the sample (count.h) */
+    struct samples services; /* where `count`: instructions after the sample (instruction_count.h) */
     struct vmm_accel accel;
     char backend[32], image[SHA256_HEX_SIZE];
     uint64_t memory_mib;

@@ -4,7 +4,7 @@
  * provenance.json (package names, versions and digests), staged in dev/builds/.stage-*, promoted by rename; dev/current
  * is a symlink to it.
  *
- * It is a seed (seed.h): the builder image (imagecache.h) is built inside it. The packages' archive is kept in
+ * It is a seed (seed.h): the builder image (cache/buildercache.h) is built inside it. The packages' archive is kept in
  * MVM_CACHE_DIR/stage0/ and reused while the recipe's package list and the distribution release are the same.
  */
 #pragma once

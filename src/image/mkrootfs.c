@@ -96,7 +96,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 
 /* ---- The manifest ---- */
 
-#define MANIFEST_CONTRACT 1 /* of a builder image with mvmctl (builder/imagecache.h) */
+#define MANIFEST_CONTRACT 1 /* of a builder image with mvmctl (cache/buildercache.h) */
 
 static int describe(int dirfd, const char *name, struct buf *out, bool *first, struct mvm_error *err)
 {

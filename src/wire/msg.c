@@ -90,7 +90,9 @@ uint64_t msg_u64(struct msg_reader *r)
     return v;
 }
 
-void msg_string(struct msg_reader *r, char *out, size_t size)
+/* The current field copied as a NUL-terminated string into out; sets r->error where it has a NUL inside or does not
+ * fit. */
+static void read_text(struct msg_reader *r, char *out, size_t size)
 {
     if (r->len >= size || (r->len && memchr(r->data, '\0', r->len))) {
         r->error = -EPROTO;
@@ -101,7 +103,8 @@ void msg_string(struct msg_reader *r, char *out, size_t size)
     out[r->len] = '\0';
 }
 
-char *msg_strdup(struct msg_reader *r)
+/* The same, allocated; NULL with r->error set on failure (-ENOMEM too). The caller frees. */
+static char *read_alloc(struct msg_reader *r)
 {
     if (r->len && memchr(r->data, '\0', r->len)) {
         r->error = -EPROTO;
@@ -253,16 +256,16 @@ static void decode_field(struct msg_reader *r, const struct field *f, uint8_t *a
         memcpy(at, &flag, sizeof(flag));
         break;
     case TEXT:
-        msg_string(r, (char *)at, f->size);
+        read_text(r, (char *)at, f->size);
         break;
     case ALLOC:
         memcpy(&text, at, sizeof(text));
         free(text); /* a field that comes twice: the last one counts */
-        text = msg_strdup(r);
+        text = read_alloc(r);
         memcpy(at, &text, sizeof(text));
         break;
     case LIST:
-        text = msg_strdup(r);
+        text = read_alloc(r);
         if (text) {
             int e = msg_strings_add((struct msg_strings *)(void *)at, text);
             if (e < 0)

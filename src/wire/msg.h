@@ -41,15 +41,15 @@ enum msg_type {
     MSG_PULL = 34,   /* send a file or a tree */
     MSG_BUILD = 35,  /* evaluate and build a flake (builder role only) */
     MSG_FLOOD = 36,  /* send or swallow bytes: the throughput bench */
-    MSG_FREEZE = 39, /* builder: the store's file system stands still, whole on its disk, while the stream is open */
     MSG_STORE = 38,  /* keep what is needed of the builder's store, make room in it, account for it */
+    MSG_FREEZE = 39, /* builder: the store's file system stands still, whole on its disk, while the stream is open */
     MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
-    MSG_IDLE = 42,   /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
     MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
+    MSG_IDLE = 42,   /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
     MSG_SAVE = 43,   /* answered by the supervisor: write the running guest to a file; then MSG_SAVED */
     MSG_PAUSE = 44,  /* answered by the supervisor: the processors stand still; then MSG_EXIT */
-    MSG_LONG = 46,   /* a request that does not fit a frame: it follows in MSG_PARTs */
     MSG_RESUME = 45, /* answered by the supervisor: they go on; then MSG_EXIT */
+    MSG_LONG = 46,   /* a request that does not fit a frame: it follows in MSG_PARTs */
 
     /* Within a stream. */
     MSG_SIGNAL = 48,  /* to the program of MSG_EXEC */
@@ -60,12 +60,12 @@ enum msg_type {
     MSG_PHASE = 53,   /* a build job entered a phase */
     MSG_RESULT = 54,  /* a build job's outcome */
     MSG_STATUS_REPLY = 55,
+    MSG_EOF = 56, /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
+    MSG_STORE_REPLY = 58,
     MSG_OFFER = 59, /* a build job's files by their keys, before its tree */
     MSG_WANT = 60,  /* the answer: which of them shall come */
-    MSG_EOF = 56,   /* no more input for the program of MSG_EXEC; signals may still follow. No fields. */
-    MSG_STORE_REPLY = 58,
-    MSG_PART = 62,  /* some bytes of the request that MSG_LONG announced */
     MSG_SAVED = 61, /* the answer to MSG_SAVE */
+    MSG_PART = 62,  /* some bytes of the request that MSG_LONG announced */
 };
 
 /* ---- Reading and writing fields ---- */
@@ -87,11 +87,6 @@ int msg_open(struct msg_reader *r, const void *data, size_t len) MVM_MUST_CHECK;
 bool msg_next(struct msg_reader *r);
 /* The current field as an integer; sets r->error unless it is exactly 8 bytes. */
 uint64_t msg_u64(struct msg_reader *r);
-/* The current field copied as a NUL-terminated string into out; sets r->error where it has a NUL inside or does not
- * fit. */
-void msg_string(struct msg_reader *r, char *out, size_t size);
-/* The same, allocated; NULL with r->error set on failure (-ENOMEM too). The caller frees. */
-char *msg_strdup(struct msg_reader *r);
 
 /* Replaces b's content by the start of a message. */
 int msg_begin(struct buf *b, uint8_t type) MVM_MUST_CHECK;
