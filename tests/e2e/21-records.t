@@ -2,6 +2,7 @@
 # What is recorded of builds decides what boots: the right image after edits, and nothing lost by an error that passes.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/e2e.sh"
+unset MVM_NO_PERSISTENT_BUILDER # one builder for all
 flake=$tmp/values
 mkdir "$flake"
 giving() {
@@ -100,7 +101,7 @@ is 'T9: and is built anew' "$status $(json .image) $(find "$folder" -name 'laid*
 # Memory that the kernel does not boot with is refused before anything starts.
 run mvm up --flake "$flake" --name little --memory 64M
 has 'R13: up with less memory than the image boots with is refused with the number' "$status $(printf '%s\n' "$err" | grep 'too little')" '^14 .*64 MiB of memory are too little: the kernel of values needs 96 MiB'
-is 'R13: and nothing is started' "$(ls "$MVM_HOME/vms")" ''
+is 'R13: and nothing is started' "$(vm_folders)" ''
 run mvm exec --flake "$flake" --memory 95M -- true
 has 'R13: exec too' "$status $err" '^125 .*95 MiB of memory are too little'
 is 'R13: with the number that is named the image boots' "$(mvm exec --flake "$flake" --cold --memory 96M -- cat /etc/value)" A
