@@ -5,8 +5,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "builder/bootstrap.h"
-#include "builder/session.h"
+#include "builder/builder_image.h"
+#include "builder/builder_session.h"
 #include "cache/artifacts.h"
 #include "flake/flake.h"
 #include "host/progress.h"

@@ -1,7 +1,7 @@
 #include "builder/job.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/outcome.h"
+#include "buildlog/build_error.h"
 #include "flake/store.h"
 #include "host/sha256.h"
 #include "wire/tree.h"

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "base/error.h"
-#include "builder/buildlog.h"
-#include "builder/nixsettings.h"
-#include "builder/session.h"
+#include "builder/builder_session.h"
+#include "builder/nix_settings.h"
+#include "buildlog/buildlog.h"
 #include "flake/flake.h"
 #include "host/progress.h"
 #include "image/manifest.h"

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "builder/session.h"
+#include "builder/builder_session.h"
 #include "host/progress.h"
 
 #define PERSISTENT_NAME            "builder"

@@ -1,7 +1,7 @@
 /* The part of store.h that asks the builder: what is needed, what may go, and how much that is. */
 #include "base/clock.h"
 #include "base/fd.h"
-#include "builder/store.h"
+#include "builder/store_disk.h"
 #include "cache/records.h"
 #include "host/interrupt.h"
 #include "wire/frame.h"

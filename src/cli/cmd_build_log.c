@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
-#include "builder/buildlog.h"
+#include "buildlog/buildlog.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "flake/flake.h"

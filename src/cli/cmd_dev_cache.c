@@ -1,10 +1,9 @@
 /* The builder's caches seen from outside: labels and sizes only, no paths, names or digests of this machine. */
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/bootstrap.h"
-#include "builder/releasefetch.h"
-#include "builder/stage0.h"
-#include "builder/store.h"
+#include "bootstrap/stage0.h"
+#include "builder/builder_image.h"
+#include "builder/store_disk.h"
 #include "cache/artifacts.h"
 #include "cache/config.h"
 #include "cli/cli.h"
@@ -13,6 +12,7 @@
 #include "machine/machine.h"
 #include "machine/snapshot.h"
 #include "machine/verify.h"
+#include "release/release_fetch.h"
 #include "vmdir/boot_snapshot.h"
 
 #include <errno.h>

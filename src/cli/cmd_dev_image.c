@@ -2,10 +2,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/releasefetch.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "host/interrupt.h"
+#include "release/release_fetch.h"
 
 #include <errno.h>
 #include <fcntl.h>

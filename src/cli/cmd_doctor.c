@@ -1,7 +1,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
-#include "builder/bootstrap.h"
+#include "builder/builder_image.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "jail/cgroup.h"

@@ -16,7 +16,7 @@
 #include "cache/home.h"
 #include "flake/allow.h"
 #include "flake/git.h"
-#include "flake/provided.h"
+#include "flake/registry.h"
 #include "host/sha256.h"
 #include "wire/tree.h"
 

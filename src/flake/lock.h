@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "flake/provided.h"
+#include "flake/registry.h"
 
 /* Calls found for the absolute path of each local folder, repository or file that the lock file names. A text that is
  * no lock file names none. */

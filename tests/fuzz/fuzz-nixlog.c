@@ -2,7 +2,7 @@
 #include "fuzz.h"
 
 #include "base/text.h"
-#include "builder/nixlog.h"
+#include "buildlog/nixlog.h"
 
 #include <string.h>
 

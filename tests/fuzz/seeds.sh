@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead graph kernel
+mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -142,9 +142,9 @@ done
 seed githead/hand-bomb "$bomb" "$(object 2 "tree \\0002\\0036\\n$by")"
 
 path=/nix/store/00000000000000000000000000000000
-text graph/hand-two "$path-a\n\n1\n$path-b\n$path-b\n$path-b.drv\n0\n"
-text graph/hand-not-listed "$path-a\n\n1\n$path-c\n"
-text graph/hand-early "$path-a\n\n3\n$path-a\n"
+text closure/hand-two "$path-a\n\n1\n$path-b\n$path-b\n$path-b.drv\n0\n"
+text closure/hand-not-listed "$path-a\n\n1\n$path-c\n"
+text closure/hand-early "$path-a\n\n3\n$path-a\n"
 
 # an ELF file for x86-64 with one program header, a bzImage with one that is compressed, one whose payload lies outside
 elf="7f454c4602010100 $(repeat 8 00) 0200 3e00 01000000 $(repeat 8 00) 4000000000000000 $(repeat 8 00) 00000000 4000 3800 0100 000000000000"

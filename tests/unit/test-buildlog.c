@@ -2,8 +2,8 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/buildlog.h"
-#include "builder/outcome.h"
+#include "buildlog/build_error.h"
+#include "buildlog/buildlog.h"
 #include "host/json.h"
 
 #include <errno.h>

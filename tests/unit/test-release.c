@@ -9,9 +9,9 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "builder/releasefetch.h"
-#include "builder/releaselog.h"
 #include "image/ext4.h"
+#include "release/release_fetch.h"
+#include "release/release_versions.h"
 
 #include <elf.h>
 #include <errno.h>

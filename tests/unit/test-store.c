@@ -3,7 +3,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "builder/store.h"
+#include "builder/store_disk.h"
 #include "image/ext4.h"
 
 #include <errno.h>
