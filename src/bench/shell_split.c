@@ -23,7 +23,7 @@ static bool take_word(const char **from, char **to)
     return !quote;
 }
 
-int words_split(const char *text, char ***ret, struct mvm_error *err)
+int shell_split(const char *text, char ***ret, struct mvm_error *err)
 {
     /* Fewer words than characters, and the words are no longer than the text. */
     size_t len = strlen(text), n = 0;

@@ -8,4 +8,4 @@
 #include "base/error.h"
 
 /* The words, NULL-terminated and freed in one with the list itself. -EINVAL: none, or a quote that is left open. */
-int words_split(const char *text, char ***ret, struct mvm_error *err) MVM_MUST_CHECK;
+int shell_split(const char *text, char ***ret, struct mvm_error *err) MVM_MUST_CHECK;

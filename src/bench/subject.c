@@ -47,7 +47,7 @@ static int read_value(const struct toml_value *v, struct texts *t, struct mvm_er
     }
     names[ARRAY_SIZE(keys)] = "cpus";
     if (strcmp(v->key, "cpus") != 0) {
-        const char *near = nearest_word(v->key, names, ARRAY_SIZE(names));
+        const char *near = suggest_word(v->key, names, ARRAY_SIZE(names));
         mvm_error_set(err, -EINVAL, "line %u: there is no key '%.60s'", v->line, v->key);
         mvm_error_hint(err, near ? "did you mean %s?" : "the manual lists the keys at bench boot%.0s", near);
         return -EINVAL;

@@ -153,7 +153,7 @@ static int by_path(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
-int source_load(struct source *s, struct home *h, const struct install *i, struct mvm_error *err)
+int source_load(struct source *s, struct home *h, const struct install_paths *i, struct mvm_error *err)
 {
     *s = (struct source){0};
     struct lister l = {.s = s, .index = statindex_load(h->cache_fd, i->nix), .err = err};
@@ -240,9 +240,9 @@ int source_copy(const struct source *s, int dirfd, struct mvm_error *err)
 
 int source_current(struct home *h, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
 {
-    CLEAN_INSTALL struct install inst = {0};
+    CLEAN_INSTALL_PATHS struct install_paths inst = {0};
     CLEAN_SOURCE struct source s = {0};
-    int r = install_find(&inst, err);
+    int r = install_paths_find(&inst, err);
     if (r == 0)
         r = source_load(&s, h, &inst, err);
     if (r == 0)

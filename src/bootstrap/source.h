@@ -34,7 +34,7 @@ struct source {
 #define SOURCE_SLIM_KERNEL SOURCE_SLIM "/vmlinux"
 
 /* Lists the files with their digests, read through a stat index. */
-int source_load(struct source *s, struct home *h, const struct install *i, struct mvm_error *err) MVM_MUST_CHECK;
+int source_load(struct source *s, struct home *h, const struct install_paths *i, struct mvm_error *err) MVM_MUST_CHECK;
 void source_done(struct source *s);
 /* Covers paths, contents, exec bits and link targets. */
 void source_fingerprint(const struct source *s, char out[static SHA256_HEX_SIZE]);

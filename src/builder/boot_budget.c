@@ -131,7 +131,7 @@ static int check_warm(const struct artifact_image *img, struct home *h, struct p
     return over(err, "warm-start");
 }
 
-int budget_check(const struct artifact_image *img, struct home *h, struct progress *p, struct mvm_error *err)
+int boot_budget_check(const struct artifact_image *img, struct home *h, struct progress *p, struct mvm_error *err)
 {
     int r = 0;
     if (!img->metadata.boot_budget_minstr && !img->metadata.boot_budget_warm_ms)

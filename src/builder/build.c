@@ -186,7 +186,7 @@ static int judge_budget(const char *digest, struct home *h, struct progress *p, 
 {
     CLEAN_ARTIFACT_IMAGE struct artifact_image image = ARTIFACT_IMAGE_INIT;
     int r = artifact_image_open(&image, h, digest, err);
-    return r < 0 ? r : budget_check(&image, h, p, err);
+    return r < 0 ? r : boot_budget_check(&image, h, p, err);
 }
 
 static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage, struct job_result *job,
@@ -224,25 +224,25 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
 }
 
-static int open_session(struct session *s, struct session_opts *so, bool verify, struct home *h, struct progress *p,
-                        struct bootstrap_report *report, struct mvm_error *err)
+static int open_session(struct builder_session *s, struct builder_session_opts *so, bool verify, struct home *h,
+                        struct progress *p, struct builder_image_report *report, struct mvm_error *err)
 {
     CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
-    int r = bootstrap_ensure(h, verify, p, report, &image, err);
+    int r = builder_image_ensure(h, verify, p, report, &image, err);
     if (r < 0)
         return r;
     so->image = image.path;
     so->image_digest = image.digest;
-    r = session_start(s, h, so, p, err);
+    r = builder_session_start(s, h, so, p, err);
     if (r == 0)
         buildercache_booted(h);
     return r;
 }
 
-static int start_builder(struct session *s, const struct build_opts *o, struct home *h, struct progress *p,
+static int start_builder(struct builder_session *s, const struct build_opts *o, struct home *h, struct progress *p,
                          struct build_result *ret, struct mvm_error *err)
 {
-    struct session_opts so = {
+    struct builder_session_opts so = {
         .single_shot = o->single_shot, .memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
     int r = open_session(s, &so, o->verify, h, p, &ret->builder, err);
     ret->persistent = s->persistent;
@@ -250,9 +250,9 @@ static int start_builder(struct session *s, const struct build_opts *o, struct h
     return r;
 }
 
-int build_open_persistent(struct home *h, struct progress *p, struct session *s, struct mvm_error *err)
+int build_open_persistent(struct home *h, struct progress *p, struct builder_session *s, struct mvm_error *err)
 {
-    struct session_opts so = {0};
+    struct builder_session_opts so = {0};
     int r = open_session(s, &so, false, h, p, NULL, err);
     if (r == 0 && !s->persistent) {
         mvm_error_set(err, -ENOTSUP, "there is no persistent builder: %s",
@@ -275,7 +275,7 @@ static void say_outside(const struct plan *plan, struct progress *p)
 }
 
 /* Before the job brings them: they go also where this process is killed. */
-static int end_with_secrets(struct session *s, const struct nixsettings *settings, struct progress *p,
+static int end_with_secrets(struct builder_session *s, const struct nix_settings *settings, struct progress *p,
                             struct mvm_error *err)
 {
     if (!settings->secret || !s->persistent)
@@ -287,9 +287,9 @@ static int end_with_secrets(struct session *s, const struct nixsettings *setting
 static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
                      struct build_result *ret, struct mvm_error *err)
 {
-    CLEAN_SESSION struct session s = SESSION_INIT;
-    CLEAN_NIXSETTINGS struct nixsettings settings = {0};
-    int r = nixsettings_load(&settings, h, err);
+    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
+    CLEAN_NIX_SETTINGS struct nix_settings settings = {0};
+    int r = nix_settings_load(&settings, h, err);
     if (r == 0)
         r = start_builder(&s, o, h, p, ret, err);
     if (r < 0)
@@ -332,7 +332,7 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
     if (!s.persistent)
         progress_phase(p, "builder-stop");
-    session_done(&s);
+    builder_session_done(&s);
     return r;
 }
 

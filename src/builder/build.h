@@ -33,10 +33,10 @@ struct build_opts {
 
 struct build_result {
     bool cached;
-    struct bootstrap_report builder; /* kind NULL where no builder was needed */
-    bool persistent;                 /* built in the persistent builder */
-    char fallback_reason[256];       /* why not, where it was wanted */
-    struct artifact_image image;     /* open and verified */
+    struct builder_image_report builder; /* kind NULL where no builder was needed */
+    bool persistent;                     /* built in the persistent builder */
+    char fallback_reason[256];           /* why not, where it was wanted */
+    struct artifact_image image;         /* open and verified */
     char store_path[512];
     char attr[512];
     char *ref; /* owned */
@@ -57,7 +57,8 @@ int build_load_allowed(struct flake_allow *a, char *const *v, size_t n, struct h
                        struct mvm_error *err) MVM_MUST_CHECK;
 /* Connects a session to the persistent builder, its image built and it started where needed: for `dev` and the
  * low-level controls. */
-int build_open_persistent(struct home *h, struct progress *p, struct session *s, struct mvm_error *err) MVM_MUST_CHECK;
+int build_open_persistent(struct home *h, struct progress *p, struct builder_session *s,
+                          struct mvm_error *err) MVM_MUST_CHECK;
 /* The image last built from a reference: for `up --flake`. -ENOENT with a hint naming `mvmctl build` and `mvmctl run`.
  */
 int build_find_last(const struct build_opts *o, struct home *h, struct artifact_image *ret,

@@ -19,24 +19,24 @@
 struct bootstrap {
     struct home *home;
     struct progress *progress;
-    struct bootstrap_report *report;
-    struct install install;
+    struct builder_image_report *report;
+    struct install_paths install;
     struct source source;
     struct buildercache_want want;
 };
 
 static void bootstrap_done(struct bootstrap *b)
 {
-    install_done(&b->install);
+    install_paths_done(&b->install);
     source_done(&b->source);
 }
 
-static int bootstrap_init(struct bootstrap *b, struct home *h, struct progress *p, struct bootstrap_report *report,
+static int bootstrap_init(struct bootstrap *b, struct home *h, struct progress *p, struct builder_image_report *report,
                           struct mvm_error *err)
 {
     *b = (struct bootstrap){.home = h, .progress = p, .report = report};
-    *report = (struct bootstrap_report){.reason = CACHE_MISSING_ARTIFACT};
-    int r = install_find(&b->install, err);
+    *report = (struct builder_image_report){.reason = CACHE_MISSING_ARTIFACT};
+    int r = install_paths_find(&b->install, err);
     if (r == 0)
         r = source_load(&b->source, h, &b->install, err);
     if (r < 0)
@@ -60,7 +60,7 @@ static int source_ref(const struct buildercache_stage *s, const char *cache, str
     return ref->text && ref->root && ref->subdir ? 0 : mvm_error_errno(err, -ENOMEM, "builder image");
 }
 
-static int run_job(struct bootstrap *b, struct session *session, struct buildercache_stage *stage,
+static int run_job(struct bootstrap *b, struct builder_session *session, struct buildercache_stage *stage,
                    struct mvm_error *err)
 {
     CLEAN_FLAKE_REF struct flake_ref ref = {0};
@@ -105,16 +105,16 @@ static int run_job(struct bootstrap *b, struct session *session, struct builderc
 static int build_in(struct bootstrap *b, const struct seed *seed, const char *label, struct buildercache_stage *stage,
                     bool *started, struct mvm_error *err)
 {
-    CLEAN_SESSION struct session session = SESSION_INIT;
-    const struct session_opts o = {.image = seed->path, .image_digest = "", .single_shot = true};
-    int r = session_start(&session, b->home, &o, b->progress, err);
+    CLEAN_BUILDER_SESSION struct builder_session session = BUILDER_SESSION_INIT;
+    const struct builder_session_opts o = {.image = seed->path, .image_digest = "", .single_shot = true};
+    int r = builder_session_start(&session, b->home, &o, b->progress, err);
     *started = r == 0;
     if (r == 0)
         r = run_job(b, &session, stage, err);
     if (r < 0)
         return r;
     progress_phase(b->progress, "builder-stop");
-    session_done(&session);
+    builder_session_done(&session);
     progress_phase(b->progress, "builder-image");
     json_object *packages = seed_packages(seed, err);
     if (!packages)
@@ -125,7 +125,7 @@ static int build_in(struct bootstrap *b, const struct seed *seed, const char *la
 
 static void pass_over(struct bootstrap *b, const char *label, const char *reason)
 {
-    struct bootstrap_report *r = b->report;
+    struct builder_image_report *r = b->report;
     progress_verbose(b->progress, "stage 0 seed '%s': %s", label, reason);
     if (r->n_passed == ARRAY_SIZE(r->passed))
         return;
@@ -284,11 +284,11 @@ static int ensure(struct bootstrap *b, bool verify, struct buildercache_image *r
     return r;
 }
 
-int bootstrap_ensure(struct home *h, bool verify, struct progress *p, struct bootstrap_report *report,
-                     struct buildercache_image *ret, struct mvm_error *err)
+int builder_image_ensure(struct home *h, bool verify, struct progress *p, struct builder_image_report *report,
+                         struct buildercache_image *ret, struct mvm_error *err)
 {
     CLEANUP(bootstrap_done) struct bootstrap b = {0};
-    struct bootstrap_report unwanted;
+    struct builder_image_report unwanted;
     int r = bootstrap_init(&b, h, p, report ? report : &unwanted, err);
     if (r == 0)
         r = ensure(&b, verify, ret, err);
@@ -301,14 +301,14 @@ int bootstrap_ensure(struct home *h, bool verify, struct progress *p, struct boo
     return r;
 }
 
-int bootstrap_judge(struct home *h, bool verify, struct bootstrap_report *ret, struct mvm_error *err)
+int builder_image_judge(struct home *h, bool verify, struct builder_image_report *ret, struct mvm_error *err)
 {
     CLEANUP(bootstrap_done) struct bootstrap b = {0};
     int r = bootstrap_init(&b, h, NULL, ret, err);
     return r < 0 ? r : buildercache_judge(h, &b.want, verify, &ret->reason, NULL, err);
 }
 
-json_object *bootstrap_report_json(const struct bootstrap_report *r)
+json_object *builder_image_report_json(const struct builder_image_report *r)
 {
     json_object *o = json_object_new_object();
     json_add_string(o, "kind", r->kind);

@@ -11,7 +11,7 @@
 #include "host/progress.h"
 
 /* What was decided, in words without names, paths or digests of this machine: for --verbose and --json. */
-struct bootstrap_report {
+struct builder_image_report {
     const char *kind;         /* "source-checkout" or "release" */
     enum cache_reason reason; /* the verdict on the cache as it was found */
     char seed[64];            /* label of the seed that was taken, "" where none was needed */
@@ -22,12 +22,13 @@ struct bootstrap_report {
 };
 
 /* kind, and the verdict as an object {kind, ready, reason[, seed, passed_over]}. */
-json_object *bootstrap_report_json(const struct bootstrap_report *r);
+json_object *builder_image_report_json(const struct builder_image_report *r);
 
 /* The verdict alone: nothing is built, nothing is changed. */
-int bootstrap_judge(struct home *h, bool verify, struct bootstrap_report *ret, struct mvm_error *err) MVM_MUST_CHECK;
+int builder_image_judge(struct home *h, bool verify, struct builder_image_report *ret,
+                        struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The image, built where needed and held open. verify: every byte of a cached one is read. Errors: those of the step
  * that failed, with phase builder-bootstrap. */
-int bootstrap_ensure(struct home *h, bool verify, struct progress *p, struct bootstrap_report *report,
-                     struct buildercache_image *ret, struct mvm_error *err) MVM_MUST_CHECK;
+int builder_image_ensure(struct home *h, bool verify, struct progress *p, struct builder_image_report *report,
+                         struct buildercache_image *ret, struct mvm_error *err) MVM_MUST_CHECK;

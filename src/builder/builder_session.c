@@ -31,7 +31,7 @@ static unsigned default_vcpus(void)
 }
 
 /* The VM that the session's store goes to. cold: without a snapshot. */
-static int start_machine(struct session *s, const struct session_opts *o, bool stays, bool cold,
+static int start_machine(struct builder_session *s, const struct builder_session_opts *o, bool stays, bool cold,
                          struct machine_info *ret, struct mvm_error *err)
 {
     const struct machine_config c = {
@@ -73,7 +73,7 @@ static void say_lines(struct progress *p, const char *text)
 
 /* The store is made anew once where the guest finds it beyond repair. A VM that ended before it was ready (the VMM may
  * crash, or the guest) is started once more, without the snapshot, in case that is to blame. */
-static int boot(struct session *s, const struct session_opts *o, bool stays, struct mvm_error *err)
+static int boot(struct builder_session *s, const struct builder_session_opts *o, bool stays, struct mvm_error *err)
 {
     struct machine_info info = {.tether = -1};
     uint64_t patience = clock_deadline(ENDED_SOON_MS);
@@ -84,7 +84,7 @@ static int boot(struct session *s, const struct session_opts *o, bool stays, str
         r = start_machine(s, o, stays, again, &info, &why);
         if (r < 0 && !rebuilt && strcmp(info.status.store, STORE_BROKEN) == 0) {
             rebuilt = true;
-            r = store_rebuild(&s->store, s->progress, err);
+            r = store_disk_rebuild(&s->store, s->progress, err);
             if (r < 0)
                 break;
         } else if ((r == -ECHILD || r == -EPIPE) && !again && clock_now() < patience) {
@@ -101,43 +101,44 @@ static int boot(struct session *s, const struct session_opts *o, bool stays, str
     return r;
 }
 
-int session_boot_persistent(struct session *s, const char *name, const struct session_opts *o, struct mvm_error *err)
+int builder_session_boot_persistent(struct builder_session *s, const char *name, const struct builder_session_opts *o,
+                                    struct mvm_error *err)
 {
     snprintf(s->name, sizeof(s->name), "%s", name);
-    int r = store_open(&s->store, s->home, o->store_cap, true, s->progress, err);
+    int r = store_disk_open(&s->store, s->home, o->store_cap, true, s->progress, err);
     if (r == 0)
         r = boot(s, o, true, err);
     if (r == 0)
-        r = store_leave(&s->store, err);
-    store_close(&s->store);
+        r = store_disk_leave(&s->store, err);
+    store_disk_close(&s->store);
     return r;
 }
 
 /* ---- A builder of the session's own ---- */
 
 /* The store, or a copy where the persistent builder has it. */
-static int take_store(struct session *s, uint64_t cap, struct mvm_error *err)
+static int take_store(struct builder_session *s, uint64_t cap, struct mvm_error *err)
 {
     CLEAN_CLIENT struct client *c = NULL;
     struct mvm_error why = MVM_ERROR_INIT;
-    int r = store_open(&s->store, s->home, cap, false, s->progress, &why);
+    int r = store_disk_open(&s->store, s->home, cap, false, s->progress, &why);
     if (r == 0)
         return 0;
-    store_close(&s->store);
+    store_disk_close(&s->store);
     if (r != -EAGAIN)
         *err = why;
     if (r != -EAGAIN)
         return r;
     if (client_connect(s->home, PERSISTENT_NAME, &c, NULL) == 0) {
-        r = store_open_copy(&s->store, s->home, cap, c, s->progress, err);
+        r = store_disk_open_copy(&s->store, s->home, cap, c, s->progress, err);
         if (r != -EPIPE && r != -EPROTO)
             return r;
-        store_close(&s->store); /* it was on its way out */
+        store_disk_close(&s->store); /* it was on its way out */
     }
-    return store_open(&s->store, s->home, cap, true, s->progress, err);
+    return store_disk_open(&s->store, s->home, cap, true, s->progress, err);
 }
 
-static int start_single(struct session *s, const struct session_opts *o, struct mvm_error *err)
+static int start_single(struct builder_session *s, const struct builder_session_opts *o, struct mvm_error *err)
 {
     snprintf(s->name, sizeof(s->name), PERSISTENT_NAME "-%d", getpid());
     int r = take_store(s, o->store_cap, err);
@@ -145,21 +146,21 @@ static int start_single(struct session *s, const struct session_opts *o, struct 
         r = boot(s, o, false, err);
     if (r == 0)
         r = client_connect(s->home, s->name, &s->client, err);
-    if (r == 0 && store_is_full(&s->store))
-        store_tidy(&s->store, s->client, s->progress);
+    if (r == 0 && store_disk_is_full(&s->store))
+        store_disk_tidy(&s->store, s->client, s->progress);
     return r;
 }
 
 /* ---- Either ---- */
 
 /* 0, or 1 where a builder of its own is to be started. */
-static int try_persistent(struct session *s, const struct session_opts *o, struct mvm_error *err)
+static int try_persistent(struct builder_session *s, const struct builder_session_opts *o, struct mvm_error *err)
 {
     struct mvm_error why = MVM_ERROR_INIT;
     int r = persistent_connect(s, o, &why);
     if (r == 0) {
         s->persistent = true;
-        return store_attach(&s->store, s->home, o->store_cap, err);
+        return store_disk_attach(&s->store, s->home, o->store_cap, err);
     }
     /* What a second try of the same cannot mend. */
     if (r == -EINTR || r == -ENOSPC || why.phase == MVM_PHASE_CONFIG) {
@@ -171,12 +172,12 @@ static int try_persistent(struct session *s, const struct session_opts *o, struc
     return 1;
 }
 
-static int start(struct session *s, const struct session_opts *o, struct mvm_error *err)
+static int start(struct builder_session *s, const struct builder_session_opts *o, struct mvm_error *err)
 {
     progress_phase(s->progress, "builder-start");
-    known_load(&s->known, s->home, o->image);
+    local_kernels_load(&s->known, s->home, o->image);
     CLEAN_FREE char *rootfs = path_join(o->image, artifact_name(ARTIFACT_ROOTFS), NULL);
-    int r = rootfs ? provided_flakes_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
+    int r = rootfs ? registry_load(&s->flakes, rootfs, err) : mvm_error_errno(err, -ENOMEM, "builder");
     if (r == 0 && !o->single_shot) {
         r = try_persistent(s, o, err);
         if (r <= 0)
@@ -187,7 +188,7 @@ static int start(struct session *s, const struct session_opts *o, struct mvm_err
 }
 
 /* What the caller leaves open, config.toml says. */
-static int fill_in(struct session_opts *o, struct home *h, struct mvm_error *err)
+static int fill_in(struct builder_session_opts *o, struct home *h, struct mvm_error *err)
 {
     CLEAN_CONFIG struct config c = CONFIG_INIT;
     int r = config_load(&c, h, err);
@@ -197,13 +198,13 @@ static int fill_in(struct session_opts *o, struct home *h, struct mvm_error *err
     o->single_shot = o->single_shot || !c.persistent;
     o->memory_mib = o->memory_mib ? o->memory_mib : c.builder_memory >> 20;
     o->vcpus = o->vcpus ? o->vcpus : (unsigned)c.builder_cpus;
-    return store_cap(c.store_size, &o->store_cap, err);
+    return store_disk_cap(c.store_size, &o->store_cap, err);
 }
 
-int session_start(struct session *s, struct home *h, const struct session_opts *opts, struct progress *p,
-                  struct mvm_error *err)
+int builder_session_start(struct builder_session *s, struct home *h, const struct builder_session_opts *opts,
+                          struct progress *p, struct mvm_error *err)
 {
-    struct session_opts o = *opts;
+    struct builder_session_opts o = *opts;
     s->home = h;
     s->progress = p;
     int r = fill_in(&o, h, err);
@@ -216,16 +217,16 @@ int session_start(struct session *s, struct home *h, const struct session_opts *
     return r;
 }
 
-void session_done(struct session *s)
+void builder_session_done(struct builder_session *s)
 {
     /* Beside others' builds only what is necessary. */
-    if (!s->persistent || store_is_full(&s->store))
-        store_tidy(&s->store, s->client, s->progress);
+    if (!s->persistent || store_disk_is_full(&s->store))
+        store_disk_tidy(&s->store, s->client, s->progress);
     client_free(TAKE_PTR(s->client));
-    known_done(&s->known);
+    local_kernels_done(&s->known);
     /* In an orderly way whatever came before: the store's disk is to be clean for the next builder. */
     if (s->tether >= 0)
         (void)!machine_stop(s->home, s->name, STOP_GRACE_MS, NULL);
     fd_closep(&s->tether);
-    store_close(&s->store);
+    store_disk_close(&s->store);
 }

@@ -15,7 +15,7 @@
 #include "machine/client.h"
 #include "machine/machine.h"
 
-struct session {
+struct builder_session {
     struct home *home;
     struct progress *progress; /* the caller's */
     char name[VMDIR_MAX_NAME + 1];
@@ -23,37 +23,37 @@ struct session {
     char fallback_reason[256]; /* why it is not, where it was asked for; "" otherwise */
     int tether;                /* single-shot: the VM ends when this is closed */
     struct client *client;
-    struct provided_flakes flakes; /* what its registry provides */
-    struct known_files known;      /* what it need not send back */
-    struct store store;
+    struct registry flakes;     /* what its registry provides */
+    struct local_kernels known; /* what it need not send back */
+    struct store_disk store;
 };
 
-#define SESSION_INIT                                                                                                   \
+#define BUILDER_SESSION_INIT                                                                                           \
     {                                                                                                                  \
-        .tether = -1, .store = STORE_INIT                                                                              \
+        .tether = -1, .store = STORE_DISK_INIT                                                                         \
     }
-#define CLEAN_SESSION CLEANUP(session_done)
+#define CLEAN_BUILDER_SESSION CLEANUP(builder_session_done)
 
-struct session_opts {
-    const char *image;        /* absolute path of the image's folder: the builder's (bootstrap.h), or a stage 0 seed */
+struct builder_session_opts {
+    const char *image; /* absolute path of the image's folder: the builder's (builder_image.h), or a stage 0 seed */
     const char *image_digest; /* names it; "" for a seed */
     bool single_shot;         /* a VM of its own is wanted */
     uint64_t memory_mib;      /* 0: as config.toml says, or a default */
     unsigned vcpus;           /* the same */
-    /* What config.toml decides alone; session_start() fills it in. */
+    /* What config.toml decides alone; builder_session_start() fills it in. */
     uint64_t idle_ms;   /* after which a persistent builder that is started now stops by itself; 0: never */
     uint64_t store_cap; /* bytes */
 };
 
-/* Reaches or starts a builder from the image with the persistent store disk (store.h), which is made anew where the
- * guest finds it beyond repair. A fallback from the persistent builder is said at normal verbosity. Waits where another
- * mvmctl has the store and no persistent builder runs, saying for whom. Errors: phase builder-bootstrap. */
-int session_start(struct session *s, struct home *h, const struct session_opts *o, struct progress *p,
-                  struct mvm_error *err) MVM_MUST_CHECK;
+/* Reaches or starts a builder from the image with the persistent store disk (store_disk.h), which is made anew where
+ * the guest finds it beyond repair. A fallback from the persistent builder is said at normal verbosity. Waits where
+ * another mvmctl has the store and no persistent builder runs, saying for whom. Errors: phase builder-bootstrap. */
+int builder_session_start(struct builder_session *s, struct home *h, const struct builder_session_opts *o,
+                          struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* For persistent.c: boots the VM that stays, under that name, with the session's store. */
-int session_boot_persistent(struct session *s, const char *name, const struct session_opts *o,
-                            struct mvm_error *err) MVM_MUST_CHECK;
+int builder_session_boot_persistent(struct builder_session *s, const char *name, const struct builder_session_opts *o,
+                                    struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Ends the session, its store tidied: a single-shot builder is powered off in an orderly way. */
-void session_done(struct session *s);
+void builder_session_done(struct builder_session *s);

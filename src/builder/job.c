@@ -26,8 +26,8 @@ struct job {
     struct progress *p;
     struct job_result *ret;
     struct client *client;
-    const struct provided_flakes *flakes;
-    struct known_files *known;
+    const struct registry *flakes;
+    struct local_kernels *known;
     uint32_t stream;
     struct tree_receiver tree;
     struct sha256 sha;
@@ -80,8 +80,8 @@ static void on_file_done(void *data, const char *path, uint64_t size)
 static int take_known(void *data, const uint8_t *key, int parent, const char *name)
 {
     struct job *j = data;
-    const struct known_file *f;
-    int r = known_take(j->known, key, parent, name, &f);
+    const struct local_kernel *f;
+    int r = local_kernels_take(j->known, key, parent, name, &f);
     if (r == 0)
         note_artifact(j, name, f->size, f->sha256);
     return r;
@@ -211,7 +211,7 @@ static int open_job(struct job *j, struct mvm_error *err)
 {
     CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
     const struct flake_ref *f = j->o->ref;
-    char *inputs[FLAKE_MAX_INPUTS], *known[KNOWN_MAX];
+    char *inputs[FLAKE_MAX_INPUTS], *known[LOCAL_KERNELS_MAX];
     for (size_t i = 0; i < j->o->inputs->n; i++)
         inputs[i] = j->o->inputs->v[i].path;
     uint64_t rev_count = 0;
@@ -233,7 +233,7 @@ static int open_job(struct job *j, struct mvm_error *err)
         .rev_count = rev_count,
         .inputs = {.v = inputs, .n = j->o->inputs->n},
         .max_jobs = j->o->max_jobs,
-        .known = known_digests(j->known, known),
+        .known = local_kernels_digests(j->known, known),
     };
     if (j->o->tree && flake_tree_is_large(j->o->tree)) {
         r = flake_tree_store(j->o->tree, &j->store, err);
@@ -270,14 +270,14 @@ static void hint_room(const struct job *j, struct mvm_error *err)
 
 static int job_failed(struct job *j, struct mvm_error *err)
 {
-    const struct outcome o = {
+    const struct build_error o = {
         .result = &j->result,
         .log = j->o->log,
         .system = j->o->system,
         .offline = j->o->offline,
         .host_full = host_is_full(j),
     };
-    return outcome_explain(&o, err);
+    return build_error_explain(&o, err);
 }
 
 /* Names come from the guest: others than these are nothing that it should say. */
@@ -399,7 +399,7 @@ static int run(struct job *j, struct mvm_error *err)
     return take_lock(j, err);
 }
 
-int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
+int job_run(struct builder_session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
             struct mvm_error *err)
 {
     static const struct tree_keeper keeper = {.take = take_known};

@@ -15,10 +15,10 @@ struct job_opts {
     struct flake_inputs *inputs;
     const char *attr, *system;
     bool offline;
-    const struct nixsettings *settings; /* NULL: none */
-    bool builder_image;                 /* manifest.json is an artifact too */
-    unsigned max_jobs;                  /* it waits while this many run in the builder; 0: the builder's default */
-    int stage_fd;                       /* artifacts are written here */
+    const struct nix_settings *settings; /* NULL: none */
+    bool builder_image;                  /* manifest.json is an artifact too */
+    unsigned max_jobs;                   /* it waits while this many run in the builder; 0: the builder's default */
+    int stage_fd;                        /* artifacts are written here */
     struct buildlog *log;
 };
 
@@ -30,6 +30,6 @@ struct job_result {
 };
 
 /* Errors carry the phase of the step that failed. An interrupt resets the job in the guest: -EINTR. */
-int job_run(struct session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
+int job_run(struct builder_session *s, const struct job_opts *o, struct progress *p, struct job_result *ret,
             struct mvm_error *err) MVM_MUST_CHECK;
 void job_result_done(struct job_result *r);

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void add(struct known_files *k, int dir, const char *sha256)
+static void add(struct local_kernels *k, int dir, const char *sha256)
 {
-    struct known_file f = {.fd = openat(dir, artifact_name(ARTIFACT_VMLINUX), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
+    struct local_kernel f = {.fd = openat(dir, artifact_name(ARTIFACT_VMLINUX), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
     struct stat st;
     if (f.fd < 0 || fstat(f.fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         fd_closep(&f.fd);
@@ -23,7 +23,7 @@ static void add(struct known_files *k, int dir, const char *sha256)
     k->v[k->n++] = f;
 }
 
-void known_load(struct known_files *k, struct home *h, const char *image)
+void local_kernels_load(struct local_kernels *k, struct home *h, const char *image)
 {
     struct manifest m;
     CLEAN_BUF struct buf text = BUF_INIT(SHA256_HEX_SIZE + 1);
@@ -35,15 +35,15 @@ void known_load(struct known_files *k, struct home *h, const char *image)
         add(k, slim, buf_cstr(&text));
 }
 
-struct msg_strings known_digests(struct known_files *k, char *v[static KNOWN_MAX])
+struct msg_strings local_kernels_digests(struct local_kernels *k, char *v[static LOCAL_KERNELS_MAX])
 {
     for (size_t i = 0; i < k->n; i++)
         v[i] = k->v[i].sha256;
     return (struct msg_strings){.v = v, .n = k->n};
 }
 
-int known_take(const struct known_files *k, const uint8_t *key, int parent, const char *name,
-               const struct known_file **ret)
+int local_kernels_take(const struct local_kernels *k, const uint8_t *key, int parent, const char *name,
+                       const struct local_kernel **ret)
 {
     char digest[SHA256_HEX_SIZE], copied[SHA256_HEX_SIZE];
     size_t i = 0;
@@ -62,7 +62,7 @@ int known_take(const struct known_files *k, const uint8_t *key, int parent, cons
     return strcmp(copied, digest) == 0 ? 0 : -EBADMSG;
 }
 
-void known_done(struct known_files *k)
+void local_kernels_done(struct local_kernels *k)
 {
     for (size_t i = 0; i < k->n; i++)
         fd_closep(&k->v[i].fd);

@@ -42,7 +42,7 @@ static int add_proxy(struct msg_strings *env, const char *name, const char *valu
     return asprintf(&text, "%s=%s", name, value) < 0 ? -ENOMEM : msg_strings_add(env, text);
 }
 
-static int add_proxies(struct nixsettings *n, const struct config *c)
+static int add_proxies(struct nix_settings *n, const struct config *c)
 {
     const struct {
         const char *name, *value;
@@ -63,10 +63,10 @@ static int add_proxies(struct nixsettings *n, const struct config *c)
     return r;
 }
 
-int nixsettings_load(struct nixsettings *n, struct home *h, struct mvm_error *err)
+int nix_settings_load(struct nix_settings *n, struct home *h, struct mvm_error *err)
 {
     CLEAN_CONFIG struct config c = CONFIG_INIT;
-    *n = (struct nixsettings){0};
+    *n = (struct nix_settings){0};
     int r = config_load(&c, h, err);
     if (r < 0)
         return r;
@@ -82,7 +82,7 @@ int nixsettings_load(struct nixsettings *n, struct home *h, struct mvm_error *er
     return r < 0 ? mvm_error_errno(err, r, "settings of Nix") : 0;
 }
 
-void nixsettings_done(struct nixsettings *n)
+void nix_settings_done(struct nix_settings *n)
 {
     for (size_t i = 0; i < n->env.n; i++)
         explicit_bzero(n->env.v[i], strlen(n->env.v[i]));

@@ -9,15 +9,15 @@
 #include "cache/home.h"
 #include "wire/msg.h"
 
-struct nixsettings {
+struct nix_settings {
     struct msg_strings options; /* "extra-substituters=URL URL" */
     struct msg_strings env;     /* "http_proxy=URL", "NIX_CONFIG=access-tokens = ..." */
     bool secret;                /* there are access tokens in it, or a proxy's password */
     int64_t jobs;               /* builds at once; 0: the default */
 };
 
-#define CLEAN_NIXSETTINGS CLEANUP(nixsettings_done)
+#define CLEAN_NIX_SETTINGS CLEANUP(nix_settings_done)
 
-int nixsettings_load(struct nixsettings *n, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+int nix_settings_load(struct nix_settings *n, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Secrets are overwritten. */
-void nixsettings_done(struct nixsettings *n);
+void nix_settings_done(struct nix_settings *n);

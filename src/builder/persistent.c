@@ -149,7 +149,7 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
 /* ---- Using it ---- */
 
 /* Asks the supervisor for its state: 0 with the connection, -EBUSY where too many have one. */
-static int connect_to(struct session *s, struct msg_status *status, struct mvm_error *err)
+static int connect_to(struct builder_session *s, struct msg_status *status, struct mvm_error *err)
 {
     int r = client_connect(s->home, PERSISTENT_NAME, &s->client, err);
     if (r == 0)
@@ -164,19 +164,19 @@ static int connect_to(struct session *s, struct msg_status *status, struct mvm_e
     return r;
 }
 
-static int start_it(struct session *s, int run, const struct session_opts *o, struct mvm_error *err)
+static int start_it(struct builder_session *s, int run, const struct builder_session_opts *o, struct mvm_error *err)
 {
     struct record r = {.started_at = clock_wall(), .idle_ms = o->idle_ms};
     struct msg_status status;
     snprintf(r.image, sizeof(r.image), "%s", o->image_digest);
-    int e = session_boot_persistent(s, PERSISTENT_NAME, o, err);
+    int e = builder_session_boot_persistent(s, PERSISTENT_NAME, o, err);
     if (e == 0)
         e = record_save(run, &r, err);
     return e < 0 ? e : connect_to(s, &status, err);
 }
 
 /* It runs: take it, or replace it where it is of no use and nobody uses it. 1: start a new one. */
-static int take_running(struct session *s, int run, const struct session_opts *o, struct mvm_error *err)
+static int take_running(struct builder_session *s, int run, const struct builder_session_opts *o, struct mvm_error *err)
 {
     struct msg_status status = {0};
     struct record r;
@@ -199,7 +199,7 @@ static int take_running(struct session *s, int run, const struct session_opts *o
     return e < 0 && e != -ENOENT ? e : 1;
 }
 
-int persistent_connect(struct session *s, const struct session_opts *o, struct mvm_error *err)
+int persistent_connect(struct builder_session *s, const struct builder_session_opts *o, struct mvm_error *err)
 {
     CLEAN_FD int run = open_run(s->home, err);
     CLEAN_LOCK struct lock lock = LOCK_INIT;
@@ -216,7 +216,7 @@ int persistent_connect(struct session *s, const struct session_opts *o, struct m
     return r;
 }
 
-int persistent_note(struct session *s, const char *workspace, int held, struct mvm_error *err)
+int persistent_note(struct builder_session *s, const char *workspace, int held, struct mvm_error *err)
 {
     CLEAN_FD int run = open_run(s->home, err);
     CLEAN_LOCK struct lock lock = LOCK_INIT;
@@ -239,7 +239,7 @@ int persistent_note(struct session *s, const char *workspace, int held, struct m
     return e < 0 ? e : record_save(run, &r, err);
 }
 
-int persistent_end_unused(struct session *s, struct mvm_error *err)
+int persistent_end_unused(struct builder_session *s, struct mvm_error *err)
 {
     return client_set_idle(s->client, IDLE_AT_ONCE, clock_deadline(ANSWER_MS), err);
 }

@@ -40,15 +40,15 @@ static void state_name(const char *disk, char *out, size_t size)
     snprintf(out, size, "%.*s.state", (int)(strlen(disk) - strlen(".img")), disk);
 }
 
-int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
+int store_disk_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
 {
     const char *text = getenv("MVM_STORE_CAP");
-    uint64_t cap = configured ? configured : STORE_DEFAULT_CAP;
+    uint64_t cap = configured ? configured : STORE_DISK_DEFAULT_CAP;
     if (text && *text && config_parse_size(text, &cap) < 0)
         cap = 0;
-    if (cap < STORE_MIN_CAP) {
+    if (cap < STORE_DISK_MIN_CAP) {
         mvm_error_set(err, -EINVAL, "a store's cap of '%.40s' is not a size of at least %lluM", text ? text : "",
-                      STORE_MIN_CAP >> 20);
+                      STORE_DISK_MIN_CAP >> 20);
         mvm_error_phase(err, MVM_PHASE_CONFIG);
         mvm_error_hint(err, "MVM_STORE_CAP is a number of bytes, or one with K, M, G or T behind it");
         return -EINVAL;
@@ -59,10 +59,11 @@ int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err)
 
 /* ---- The state file ---- */
 
-static const char *const uses[] = {[STORE_USED] = "in use", [STORE_LEFT] = "left", [STORE_CLOSED] = "clean"};
+static const char *const uses[] = {
+    [STORE_DISK_USED] = "in use", [STORE_DISK_LEFT] = "left", [STORE_DISK_CLOSED] = "clean"};
 
 struct state {
-    enum store_use use;
+    enum store_disk_use use;
     int64_t size, mtime_ns; /* the disk's when it was closed */
     int64_t reclaimable, surveyed_at, surveyed;
 };
@@ -90,16 +91,16 @@ static struct state load_state(int dirfd, const char *disk)
         return (struct state){0};
     for (size_t i = 0; i < ARRAY_SIZE(uses); i++)
         if (strcmp(word, uses[i]) == 0)
-            s.use = (enum store_use)i;
+            s.use = (enum store_disk_use)i;
     return s;
 }
 
-int store_save(const struct store *s, struct mvm_error *err)
+int store_disk_save(const struct store_disk *s, struct mvm_error *err)
 {
     struct stat st = {0};
     if (s->copy)
         return 0;
-    if (s->use == STORE_CLOSED && fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    if (s->use == STORE_DISK_CLOSED && fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return mvm_error_errno(err, -errno, "the store's disk");
     char name[80];
     state_name(s->name, name, sizeof(name));
@@ -116,8 +117,8 @@ int store_save(const struct store *s, struct mvm_error *err)
 
 static bool is_clean(int fd, const struct stat *st, const struct state *state)
 {
-    bool as_left = state->use == STORE_LEFT ||
-                   (state->use == STORE_CLOSED && state->size == st->st_size && state->mtime_ns == mtime_ns(st));
+    bool as_left = state->use == STORE_DISK_LEFT ||
+                   (state->use == STORE_DISK_CLOSED && state->size == st->st_size && state->mtime_ns == mtime_ns(st));
     return as_left && ext4_is_clean(fd) == 1;
 }
 
@@ -135,7 +136,7 @@ static int open_disk(int dirfd, const char *name, int mode, struct stat *st, str
 }
 
 /* Written beside and renamed, so that a half-made one is never used. */
-static int make_disk(struct store *s, struct mvm_error *err)
+static int make_disk(struct store_disk *s, struct mvm_error *err)
 {
     char tmp[80];
     snprintf(tmp, sizeof(tmp), ".%s.new", s->name);
@@ -172,7 +173,7 @@ static int wait_for_vmm(int fd, struct progress *p, struct mvm_error *err)
 }
 
 /* The disk that is there, brought to its size. 1 where a new one has to be made. */
-static int adopt_disk(struct store *s, struct progress *p, struct mvm_error *err)
+static int adopt_disk(struct store_disk *s, struct progress *p, struct mvm_error *err)
 {
     struct stat st;
     CLEAN_FD int fd = open_disk(s->dirfd, s->name, O_RDWR, &st, err);
@@ -204,7 +205,7 @@ static int adopt_disk(struct store *s, struct progress *p, struct mvm_error *err
 }
 
 /* The fields that say which store it is. */
-static int name_store(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err)
+static int name_store(struct store_disk *s, struct home *h, uint64_t cap, struct mvm_error *err)
 {
     s->home = h;
     s->cap = cap;
@@ -221,7 +222,8 @@ static void say_waiting(void *data, const char *holder)
     progress_note(data, "waiting for another build to finish (%s)", holder);
 }
 
-int store_open(struct store *s, struct home *h, uint64_t cap, bool wait, struct progress *p, struct mvm_error *err)
+int store_disk_open(struct store_disk *s, struct home *h, uint64_t cap, bool wait, struct progress *p,
+                    struct mvm_error *err)
 {
     const struct lock_wait w = {.waiting = say_waiting, .data = p};
     int r = name_store(s, h, cap, err);
@@ -233,26 +235,26 @@ int store_open(struct store *s, struct home *h, uint64_t cap, bool wait, struct 
         progress_detail(p, "making the store's disk");
         r = make_disk(s, err);
     }
-    return r < 0 ? r : store_save(s, err);
+    return r < 0 ? r : store_disk_save(s, err);
 }
 
-int store_attach(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err)
+int store_disk_attach(struct store_disk *s, struct home *h, uint64_t cap, struct mvm_error *err)
 {
     int r = name_store(s, h, cap, err);
     if (r < 0)
         return r;
     const struct state state = load_state(s->dirfd, s->name);
-    s->use = STORE_LEFT;
+    s->use = STORE_DISK_LEFT;
     s->reclaimable = (uint64_t)state.reclaimable;
     s->surveyed_at = (uint64_t)state.surveyed_at;
     s->surveyed = (uint64_t)state.surveyed;
     return 0;
 }
 
-int store_leave(struct store *s, struct mvm_error *err)
+int store_disk_leave(struct store_disk *s, struct mvm_error *err)
 {
-    s->use = STORE_LEFT;
-    int r = store_save(s, err);
+    s->use = STORE_DISK_LEFT;
+    int r = store_disk_save(s, err);
     lock_done(&s->lock); /* the builder's supervisor has it */
     return r;
 }
@@ -275,7 +277,7 @@ static void sweep_copies(int dirfd)
         closedir(d);
 }
 
-void store_sweep(struct home *h)
+void store_disk_sweep(struct home *h)
 {
     CLEAN_FD int dirfd = openat(h->cache_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dirfd >= 0)
@@ -299,8 +301,8 @@ static int copy_disk(int from, int to, struct client *c, struct mvm_error *err)
     return r < 0 ? mvm_error_errno(err, r, "cannot copy the store's disk") : 0;
 }
 
-int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
-                    struct mvm_error *err)
+int store_disk_open_copy(struct store_disk *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
+                         struct mvm_error *err)
 {
     struct stat st;
     int r = name_store(s, h, cap, err);
@@ -323,20 +325,20 @@ int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client
 
 /* ---- Its end ---- */
 
-int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err)
+int store_disk_rebuild(struct store_disk *s, struct progress *p, struct mvm_error *err)
 {
     progress_note(p, "the builder's store was damaged beyond repair and is made anew; built images are not affected");
     int r = make_disk(s, err);
-    return r < 0 ? r : store_save(s, err);
+    return r < 0 ? r : store_disk_save(s, err);
 }
 
-void store_close(struct store *s)
+void store_disk_close(struct store_disk *s)
 {
     struct stat st;
     CLEAN_FD int fd = s->lock.fd >= 0 && !s->copy ? open_disk(s->dirfd, s->name, O_RDWR, &st, NULL) : -1;
     if (fd >= 0 && ext4_is_clean(fd) == 1) {
-        s->use = STORE_CLOSED;
-        (void)!store_save(s, NULL); /* failing that, the next builder checks what needs no check */
+        s->use = STORE_DISK_CLOSED;
+        (void)!store_disk_save(s, NULL); /* failing that, the next builder checks what needs no check */
     }
     if (s->copy)
         unlinkat(s->dirfd, s->name, 0);
@@ -349,12 +351,12 @@ void store_close(struct store *s)
 
 /* ---- From outside ---- */
 
-int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct mvm_error *err)
+int store_disk_inspect(struct home *h, uint64_t cap, struct store_disk_info *ret, struct mvm_error *err)
 {
     char name[64];
     struct stat st;
     disk_name(name, sizeof(name));
-    *ret = (struct store_info){.cap = cap};
+    *ret = (struct store_disk_info){.cap = cap};
     CLEAN_FD int dir = path_open_dir(h->cache_fd, FOLDER, err);
     if (dir < 0)
         return dir;
@@ -374,7 +376,7 @@ int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct m
     return 0;
 }
 
-int store_remove(struct home *h, struct mvm_error *err)
+int store_disk_remove(struct home *h, struct mvm_error *err)
 {
     char name[64], state[80];
     disk_name(name, sizeof(name));

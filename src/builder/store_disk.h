@@ -19,15 +19,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STORE_DEFAULT_CAP (16ull << 30)
-#define STORE_MIN_CAP     (128ull << 20)
+#define STORE_DISK_DEFAULT_CAP (16ull << 30)
+#define STORE_DISK_MIN_CAP     (128ull << 20)
 
 /* The cap that holds: the environment's MVM_STORE_CAP, else `configured` (0: the default). "300M", "16G" or bytes.
  * -EINVAL with phase config. */
-int store_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_cap(uint64_t configured, uint64_t *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* What is known without starting a builder. */
-struct store_info {
+struct store_disk_info {
     bool exists;
     bool in_use;          /* by a builder that runs */
     bool clean;           /* closed in order; false while in use */
@@ -38,64 +38,64 @@ struct store_info {
     uint64_t surveyed_at; /* CLOCK_REALTIME ns */
 };
 
-int store_inspect(struct home *h, uint64_t cap, struct store_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_inspect(struct home *h, uint64_t cap, struct store_disk_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Removes the disk; the next build begins with an empty one. -EAGAIN naming the holder where a builder has it. */
-int store_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Removes copies of the disk that killed processes left. */
-void store_sweep(struct home *h);
+void store_disk_sweep(struct home *h);
 
-enum store_use {
-    STORE_USED, /* by the process that has it open */
-    STORE_LEFT, /* to a builder that outlives that process */
-    STORE_CLOSED,
+enum store_disk_use {
+    STORE_DISK_USED, /* by the process that has it open */
+    STORE_DISK_LEFT, /* to a builder that outlives that process */
+    STORE_DISK_CLOSED,
 };
 
 /* An open store: locked, so that it has one writer, and marked as in use. */
-struct store {
+struct store_disk {
     struct home *home;
     struct lock lock;
     int dirfd;
     char name[64];
     char *path; /* of the disk, absolute, owned */
     uint64_t cap;
-    enum store_use use;
+    enum store_disk_use use;
     bool copy;                                   /* private, removed when it is closed */
     bool check;                                  /* it was not closed in order: the builder is to check it */
     uint64_t reclaimable, surveyed_at, surveyed; /* the last survey, and the bytes used then; surveyed_at 0: none */
 };
 
-#define STORE_INIT                                                                                                     \
+#define STORE_DISK_INIT                                                                                                \
     {                                                                                                                  \
         .lock = LOCK_INIT, .dirfd = -1                                                                                 \
     }
 
-/* Takes the store, and makes its disk where there is none, or where it is larger than the cap. cap: from store_cap().
- * Where another process has it: waits, which is said, or without wait -EAGAIN at once. */
-int store_open(struct store *s, struct home *h, uint64_t cap, bool wait, struct progress *p,
-               struct mvm_error *err) MVM_MUST_CHECK;
+/* Takes the store, and makes its disk where there is none, or where it is larger than the cap. cap: from
+ * store_disk_cap(). Where another process has it: waits, which is said, or without wait -EAGAIN at once. */
+int store_disk_open(struct store_disk *s, struct home *h, uint64_t cap, bool wait, struct progress *p,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 /* Takes a private copy of the disk that a builder uses right now, through a client of that builder, which stands still
  * meanwhile. Only blocks that have data are copied; where the file system can, none are. */
-int store_open_copy(struct store *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
-                    struct mvm_error *err) MVM_MUST_CHECK;
-/* A store that a builder which outlives its starters has: for store_tidy() alone. */
-int store_attach(struct store *s, struct home *h, uint64_t cap, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_open_copy(struct store_disk *s, struct home *h, uint64_t cap, struct client *c, struct progress *p,
+                         struct mvm_error *err) MVM_MUST_CHECK;
+/* A store that a builder which outlives its starters has: for store_disk_tidy() alone. */
+int store_disk_attach(struct store_disk *s, struct home *h, uint64_t cap, struct mvm_error *err) MVM_MUST_CHECK;
 /* Leaves it to a builder that holds the lock as well. */
-int store_leave(struct store *s, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_leave(struct store_disk *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Writes what is known about it beside the disk. */
-int store_save(const struct store *s, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_save(const struct store_disk *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* The builder found the disk beyond repair and is gone: makes a new one, and says so. */
-int store_rebuild(struct store *s, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
+int store_disk_rebuild(struct store_disk *s, struct progress *p, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* With a builder on it: where more than three quarters of the cap are used, what no cached image needs is collected,
  * down to a half. What could be freed is found out where that may have changed much. A failure is a note: no build
  * depends on it. */
 /* Is it worth doing that before a build? Judged by the file alone. */
-bool store_is_full(const struct store *s);
-void store_tidy(struct store *s, struct client *c, struct progress *p);
+bool store_disk_is_full(const struct store_disk *s);
+void store_disk_tidy(struct store_disk *s, struct client *c, struct progress *p);
 
 /* The builder is gone: notes whether the disk was closed in order, and gives it free. Accepts a store that was never
  * opened. */
-void store_close(struct store *s);
+void store_disk_close(struct store_disk *s);

@@ -1,4 +1,4 @@
-/* The part of store.h that asks the builder: what is needed, what may go, and how much that is. */
+/* The part of store_disk.h that asks the builder: what is needed, what may go, and how much that is. */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "builder/store_disk.h"
@@ -15,12 +15,12 @@
 #define MAX_LIVE 512 /* what fits into a message with room to spare */
 #define WAIT_MS  (25 * 60 * 1000)
 
-static uint64_t high(const struct store *s)
+static uint64_t high(const struct store_disk *s)
 {
     return s->cap / 4 * 3;
 }
 
-bool store_is_full(const struct store *s)
+bool store_disk_is_full(const struct store_disk *s)
 {
     struct stat st;
     return fstatat(s->dirfd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (uint64_t)st.st_blocks * 512 > high(s);
@@ -58,7 +58,7 @@ static int ask(struct client *c, const struct msg_store *m, struct msg_store_rep
     return r;
 }
 
-static int tidy(struct store *s, struct client *c, struct progress *p, struct mvm_error *err)
+static int tidy(struct store_disk *s, struct client *c, struct progress *p, struct mvm_error *err)
 {
     struct msg_store_reply reply = {0};
     struct msg_store m = {
@@ -83,8 +83,8 @@ static int tidy(struct store *s, struct client *c, struct progress *p, struct mv
         s->reclaimable = reply.reclaimable;
         s->surveyed_at = clock_wall();
         s->surveyed = reply.used;
-        if (s->use == STORE_LEFT)
-            (void)!store_save(s, NULL); /* nobody closes it later */
+        if (s->use == STORE_DISK_LEFT)
+            (void)!store_disk_save(s, NULL); /* nobody closes it later */
     }
     if (reply.used > high(s))
         progress_note(p, "the builder's store is nearly full: %llu of %llu MB are used, and nothing more can be freed",
@@ -92,7 +92,7 @@ static int tidy(struct store *s, struct client *c, struct progress *p, struct mv
     return 0;
 }
 
-void store_tidy(struct store *s, struct client *c, struct progress *p)
+void store_disk_tidy(struct store_disk *s, struct client *c, struct progress *p)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     if (!c || s->dirfd < 0 || s->copy || interrupt_pending())

@@ -8,7 +8,7 @@
 #define NO_SLIM_KERNEL "the slim kernel has not been built" /* mkGuest says so */
 
 /* "packages.x86_64-linux has: default, http" from the JSON list of names that the guest passes on. */
-static void name_available(const struct outcome *o, struct mvm_error *err)
+static void name_available(const struct build_error *o, struct mvm_error *err)
 {
     const char *available = o->result->available;
     json_tokener *tok = json_tokener_new_ex(4);
@@ -28,7 +28,7 @@ static void name_available(const struct outcome *o, struct mvm_error *err)
 
 /* ---- Failures that the guest told ---- */
 
-static void explain_kind(const struct outcome *o, const char *kind, struct mvm_error *err)
+static void explain_kind(const struct build_error *o, const char *kind, struct mvm_error *err)
 {
     mvm_error_kind(err, kind, NULL);
     if (strcmp(kind, "disk-full") == 0 && o->host_full)
@@ -48,7 +48,7 @@ static void explain_kind(const struct outcome *o, const char *kind, struct mvm_e
 
 /* ---- Failures that Nix's log tells ---- */
 
-static void explain_fetch(const struct outcome *o, const struct failure *f, struct mvm_error *err)
+static void explain_fetch(const struct build_error *o, const struct nix_errors *f, struct mvm_error *err)
 {
     const char *what = f->url[0] ? f->url : "what it needs";
     if (f->derivation[0])
@@ -62,7 +62,7 @@ static void explain_fetch(const struct outcome *o, const struct failure *f, stru
         mvm_error_hint(err, "check the URL, and that the builder has a network that leads there");
 }
 
-static void explain_hash(const struct failure *f, struct mvm_error *err)
+static void explain_hash(const struct nix_errors *f, struct mvm_error *err)
 {
     bool input = !f->derivation[0];
     mvm_error_set(err, -ECHILD, "hash mismatch in %s%s: specified %s, got %s", input ? "the input " : "",
@@ -75,10 +75,10 @@ static void explain_hash(const struct failure *f, struct mvm_error *err)
         mvm_error_hint(err, "if the new content is right, set the hash of %s in the flake to %s", f->names[0], f->got);
 }
 
-static void explain_builder(const struct failure *f, struct mvm_error *err)
+static void explain_builder(const struct nix_errors *f, struct mvm_error *err)
 {
     char others[400] = "";
-    for (unsigned i = 1; i < MIN_OF(f->n_failed, (unsigned)FAILURE_NAMES); i++) {
+    for (unsigned i = 1; i < MIN_OF(f->n_failed, (unsigned)NIX_ERROR_NAMES); i++) {
         size_t n = strlen(others);
         snprintf(others + n, sizeof(others) - n, "%s%s", n ? ", " : "; also failed: ", f->names[i]);
     }
@@ -88,22 +88,23 @@ static void explain_builder(const struct failure *f, struct mvm_error *err)
 }
 
 /* What the result says is the least that is known: "evaluation of 'x' failed". */
-static void explain_step(const struct outcome *o, const struct failure *f, enum mvm_phase phase, struct mvm_error *err)
+static void explain_step(const struct build_error *o, const struct nix_errors *f, enum mvm_phase phase,
+                         struct mvm_error *err)
 {
-    if (f->kind == FAILURE_FETCH) {
+    if (f->kind == NIX_ERROR_FETCH) {
         explain_fetch(o, f, err);
-    } else if (f->kind == FAILURE_HASH) {
+    } else if (f->kind == NIX_ERROR_HASH) {
         explain_hash(f, err);
-    } else if (f->kind == FAILURE_BUILDER) {
+    } else if (f->kind == NIX_ERROR_BUILDER) {
         explain_builder(f, err);
     } else {
-        if (f->kind == FAILURE_UNKNOWN)
+        if (f->kind == NIX_ERROR_UNKNOWN)
             mvm_error_set(err, -ECHILD, "%s: %s", o->result->problem, f->why);
         mvm_error_kind(err, phase == MVM_PHASE_NIX_EVAL ? "eval" : "build", NULL);
     }
 }
 
-int outcome_explain(const struct outcome *o, struct mvm_error *err)
+int build_error_explain(const struct build_error *o, struct mvm_error *err)
 {
     const struct msg_result *m = o->result;
     enum mvm_phase phase = mvm_phase_parse(m->phase);

@@ -5,7 +5,7 @@
 #include "buildlog/buildlog.h"
 #include "wire/msg.h"
 
-struct outcome {
+struct build_error {
     const struct msg_result *result;
     const struct buildlog *log;
     const char *system; /* whose packages were looked for */
@@ -13,4 +13,4 @@ struct outcome {
 };
 
 /* Fills err, its phase included. Returns its code. */
-int outcome_explain(const struct outcome *o, struct mvm_error *err);
+int build_error_explain(const struct build_error *o, struct mvm_error *err);

@@ -29,7 +29,7 @@ static int open_folder(struct home *h, struct mvm_error *err)
 static int is_log(const struct dirent *e)
 {
     size_t n = strlen(e->d_name);
-    return n > SUFFIX && n - SUFFIX < BUILDLOGS_ID && path_is_plain_name(e->d_name, BUILDLOGS_ID + SUFFIX) &&
+    return n > SUFFIX && n - SUFFIX < BUILD_HISTORY_ID && path_is_plain_name(e->d_name, BUILD_HISTORY_ID + SUFFIX) &&
            strcmp(e->d_name + n - SUFFIX, ".log") == 0;
 }
 
@@ -47,7 +47,7 @@ static void free_names(struct dirent **list, int n)
 
 static void remove_log(int dirfd, const char *log)
 {
-    char json[BUILDLOGS_ID + 8];
+    char json[BUILD_HISTORY_ID + 8];
     snprintf(json, sizeof(json), "%.*s.json", (int)(strlen(log) - SUFFIX), log);
     unlinkat(dirfd, json, 0);
     unlinkat(dirfd, log, 0);
@@ -64,7 +64,7 @@ static void sweep(int dirfd)
         struct stat st;
         if (fstatat(dirfd, list[i]->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
             bytes += (uint64_t)st.st_size;
-        if (i >= BUILDLOGS_KEEP || (i > 0 && bytes > BUILDLOGS_BYTES))
+        if (i >= BUILD_HISTORY_KEEP || (i > 0 && bytes > BUILD_HISTORY_BYTES))
             remove_log(dirfd, list[i]->d_name);
     }
     free_names(list, n);
@@ -72,9 +72,9 @@ static void sweep(int dirfd)
 
 /* ---- One log ---- */
 
-static int save(int dirfd, const struct buildlogs_entry *e, struct mvm_error *err)
+static int save(int dirfd, const struct build_history_entry *e, struct mvm_error *err)
 {
-    char name[BUILDLOGS_ID + 8];
+    char name[BUILD_HISTORY_ID + 8];
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_int(o, "schema_version", 1);
     json_add_string(o, "flake", e->ref);
@@ -90,13 +90,13 @@ static int save(int dirfd, const struct buildlogs_entry *e, struct mvm_error *er
 }
 
 /* "20261124T141555.123456-0123abcd", with "-2" and so on behind where that is taken. */
-static int create(int dirfd, struct buildlogs_entry *e, const char *fingerprint)
+static int create(int dirfd, struct build_history_entry *e, const char *fingerprint)
 {
     time_t seconds = (time_t)(e->started_at / NSEC_PER_SEC);
     unsigned us = (unsigned)(e->started_at % NSEC_PER_SEC / 1000);
     struct tm tm;
     gmtime_r(&seconds, &tm);
-    char base[BUILDLOGS_ID - 8], name[BUILDLOGS_ID + 8], when[24];
+    char base[BUILD_HISTORY_ID - 8], name[BUILD_HISTORY_ID + 8], when[24];
     strftime(when, sizeof(when), "%Y%m%dT%H%M%S", &tm);
     snprintf(base, sizeof(base), "%s.%06u-%.8s", when, us % 1000000, fingerprint);
     for (int i = 1; i < TRIES; i++) {
@@ -112,7 +112,7 @@ static int create(int dirfd, struct buildlogs_entry *e, const char *fingerprint)
     return -EEXIST;
 }
 
-int buildlogs_begin(struct home *h, struct buildlogs_entry *e, const char *fingerprint, struct mvm_error *err)
+int build_history_begin(struct home *h, struct build_history_entry *e, const char *fingerprint, struct mvm_error *err)
 {
     CLEAN_FD int dir = open_folder(h, err);
     if (dir < 0)
@@ -127,7 +127,7 @@ int buildlogs_begin(struct home *h, struct buildlogs_entry *e, const char *finge
     return r < 0 ? r : TAKE_FD(fd);
 }
 
-void buildlogs_finish(struct home *h, struct buildlogs_entry *e, const struct mvm_error *why)
+void build_history_finish(struct home *h, struct build_history_entry *e, const struct mvm_error *why)
 {
     const char *status = !why ? "ok" : why->code == -EINTR ? "interrupted" : "error";
     snprintf(e->status, sizeof(e->status), "%s", status);
@@ -149,9 +149,9 @@ static void take(json_object *o, const char *key, char *out, size_t size)
         snprintf(out, size, "%s", value);
 }
 
-static void load(int dirfd, const char *log, struct buildlogs_entry *e)
+static void load(int dirfd, const char *log, struct build_history_entry *e)
 {
-    char name[BUILDLOGS_ID + 8];
+    char name[BUILD_HISTORY_ID + 8];
     struct stat st;
     int64_t at = 0;
     CLEAN_JSON json_object *o = NULL;
@@ -172,7 +172,7 @@ static void load(int dirfd, const char *log, struct buildlogs_entry *e)
         e->started_at = (uint64_t)at;
 }
 
-int buildlogs_list(struct home *h, struct buildlogs_entry **ret, size_t *ret_n, struct mvm_error *err)
+int build_history_list(struct home *h, struct build_history_entry **ret, size_t *ret_n, struct mvm_error *err)
 {
     CLEAN_FD int dir = open_folder(h, err);
     if (dir < 0)
@@ -182,7 +182,7 @@ int buildlogs_list(struct home *h, struct buildlogs_entry **ret, size_t *ret_n, 
     if (n < 0)
         return mvm_error_errno(err, -errno, "cannot list the builds' logs");
     size_t kept = (size_t)MIN_OF(n, MAX_NAMES);
-    struct buildlogs_entry *all = calloc(kept + 1, sizeof(*all));
+    struct build_history_entry *all = calloc(kept + 1, sizeof(*all));
     for (size_t i = 0; all && i < kept; i++)
         load(dir, list[i]->d_name, &all[i]);
     free_names(list, n);
@@ -193,9 +193,9 @@ int buildlogs_list(struct home *h, struct buildlogs_entry **ret, size_t *ret_n, 
     return 0;
 }
 
-int buildlogs_open_text(struct home *h, const char *id, struct mvm_error *err)
+int build_history_open_text(struct home *h, const char *id, struct mvm_error *err)
 {
-    char name[BUILDLOGS_ID + 8];
+    char name[BUILD_HISTORY_ID + 8];
     CLEAN_FD int dir = open_folder(h, err);
     if (dir < 0)
         return dir;

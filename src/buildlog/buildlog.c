@@ -135,7 +135,7 @@ int buildlog_open(struct buildlog *l, struct home *h, const char *ref, const cha
     l->progress = p;
     snprintf(l->entry.ref, sizeof(l->entry.ref), "%s", ref);
     snprintf(l->entry.attr, sizeof(l->entry.attr), "%s", attr);
-    int fd = buildlogs_begin(h, &l->entry, fingerprint, err);
+    int fd = build_history_begin(h, &l->entry, fingerprint, err);
     if (fd < 0)
         return fd;
     l->fd = fd;
@@ -154,7 +154,7 @@ void buildlog_finish(struct buildlog *l, struct home *h, const struct mvm_error 
         write_line(l, buf_cstr(&l->tail), l->tail.len);
     }
     fd_closep(&l->fd);
-    buildlogs_finish(h, &l->entry, why);
+    build_history_finish(h, &l->entry, why);
 }
 
 void buildlog_done(struct buildlog *l)
@@ -173,7 +173,7 @@ static bool begins(char *line, const char *derivation, char *tag, size_t size)
     if (strncmp(line, BUILDING, sizeof(BUILDING) - 1) != 0 || !path)
         return false;
     path += 2;
-    failure_short_name(path, name, sizeof(name));
+    nix_errors_short_name(path, name, sizeof(name));
     const char *base = strrchr(path, '/') + 1;
     if (strcmp(path, derivation) != 0 && strcmp(base, derivation) != 0 && strcmp(name, derivation) != 0)
         return false;

@@ -13,7 +13,7 @@
 struct buildlog {
     struct progress *progress;
     int fd; /* -1: no file */
-    struct buildlogs_entry entry;
+    struct build_history_entry entry;
     uint64_t written, left_out; /* bytes in the file, lines that it had no room for */
     struct buf tail;            /* last lines of the step */
     struct nixlog nix;

@@ -13,7 +13,7 @@ static void copy(char *out, size_t size, const char *from, size_t n)
     snprintf(out, size, "%.*s", (int)text_cut(from, n, size - 1), from);
 }
 
-void failure_short_name(const char *text, char *out, size_t size)
+void nix_errors_short_name(const char *text, char *out, size_t size)
 {
     const char *store = strstr(text, STORE);
     const char *hash = store ? store + sizeof(STORE) - 1 : "";
@@ -48,17 +48,17 @@ static void labelled(const char *text, const char *label, char *out, size_t size
     copy(out, size, at, strcspn(at, " \n"));
 }
 
-static void take_derivation(struct failure *f, const char *path)
+static void take_derivation(struct nix_errors *f, const char *path)
 {
-    if (f->n_failed < FAILURE_NAMES)
-        failure_short_name(path, f->names[f->n_failed], sizeof(f->names[0]));
+    if (f->n_failed < NIX_ERROR_NAMES)
+        nix_errors_short_name(path, f->names[f->n_failed], sizeof(f->names[0]));
     if (f->n_failed++ == 0)
         snprintf(f->derivation, sizeof(f->derivation), "%s", path);
 }
 
 /* ---- The messages ---- */
 
-static bool is_builder(struct failure *f, const char *message)
+static bool is_builder(struct nix_errors *f, const char *message)
 {
     static const char *const starts[] = {"builder for '" STORE, "Cannot build '" STORE};
     char path[256];
@@ -69,15 +69,15 @@ static bool is_builder(struct failure *f, const char *message)
     if (!rest)
         return false;
     take_derivation(f, path);
-    if (f->kind > FAILURE_UNKNOWN)
+    if (f->kind > NIX_ERROR_UNKNOWN)
         return true;
     if (strcmp(f->fetch.derivation, path) == 0 && f->fetch.why[0]) {
-        f->kind = FAILURE_FETCH;
+        f->kind = NIX_ERROR_FETCH;
         snprintf(f->url, sizeof(f->url), "%s", f->fetch.url);
         snprintf(f->why, sizeof(f->why), "%s", f->fetch.why);
         return true;
     }
-    f->kind = FAILURE_BUILDER;
+    f->kind = NIX_ERROR_BUILDER;
     const char *reason = strstr(rest, "Reason: builder ");
     rest = reason ? reason + strlen("Reason: builder ") : rest + strspn(rest, " ");
     copy(f->why, sizeof(f->why), rest, strcspn(rest, ";\n"));
@@ -88,7 +88,7 @@ static bool is_builder(struct failure *f, const char *message)
     return true;
 }
 
-static bool is_hash(struct failure *f, const char *message)
+static bool is_hash(struct nix_errors *f, const char *message)
 {
     static const char derivation[] = "hash mismatch in fixed-output derivation '";
     static const char input[] = "NAR hash mismatch in input '";
@@ -99,9 +99,9 @@ static bool is_hash(struct failure *f, const char *message)
     const char *rest = quoted(message, drv ? path : f->url, drv ? sizeof(path) : sizeof(f->url));
     if (drv && rest)
         take_derivation(f, path);
-    if (!rest || f->kind > FAILURE_UNKNOWN)
+    if (!rest || f->kind > NIX_ERROR_UNKNOWN)
         return rest != NULL;
-    f->kind = FAILURE_HASH;
+    f->kind = NIX_ERROR_HASH;
     if (drv) {
         labelled(rest, "specified:", f->specified, sizeof(f->specified));
         labelled(rest, "got:", f->got, sizeof(f->got));
@@ -137,26 +137,26 @@ static bool fetch_line(const char *line, char *url, size_t url_size, char *why, 
     return true;
 }
 
-void failure_message(struct failure *f, const char *message)
+void nix_errors_message(struct nix_errors *f, const char *message)
 {
     if (strncmp(message, "error: ", 7) == 0)
         message += 7;
     char why[300], url[300] = "";
-    if (is_builder(f, message) || is_hash(f, message) || f->kind > FAILURE_UNKNOWN)
+    if (is_builder(f, message) || is_hash(f, message) || f->kind > NIX_ERROR_UNKNOWN)
         return;
     if (fetch_line(message, url, sizeof(url), why, sizeof(why))) {
-        f->kind = FAILURE_FETCH;
+        f->kind = NIX_ERROR_FETCH;
         snprintf(f->url, sizeof(f->url), "%s", url);
         snprintf(f->why, sizeof(f->why), "%s", why);
-    } else if (f->kind == FAILURE_NONE) {
-        f->kind = FAILURE_UNKNOWN;
+    } else if (f->kind == NIX_ERROR_NONE) {
+        f->kind = NIX_ERROR_UNKNOWN;
         copy(f->why, sizeof(f->why), message, strcspn(message, "\n"));
     }
 }
 
-void failure_line(struct failure *f, const char *derivation, const char *line)
+void nix_errors_line(struct nix_errors *f, const char *derivation, const char *line)
 {
-    struct failure_fetch *t = &f->fetch;
+    struct nix_errors_fetch *t = &f->fetch;
     line += strspn(line, " ");
     if (strncmp(line, "error: ", 7) == 0)
         line += 7;
@@ -167,7 +167,7 @@ void failure_line(struct failure *f, const char *derivation, const char *line)
     if (trying)
         copy(url, sizeof(url), line + 7, strcspn(line + 7, " \n"));
     if (trying || strcmp(t->derivation, derivation) != 0)
-        *t = (struct failure_fetch){0};
+        *t = (struct nix_errors_fetch){0};
     snprintf(t->derivation, sizeof(t->derivation), "%s", derivation);
     if (url[0])
         snprintf(t->url, sizeof(t->url), "%s", url);

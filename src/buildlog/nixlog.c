@@ -47,7 +47,7 @@ static uint32_t hash(const char *s)
 static void choose_tag(struct nixlog *l, struct nixlog_activity *a)
 {
     char name[96];
-    failure_short_name(a->derivation, name, sizeof(name));
+    nix_errors_short_name(a->derivation, name, sizeof(name));
     uint32_t h = hash(name);
     unsigned i = 0;
     while (i < l->n_tags && l->tags[i] != h)
@@ -146,7 +146,7 @@ static void on_result(struct nixlog *l, json_object *o, int64_t id, int64_t type
         return;
     nixlog_plain(text);
     if (a && a->type == ACTIVITY_BUILD)
-        failure_line(&l->failure, a->derivation, text);
+        nix_errors_line(&l->failure, a->derivation, text);
     l->ops->line(l->data, a ? a->tag : "", text);
 }
 
@@ -173,7 +173,7 @@ static void on_message(struct nixlog *l, json_object *o, int64_t level)
     nixlog_plain(text);
     nixlog_plain(reason);
     if (level == LEVEL_ERROR) {
-        failure_message(&l->failure, reason);
+        nix_errors_message(&l->failure, reason);
         cut_repetition(text);
     }
     l->ops->message(l->data, text);
@@ -209,7 +209,7 @@ void nixlog_step(struct nixlog *l)
         if (l->activities[i].type == ACTIVITY_DOWNLOAD)
             l->fetched_before += l->activities[i].done;
     l->n_activities = 0;
-    l->failure = (struct failure){0};
+    l->failure = (struct nix_errors){0};
 }
 
 struct progress_build nixlog_counts(const struct nixlog *l)

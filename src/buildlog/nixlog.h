@@ -29,7 +29,7 @@ struct nixlog {
     const struct nixlog_ops *ops;
     void *data;
     struct progress_build counts; /* without current: nixlog_counts() knows it */
-    struct failure failure;
+    struct nix_errors failure;
     struct nixlog_activity {
         int64_t id, type;
         char derivation[256], tag[112]; /* builds; tag also for downloads: the URL's end */

@@ -319,7 +319,7 @@ static int unknown(const struct toml_value *v, const char *table, struct mvm_err
     for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
         if (!table || strcmp(settings[i].key.table, table) == 0)
             names[n++] = table ? settings[i].key.name : settings[i].key.table;
-    const char *near = nearest_word(v->key, names, n);
+    const char *near = suggest_word(v->key, names, n);
     mvm_error_set(err, -EINVAL, "line %u: there is no %s '%.60s'%s%s%s", v->line, table ? "key" : "table", v->key,
                   table ? " in [" : "", table ? table : "", table ? "]" : "");
     if (near)

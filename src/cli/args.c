@@ -23,7 +23,7 @@ static int unknown_option(const struct command *c, const char *word)
         names[i] = c->options[i]->name;
     names[n] = "help";
     snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(word, "="), word);
-    const char *near = strncmp(typed, "--", 2) == 0 ? nearest_word(typed + 2, names, n + 1) : NULL;
+    const char *near = strncmp(typed, "--", 2) == 0 ? suggest_word(typed + 2, names, n + 1) : NULL;
     if (near)
         snprintf(hint, sizeof(hint), "did you mean --%s?", near);
     else

@@ -112,7 +112,7 @@ static int add_baseline(const struct args *a, struct bench *b, struct mvm_error 
         return 0;
     struct bench_side *s = bench_add(b, BENCH_BASELINE);
     snprintf(s->name, sizeof(s->name), "%s", command);
-    int r = words_split(command, &s->argv, err);
+    int r = shell_split(command, &s->argv, err);
     if (r < 0) {
         mvm_error_wrap(err, "--baseline");
         mvm_error_phase(err, MVM_PHASE_USAGE);

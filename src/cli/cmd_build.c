@@ -60,7 +60,7 @@ static json_object *builder_json(const struct build_result *b)
 {
     if (!b->builder.kind)
         return NULL;
-    json_object *o = bootstrap_report_json(&b->builder);
+    json_object *o = builder_image_report_json(&b->builder);
     json_add_string(o, "mode", b->persistent ? "persistent" : "single-shot");
     json_add_string(o, "fallback_reason", b->fallback_reason[0] ? b->fallback_reason : NULL);
     return o;

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 struct selection {
-    struct buildlogs_entry *v;
+    struct build_history_entry *v;
     size_t n;
 };
 
@@ -48,7 +48,7 @@ static int keep_flake(struct selection *s, const char *ref, struct mvm_error *er
 static void print_list(const struct selection *s)
 {
     for (size_t i = 0; i < s->n; i++) {
-        const struct buildlogs_entry *e = &s->v[i];
+        const struct build_history_entry *e = &s->v[i];
         time_t at = (time_t)(e->started_at / NSEC_PER_SEC);
         struct tm tm;
         char when[32];
@@ -61,7 +61,7 @@ static void print_list_json(const struct selection *s)
 {
     json_object *o = json_object_new_object(), *list = json_object_new_array();
     for (size_t i = 0; i < s->n; i++) {
-        const struct buildlogs_entry *e = &s->v[i];
+        const struct build_history_entry *e = &s->v[i];
         json_object *b = json_object_new_object();
         json_add_string(b, "id", e->id);
         json_add_string(b, "flake", e->ref);
@@ -95,7 +95,7 @@ static int print_whole(struct home *h, const struct selection *s, struct mvm_err
     }
     CLEAN_FREE char *line = NULL;
     size_t cap = 0;
-    int fd = buildlogs_open_text(h, s->v[0].id, err);
+    int fd = build_history_open_text(h, s->v[0].id, err);
     FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
     if (!f)
         return fd < 0 ? fd : mvm_error_errno(err, -errno, "cannot read the log");
@@ -109,7 +109,7 @@ static int print_whole(struct home *h, const struct selection *s, struct mvm_err
 static int print_derivation(struct home *h, const struct selection *s, const char *derivation, struct mvm_error *err)
 {
     for (size_t i = 0; i < s->n; i++) {
-        CLEAN_FD int fd = buildlogs_open_text(h, s->v[i].id, NULL);
+        CLEAN_FD int fd = build_history_open_text(h, s->v[i].id, NULL);
         int r = fd < 0 ? 0 : buildlog_extract(fd, derivation, print_line, NULL, err);
         if (r == -EPIPE)
             return 0;
@@ -134,7 +134,7 @@ static int run_build_log(struct args *a)
         return ui_usage("a log is text; --list --json lists the builds", "build-log: --json needs --list");
     int r = home_open(&h, &err);
     if (r == 0)
-        r = buildlogs_list(&h, &s.v, &s.n, &err);
+        r = build_history_list(&h, &s.v, &s.n, &err);
     if (r == 0 && arg_value(a, "flake"))
         r = keep_flake(&s, arg_value(a, "flake"), &err);
     if (r == 0 && list && ui.json)

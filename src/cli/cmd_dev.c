@@ -18,7 +18,7 @@
 
 struct work {
     const struct flake_tree *tree;
-    const struct provided_flakes *flakes;
+    const struct registry *flakes;
 };
 
 static int send_work(struct tree_sender *s, void *data, struct mvm_error *err)
@@ -28,7 +28,7 @@ static int send_work(struct tree_sender *s, void *data, struct mvm_error *err)
 }
 
 /* The flake's files, as a build would take them, become /work; what was there goes. */
-static int stage_work(struct session *s, const char *ref, const struct args *a, struct mvm_error *err)
+static int stage_work(struct builder_session *s, const char *ref, const struct args *a, struct mvm_error *err)
 {
     static const char *const clean[] = {"/usr/bin/busybox", "find", WORK,  "-mindepth", "1", "-maxdepth", "1", "-exec",
                                         "/usr/bin/busybox", "rm",   "-rf", "{}",        "+"};
@@ -58,7 +58,7 @@ static int stage_work(struct session *s, const char *ref, const struct args *a, 
 }
 
 /* A login shell, or the command behind "--". */
-static int run_shell(struct session *s, const struct args *a, int *ret_code, struct mvm_error *err)
+static int run_shell(struct builder_session *s, const struct args *a, int *ret_code, struct mvm_error *err)
 {
     static const char *const shell[] = {"/usr/bin/bash-static", "-l"};
     bool command = a->n_rest > 0;
@@ -86,14 +86,14 @@ static const char *flake_of(const struct args *a)
 }
 
 /* Without --flake, a folder that is no flake is no reason not to give a shell. */
-static int stage_if_there(struct session *s, const struct args *a, struct mvm_error *err)
+static int stage_if_there(struct builder_session *s, const struct args *a, struct mvm_error *err)
 {
     if (!arg_value(a, "flake") && access("flake.nix", F_OK) < 0)
         return 0;
     return stage_work(s, flake_of(a), a, err);
 }
 
-static int open_shell(struct session *s, const struct args *a, struct mvm_error *err)
+static int open_shell(struct builder_session *s, const struct args *a, struct mvm_error *err)
 {
     int code = 0;
     int r = stage_if_there(s, a, err);
@@ -107,7 +107,7 @@ static int run_dev_shell(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_SESSION struct session s = SESSION_INIT;
+    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     interrupt_install();
     if (home_open(&h, &err) < 0 || build_open_persistent(&h, &p, &s, &err) < 0)
@@ -122,7 +122,7 @@ static int run_dev_up(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_SESSION struct session s = SESSION_INIT;
+    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     if (a->n_words || a->rest)
         return ui_usage("it takes no arguments", "dev up: unexpected argument");
@@ -159,7 +159,7 @@ static int run_dev_down(struct args *a)
     if (r == -ENOENT)
         r = 0;
     if (r == 0 && reset)
-        r = store_remove(&h, &err);
+        r = store_disk_remove(&h, &err);
     if (r < 0)
         return ui_fail(&err);
     if (!ui.json) {

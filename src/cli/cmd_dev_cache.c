@@ -25,9 +25,9 @@
 /* ---- What there is ---- */
 
 struct inspection {
-    struct bootstrap_report report;
+    struct builder_image_report report;
     struct buildercache_leftovers left;
-    struct store_info store;
+    struct store_disk_info store;
     struct {
         char label[64], state[64]; /* "valid", or why not */
     } seeds[SEED_MAX_CANDIDATES];
@@ -37,15 +37,15 @@ struct inspection {
 static int inspect(struct home *h, bool verify, struct inspection *ret, struct mvm_error *err)
 {
     CLEAN_CONFIG struct config config = CONFIG_INIT;
-    int r = bootstrap_judge(h, verify, &ret->report, err);
+    int r = builder_image_judge(h, verify, &ret->report, err);
     if (r == 0)
         r = buildercache_leftovers(h, &ret->left, err);
     uint64_t cap;
     if (r == 0)
         r = config_load(&config, h, err);
     if (r == 0)
-        r = store_cap(config.store_size, &cap, err);
-    return r < 0 ? r : store_inspect(h, cap, &ret->store, err);
+        r = store_disk_cap(config.store_size, &cap, err);
+    return r < 0 ? r : store_disk_inspect(h, cap, &ret->store, err);
 }
 
 static void inspect_seeds(struct home *h, struct inspection *ret)
@@ -70,14 +70,14 @@ static const char *dev_vm_state(struct home *h, struct machine_info *info)
 
 static json_object *cache_json(const struct inspection *in)
 {
-    json_object *o = bootstrap_report_json(&in->report);
+    json_object *o = builder_image_report_json(&in->report);
     json_add_bool(o, "building", in->left.building);
     json_add_bool(o, "previous_kept", in->left.previous);
     json_add_int(o, "stale_stages", in->left.stages);
     return o;
 }
 
-static json_object *store_json(const struct store_info *s)
+static json_object *store_json(const struct store_disk_info *s)
 {
     json_object *o = json_object_new_object();
     json_add_string(o, "state", !s->exists ? "absent" : s->in_use ? "in use" : s->clean ? "clean" : "to be checked");
@@ -88,7 +88,7 @@ static json_object *store_json(const struct store_info *s)
     return o;
 }
 
-static void print_store(const struct store_info *s)
+static void print_store(const struct store_disk_info *s)
 {
     if (!s->exists) {
         ui_line("store          none yet");
@@ -288,7 +288,7 @@ static int sweep(struct home *h, struct mvm_error *err)
     boot_snapshot_sweep(h->cache_fd);
     stage0_sweep(h);
     release_sweep(h);
-    store_sweep(h);
+    store_disk_sweep(h);
     path_sweep_temporary(h->state_fd);
     path_sweep_temporary(h->cache_fd);
     return snapshot_sweep(h, err);
@@ -310,7 +310,7 @@ static int run_dev_cache_prune(struct args *a)
     if (r == 0)
         r = remove_seeds(&h, all, &err);
     if (r == 0 && arg_flag(a, "store"))
-        r = store_remove(&h, &err);
+        r = store_disk_remove(&h, &err);
     /* The packages' archive is needed only to assemble a dev image. */
     if (r == 0 && (r = path_remove_tree(h.cache_fd, "stage0")) < 0)
         mvm_error_errno(&err, r, "cannot remove the packages");
@@ -325,7 +325,7 @@ static int run_dev_cache_repair(struct args *a)
     CLEAN_HOME struct home h = HOME_INIT;
     CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
     struct inspection in = {0};
-    struct bootstrap_report found;
+    struct builder_image_report found;
     struct verify read = {.remove = true};
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     if (a->n_words || a->rest)
@@ -341,7 +341,7 @@ static int run_dev_cache_repair(struct args *a)
     if (r == 0)
         r = verify_all(&read, &h, &err);
     if (r == 0)
-        r = bootstrap_ensure(&h, true, &p, &found, &image, &err);
+        r = builder_image_ensure(&h, true, &p, &found, &image, &err);
     if (r == 0)
         r = inspect(&h, false, &in, &err);
     progress_end(&p);

@@ -143,8 +143,8 @@ static void check_folder(struct report *r, const char *name, const char *path, d
 static void check_builder(struct report *r, struct home *h)
 {
     struct mvm_error err = MVM_ERROR_INIT;
-    struct bootstrap_report report;
-    if (bootstrap_judge(h, false, &report, &err) < 0) {
+    struct builder_image_report report;
+    if (builder_image_judge(h, false, &report, &err) < 0) {
         tell(r, "builder image", FAIL, err.hint, "%s", err.msg);
         return;
     }

@@ -176,7 +176,7 @@ static void say_no_service(struct logread *l, const char *wanted_name)
     for (i = 0; i < n; i++)
         if (strcmp(names[i], wanted_name) == 0)
             return;
-    const char *near = nearest_word(wanted_name, list, n);
+    const char *near = suggest_word(wanted_name, list, n);
     char note[256];
     snprintf(note, sizeof(note), "no line of the logs is about a service '%.60s'%s%s%s", wanted_name,
              near ? ": did you mean " : "", near ? near : "", near ? "?" : "");

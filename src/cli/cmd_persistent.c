@@ -73,7 +73,7 @@ static int run_persistent_start(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
-    CLEAN_SESSION struct session s = SESSION_INIT;
+    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
     const char *workspace = arg_value(a, "workspace") ? arg_value(a, "workspace") : ".";
     struct stat st;
@@ -88,7 +88,7 @@ static int run_persistent_start(struct args *a)
         persistent_note(&s, real, -1, &err) < 0)
         return ui_fail(&err);
     progress_end(&p);
-    session_done(&s);
+    builder_session_done(&s);
     return show(&h, &err);
 }
 

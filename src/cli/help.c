@@ -94,8 +94,8 @@ void print_group(const char *group)
 
 void print_overview(void)
 {
-    CLEAN_INSTALL struct install in = {0};
-    CLEAN_FREE char *examples = install_find(&in, NULL) == 0 ? install_examples(&in) : NULL;
+    CLEAN_INSTALL_PATHS struct install_paths in = {0};
+    CLEAN_FREE char *examples = install_paths_find(&in, NULL) == 0 ? install_paths_examples(&in) : NULL;
     const char *folder = examples ? examples : "examples";
     printf("Usage: mvmctl COMMAND [OPTION]...\n\n"
            "Builds microVM images from Nix flakes, without Nix on the host, and boots them.\n\nCommands:\n");

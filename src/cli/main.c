@@ -57,7 +57,7 @@ static int unknown_command(const char *group, const char *word)
     const char *foreign = *group ? NULL : foreign_word(word);
     if (foreign)
         return ui_usage(foreign, "there is no command '%.60s'", word);
-    const char *near = nearest_word(word, names, n);
+    const char *near = suggest_word(word, names, n);
     const char *space = *group ? " " : "";
     if (near)
         snprintf(hint, sizeof(hint), "did you mean mvmctl %s%s%s?", group, space, near);

@@ -92,12 +92,12 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f);
 bool flake_file_key(const struct flake_tree *t, const struct flake_file *f, uint8_t key[static TREE_KEY_SIZE]);
 /* Sends the tree (folders implied) below the folder `into`; its lock file as a builder with these flakes shall see it,
  * or with flakes NULL as it is. A file that changed since it was listed is -ESTALE. */
-int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,
-                    struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct registry *flakes, struct tree_sender *s,
+                    struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Sends the lock file alone as such a builder shall see it; nothing where the tree has none, or a symlink in its place,
  * which Nix follows in the tree. */
-int flake_tree_send_lock(const struct flake_tree *t, const char *path, const struct provided_flakes *flakes,
+int flake_tree_send_lock(const struct flake_tree *t, const char *path, const struct registry *flakes,
                          struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 
 /*

@@ -70,7 +70,7 @@ static void drop_references(json_object *nodes, json_object *gone)
 }
 
 /* Locks a node to what the builder has. False where its shape is not what a flake of that name has today. */
-static bool provide(json_object *nodes, json_object *node, const struct provided_flakes *flakes)
+static bool provide(json_object *nodes, json_object *node, const struct registry *flakes)
 {
     json_object *inputs = NULL, *tools_node = NULL, *locked;
     const char *tools;
@@ -83,7 +83,7 @@ static bool provide(json_object *nodes, json_object *node, const struct provided
     if (!library && has_inputs)
         return false;
     locked = json_object_new_object();
-    const struct provided_flake *flake = library ? &flakes->library : &flakes->tools;
+    const struct registry_flake *flake = library ? &flakes->library : &flakes->tools;
     json_add_string(locked, "narHash", flake->hash);
     json_add_string(locked, "path", flake->path);
     json_add_string(locked, "type", "path");
@@ -92,8 +92,7 @@ static bool provide(json_object *nodes, json_object *node, const struct provided
 }
 
 /* flakes NULL: the builder's nodes go. */
-static int rewrite(const void *p, size_t n, const struct provided_flakes *flakes, struct buf *out,
-                   struct mvm_error *err)
+static int rewrite(const void *p, size_t n, const struct registry *flakes, struct buf *out, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     json_object *nodes = NULL;
@@ -124,8 +123,7 @@ int flake_lock_strip(const void *p, size_t n, struct buf *out, struct mvm_error 
     return rewrite(p, n, NULL, out, err);
 }
 
-int flake_lock_stage(const void *p, size_t n, const struct provided_flakes *flakes, struct buf *out,
-                     struct mvm_error *err)
+int flake_lock_stage(const void *p, size_t n, const struct registry *flakes, struct buf *out, struct mvm_error *err)
 {
     return rewrite(p, n, flakes, out, err);
 }

@@ -15,7 +15,7 @@
 int flake_lock_paths(const void *p, size_t n, int (*found)(void *data, const char *path), void *data) MVM_MUST_CHECK;
 /* The lock file as the builder shall see it: without the nodes of local folders, and with those of its own flakes as
  * they are there. Nix then has nothing to lock again, which would copy and hash those flakes. */
-int flake_lock_stage(const void *p, size_t n, const struct provided_flakes *flakes, struct buf *out,
+int flake_lock_stage(const void *p, size_t n, const struct registry *flakes, struct buf *out,
                      struct mvm_error *err) MVM_MUST_CHECK;
 /* The lock file without the builder's nodes and those of local folders, in out. A text that is no lock file is copied
  * as it is: Nix will say what is wrong. */

@@ -9,7 +9,7 @@
 #define REGISTRY     "/etc/nix/registry.json"
 #define MAX_REGISTRY (1u << 20)
 
-static void take(struct provided_flakes *f, json_object *entry)
+static void take(struct registry *f, json_object *entry)
 {
     json_object *from, *to;
     const char *id, *path, *hash;
@@ -17,7 +17,7 @@ static void take(struct provided_flakes *f, json_object *entry)
         json_get_object(entry, "to", &to, NULL) < 0 || json_get_string(to, "path", &path, NULL) < 0 ||
         json_get_string(to, "narHash", &hash, NULL) < 0)
         return;
-    struct provided_flake *flake = strcmp(id, "mvm") == 0         ? &f->library
+    struct registry_flake *flake = strcmp(id, "mvm") == 0         ? &f->library
                                    : strcmp(id, "mvm-tools") == 0 ? &f->tools
                                                                   : NULL;
     if (!flake)
@@ -26,12 +26,12 @@ static void take(struct provided_flakes *f, json_object *entry)
     snprintf(flake->hash, sizeof(flake->hash), "%s", hash);
 }
 
-int provided_flakes_load(struct provided_flakes *f, const char *rootfs, struct mvm_error *err)
+int registry_load(struct registry *f, const char *rootfs, struct mvm_error *err)
 {
     CLEAN_BUF struct buf text = BUF_INIT(MAX_REGISTRY);
     CLEAN_JSON json_object *o = NULL;
     json_object *flakes;
-    *f = (struct provided_flakes){0};
+    *f = (struct registry){0};
     int r = ext4_read(rootfs, REGISTRY, &text, err);
     if (r == 0)
         r = json_parse(buf_cstr(&text), text.len, &o, err);

@@ -4,15 +4,15 @@
 #include "base/error.h"
 #include "image/nar.h"
 
-struct provided_flake {
+struct registry_flake {
     char path[128]; /* in the builder */
     char hash[NAR_HASH_SIZE];
 };
 
-struct provided_flakes {
-    struct provided_flake library; /* "mvm" */
-    struct provided_flake tools;   /* "mvm-tools" */
+struct registry {
+    struct registry_flake library; /* "mvm" */
+    struct registry_flake tools;   /* "mvm-tools" */
 };
 
 /* Reads them out of an image's root file system (/etc/nix/registry.json). */
-int provided_flakes_load(struct provided_flakes *f, const char *rootfs, struct mvm_error *err) MVM_MUST_CHECK;
+int registry_load(struct registry *f, const char *rootfs, struct mvm_error *err) MVM_MUST_CHECK;

@@ -37,7 +37,7 @@ void flake_tree_fingerprint(const struct flake_tree *t, struct fingerprint *f)
 struct target {
     struct tree_sender *s;
     const char *into;
-    const struct provided_flakes *flakes;
+    const struct registry *flakes;
 };
 
 /* The caller frees. */
@@ -105,8 +105,8 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
                                      : tree_send_file(to->s, path, fd, err);
 }
 
-int flake_tree_send(const struct flake_tree *t, const char *into, const struct provided_flakes *flakes,
-                    struct tree_sender *s, struct mvm_error *err)
+int flake_tree_send(const struct flake_tree *t, const char *into, const struct registry *flakes, struct tree_sender *s,
+                    struct mvm_error *err)
 {
     const struct target to = {.s = s, .into = into, .flakes = flakes};
     const char *before = "";
@@ -120,7 +120,7 @@ int flake_tree_send(const struct flake_tree *t, const char *into, const struct p
     return r;
 }
 
-int flake_tree_send_lock(const struct flake_tree *t, const char *path, const struct provided_flakes *flakes,
+int flake_tree_send_lock(const struct flake_tree *t, const char *path, const struct registry *flakes,
                          struct tree_sender *s, struct mvm_error *err)
 {
     const struct target to = {.s = s, .flakes = flakes};

@@ -17,7 +17,7 @@ static const struct layout {
     {"../libexec/mvm/mvm-init", "../libexec/mvm/mvm-mkrootfs", "../libexec/mvm/mvm-nixdb", "../share/mvm/nix", false},
 };
 
-static int try_layout(struct install *i, const char *dir, const struct layout *l)
+static int try_layout(struct install_paths *i, const char *dir, const struct layout *l)
 {
     CLEAN_FREE char *init = path_join(dir, l->mvm_init, NULL);
     CLEAN_FREE char *mkrootfs = path_join(dir, l->mkrootfs, NULL);
@@ -36,7 +36,7 @@ static int try_layout(struct install *i, const char *dir, const struct layout *l
     return i->nix ? 0 : -errno;
 }
 
-int install_find(struct install *i, struct mvm_error *err)
+int install_paths_find(struct install_paths *i, struct mvm_error *err)
 {
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -48,7 +48,7 @@ int install_find(struct install *i, struct mvm_error *err)
     for (size_t k = 0; r == -ENOENT && k < ARRAY_SIZE(layouts); k++)
         r = try_layout(i, exe, &layouts[k]);
     if (r < 0) {
-        install_done(i);
+        install_paths_done(i);
         mvm_error_errno(err, r,
                         "mvmctl's own files (mvm-init, mvm-mkrootfs, mvm-nixdb, the nix library) are not beside it");
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
@@ -57,7 +57,7 @@ int install_find(struct install *i, struct mvm_error *err)
     return r;
 }
 
-char *install_examples(const struct install *i)
+char *install_paths_examples(const struct install_paths *i)
 {
     /* PREFIX/share/mvm/nix has PREFIX/share/mvm/examples beside it, CHECKOUT/nix has CHECKOUT/examples. */
     CLEAN_FREE char *nix = realpath(i->nix, NULL);
@@ -71,11 +71,11 @@ char *install_examples(const struct install *i)
     return NULL;
 }
 
-void install_done(struct install *i)
+void install_paths_done(struct install_paths *i)
 {
     free(i->mvm_init);
     free(i->mkrootfs);
     free(i->nixdb);
     free(i->nix);
-    *i = (struct install){0};
+    *i = (struct install_paths){0};
 }

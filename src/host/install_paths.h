@@ -10,16 +10,16 @@
 
 #include <stdbool.h>
 
-struct install {
+struct install_paths {
     char *mvm_init; /* absolute paths, owned */
     char *mkrootfs, *nixdb;
     char *nix;     /* folder with flake.nix and lib/ */
     bool checkout; /* a source checkout, not an installed tree */
 };
 
-#define CLEAN_INSTALL CLEANUP(install_done)
+#define CLEAN_INSTALL_PATHS CLEANUP(install_paths_done)
 
-int install_find(struct install *i, struct mvm_error *err) MVM_MUST_CHECK;
+int install_paths_find(struct install_paths *i, struct mvm_error *err) MVM_MUST_CHECK;
 /* The folder of the examples, owned by the caller; NULL where there is none. */
-char *install_examples(const struct install *i);
-void install_done(struct install *i);
+char *install_paths_examples(const struct install_paths *i);
+void install_paths_done(struct install_paths *i);

@@ -25,7 +25,7 @@ static unsigned distance(const char *a, const char *b)
     return row[m];
 }
 
-const char *nearest_word(const char *typed, const char *const *words, size_t n)
+const char *suggest_word(const char *typed, const char *const *words, size_t n)
 {
     const char *best = NULL;
     unsigned best_distance = (unsigned)strlen(typed) / 3 + 2;

@@ -4,4 +4,4 @@
 #include <stddef.h>
 
 /* The known word nearest to what was typed, NULL where none is near. */
-const char *nearest_word(const char *typed, const char *const *words, size_t n);
+const char *suggest_word(const char *typed, const char *const *words, size_t n);

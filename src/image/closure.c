@@ -11,18 +11,18 @@
 #define MAX_REFERENCES 100000
 
 struct parser {
-    struct graph *g;
+    struct closure *g;
     char *at; /* NULL behind the last line */
     unsigned line;
     struct mvm_error *err;
 };
 
-void graph_done(struct graph *g)
+void closure_done(struct closure *g)
 {
     free(g->text);
     free(g->paths);
     free(g->references);
-    *g = (struct graph){0};
+    *g = (struct closure){0};
 }
 
 /* The next line, or NULL. A last line without a newline counts, an empty one there does not. */
@@ -61,7 +61,7 @@ static int grow(void **list, size_t n, size_t size)
     return 0;
 }
 
-static int add_path(struct graph *g, char *path)
+static int add_path(struct closure *g, char *path)
 {
     void *list = g->paths;
     int r = grow(&list, g->n, sizeof(*g->paths));
@@ -71,13 +71,13 @@ static int add_path(struct graph *g, char *path)
     return r;
 }
 
-static int add_reference(struct graph *g, char *from, char *to)
+static int add_reference(struct closure *g, char *from, char *to)
 {
     void *list = g->references;
     int r = grow(&list, g->n_references, sizeof(*g->references));
     g->references = list;
     if (r == 0)
-        g->references[g->n_references++] = (struct graph_reference){from, to};
+        g->references[g->n_references++] = (struct closure_reference){from, to};
     return r;
 }
 
@@ -123,7 +123,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void sort_once_each(struct graph *g)
+static void sort_once_each(struct closure *g)
 {
     size_t kept = 0;
     if (g->n)
@@ -134,12 +134,12 @@ static void sort_once_each(struct graph *g)
     g->n = kept;
 }
 
-static char **find(const struct graph *g, char *path)
+static char **find(const struct closure *g, char *path)
 {
     return g->n ? bsearch(&path, g->paths, g->n, sizeof(*g->paths), by_text) : NULL;
 }
 
-static int check_closed(const struct graph *g, struct mvm_error *err)
+static int check_closed(const struct closure *g, struct mvm_error *err)
 {
     for (size_t i = 0; i < g->n_references; i++)
         if (!find(g, g->references[i].to))
@@ -148,7 +148,7 @@ static int check_closed(const struct graph *g, struct mvm_error *err)
     return 0;
 }
 
-int graph_peel(struct graph *g, struct mvm_error *err)
+int closure_peel(struct closure *g, struct mvm_error *err)
 {
     CLEAN_FREE bool *referred = calloc(g->n + 1, sizeof(*referred));
     if (!referred)
@@ -166,7 +166,7 @@ int graph_peel(struct graph *g, struct mvm_error *err)
     return 0;
 }
 
-static int parse_all(struct graph *g, struct mvm_error *err)
+static int parse_all(struct closure *g, struct mvm_error *err)
 {
     struct parser p = {.g = g, .at = g->text, .err = err};
     for (char *path; (path = next_line(&p));) {
@@ -178,9 +178,9 @@ static int parse_all(struct graph *g, struct mvm_error *err)
     return check_closed(g, err);
 }
 
-int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err)
+int closure_parse(struct closure *g, const void *text, size_t len, struct mvm_error *err)
 {
-    *g = (struct graph){0};
+    *g = (struct closure){0};
     if (len && memchr(text, '\0', len))
         return mvm_error_set(err, -EINVAL, "references graph: it is no text");
     g->text = calloc(1, len + 1);
@@ -190,6 +190,6 @@ int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error 
         memcpy(g->text, text, len);
     int r = parse_all(g, err);
     if (r < 0)
-        graph_done(g);
+        closure_done(g);
     return r;
 }

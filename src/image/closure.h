@@ -11,23 +11,23 @@
 
 #define STORE_PREFIX "/nix/store/"
 
-struct graph {
+struct closure {
     char *text;   /* owned */
     char **paths; /* sorted, each once; they point into text */
     size_t n;
-    struct graph_reference {
+    struct closure_reference {
         char *from, *to;
     } * references;
     size_t n_references;
 };
 
-#define CLEAN_GRAPH CLEANUP(graph_done)
+#define CLEAN_CLOSURE CLEANUP(closure_done)
 
 /* Parses text of len bytes, which is copied. Paths are absolute and plain: STORE_PREFIX, hash, '-',
  * name. A reference to what is not listed is an error: the closure would not be whole. -EINVAL with
  * the line's number. */
-int graph_parse(struct graph *g, const void *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
+int closure_parse(struct closure *g, const void *text, size_t len, struct mvm_error *err) MVM_MUST_CHECK;
 /* Takes out the paths that none of the listed ones refers to: of a closure its roots, but for those that refer to
  * themselves. What they alone referred to is taken out by the next call. */
-int graph_peel(struct graph *g, struct mvm_error *err) MVM_MUST_CHECK;
-void graph_done(struct graph *g);
+int closure_peel(struct closure *g, struct mvm_error *err) MVM_MUST_CHECK;
+void closure_done(struct closure *g);

@@ -293,10 +293,10 @@ static int add_closure(struct spec *s, const char *file, unsigned peel, struct m
     int r = path_read_file(AT_FDCWD, file, &text, err);
     if (r < 0)
         return r;
-    CLEAN_GRAPH struct graph g = {0};
-    r = graph_parse(&g, text.data, text.len, err);
+    CLEAN_CLOSURE struct closure g = {0};
+    r = closure_parse(&g, text.data, text.len, err);
     for (unsigned i = 0; r == 0 && i < peel; i++)
-        r = graph_peel(&g, err);
+        r = closure_peel(&g, err);
     if (r < 0)
         return mvm_error_wrap(err, "%s", file);
     for (size_t i = 0; i < g.n && r == 0; i++)

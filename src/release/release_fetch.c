@@ -112,7 +112,7 @@ static int check_release(const struct fetch *f, int kind, struct mvm_error *err)
                              release_kind_name(f->release.kind), release_kind_name((enum release_kind)kind));
     if (kind != ANY_KIND && strcmp(f->release.arch, u.machine) != 0)
         return mvm_error_set(err, -EINVAL, "it is an image for %s, and this machine is %s", f->release.arch, u.machine);
-    return releaselog_check(f->home, &f->release, f->key, err);
+    return release_versions_check(f->home, &f->release, f->key, err);
 }
 
 /* Manifest and signature, and everything that can be told from them. */
@@ -315,7 +315,7 @@ static int install_seed(struct fetch *f, char **ret_path, struct mvm_error *err)
             (void)!path_remove_tree(prebuilt, SEED_STAGE);
     }
     if (r == 0)
-        r = releaselog_record(f->home, &f->release, f->key, err);
+        r = release_versions_record(f->home, &f->release, f->key, err);
     if (r == 0)
         *ret_path = TAKE_PTR(path);
     return r;
@@ -352,14 +352,14 @@ static int stage_builder(struct fetch *f, int stage_dirfd, struct mvm_error *err
         r = fetch_manifest(f, RELEASE_BUILDER, err);
     if (r == 0)
         r = fetch_files(f, stage_dirfd, err);
-    return r < 0 ? r : releaselog_record(f->home, &f->release, f->key, err);
+    return r < 0 ? r : release_versions_record(f->home, &f->release, f->key, err);
 }
 
 int release_fetch_builder(struct home *h, const struct config *cfg, int stage_dirfd, struct progress *p,
                           struct mvm_error *err)
 {
-    CLEAN_INSTALL struct install inst = {0};
-    int r = install_find(&inst, err);
+    CLEAN_INSTALL_PATHS struct install_paths inst = {0};
+    int r = install_paths_find(&inst, err);
     if (r < 0)
         return r;
     if (inst.checkout) {

@@ -75,7 +75,8 @@ static int check(json_object *versions, const struct release *rel, const char *n
     return r;
 }
 
-int releaselog_check(struct home *h, const struct release *rel, const struct minisign_key *key, struct mvm_error *err)
+int release_versions_check(struct home *h, const struct release *rel, const struct minisign_key *key,
+                           struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     json_object *versions;
@@ -86,7 +87,8 @@ int releaselog_check(struct home *h, const struct release *rel, const struct min
     return r < 0 ? r : check(versions, rel, name, err);
 }
 
-int releaselog_record(struct home *h, const struct release *rel, const struct minisign_key *key, struct mvm_error *err)
+int release_versions_record(struct home *h, const struct release *rel, const struct minisign_key *key,
+                            struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     CLEAN_LOCK struct lock lock = LOCK_INIT;

@@ -9,8 +9,8 @@
 #include "release/release.h"
 
 /* -ESTALE where a higher version of its kind, arch and key was used before. */
-int releaselog_check(struct home *h, const struct release *r, const struct minisign_key *key,
-                     struct mvm_error *err) MVM_MUST_CHECK;
+int release_versions_check(struct home *h, const struct release *r, const struct minisign_key *key,
+                           struct mvm_error *err) MVM_MUST_CHECK;
 /* The release is used now. */
-int releaselog_record(struct home *h, const struct release *r, const struct minisign_key *key,
-                      struct mvm_error *err) MVM_MUST_CHECK;
+int release_versions_record(struct home *h, const struct release *r, const struct minisign_key *key,
+                            struct mvm_error *err) MVM_MUST_CHECK;

@@ -45,7 +45,7 @@ static void hint_name(struct home *h, const char *name, struct mvm_error *err)
             n++;
     if (dir)
         closedir(dir);
-    const char *near = nearest_word(name, (const char *const *)names, n);
+    const char *near = suggest_word(name, (const char *const *)names, n);
     if (near)
         mvm_error_hint(err, "did you mean %s? mvmctl ls shows the ones there are", near);
     else

@@ -7,9 +7,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    CLEAN_GRAPH struct graph g = {0};
+    CLEAN_CLOSURE struct closure g = {0};
     struct mvm_error err = MVM_ERROR_INIT;
-    if (graph_parse(&g, data, size, &err) < 0) {
+    if (closure_parse(&g, data, size, &err) < 0) {
         MUST(err.msg[0] && !g.paths);
         return 0;
     }

@@ -25,7 +25,7 @@ static unsigned count_paths(const void *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct provided_flakes flakes = {
+    static const struct registry flakes = {
         .library = {"/usr/share/mvm/flake", "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
         .tools = {"/usr/share/mvm/tools", "sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB="},
     };

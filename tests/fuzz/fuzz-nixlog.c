@@ -39,15 +39,15 @@ static void on_changed(void *data)
     check_text(b.current);
 }
 
-static void check_failure(const struct failure *f)
+static void check_failure(const struct nix_errors *f)
 {
-    MUST(f->kind < FAILURE_KINDS);
+    MUST(f->kind < NIX_ERROR_KINDS);
     check_text(f->derivation);
     check_text(f->url);
     check_text(f->why);
     check_text(f->specified);
     check_text(f->got);
-    for (int i = 0; i < FAILURE_NAMES; i++)
+    for (int i = 0; i < NIX_ERROR_NAMES; i++)
         check_text(f->names[i]);
 }
 

@@ -79,7 +79,7 @@ static void test_ratio(void)
 static bool split(const char *text, const char *wanted)
 {
     char **words, joined[200] = "";
-    if (words_split(text, &words, NULL) < 0)
+    if (shell_split(text, &words, NULL) < 0)
         return false;
     for (char **w = words; *w; w++) {
         strcat(joined, *w);

@@ -220,8 +220,7 @@ static void test_lock(void)
        "the builder's own nodes are taken out");
     ok(strstr(buf_cstr(&out), "\"nixpkgs\": \"nixpkgs\"") || strstr(buf_cstr(&out), "\"nixpkgs\":\"nixpkgs\""),
        "others stay");
-    static const struct provided_flakes flakes = {.library = {"/lib", "sha256-LIB"},
-                                                  .tools = {"/tools", "sha256-TOOLS"}};
+    static const struct registry flakes = {.library = {"/lib", "sha256-LIB"}, .tools = {"/tools", "sha256-TOOLS"}};
     ok(flake_lock_stage(text, strlen(text), &flakes, &out, &e) == 0 && strstr(buf_cstr(&out), "sha256-LIB") &&
            strstr(buf_cstr(&out), "sha256-TOOLS"),
        "for a builder they are locked to what it has");
@@ -253,7 +252,7 @@ static char *copy_of_nix(const char *from)
     return process_capture(&o, NULL, NULL, 0, NULL) == 0 ? TAKE_PTR(to) : NULL;
 }
 
-static bool moved(const struct install *i, char last[static SHA256_HEX_SIZE])
+static bool moved(const struct install_paths *i, char last[static SHA256_HEX_SIZE])
 {
     char now[SHA256_HEX_SIZE];
     CLEAN_SOURCE struct source s = {0};
@@ -285,10 +284,10 @@ static void test_source(void)
     put("mvm-init", "a program", 0755);
     put("mvm-mkrootfs", "another", 0755);
     put("mvm-nixdb", "a third", 0755);
-    CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
-                                      .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
-                                      .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
-                                      .nix = TAKE_PTR(nix)};
+    CLEAN_INSTALL_PATHS struct install_paths i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
+                                                  .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                                  .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
+                                                  .nix = TAKE_PTR(nix)};
     ok(moved(&i, last) && !moved(&i, last), "the sources have a fingerprint, always the same");
     CLEAN_SOURCE struct source s = {0};
     if (source_load(&s, &home, &i, NULL) < 0)
@@ -313,7 +312,7 @@ static void test_source(void)
     }
 }
 
-static bool has_slim_kernel(const struct install *i)
+static bool has_slim_kernel(const struct install_paths *i)
 {
     CLEAN_SOURCE struct source s = {0};
     if (source_load(&s, &home, i, NULL) < 0)
@@ -344,10 +343,10 @@ static void test_slim_kernel(void)
     put("mvm-mkrootfs", "another", 0755);
     put("mvm-nixdb", "a third", 0755);
     put("cache/kernels/one/vmlinux", "a kernel", 0444);
-    CLEAN_INSTALL struct install i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
-                                      .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
-                                      .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
-                                      .nix = path_join(folder_path, "slim-nix", NULL)};
+    CLEAN_INSTALL_PATHS struct install_paths i = {.mvm_init = path_join(folder_path, "mvm-init", NULL),
+                                                  .mkrootfs = path_join(folder_path, "mvm-mkrootfs", NULL),
+                                                  .nixdb = path_join(folder_path, "mvm-nixdb", NULL),
+                                                  .nix = path_join(folder_path, "slim-nix", NULL)};
     CLEAN_FD int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
     CLEAN_FD int kernel = openat(folder, "cache/kernels/one/vmlinux", O_RDONLY | O_CLOEXEC);
     if (sha256_fd(fd, config) < 0 || sha256_fd(kernel, vmlinux) < 0)
@@ -434,16 +433,16 @@ static void test_seeds(void)
 static void test_known(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct known_files k = {0};
-    const struct known_file *f = NULL;
+    struct local_kernels k = {0};
+    const struct local_kernel *f = NULL;
     struct manifest m = {0};
     uint8_t key[TREE_KEY_SIZE] = {0};
-    char *digests[KNOWN_MAX];
+    char *digests[LOCAL_KERNELS_MAX];
     put("image/vmlinux", "kernel", 0644);
     CLEAN_FD int dir = openat(folder, "image", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FD int file = openat(dir, "vmlinux", O_RDONLY | O_CLOEXEC);
     CLEAN_FREE char *path = path_join(folder_path, "image", NULL);
-    known_load(&k, &home, path);
+    local_kernels_load(&k, &home, path);
     ok(k.n == 0, "an image without a manifest gives nothing");
     struct artifact_info *a = &m.artifacts[ARTIFACT_VMLINUX];
     *a = (struct artifact_info){.present = true, .size = 6};
@@ -451,27 +450,28 @@ static void test_known(void)
     memset(m.artifacts[ARTIFACT_ROOTFS].sha256, '0', SHA256_HEX_SIZE - 1);
     if (sha256_fd(file, a->sha256) < 0 || manifest_save(&m, dir, &e) < 0)
         abort();
-    known_load(&k, &home, path);
-    struct msg_strings list = known_digests(&k, digests);
+    local_kernels_load(&k, &home, path);
+    struct msg_strings list = local_kernels_digests(&k, digests);
     ok(list.n == 1 && strcmp(list.v[0], a->sha256) == 0, "one with it gives its kernel's digest");
     unlinkat(dir, "vmlinux", 0);
     sha256_parse(a->sha256, key);
     CLEAN_BUF struct buf text = BUF_INIT(100);
-    ok(known_take(&k, key, folder, "taken", &f) == 0 && f->size == 6 &&
+    ok(local_kernels_take(&k, key, folder, "taken", &f) == 0 && f->size == 6 &&
            path_read_file(folder, "taken", &text, &e) == 0 && strcmp(buf_cstr(&text), "kernel") == 0,
        "and the kernel, even when the image is gone");
-    ok(known_take(&k, key, folder, "taken", &f) == -EEXIST, "nothing is overwritten");
+    ok(local_kernels_take(&k, key, folder, "taken", &f) == -EEXIST, "nothing is overwritten");
     key[SHA256_SIZE] = 1;
-    ok(known_take(&k, key, folder, "other", &f) == -ENOENT, "it is no program");
+    ok(local_kernels_take(&k, key, folder, "other", &f) == -ENOENT, "it is no program");
     key[SHA256_SIZE] = 0;
     key[0] ^= 1;
-    ok(known_take(&k, key, folder, "other", &f) == -ENOENT, "another digest is not known");
-    known_done(&k);
+    ok(local_kernels_take(&k, key, folder, "other", &f) == -ENOENT, "another digest is not known");
+    local_kernels_done(&k);
     put("image/vmlinux", "colder", 0644);
-    known_load(&k, &home, path);
+    local_kernels_load(&k, &home, path);
     key[0] ^= 1;
-    ok(known_take(&k, key, folder, "other", &f) == -EBADMSG, "a file that is not what the manifest says is not taken");
-    known_done(&k);
+    ok(local_kernels_take(&k, key, folder, "other", &f) == -EBADMSG,
+       "a file that is not what the manifest says is not taken");
+    local_kernels_done(&k);
 }
 
 /* ---- R2: what cannot be read now is kept ---- */

@@ -49,7 +49,7 @@ static void feed(struct buildlog *l, const char *text)
 
 static void read_text(struct buildlog *l, struct buf *out)
 {
-    CLEAN_FD int fd = buildlogs_open_text(&home, l->entry.id, NULL);
+    CLEAN_FD int fd = build_history_open_text(&home, l->entry.id, NULL);
     buf_clear(out);
     while (fd >= 0 && buf_read(out, fd, 4096) > 0)
         ;
@@ -63,7 +63,7 @@ static int remember(void *data, const char *line, size_t n)
 
 static void extract(const struct buildlog *l, const char *derivation, struct buf *out)
 {
-    CLEAN_FD int fd = buildlogs_open_text(&home, l->entry.id, NULL);
+    CLEAN_FD int fd = build_history_open_text(&home, l->entry.id, NULL);
     buf_clear(out);
     if (buildlog_extract(fd, derivation, remember, out, NULL) == 0 && buf_str(out, "absent") < 0)
         abort();
@@ -162,12 +162,12 @@ static struct mvm_error explain(const char *log, const char *phase, const char *
     CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
     struct msg_result r = {.exit_code = 1};
     struct mvm_error e = MVM_ERROR_INIT;
-    const struct outcome o = {.result = &r, .log = &l, .system = "x86_64-linux"};
+    const struct build_error o = {.result = &r, .log = &l, .system = "x86_64-linux"};
     snprintf(r.phase, sizeof(r.phase), "%s", phase);
     snprintf(r.kind, sizeof(r.kind), "%s", kind);
     snprintf(r.problem, sizeof(r.problem), "build of 'x' failed");
     feed(&l, log);
-    (void)!outcome_explain(&o, &e);
+    (void)!build_error_explain(&o, &e);
     return e;
 }
 
@@ -244,24 +244,24 @@ static void test_reasons(void)
 static void test_folder(void)
 {
     struct mvm_error e = MVM_ERROR_INIT, why = MVM_ERROR_INIT;
-    struct buildlogs_entry *all;
+    struct build_history_entry *all;
     size_t n;
-    char first[BUILDLOGS_ID] = "";
+    char first[BUILD_HISTORY_ID] = "";
     mvm_error_set(&why, -ECHILD, "it broke");
     why.phase = MVM_PHASE_NIX_BUILD;
     mvm_error_kind(&why, "builder", "/nix/store/x.drv");
-    for (int i = 0; i < BUILDLOGS_KEEP + 5; i++) {
+    for (int i = 0; i < BUILD_HISTORY_KEEP + 5; i++) {
         CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
         if (buildlog_open(&l, &home, "/f", "a", "0123456789abcdef", NULL, &e) < 0)
             abort();
         feed(&l, "text\n");
         if (i == 0)
             snprintf(first, sizeof(first), "%s", l.entry.id);
-        if (i == BUILDLOGS_KEEP + 3)
+        if (i == BUILD_HISTORY_KEEP + 3)
             buildlog_finish(&l, &home, &why);
     }
-    ok(buildlogs_list(&home, &all, &n, &e) == 0 && n == BUILDLOGS_KEEP, "as many logs as are kept");
-    ok(buildlogs_open_text(&home, first, &e) == -ENOENT, "old ones go");
+    ok(build_history_list(&home, &all, &n, &e) == 0 && n == BUILD_HISTORY_KEEP, "as many logs as are kept");
+    ok(build_history_open_text(&home, first, &e) == -ENOENT, "old ones go");
     bool sorted = true, found = false;
     for (size_t i = 0; i + 1 < n; i++)
         sorted &= strcmp(all[i].id, all[i + 1].id) > 0;
@@ -272,11 +272,11 @@ static void test_folder(void)
     ok(found && strcmp(all[n - 1].status, "unfinished") == 0, "each says what became of it");
     char name[80];
     snprintf(name, sizeof(name), "%s/logs/%s.log", home.cache, all[1].id);
-    ok(truncate(name, (off_t)BUILDLOGS_BYTES) == 0, "a log of the greatest size");
+    ok(truncate(name, (off_t)BUILD_HISTORY_BYTES) == 0, "a log of the greatest size");
     free(all);
     CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
     ok(buildlog_open(&l, &home, "/f", "a", "0123456789abcdef", NULL, &e) == 0 &&
-           buildlogs_list(&home, &all, &n, &e) == 0 && n == 2,
+           build_history_list(&home, &all, &n, &e) == 0 && n == 2,
        "and all that are older make room");
     free(all);
 }

@@ -96,9 +96,9 @@ static void test_since(void)
 static void test_nearest(void)
 {
     static const char *const words[] = {"build", "up", "logs"};
-    const char *w = nearest_word("biuld", words, 3);
+    const char *w = suggest_word("biuld", words, 3);
     ok(w && strcmp(w, "build") == 0, "biuld is near build");
-    ok(!nearest_word("frobnicate", words, 3), "frobnicate is near nothing");
+    ok(!suggest_word("frobnicate", words, 3), "frobnicate is near nothing");
 }
 
 static void test_args(void)

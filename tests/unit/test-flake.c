@@ -722,7 +722,7 @@ static unsigned lock_records(const char *ref)
     CLEAN_FLAKE_REF struct flake_ref f = {0};
     CLEAN_FLAKE_TREE struct flake_tree t = {.root_fd = -1};
     unsigned n = 0;
-    const struct provided_flakes none = {0};
+    const struct registry none = {0};
     struct tree_sender s = {.emit = count_record, .data = &n, .msg = BUF_INIT(FRAME_MAX_PAYLOAD)};
     if (flake_ref_parse(&f, ref, NULL) < 0 || flake_tree_load(&t, &f, &home, NULL) < 0 ||
         flake_tree_send_lock(&t, "flake.lock", &none, &s, NULL) < 0)

@@ -140,16 +140,16 @@ static void test_log(const char *arch)
     struct minisign_key other = secret.public_key;
     other.id[0] ^= 1;
     snprintf(r.arch, sizeof(r.arch), "%s", arch);
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == 0, "the highest version is good");
+    ok(release_versions_check(&home, &r, &secret.public_key, &e) == 0, "the highest version is good");
     r.version = 5;
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -ESTALE, "a lower one is not");
-    ok(releaselog_record(&home, &r, &secret.public_key, &e) == -ESTALE, "nor can it be recorded");
-    ok(releaselog_check(&home, &r, &other, &e) == 0, "each key has its own");
+    ok(release_versions_check(&home, &r, &secret.public_key, &e) == -ESTALE, "a lower one is not");
+    ok(release_versions_record(&home, &r, &secret.public_key, &e) == -ESTALE, "nor can it be recorded");
+    ok(release_versions_check(&home, &r, &other, &e) == 0, "each key has its own");
     r.kind = RELEASE_BUILDER;
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == 0, "each kind, too");
+    ok(release_versions_check(&home, &r, &secret.public_key, &e) == 0, "each kind, too");
     r.version = INT64_MAX;
-    ok(releaselog_record(&home, &r, &secret.public_key, &e) == 0 &&
-           releaselog_check(&home, &r, &secret.public_key, &e) == 0,
+    ok(release_versions_record(&home, &r, &secret.public_key, &e) == 0 &&
+           release_versions_check(&home, &r, &secret.public_key, &e) == 0,
        "numbers of 64 bits are kept");
     CLEAN_BUF struct buf log = BUF_INIT(4096);
     must(path_read_file(here, "home/dev/releases.json", &log, NULL));
@@ -157,11 +157,11 @@ static void test_log(const char *arch)
     must(digit ? 0 : -1);
     *digit = '1';
     put("home/dev/releases.json", log.data, log.len);
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -EBADMSG && strstr(e.msg, "cannot be told"),
+    ok(release_versions_check(&home, &r, &secret.public_key, &e) == -EBADMSG && strstr(e.msg, "cannot be told"),
        "T9: one in which a digit has changed refuses everything");
     put("home/dev/releases.json", "{}", 2);
     r.kind = RELEASE_DEV;
-    ok(releaselog_check(&home, &r, &secret.public_key, &e) == -EINVAL && strstr(e.msg, "cannot be told"),
+    ok(release_versions_check(&home, &r, &secret.public_key, &e) == -EINVAL && strstr(e.msg, "cannot be told"),
        "a damaged record refuses everything");
     must(unlinkat(here, "home/dev/releases.json", 0));
 }

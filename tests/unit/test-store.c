@@ -24,7 +24,7 @@ static bool cap_is(const char *text, uint64_t wanted)
 {
     uint64_t cap = 0;
     setenv("MVM_STORE_CAP", text, 1);
-    int r = store_cap(0, &cap, NULL);
+    int r = store_disk_cap(0, &cap, NULL);
     unsetenv("MVM_STORE_CAP");
     return wanted ? r == 0 && cap == wanted : r == -EINVAL;
 }
@@ -33,10 +33,10 @@ static void test_cap(void)
 {
     uint64_t cap = 0;
     struct mvm_error e = MVM_ERROR_INIT;
-    ok(store_cap(0, &cap, &e) == 0 && cap == STORE_DEFAULT_CAP, "a cap by default");
-    ok(store_cap(1ull << 30, &cap, &e) == 0 && cap == 1ull << 30, "a configured one");
+    ok(store_disk_cap(0, &cap, &e) == 0 && cap == STORE_DISK_DEFAULT_CAP, "a cap by default");
+    ok(store_disk_cap(1ull << 30, &cap, &e) == 0 && cap == 1ull << 30, "a configured one");
     ok(cap_is("300M", 300ull << 20) && cap_is("16G", 16ull << 30) && cap_is("2T", 2ull << 40) &&
-           cap_is("134217729", 128ull << 20) && cap_is("", STORE_DEFAULT_CAP),
+           cap_is("134217729", 128ull << 20) && cap_is("", STORE_DISK_DEFAULT_CAP),
        "one from the environment, in whole MiB");
     static const char *const bad[] = {"1",    "-1", "300MB", "M", "x", "0", "99999999999999999999", "99999999999T",
                                       " 300M"};
@@ -48,12 +48,12 @@ static void test_cap(void)
 static int turn(uint64_t cap, bool orderly, bool *ret_check)
 {
     struct mvm_error e = MVM_ERROR_INIT;
-    struct store s = STORE_INIT;
-    int r = store_open(&s, &home, cap, true, NULL, &e);
+    struct store_disk s = STORE_DISK_INIT;
+    int r = store_disk_open(&s, &home, cap, true, NULL, &e);
     *ret_check = s.check;
     if (!orderly)
         lock_done(&s.lock); /* mvmctl was killed: nothing was written */
-    store_close(&s);
+    store_disk_close(&s);
     return r;
 }
 
@@ -80,15 +80,15 @@ static void poke(const char *name, off_t at, const void *p, size_t n)
 
 static void test_order(void)
 {
-    struct store_info info;
+    struct store_disk_info info;
     bool check = true;
-    ok(store_inspect(&home, CAP, &info, NULL) == 0 && !info.exists && info.cap == CAP, "no disk at first");
+    ok(store_disk_inspect(&home, CAP, &info, NULL) == 0 && !info.exists && info.cap == CAP, "no disk at first");
     ok(turn(CAP, true, &check) == 0 && !check, "the first builder gets a new one, which needs no check");
-    ok(store_inspect(&home, CAP, &info, NULL) == 0 && info.exists && info.clean && !info.in_use && info.size == CAP &&
-           info.allocated < CAP / 4 && info.surveyed_at && info.reclaimable == 0,
+    ok(store_disk_inspect(&home, CAP, &info, NULL) == 0 && info.exists && info.clean && !info.in_use &&
+           info.size == CAP && info.allocated < CAP / 4 && info.surveyed_at && info.reclaimable == 0,
        "as large as its cap, sparse, closed in order");
     ok(!needs_check(), "the second one needs none either");
-    ok(turn(CAP, false, &check) == 0 && !check && store_inspect(&home, CAP, &info, NULL) == 0 && !info.clean,
+    ok(turn(CAP, false, &check) == 0 && !check && store_disk_inspect(&home, CAP, &info, NULL) == 0 && !info.clean,
        "after a builder that was killed it is not clean");
     ok(needs_check() && !needs_check(), "and checked, once");
     poke(disk, 100 << 20, "x", 1);
@@ -113,16 +113,16 @@ static void test_super(void)
         {"no magic", 1080, 0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
-        struct store s = STORE_INIT;
+        struct store_disk s = STORE_DISK_INIT;
         uint8_t old;
-        if (store_open(&s, &home, CAP, true, NULL, NULL) < 0)
+        if (store_disk_open(&s, &home, CAP, true, NULL, NULL) < 0)
             abort();
         CLEAN_FD int fd = openat(home.cache_fd, disk, O_RDWR | O_CLOEXEC);
         ok(ext4_is_clean(fd) == 1 && fd_pread_all(fd, &old, 1, (uint64_t)marks[i].at) == 0, "clean before");
         uint8_t value = marks[i].at == 1024 + 0x60 ? old | marks[i].value : marks[i].value;
         poke(disk, marks[i].at, &value, 1);
         ok(ext4_is_clean(fd) == 0, "%s is seen", marks[i].what);
-        store_close(&s);
+        store_disk_close(&s);
         ok(needs_check() && needs_check(), "%s: checked until it is clean", marks[i].what);
         poke(disk, marks[i].at, &old, 1);
         (void)!needs_check();
@@ -142,14 +142,15 @@ static void test_sizes(void)
         abort();
     ok(turn(CAP, true, &check) == 0 && check && inode(&size) && size == (off_t)CAP,
        "an empty file is left to the check");
-    struct store s = STORE_INIT;
-    ok(store_open(&s, &home, CAP, true, NULL, NULL) == 0 && s.check && store_rebuild(&s, NULL, NULL) == 0 && !s.check,
+    struct store_disk s = STORE_DISK_INIT;
+    ok(store_disk_open(&s, &home, CAP, true, NULL, NULL) == 0 && s.check && store_disk_rebuild(&s, NULL, NULL) == 0 &&
+           !s.check,
        "a disk beyond repair is made anew");
-    ok(store_remove(&home, NULL) == -EAGAIN, "a disk in use is not removed");
-    store_close(&s);
+    ok(store_disk_remove(&home, NULL) == -EAGAIN, "a disk in use is not removed");
+    store_disk_close(&s);
     ok(!needs_check(), "the new disk is clean");
-    ok(store_remove(&home, NULL) == 0 && faccessat(home.cache_fd, disk, F_OK, 0) < 0 &&
-           faccessat(home.cache_fd, state, F_OK, 0) < 0 && store_remove(&home, NULL) == 0,
+    ok(store_disk_remove(&home, NULL) == 0 && faccessat(home.cache_fd, disk, F_OK, 0) < 0 &&
+           faccessat(home.cache_fd, state, F_OK, 0) < 0 && store_disk_remove(&home, NULL) == 0,
        "one not in use is, with its state");
     if (symlinkat("/etc/passwd", home.cache_fd, disk) < 0)
         abort();
