@@ -5,12 +5,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 # shellcheck source=tests/lib/guest.sh
 . "$(dirname "$0")/../lib/guest.sh"
-if ! has_test_guest; then
-    skip 'the test guest boots' 'it is made for x86-64 alone, and QEMU runs it'
-    finish
-fi
-cleanup() { mvm down --all >/dev/null 2>&1 || :; }
-field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
+need_test_guest
 step() { json ".timings.steps[] | select(.name == \"$1\") | .ms"; }
 image=$tmp/image
 test_image "$image"

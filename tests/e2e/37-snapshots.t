@@ -1,9 +1,8 @@
 #!/bin/sh
-# Snapshots that a user makes, copies of running VMs, and VMs that stand still.
+# What a copy of a Linux guest has of its own: randomness, ids, services, processes. The rest is tests/cli/snapshots.t.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/e2e.sh"
 flake=$tmp/hello
-snapshots=$MVM_HOME/snapshots
 example hello "$flake"
 run mvm build --flake "$flake" --json
 is 'an image is built' "$status" 0
@@ -31,17 +30,6 @@ before=$(count web)
 echo you >&5
 check 'it goes on, and so does what runs in it' eventually 20 grep -q 'heard you' "$tmp/heard"
 check 'it counts on' eventually 20 counts_on web "$before"
-is 'the snapshot is for its owner alone' "$(stat -c %a "$snapshots/web/clean" "$snapshots/web/clean/state" | tr '\n' ' ')" '700 400 '
-is 'it is listed' "$(mvm snapshot ls web --names)" web:clean
-is 'with its size' "$(mvm snapshot ls --json | jq '.snapshots | length, (.[0].bytes > 10000000), .[0].memory_mib' | tr '\n' ' ')" '1 true 256 '
-run mvm snapshot create web clean
-is 'a tag is not used twice' "$status" 14
-run mvm snapshot create web
-is 'without a tag it gets the time' "$status/$(mvm snapshot ls web --names | grep -cE '^web:[0-9]{8}-[0-9]{6}$')" 0/1
-run mvm snapshot rm web
-has 'rm asks which one is meant' "$err" "'web' has 2 snapshots"
-run mvm snapshot rm web "$(mvm snapshot ls web --names | sed -n '/clean/!s/.*://p')"
-is 'the named one is removed' "$status/$(mvm snapshot ls --names)" 0/web:clean
 
 # Its image goes; two VMs continue from it.
 in_vm web 'echo changed > /etc/kept'
@@ -80,117 +68,18 @@ in_vm one 'echo still one > /etc/mine'
 is 'both have what was there, and then their own' "$(in_vm other cat /etc/kept /etc/mine | tr '\n' ' ')$(in_vm one cat /etc/mine)" 'kept other still one'
 for vm in one other; do identity $vm; done >"$tmp/ids"
 is 'their random numbers and ids differ' "$(sort "$tmp/ids" | uniq -d)" ''
-is 'nothing is left of the copying' "$(find "$snapshots" -name '.new-*')" ''
-run mvm fork one other
-has 'a name that is taken is refused' "$err" "vm 'other' runs already"
-is 'and leaves nothing' "$(find "$snapshots" -name '.new-*')" ''
-run mvm fork one builder
-is "a builder's name is refused" "$status" 2
-mvm down other >/dev/null
 
 # Standing still.
 run mvm pause web --json
 is 'a VM is paused' "$status/$(json .state)/$(mvm ls --json | jq -r '.vms[] | select(.name == "web").state')" 0/paused/paused
-run mvm exec web -- true
-is 'exec in it is refused' "$status" 125
-has 'with the way out' "$err" 'hint: mvmctl resume web'
-run mvm snapshot create web no
-is 'so is saving it' "$status" 14
-run mvm pause web
-has 'and pausing it twice' "$err" 'it is paused already'
-"$MVMCTL" resume nosuch >/dev/null 2>&1
-is 'of a VM that is not there' "$?" 14
 run mvm resume web
 at=$(count web)
 is 'it goes on' "$status/$(mvm ls --json | jq -r '.vms[] | select(.name == "web").state')" 0/ready
 check 'and counts on' eventually 20 counts_on web "$at"
 echo again >&5
 check 'what ran in it hears again' eventually 20 grep -q 'heard again' "$tmp/heard"
-mvm pause one
-check 'a paused VM can be stopped' mvm down one
-
-# Killed in the middle: nothing is left, the VM goes on.
-kill_create() {
-    "$MVMCTL" snapshot create web killed >/dev/null 2>&1 &
-    maker=$!
-    eventually 20 sh -c "ls -d '$snapshots'/.new-*" || return 1
-    kill -KILL $maker
-    wait $maker 2>/dev/null
-    :
-}
-check 'mvmctl is killed while it saves' kill_create
-check 'the VM answers' mvm exec web -- true
-is 'there is no such snapshot' "$(mvm snapshot ls web --names)" web:clean
-check 'the next one is made' eventually 5 mvm snapshot create web next
-is 'and nothing is left of the other' "$(find "$snapshots" -name '.new-*')" ''
-run mvm snapshot rm web:next --json
-is 'it is removed' "$(json '.removed | join(" ")')" web:next
-"$MVMCTL" snapshot create web killed >"$tmp/out" 2>&1 &
-maker=$!
-check 'another one begins' eventually 20 sh -c "ls -d '$snapshots'/.new-*"
-kill -KILL "$(supervisors)"
-code=0
-wait $maker || code=$?
-[ $code != 0 ] || mvm snapshot rm web killed >/dev/null # it was faster
-check 'its supervisor is killed: that is an error, or it was done' test $code = 14 -o $code = 0
-is 'and leaves nothing' "$(find "$snapshots" -name '.new-*')/$(mvm snapshot ls web --names)" /web:clean
 exec 5>&-
 wait $talker
-mvm down web >/dev/null
-
-# No room: nothing is left, the VM goes on.
-mkdir "$tmp/aside" && mv "$snapshots" "$tmp/aside/"
-mkdir "$snapshots"
-# The supervisor knows the folder that is there when it starts: the VM is started behind the mount, and the room used up then.
-if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=600m tmpfs "$snapshots" 2>/dev/null; then
-    cp -r "$tmp/aside/snapshots/." "$snapshots/"
-    mvm up --from web:clean --name full >/dev/null
-    rm -rf "$snapshots"/[!.]*
-    head -c "$(($(df --output=avail -k "$snapshots" | tail -n 1) * 1024 - 20000000))" /dev/zero >"$snapshots/.filler"
-    run mvm snapshot create full big
-    is 'no room for a snapshot' "$status" 14
-    has 'which is said' "$err" 'no room on the disk'
-    is 'it leaves nothing' "$(mvm snapshot ls --names)$(find "$snapshots" -name '.new-*')" ''
-    check 'and the VM answers' mvm exec full -- true
-    mvm down full >/dev/null
-    umount "$snapshots"
-else
-    for name in 'no room for a snapshot' 'which is said' 'it leaves nothing' 'and the VM answers'; do
-        skip "$name" 'only root can mount'
-    done
-fi
-rmdir "$snapshots"
-mv "$tmp/aside/snapshots" "$snapshots"
-
-# What does not fit or is damaged is refused and kept; it never boots instead.
-refused() {
-    run mvm up --from web:clean --name bad
-    is "$1" "$status" 14
-    has 'the reason is said' "$err" "cannot be continued: $2"
-    is 'nothing is started' "$(mvm ls --names)$(vm_processes)" ''
-}
-state=$snapshots/web/clean
-cp -a "$state" "$tmp/good"
-again() { rm -rf "$state" && cp -a "$tmp/good" "$state"; }
-chmod u+w "$state/state"
-printf X | dd of="$state/state" bs=1 seek=9000000 conv=notrunc 2>/dev/null
-refused 'a damaged state' "the snapshot's file 'state' has another content"
-again
-jq '.backend = "another"' "$tmp/good/meta.json" >"$tmp/meta" && cp -f "$tmp/meta" "$state/meta.json"
-refused 'T9: a changed description' "the snapshot's description is damaged"
-echo '{' >"$tmp/meta" && cp -f "$tmp/meta" "$state/meta.json"
-refused 'a damaged description' "the snapshot's description is damaged"
-has 'which ls says' "$(mvm snapshot ls)" '^web +clean +damaged'
-again
-run mvm up --from web:clean --name good
-is 'whole again, it is continued' "$status" 0
-mvm down good >/dev/null
-
-run mvm snapshot rm one --all
-is 'all of a VM are removed' "$status/$(mvm snapshot ls --names)" 0/web:clean
-mvm snapshot rm web clean >/dev/null
-is 'with the last one the image goes' "$(find "$snapshots" -mindepth 1 ! -name .lock)" "$snapshots/.images"
-run mvm snapshot rm web clean
-has 'one that is not there' "$err" 'there is no snapshot web:clean'
+mvm down --all >/dev/null
 is 'no VM is left' "$(vm_processes)" ''
 finish

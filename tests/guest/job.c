@@ -242,3 +242,8 @@ bool jobs_busy(void)
 {
     return jobs != NULL;
 }
+
+const struct job *jobs_first(void)
+{
+    return jobs;
+}

@@ -172,6 +172,30 @@ static int run_stat(struct job *j)
     return print(j, "%u%u%u %zu\n", f->mode >> 6 & 7, f->mode >> 3 & 7, f->mode & 7, f->data.len);
 }
 
+/* fill FILE N: N bytes that nothing makes smaller, from the seed on. */
+static int run_fill(struct job *j)
+{
+    struct file *f = file_make(arg(j, 1), 0644, false);
+    uint64_t n = number(arg(j, 2)), x = seed | 1;
+    if (!f || buf_reserve(&f->data, n) < 0)
+        return 1;
+    for (f->data.len = 0; f->data.len < n; f->data.len += sizeof(x)) {
+        x = x * 6364136223846793005u + 1442695040888963407u; /* Knuth, TAOCP 3.3.4 */
+        memcpy(f->data.data + f->data.len, &x, MIN_OF(n - f->data.len, (uint64_t)sizeof(x)));
+    }
+    f->data.len = n;
+    return 0;
+}
+
+static int run_ps(struct job *j)
+{
+    CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);
+    for (const struct job *x = jobs_first(); x; x = x->next)
+        if (buf_printf(&b, "%s\n", arg(x, 0)) < 0)
+            return 1;
+    return job_write(j, b.data, b.len) ? 0 : LATER;
+}
+
 static int run_hostname(struct job *j)
 {
     return print(j, "%s\n", hostname);
@@ -256,12 +280,19 @@ static const struct {
     const char *name;
     int (*run)(struct job *j);
 } programs[] = {
-    {"true", run_true},     {"false", run_false},       {"exit", run_exit},   {"echo", run_echo},
-    {"cat", run_cat},       {"flood", run_flood},       {"sleep", run_sleep}, {"count", run_count},
-    {"lines", run_lines},   {"test", run_test},         {"rm", run_rm},       {"ls", run_ls},
-    {"stat", run_stat},     {"hostname", run_hostname}, {"seed", run_seed},   {"date", run_date},
-    {"say", run_say},       {"uptime", run_uptime},     {"shout", run_shout}, {"env", run_env},
-    {"crash", run_crash},   {"reset", run_reset},       {"halt", run_halt},   {"poweroff", run_poweroff},
+    {"true", run_true},     {"false", run_false},
+    {"exit", run_exit},     {"echo", run_echo},
+    {"cat", run_cat},       {"flood", run_flood},
+    {"sleep", run_sleep},   {"count", run_count},
+    {"lines", run_lines},   {"test", run_test},
+    {"rm", run_rm},         {"ls", run_ls},
+    {"stat", run_stat},     {"hostname", run_hostname},
+    {"seed", run_seed},     {"date", run_date},
+    {"say", run_say},       {"uptime", run_uptime},
+    {"shout", run_shout},   {"env", run_env},
+    {"crash", run_crash},   {"reset", run_reset},
+    {"halt", run_halt},     {"poweroff", run_poweroff},
+    {"fill", run_fill},     {"ps", run_ps},
     {"babble", run_babble}, {"reboot", run_reboot},
 };
 

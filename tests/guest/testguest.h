@@ -134,6 +134,7 @@ void jobs_reset(void *data, uint32_t stream, const char *reason);
 /* Each goes on as far as it can; true where one did. waiting: time is to pass, even where no job wants it. */
 bool jobs_run(bool waiting);
 bool jobs_busy(void);
+const struct job *jobs_first(void);
 /* Nobody listens any more. */
 void jobs_orphan(void);
 /* A job that runs this command behind the back of another. */

@@ -1,6 +1,8 @@
 # Sourced by end-to-end tests behind tap.sh. The first test file makes a builder from nothing and leaves it as a template; the
 # others begin with a copy of it, so that they can run side by side.
 # shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
+# shellcheck source=tests/lib/vms.sh
+. "$MVM_SOURCE/tests/lib/vms.sh"
 template=$MVM_TEST_TMP/template
 export MVM_HOME MVM_CACHE_DIR
 ours "$MVM_HOME" "$MVM_CACHE_DIR"
@@ -31,22 +33,6 @@ cleanup() {
 example() {
     mkdir -p "$2"
     cp "$MVM_SOURCE/examples/$1/flake.nix" "$2/"
-}
-# Processes of VMs below this MVM_HOME: QEMU has the VM's folder nowhere in its arguments, but its image or store is below the cache.
-vm_processes() { pgrep -af "qemu-system.*$MVM_CACHE_DIR|qemu-system.*$MVM_HOME" | grep -v -- '-name mvm-builder ' | cut -d ' ' -f 1; }
-# The persistent builder's.
-builder_processes() { pgrep -f -- "-name mvm-builder .*$MVM_CACHE_DIR" || :; }
-# What there is of VMs but the persistent builder.
-vm_folders() { find "$MVM_HOME/vms" -mindepth 1 -maxdepth 1 ! -name builder; }
-# Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed. A child of one that has not become
-# the VMM yet has its name, too.
-supervisors() {
-    for pid in $(pgrep -x mvm-supervisor); do
-        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
-        [ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" != mvm-supervisor ] || continue
-        cat "/proc/$pid/environ" 2>/dev/null | tr '\0' '\n' | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
-    done
-    :
 }
 # flaky_vmm FOLDER: makes a folder for PATH whose QEMU fails whenever its first supervisor asks for it.
 flaky_vmm() {

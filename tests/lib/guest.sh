@@ -1,7 +1,18 @@
 # Sourced behind tap.sh by tests that boot the test guest (tests/guest): ready in milliseconds, with no Linux in it.
 # shellcheck shell=sh disable=SC2034,SC2154 # names shared between the test files
 
+# shellcheck source=tests/lib/vms.sh
+. "$MVM_SOURCE/tests/lib/vms.sh"
+cleanup() { mvm down --all >/dev/null 2>&1 || :; }
+# A field of a VM, as ls has it.
+field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
 has_test_guest() { [ -e "$MVM_RELEASE/tests/guest/test-guest" ] && command -v "qemu-system-$(uname -m)" >/dev/null; }
+# Ends a test file where there is none.
+need_test_guest() {
+    has_test_guest && return
+    skip 'the test guest boots' 'it is made for x86-64 alone, and QEMU runs it'
+    finish
+}
 # test_image FOLDER: makes an image of it, for `mvmctl up FOLDER`.
 test_image() {
     mkdir -p "$1"

@@ -1,0 +1,20 @@
+# Sourced behind tap.sh by tests with VMs: what there is of them below this MVM_HOME.
+# shellcheck shell=sh disable=SC2154 # names shared between the test files
+
+# Processes of VMs below this MVM_HOME: QEMU has the VM's folder nowhere in its arguments, but its image or store is below the cache,
+# or the image in the test's own folder.
+vm_processes() { pgrep -af "qemu-system.*($MVM_CACHE_DIR|$MVM_HOME|$tmp/)" | grep -v -- '-name mvm-builder ' | cut -d ' ' -f 1; }
+# The persistent builder's.
+builder_processes() { pgrep -f -- "-name mvm-builder .*$MVM_CACHE_DIR" || :; }
+# What there is of VMs but the persistent builder.
+vm_folders() { find "$MVM_HOME/vms" -mindepth 1 -maxdepth 1 ! -name builder; }
+# Supervisors of VMs below this MVM_HOME: nobody else's are looked at, let alone killed. A child of one that has not become
+# the VMM yet has its name, too.
+supervisors() {
+    for pid in $(pgrep -x mvm-supervisor); do
+        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+        [ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" != mvm-supervisor ] || continue
+        cat "/proc/$pid/environ" 2>/dev/null | tr '\0' '\n' | grep -qFx "MVM_HOME=$MVM_HOME" && echo "$pid"
+    done
+    :
+}
