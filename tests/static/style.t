@@ -9,7 +9,7 @@ cp -r src "$tmp/" && echo '#include "cli/cli.h"' >>"$tmp/src/base/buf.c"
 check_fails 'an include that points the wrong way is found' tools/check-layers "$tmp"
 
 # shellcheck disable=SC2046 # paths without spaces
-check 'shellcheck is content' shellcheck -x -S warning -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers tools/build-kernel tools/kernel-flake tools/nightly tests/fuzz/seeds.sh .ci/run $(ls nix/kernel/*.sh tests/*/*.t tests/lib/*.sh tests/lib/run-suite nix/lib/*.sh nix/images/*/*.sh)
+check 'shellcheck is content' shellcheck -x -S warning -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers tools/check-commits tools/build-kernel tools/kernel-flake tools/nightly tests/fuzz/seeds.sh .ci/run $(ls nix/kernel/*.sh tests/*/*.t tests/lib/*.sh tests/lib/run-suite nix/lib/*.sh nix/images/*/*.sh)
 
 hosts=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^/ ]+' | sed 's|.*//||' | sort -u)
 found=
