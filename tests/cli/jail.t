@@ -2,13 +2,15 @@
 # The VMM's jail: what a VMM could reach if a guest had taken it over.
 # shellcheck source=tests/lib/tap.sh disable=SC2154 # out, err, status
 . "$(dirname "$0")/../lib/tap.sh"
-# shellcheck source=tests/lib/e2e.sh
-. "$(dirname "$0")/../lib/e2e.sh"
+# shellcheck source=tests/lib/guest.sh
+. "$(dirname "$0")/../lib/guest.sh"
+need_test_guest
 
-example hello "$tmp/hello"
-kept() { ls "$MVM_CACHE_DIR/snapshots/$image"/*/meta.json; }
+image=$tmp/image
+test_image "$image"
+kept() { ls "$MVM_CACHE_DIR/snapshots"/*/*/meta.json; }
 json_of() { printf '%s\n' "$1" | jq -r "$2"; }
-vmm_of() { pgrep -f -- "-name mvm-$1 .*$MVM_CACHE_DIR"; }
+vmm_of() { pgrep -f -- "-name mvm-$1 .*$tmp/"; }
 # Descriptors of files that may be written, but its own log and devices.
 writable() {
     for fd in "/proc/$1/fd"/*; do
@@ -18,12 +20,9 @@ writable() {
     done
 }
 
-run mvm build --flake "$tmp/hello" --json
-is 'an image is there' "$status" 0
-image=$(json .image)
 mode='coldthere was no snapshot of this image yet'
 for vm in first second; do
-    run mvm up --flake "$tmp/hello" --name "$vm" --json
+    run mvm up "$image" --name "$vm" --json
     started=$out
     is "T6: the $vm VM of an image starts in the jail" "$status $(json '.mode + .cold_reason')" "0 $mode"
     check "the snapshot of the $vm VM is kept" eventually 120 kept
@@ -57,7 +56,7 @@ none:*)
     cgroup=$mounted$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
     is 'T6: the VMM has bounds on memory and processes, and inspect says them' \
         "$limits" "memory $(($(cat "$cgroup/memory.max") >> 20)) MiB, $(cat "$cgroup/pids.max") processes"
-    run mvm up --flake "$tmp/hello" --name bounded
+    run mvm up "$image" --name bounded
     cgroup=$mounted$(sed -n 's/^0:://p' "/proc/$(vmm_of bounded)/cgroup")
     run mvm down bounded
     check_fails 'T6: its cgroup goes with it' test -e "$cgroup"
@@ -97,10 +96,10 @@ echo secret >"$tmp/secret"
 escape() {
     vmm=$(vmm_of "$1")
     python3 "$MVM_SOURCE/tests/lib/qmp-escape.py" "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$vmm/status")" "$vmm" "$tmp/secret" \
-        "$tmp/outside" "$MVM_HOME/vms/second/control.sock" "$MVM_CACHE_DIR/artifacts/$image/rootfs.ext4" 2>"$tmp/escape.err"
+        "$tmp/outside" "$MVM_HOME/vms/second/control.sock" "$image/rootfs.ext4" 2>"$tmp/escape.err"
     say <"$tmp/escape.err"
 }
-run mvm up --flake "$tmp/hello" --name taken
+run mvm up "$image" --name taken
 is 'T6: commands of a VMM that was taken over reach its own files for reading, and nothing else' \
     "$(escape taken | grep -v ' refused: ')" 'the monitor answers allowed
 read a file of its own allowed'
@@ -111,7 +110,7 @@ cat >"$tmp/script/qemu-system-$(uname -m)" <<N
 exec $(command -v "qemu-system-$(uname -m)") "\$@"
 N
 chmod +x "$tmp/script/qemu-system-$(uname -m)"
-run env PATH="$tmp/script:$PATH" "$MVMCTL" up --flake "$tmp/hello" --name free
+run env PATH="$tmp/script:$PATH" "$MVMCTL" up "$image" --name free
 is 'T6: a script in the place of QEMU runs' "$status" 0
 has 'T6: and up warns that it is not confined' "$err" '^mvmctl: warning: confinement of the VMM: none: .* is a script'
 run mvm inspect free --json
@@ -119,15 +118,15 @@ has 'T6: inspect says so, too' "$(json .confinement)" '^none: .* is a script'
 has 'T6: a VMM without a jail writes where it likes' "$(escape free)" '^write memory to a file allowed'
 run mvm down free
 printf '[boot]\nconfine = "required"\n' >"$MVM_HOME/config.toml"
-run env PATH="$tmp/script:$PATH" "$MVMCTL" up --flake "$tmp/hello" --name free
+run env PATH="$tmp/script:$PATH" "$MVMCTL" up "$image" --name free
 is 'T6: with boot.confine = "required" it does not' "$status" 14
 has 'T6: and the error says why' "$err" 'the VMM cannot be confined: .* is a script'
 has 'T6: and the hint what can be done' "$err" 'hint: .*boot.confine = "auto"'
-run mvm up --flake "$tmp/hello" --name strict
+run mvm up "$image" --name strict
 is 'T6: QEMU itself starts with boot.confine = "required"' "$status" 0
 run mvm down strict
 printf '[boot]\nconfine = "never"\n' >"$MVM_HOME/config.toml"
-run mvm up --flake "$tmp/hello" --name free
+run mvm up "$image" --name free
 is 'T6: another word for boot.confine is refused' "$status" 3
 rm "$MVM_HOME/config.toml"
 
@@ -140,7 +139,7 @@ echo the last word >&2
 exit 3
 N
 chmod +x "$tmp/noisy/qemu-system-$(uname -m)"
-run env PATH="$tmp/noisy:$PATH" "$MVMCTL" up --flake "$tmp/hello" --cold --name noisy
+run env PATH="$tmp/noisy:$PATH" "$MVMCTL" up "$image" --cold --name noisy
 is 'T7: a VM whose VMM floods its error output fails to start' "$status" 14
 has 'T7: the last words of the VMM are in what the user sees' "$err" 'the last word'
 is 'T7: vmm.log and the one before it stay below 2 MiB + 64 KiB of 5 MB' \
@@ -166,7 +165,7 @@ mkdir "$without"
 for program in /usr/local/bin/* /usr/bin/*; do
     [ "${program##*/}" = bwrap ] || ln -sf "$program" "$without/"
 done
-run env PATH="$without" "$MVMCTL" up --flake "$tmp/hello" --name plain --json
+run env PATH="$without" "$MVMCTL" up "$image" --name plain --json
 is 'T6: a VM starts without bubblewrap' "$status $(json .mode)" '0 warm'
 pid=$(vmm_of plain)
 is "T6: our filter is in force without bubblewrap, too" "$(sed -n 's/^Seccomp_filters:[[:space:]]*//p' "/proc/$pid/status")" 2
@@ -177,7 +176,7 @@ is 'T6: without bubblewrap a restored VMM holds no writable descriptor of a file
 if [ "$(mvm inspect plain --json | jq -r '.confinement | startswith("Landlock")')" = true ]; then
     rm -r "$tmp/outside"
     mkdir "$tmp/outside"
-    run mvm up --flake "$tmp/hello" --name second
+    run mvm up "$image" --name second
     is 'T6: nor do commands of a VMM that was taken over reach more there' \
         "$(escape plain | grep -v ' refused: ')" 'the monitor answers allowed
 read a file of its own allowed'

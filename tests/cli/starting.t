@@ -2,13 +2,15 @@
 # A supervisor that stands still while its VM starts, and a guest that works again when its supervisor does.
 # shellcheck source=tests/lib/tap.sh disable=SC2154 # out, err, status
 . "$(dirname "$0")/../lib/tap.sh"
-# shellcheck source=tests/lib/e2e.sh
-. "$(dirname "$0")/../lib/e2e.sh"
+# shellcheck source=tests/lib/guest.sh
+. "$(dirname "$0")/../lib/guest.sh"
+need_test_guest
 
 milliseconds() { date +%s%3N; }
 gone() { [ ! -e "/proc/$1/exe" ] || [ "$(cut -d ' ' -f 3 "/proc/$1/stat")" = Z ]; }
-example hello "$tmp/hello"
-run mvm run --flake "$tmp/hello" --name one --json
+image=$tmp/image
+test_image "$image"
+run mvm up "$image" --name one --json
 is 'a VM is there' "$status" 0
 one=$(json .supervisor_pid)
 [ -n "$one" ] && [ "$one" != null ] || one=$(supervisors)
@@ -27,7 +29,12 @@ kill -CONT "$one"
 run mvm exec one -- echo works
 is 'R6: the guest works when the supervisor goes on' "$out" works
 
-"$MVMCTL" up --flake "$tmp/hello" --name two --cold >"$tmp/up.out" 2>&1 &
+# Its VMM takes its time.
+qemu=qemu-system-$(uname -m)
+mkdir "$tmp/slow"
+printf '#!/bin/sh\nsleep 3\nexec %s "$@"\n' "$(command -v "$qemu")" >"$tmp/slow/$qemu"
+chmod +x "$tmp/slow/$qemu"
+PATH="$tmp/slow:$PATH" "$MVMCTL" up "$image" --name two --cold >"$tmp/up.out" 2>&1 &
 up=$!
 starting() { [ -S "$MVM_HOME/vms/two/control.sock" ]; }
 check 'another VM is starting' eventually 20 starting
