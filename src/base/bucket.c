@@ -13,8 +13,9 @@ void bucket_fill(struct bucket *b, uint64_t now)
     uint64_t passed = MIN_OF(now - b->filled_at, 3600 * NSEC_PER_SEC), more = passed * b->rate / NSEC_PER_SEC;
     if (!more)
         return;
-    b->filled_at = now;
     b->left = MIN_OF(b->left + more, b->most);
+    /* The part of a token that has come stays, except in a full bucket. */
+    b->filled_at = b->left == b->most ? now : b->filled_at + more * NSEC_PER_SEC / b->rate;
 }
 
 bool bucket_take(struct bucket *b, uint64_t n, uint64_t now)

@@ -1,5 +1,6 @@
 #include "tap.h"
 
+#include "base/bucket.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -318,11 +319,38 @@ static void test_process(void)
     ok(sh && sh[0] == '/' && !none, "programs are found in PATH");
 }
 
+static void test_bucket(void)
+{
+    struct bucket b;
+    const uint64_t t = 5 * NSEC_PER_SEC;
+    bucket_init(&b, 10, 20, t);
+    ok(bucket_take(&b, 20, t) && !bucket_take(&b, 1, t), "a bucket begins full and holds no more than its burst");
+    ok(bucket_take(&b, 0, t), "an empty bucket gives nothing away for nothing");
+    ok(!bucket_take(&b, 1, t + 99 * NSEC_PER_MSEC) && bucket_take(&b, 1, t + 100 * NSEC_PER_MSEC),
+       "a token of ten a second comes after 100 ms");
+    ok(!bucket_take(&b, 6, t + 600 * NSEC_PER_MSEC) && b.left == 5, "a bucket that has too little keeps what it has");
+    bucket_fill(&b, t + 3600 * NSEC_PER_SEC);
+    ok(b.left == 20, "an hour fills a bucket to its burst");
+    bucket_fill(&b, UINT64_MAX);
+    ok(b.left == 20, "centuries do not overflow a bucket");
+
+    unsigned taken = 0;
+    bucket_init(&b, 10, 1000, t);
+    b.left = 0;
+    for (unsigned i = 1; i <= 40; i++)
+        taken += bucket_take(&b, 1, t + i * 150 * NSEC_PER_MSEC);
+    ok(taken == 40 && b.left == 20, "a bucket that is asked each 1.5 tokens loses no half ones (%u taken, %u left)",
+       taken, (unsigned)b.left);
+    bucket_init(&b, 0, 20, t);
+    ok(bucket_take(&b, 20, t) && !bucket_take(&b, 1, t + 3600 * NSEC_PER_SEC), "a bucket without a rate never fills");
+}
+
 int main(void)
 {
     const char *template = tap_folder();
     folder = open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     test_buf();
+    test_bucket();
     test_error();
     test_text();
     test_names();
