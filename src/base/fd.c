@@ -1,11 +1,9 @@
 #include "base/fd.h"
+#include "base/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <linux/fsverity.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -135,18 +133,17 @@ int fd_set_cloexec(int fd, bool on)
 static int copy_range(int in_fd, int out_fd, off_t from, off_t to)
 {
     while (from < to) {
-        off_t in_at = from, out_at = from;
-        ssize_t n = copy_file_range(in_fd, &in_at, out_fd, &out_at, (size_t)(to - from), 0);
+        ssize_t n = os_copy_range(in_fd, out_fd, from, (size_t)(to - from));
         if (n == 0)
             return -ENODATA;
         if (n > 0) {
             from += n;
             continue;
         }
-        if (errno == EINTR)
+        if (n == -EINTR)
             continue;
-        if (errno != EXDEV && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
-            return -errno;
+        if (n != -EOPNOTSUPP)
+            return (int)n;
         static _Thread_local uint8_t chunk[1 << 16];
         size_t want = (size_t)MIN_OF((off_t)sizeof(chunk), to - from);
         int r = fd_pread_all(in_fd, chunk, want, (uint64_t)from);
@@ -161,7 +158,7 @@ static int copy_range(int in_fd, int out_fd, off_t from, off_t to)
 
 int fd_copy_file(int in_fd, int out_fd)
 {
-    if (ioctl(out_fd, FICLONE, in_fd) == 0)
+    if (os_clone_file(in_fd, out_fd) == 0)
         return 0;
     struct stat st;
     if (fstat(in_fd, &st) < 0)
@@ -188,7 +185,5 @@ int fd_copy_file(int in_fd, int out_fd)
 
 int fd_enable_verity(int fd)
 {
-    const struct fsverity_enable_arg arg = {
-        .version = 1, .hash_algorithm = FS_VERITY_HASH_ALG_SHA256, .block_size = 4096};
-    return ioctl(fd, FS_IOC_ENABLE_VERITY, &arg) < 0 ? -errno : 0;
+    return os_enable_verity(fd);
 }

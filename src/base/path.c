@@ -1,16 +1,15 @@
 #include "base/path.h"
 #include "base/fd.h"
+#include "base/os.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,17 +86,7 @@ int path_open_dir(int dirfd, const char *path, struct mvm_error *err)
 
 int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 {
-    bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-    struct open_how how = {
-        .flags = (uint64_t)(flags | O_CLOEXEC),
-        .mode = makes ? mode : 0,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    long fd;
-    do
-        fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-    while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-    return fd < 0 ? -errno : (int)fd;
+    return os_open_beneath(dirfd, path, flags, mode);
 }
 
 int path_make_parents(int dirfd, const char *path, mode_t mode)

@@ -1,26 +1,17 @@
 #include "base/process.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
-#include <linux/sched.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
-
-static int pidfd_open_(pid_t pid)
-{
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-}
 
 /* In the child, between fork and exec: only async-signal-safe calls. Returns -errno when something fails. */
 static int child_setup(const struct process_opts *o, pid_t parent)
@@ -34,8 +25,9 @@ static int child_setup(const struct process_opts *o, pid_t parent)
     if (o->new_session && setsid() < 0)
         return -errno;
     if (o->die_with_parent) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-            return -errno;
+        int r = os_die_with_parent();
+        if (r < 0 && r != -ENOSYS)
+            return r;
         if (getppid() != parent)
             _exit(127); /* the parent died before the request was in place */
     }
@@ -56,45 +48,33 @@ static int child_setup(const struct process_opts *o, pid_t parent)
             return -errno;
     /* Whatever was inherited or opened without O_CLOEXEC goes no further: a child has what is named here and nothing
      * else. */
-    if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
-        return -errno;
+    int r = os_close_on_exec();
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < o->n_keep_fds; i++)
         if (fcntl(o->keep_fds[i], F_SETFD, 0) < 0)
             return -errno;
     return 0;
 }
 
-/* A child that is born in its cgroup is there in 0.2 ms; to move one takes the kernel up to 15 ms. */
-static pid_t fork_child(const struct process_opts *o)
-{
-    const struct clone_args a = {.flags = CLONE_INTO_CGROUP | (o->sibling ? CLONE_PARENT : 0),
-                                 .exit_signal = o->sibling ? 0 : SIGCHLD,
-                                 .cgroup = (uint64_t)o->cgroup_fd};
-    if (o->cgroup_fd > 0)
-        return (pid_t)syscall(SYS_clone3, &a, sizeof(a));
-    return o->sibling ? (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL) : fork();
-}
-
 int process_start(const struct process_opts *opts, struct process *ret, struct mvm_error *err)
 {
     int pipe_fds[2];
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-        return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
+    int r = os_pipe(pipe_fds);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot start %s", opts->argv[0]);
     CLEAN_FD int read_end = pipe_fds[0];
     CLEAN_FD int write_end = pipe_fds[1];
     pid_t parent = opts->sibling ? getppid() : getpid();
-    pid_t pid = fork_child(opts);
+    pid_t pid = os_fork(opts->cgroup_fd, opts->sibling);
     if (pid < 0 && opts->cgroup_fd > 0)
-        return mvm_error_set(err, -EXDEV, "cannot start %s in its cgroup: %s", opts->argv[0], strerror(errno));
+        return mvm_error_set(err, -EXDEV, "cannot start %s in its cgroup: %s", opts->argv[0], strerror(-pid));
     if (pid < 0)
-        return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
+        return mvm_error_errno(err, pid, "cannot start %s", opts->argv[0]);
     if (pid == 0) {
-        int r = child_setup(opts, parent);
+        r = child_setup(opts, parent);
         if (r == 0) {
-            /* execvpe takes char *const[]; the strings are not changed. */
-            char *const *argv = (char *const *)(uintptr_t)opts->argv;
-            char *const *envp = opts->envp ? (char *const *)(uintptr_t)opts->envp : environ;
-            execvpe(argv[0], argv, envp);
+            os_exec(opts->argv, opts->envp ? (char *const *)(uintptr_t)opts->envp : environ);
             r = -errno;
         }
         ssize_t n = write(write_end, &r, sizeof(r));
@@ -103,15 +83,15 @@ int process_start(const struct process_opts *opts, struct process *ret, struct m
     }
     fd_closep(&write_end);
     int child_error = 0;
-    int r = fd_read_all(read_end, &child_error, sizeof(child_error));
+    r = fd_read_all(read_end, &child_error, sizeof(child_error));
     if (r == 0) {
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
         return mvm_error_errno(err, child_error, "cannot start %s", opts->argv[0]);
     }
-    int pidfd = pidfd_open_(pid);
+    int pidfd = os_watch_process(pid);
     if (pidfd < 0) {
-        r = -errno;
+        r = pidfd;
         kill(pid, SIGKILL);
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
@@ -145,7 +125,7 @@ int process_signal(struct process *p, int sig)
 {
     if (p->pid == 0 || p->reaped)
         return -ESRCH;
-    return syscall(SYS_pidfd_send_signal, p->pidfd, sig, NULL, 0) < 0 ? -errno : 0;
+    return os_signal_process(p->pidfd, p->pid, sig);
 }
 
 void process_done(struct process *p)
@@ -181,19 +161,21 @@ int process_capture(const struct process_opts *opts, struct buf *out, struct buf
                     struct mvm_error *err)
 {
     int fds[2][2] = {{-1, -1}, {-1, -1}};
-    if (pipe2(fds[0], O_CLOEXEC) < 0)
-        return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
+    int r = os_pipe(fds[0]);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot start %s", opts->argv[0]);
     CLEAN_FD int out_r = fds[0][0];
     CLEAN_FD int out_w = fds[0][1];
-    if (pipe2(fds[1], O_CLOEXEC) < 0)
-        return mvm_error_errno(err, -errno, "cannot start %s", opts->argv[0]);
+    r = os_pipe(fds[1]);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot start %s", opts->argv[0]);
     CLEAN_FD int err_r = fds[1][0];
     CLEAN_FD int err_w = fds[1][1];
     struct process_opts o = *opts;
     o.stdout_fd = out_w;
     o.stderr_fd = err_w;
     CLEAN_PROCESS struct process p = PROCESS_INIT;
-    int r = process_start(&o, &p, err);
+    r = process_start(&o, &p, err);
     if (r < 0)
         return r;
     fd_closep(&out_w);

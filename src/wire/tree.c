@@ -1,5 +1,6 @@
 #include "wire/tree.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "wire/frame.h"
 
@@ -424,15 +425,17 @@ static int set_size_and_mode(const struct tree_receiver *t)
  * has a name of its own for a moment. */
 static int name_file(const struct tree_receiver *t, int parent, const char *name)
 {
-    char path[32];
+    int r = 0;
     if (t->nameless) {
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", t->fd);
-        if (linkat(AT_FDCWD, path, parent, name, AT_SYMLINK_FOLLOW) == 0)
-            return 0;
-        if (errno != EEXIST || linkat(AT_FDCWD, path, parent, t->part, AT_SYMLINK_FOLLOW) < 0)
-            return -errno;
+        r = os_name_file(t->fd, parent, name);
+        if (r == -EEXIST)
+            r = os_name_file(t->fd, parent, t->part);
+        else
+            return r;
     }
-    int r = renameat(parent, t->part, parent, name) < 0 ? -errno : 0;
+    if (r < 0)
+        return r;
+    r = renameat(parent, t->part, parent, name) < 0 ? -errno : 0;
     if (r < 0 && t->nameless)
         unlinkat(parent, t->part, 0);
     return r;
@@ -470,7 +473,7 @@ static int finish_file(struct tree_receiver *t, struct mvm_error *err)
  * until then, which stays if the receiver is killed. */
 static int open_file(struct tree_receiver *t, int parent, const char *name, mode_t mode)
 {
-    int fd = t->replace ? path_open_beneath(parent, ".", O_WRONLY | O_TMPFILE, mode) : -EOPNOTSUPP;
+    int fd = t->replace ? os_open_unnamed(parent, ".", mode) : -EOPNOTSUPP;
     t->nameless = fd >= 0;
     return fd >= 0 ? fd : path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, mode);
 }
