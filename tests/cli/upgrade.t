@@ -7,13 +7,8 @@
 . "$(dirname "$0")/../lib/guest.sh"
 # shellcheck source=tests/lib/earlier.sh
 . "$(dirname "$0")/../lib/earlier.sh"
-if ! has_test_guest; then
-    skip "an upgrade from $commit loses nothing" 'the test guest is made for x86-64 alone, and QEMU runs it'
-    finish
-fi
+need_test_guest
 build_earlier
-cleanup() { mvm down --all >/dev/null 2>&1 || :; }
-field() { mvm ls --all --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
 
 # ---- What it leaves: settings, running VMs, one that has ended, a user's snapshot, a boot snapshot ----
 

@@ -30,19 +30,32 @@ eventually() {
     done
 }
 
-pass() {
+# A name reads alone in a log. One that begins with "and", "with" and the like goes on from the last that did not, which is put
+# in front of it.
+named() {
     count=$((count + 1))
-    echo "ok $count - $1"
+    case ${1%% *} in
+    and | as | but | in | is | it | its | of | so | that | then | they | to | where | which | who | whole | with) title="$context: $1" ;;
+    *)
+        title=$1
+        context=$1
+        ;;
+    esac
+}
+context=
+pass() {
+    named "$1"
+    echo "ok $count - $title"
 }
 fail() {
-    count=$((count + 1))
+    named "$1"
     bad=$((bad + 1))
-    echo "not ok $count - $1"
-    echo "# failed: $1" >&2
+    echo "not ok $count - $title"
+    echo "# failed: $title" >&2
 }
 skip() {
-    count=$((count + 1))
-    echo "ok $count - $1 # SKIP $2"
+    named "$1"
+    echo "ok $count - $title # SKIP $2"
 }
 # What a failure had to say, from standard input. On standard error: prove keeps standard output to itself.
 say() { head -n 40 | sed 's/^/# /' >&2; }

@@ -2,9 +2,11 @@
 # Each file of a host room has a unit test or a fuzz target that names a function of it.
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
+LC_ALL=C
+export LC_ALL
 
 # Files whose functions only a whole mvmctl or a VM reaches. The list gets shorter, never longer: whoever adds a file adds its test.
-exceptions=tests/static/untested
+exceptions=tests/static/not-yet/untested
 
 # functions FILE: those that others can call.
 functions() {

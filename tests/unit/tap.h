@@ -1,23 +1,42 @@
-/* TAP for unit tests: ok(condition, name...), plan at the end. A failed check prints file and line. */
+/* TAP for unit tests: ok(condition, name...), plan at the end. A failed check prints file and line. A name reads alone
+ * in a log: one that begins with "and" and the like has the last that did not in front of it. */
 #pragma once
 
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static unsigned tap_count, tap_failed;
+
+/* Whether a name goes on from the one before it. */
+__attribute__((unused)) static bool tap_goes_on(const char *name)
+{
+    static const char *const words[] = {"and",  "as",   "but",  "in", "is",    "it",    "its", "nor",   "of",  "so",
+                                        "that", "then", "they", "to", "where", "which", "who", "whole", "with"};
+    size_t n = strcspn(name, " ");
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strlen(words[i]) == n && strncmp(name, words[i], n) == 0)
+            return true;
+    return false;
+}
 
 __attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, const char *file, int line, const char *fmt,
                                                                  ...)
 {
+    static char name[2048], context[2048];
     va_list ap;
     tap_count++;
-    printf("%sok %u - ", pass ? "" : "not ", tap_count);
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    vsnprintf(name, sizeof(name), fmt, ap);
     va_end(ap);
-    putchar('\n');
+    bool goes_on = *context && tap_goes_on(name);
+    printf("%sok %u - %s%s%s\n", pass ? "" : "not ", tap_count, goes_on ? context : "", goes_on ? ": " : "", name);
+    if (!goes_on) {
+        memcpy(context, name, sizeof(context));
+        context[strcspn(context, "#")] = '\0'; /* a directive is not the next one's */
+    }
     if (!pass) {
         tap_failed++;
         printf("# at %s:%d\n", file, line);
