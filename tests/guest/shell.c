@@ -216,20 +216,12 @@ static int run_uptime(struct job *j)
     return print(j, "%llu\n", (unsigned long long)uptime_ms());
 }
 
-/* say WORD...: on the console. shout N: that many bytes there. */
+/* say WORD...: on the console. */
 static int run_say(struct job *j)
 {
     for (size_t i = 1; i < j->argv.n; i++)
         say("%s%s", i > 1 ? " " : "", j->argv.v[i]);
     say("\n");
-    return 0;
-}
-
-static int run_shout(struct job *j)
-{
-    static const char line[] = "a long line on the console, again and again\n";
-    for (uint64_t left = number(arg(j, 1)); left; left -= MIN_OF(left, (uint64_t)sizeof(line) - 1))
-        say("%s", line);
     return 0;
 }
 
@@ -280,20 +272,33 @@ static const struct {
     const char *name;
     int (*run)(struct job *j);
 } programs[] = {
-    {"true", run_true},     {"false", run_false},
-    {"exit", run_exit},     {"echo", run_echo},
-    {"cat", run_cat},       {"flood", run_flood},
-    {"sleep", run_sleep},   {"count", run_count},
-    {"lines", run_lines},   {"test", run_test},
-    {"rm", run_rm},         {"ls", run_ls},
-    {"stat", run_stat},     {"hostname", run_hostname},
-    {"seed", run_seed},     {"date", run_date},
-    {"say", run_say},       {"uptime", run_uptime},
-    {"shout", run_shout},   {"env", run_env},
-    {"crash", run_crash},   {"reset", run_reset},
-    {"halt", run_halt},     {"poweroff", run_poweroff},
-    {"fill", run_fill},     {"ps", run_ps},
-    {"babble", run_babble}, {"reboot", run_reboot},
+    {"true", run_true},
+    {"false", run_false},
+    {"exit", run_exit},
+    {"echo", run_echo},
+    {"cat", run_cat},
+    {"flood", run_flood},
+    {"sleep", run_sleep},
+    {"count", run_count},
+    {"lines", run_lines},
+    {"test", run_test},
+    {"rm", run_rm},
+    {"ls", run_ls},
+    {"stat", run_stat},
+    {"hostname", run_hostname},
+    {"seed", run_seed},
+    {"date", run_date},
+    {"say", run_say},
+    {"uptime", run_uptime},
+    {"env", run_env},
+    {"crash", run_crash},
+    {"reset", run_reset},
+    {"halt", run_halt},
+    {"poweroff", run_poweroff},
+    {"fill", run_fill},
+    {"ps", run_ps},
+    {"babble", run_babble},
+    {"reboot", run_reboot},
 };
 
 static int run_program(struct job *j)
