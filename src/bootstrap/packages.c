@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -243,8 +243,8 @@ static void recipe_id(char out[static SHA256_HEX_SIZE])
 
 static int check_space(int fd, struct mvm_error *err)
 {
-    struct statfs sf;
-    if (fstatfs(fd, &sf) < 0 || (uint64_t)sf.f_bavail * (uint64_t)sf.f_bsize >= NEEDED_BYTES)
+    struct statvfs sf;
+    if (fstatvfs(fd, &sf) < 0 || (uint64_t)sf.f_bavail * (uint64_t)sf.f_frsize >= NEEDED_BYTES)
         return 0;
     mvm_error_set(err, -ENOSPC, "the cache folder's disk has less than %llu MB free",
                   (unsigned long long)(NEEDED_BYTES >> 20));

@@ -6,6 +6,7 @@
 #include "cache/fingerprint.h"
 #include "cache/statindex.h"
 #include "host/json.h"
+#include "host/os.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define MAX_FILES    4096
@@ -104,10 +104,8 @@ static int walk(struct lister *l, const char *path, const char *from, unsigned d
 /* The digest of the configuration that a slim kernel of this machine is built from; NULL where there is none. */
 static const char *slim_config(const struct source *s)
 {
-    struct utsname u;
     char path[128];
-    uname(&u);
-    snprintf(path, sizeof(path), "kernel/slim-%.32s.config", u.machine);
+    snprintf(path, sizeof(path), "kernel/slim-%.32s.config", os_arch());
     for (size_t i = 0; i < s->n_files; i++)
         if (strcmp(s->files[i].path, path) == 0)
             return s->files[i].digest;

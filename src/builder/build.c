@@ -10,11 +10,11 @@
 #include "cache/lock.h"
 #include "cache/records.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #define RECIPE_VERSION "1" /* raised when this program builds the same inputs differently */
 
@@ -67,12 +67,9 @@ static bool is_attribute(const char *name)
 /* Like Nix: a name alone is a package, a path with dots is the whole attribute. */
 static int plan_attr(struct plan *plan, const struct build_opts *o, struct mvm_error *err)
 {
-    struct utsname u;
-    uname(&u);
     snprintf(plan->system, sizeof(plan->system), "%s", o->system ? o->system : "");
     if (!o->system)
-        snprintf(plan->system, sizeof(plan->system), "%.32s-linux",
-                 strcmp(u.machine, "arm64") == 0 ? "aarch64" : u.machine);
+        snprintf(plan->system, sizeof(plan->system), "%.32s-linux", os_arch());
     const char *name = o->attr ? o->attr : o->profile ? o->profile : plan->ref.attr ? plan->ref.attr : "default";
     int n;
     if (is_path(name) && name != o->profile)

@@ -5,13 +5,13 @@
 #include "builder/builder_session.h"
 #include "builder/job.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 #include "release/release_fetch.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define SOURCE "source" /* below the staging folder, while the image is built */
@@ -68,10 +68,8 @@ static int run_job(struct bootstrap *b, struct builder_session *session, struct 
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
     CLEANUP(job_result_done) struct job_result result = {0};
     struct flake_inputs none = {0};
-    struct utsname u;
     char system[64], attr[128];
-    uname(&u);
-    snprintf(system, sizeof(system), "%.32s-linux", u.machine);
+    snprintf(system, sizeof(system), "%.32s-linux", os_arch());
     snprintf(attr, sizeof(attr), "packages.%s.default", system);
     CLEAN_FD int source = path_open_dir(stage->fd, SOURCE, err);
     int r = source < 0 ? source : source_copy(&b->source, source, err);

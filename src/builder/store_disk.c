@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "cache/config.h"
 #include "host/json.h"
+#include "host/os.h"
 #include "image/ext4.h"
 
 #include <dirent.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define FOLDER      "builder-vm"
@@ -30,9 +30,7 @@
 
 static void disk_name(char *out, size_t size)
 {
-    struct utsname u;
-    uname(&u);
-    snprintf(out, size, "nix-store-%.40s.img", u.machine);
+    snprintf(out, size, "nix-store-%.40s.img", os_arch());
 }
 
 static void state_name(const char *disk, char *out, size_t size)

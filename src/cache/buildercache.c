@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "cache/statindex.h"
+#include "host/os.h"
 #include "image/ext4.h"
 #include "image/kernel.h"
 #include "image/manifest.h"
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define FOLDER      "builder-vm"
@@ -52,18 +52,10 @@ const char *cache_reason_name(enum cache_reason r)
 /* What an image may consist of; the first two are required. */
 static const char *const artifacts[] = {"vmlinux", "rootfs.ext4", "initrd", "cmdline.txt", MANIFEST};
 
-static const char *arch(void)
-{
-    static struct utsname u;
-    if (!u.machine[0])
-        uname(&u);
-    return u.machine;
-}
-
 /* ".<arch>" and a suffix. */
 static void hidden_name(char *out, size_t size, const char *suffix)
 {
-    snprintf(out, size, ".%.32s%.40s", arch(), suffix);
+    snprintf(out, size, ".%.32s%.40s", os_arch(), suffix);
 }
 
 static int open_root(struct home *h, struct mvm_error *err)
@@ -277,7 +269,7 @@ int buildercache_judge(struct home *h, const struct buildercache_want *want, boo
     int r = hold_live(root, &img.live_lock, err);
     if (r < 0)
         return r;
-    img.dirfd = openat(root, arch(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    img.dirfd = openat(root, os_arch(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (img.dirfd < 0)
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
                    ? 0
@@ -288,7 +280,7 @@ int buildercache_judge(struct home *h, const struct buildercache_want *want, boo
     *ret_reason = (enum cache_reason)r;
     if (r != CACHE_HIT || !ret)
         return 0;
-    img.path = path_join(h->cache, FOLDER, arch(), NULL);
+    img.path = path_join(h->cache, FOLDER, os_arch(), NULL);
     CLEAN_FD int digests = open_file(img.dirfd, DIGESTS);
     r = !img.path ? -ENOMEM : digests < 0 ? digests : sha256_fd(digests, img.digest);
     if (r < 0)
@@ -446,18 +438,20 @@ static int exchange(struct buildercache_stage *s, struct mvm_error *err)
 {
     char previous[NAME_SIZE];
     hidden_name(previous, sizeof(previous), PREVIOUS);
-    if (renameat2(s->root_fd, s->name, s->root_fd, arch(), RENAME_NOREPLACE) == 0)
+    int r = os_rename_new(s->root_fd, s->name, s->root_fd, os_arch());
+    if (r == 0)
         return 0;
     struct stat st;
-    if (errno == EEXIST && fstatat(s->root_fd, arch(), &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode)) {
-        (void)!unlinkat(s->root_fd, arch(), 0); /* no image at all, whatever it is */
-        return renameat(s->root_fd, s->name, s->root_fd, arch()) < 0 ? mvm_error_errno(err, -errno, "cannot promote")
-                                                                     : 0;
+    if (r == -EEXIST && fstatat(s->root_fd, os_arch(), &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode)) {
+        (void)!unlinkat(s->root_fd, os_arch(), 0); /* no image at all, whatever it is */
+        return renameat(s->root_fd, s->name, s->root_fd, os_arch()) < 0 ? mvm_error_errno(err, -errno, "cannot promote")
+                                                                        : 0;
     }
-    if (renameat2(s->root_fd, s->name, s->root_fd, arch(), RENAME_EXCHANGE) < 0)
-        return mvm_error_errno(err, -errno, "cannot promote the builder image");
+    r = os_rename_exchange(s->root_fd, s->name, s->root_fd, os_arch());
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot promote the builder image");
     /* From here on the staging name has the old image. */
-    if (renameat2(s->root_fd, s->name, s->root_fd, previous, RENAME_NOREPLACE) < 0)
+    if (os_rename_new(s->root_fd, s->name, s->root_fd, previous) < 0)
         (void)!path_remove_tree(s->root_fd, s->name);
     return 0;
 }
@@ -546,6 +540,6 @@ int buildercache_clean(struct home *h, bool everything, struct mvm_error *err)
     hidden_name(name, sizeof(name), PREVIOUS);
     r = path_remove_tree(s.root_fd, name);
     if (r == 0)
-        r = path_remove_tree(s.root_fd, arch());
+        r = path_remove_tree(s.root_fd, os_arch());
     return r < 0 ? mvm_error_errno(err, r, "cannot remove the builder image") : 0;
 }

@@ -1,15 +1,13 @@
 #include "cache/lock.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/fd.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 static void read_holder(int fd, char *out, size_t size)
@@ -21,48 +19,12 @@ static void read_holder(int fd, char *out, size_t size)
         snprintf(out, size, "another process");
 }
 
-static void on_expired(int sig)
-{
-}
-
-/* The signal that interrupts flock(2). Its handler is set once and stays, so that none that comes late, to whichever
- * thread, ends the process. */
-static int expiry_signal(void)
-{
-    struct sigaction sa = {.sa_handler = on_expired};
-    sigemptyset(&sa.sa_mask);
-    sigaction(SIGRTMIN, &sa, NULL);
-    return SIGRTMIN;
-}
-
-/*
- * flock(2) waits in the kernel, fairly and without polling, but knows no deadline: a timer's signal to this thread
- * interrupts it. The timer repeats, so that a signal that comes just before flock does not leave it without one.
- * Threads that wait at the same time have a timer each (timer_create(2), SIGEV_THREAD_ID).
- */
-static int wait_until(int fd, uint64_t deadline)
-{
-    timer_t timer;
-    struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = expiry_signal()};
-    ev._sigev_un._tid = gettid();
-    if (timer_create(CLOCK_MONOTONIC, &ev, &timer) < 0)
-        return -errno;
-    struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(deadline / NSEC_PER_SEC), .tv_nsec = (long)(deadline % NSEC_PER_SEC)},
-        .it_interval = {.tv_nsec = 50 * (long)NSEC_PER_MSEC},
-    };
-    timer_settime(timer, TIMER_ABSTIME, &when, NULL);
-    int r = flock(fd, LOCK_EX) < 0 ? -errno : 0;
-    timer_delete(timer);
-    return r == -EINTR && clock_now() >= deadline ? -ETIMEDOUT : r;
-}
-
 static int wait_for(int fd, const struct lock_wait *wait, const char *holder)
 {
     if (wait->waiting)
         wait->waiting(wait->data, holder);
     if (wait->deadline)
-        return wait_until(fd, wait->deadline);
+        return os_lock_until(fd, wait->deadline);
     return flock(fd, LOCK_EX) < 0 ? -errno : 0;
 }
 

@@ -5,13 +5,13 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 #include "release/release_fetch.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -77,7 +77,6 @@ static int run_dev_image_export(struct args *a)
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
     struct progress p = PROGRESS_INIT(&ui_progress, &p);
-    struct utsname u;
     struct release r = {0};
     const char *to = arg_value(a, "to"), *kind = arg_value(a, "kind");
     int k = release_kind_parse(kind ? kind : "dev");
@@ -88,9 +87,8 @@ static int run_dev_image_export(struct args *a)
         return ui_usage("give dev or builder", "kind '%.60s'", kind);
     if (parse_version(arg_value(a, "version"), &r.version) < 0)
         return ui_usage("give a whole number from 1 on", "version '%.60s'", arg_value(a, "version"));
-    uname(&u);
     r.kind = (enum release_kind)k;
-    snprintf(r.arch, sizeof(r.arch), "%.31s", u.machine);
+    snprintf(r.arch, sizeof(r.arch), "%.31s", os_arch());
     interrupt_install();
     if (home_open(&h, &err) < 0)
         return ui_fail(&err);

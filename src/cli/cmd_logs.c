@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 #include "machine/client.h"
 #include "machine/logread.h"
 #include "machine/machine.h"
@@ -12,7 +13,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,11 +113,9 @@ static int print_last(struct wish *w, struct logread *l)
 
 static int follow(struct wish *w, struct logread *l, struct client *c, struct mvm_error *err)
 {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", l->dirfd);
-    CLEAN_FD int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (watch < 0 || inotify_add_watch(watch, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
-        return mvm_error_errno(err, -errno, "cannot watch the logs");
+    CLEAN_FD int watch = os_watch_folder(l->dirfd);
+    if (watch < 0)
+        return mvm_error_errno(err, watch, "cannot watch the logs");
     logread_follow(l);
     for (;;) {
         if (print_all(w, l, 0) < 0)
@@ -130,9 +128,7 @@ static int follow(struct wish *w, struct logread *l, struct client *c, struct mv
             (void)!print_last(w, l);
             return 0;
         }
-        char events[4096];
-        while (read(watch, events, sizeof(events)) > 0)
-            ;
+        os_watch_clear(watch);
     }
 }
 

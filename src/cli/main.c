@@ -1,14 +1,13 @@
+#include "base/os.h"
 #include "cli/cli.h"
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Descriptors 0 to 2 are open whatever the caller did: files opened later must not become standard output. In place of
@@ -115,7 +114,7 @@ int main(int argc, char **argv)
         return supervisor_main(argc - 2, argv + 2);
     ensure_standard_fds();
     /* What was inherited goes no further; it can still be named (/dev/fd/N). */
-    (void)!syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
+    (void)!os_close_on_exec();
     signal(SIGPIPE, SIG_IGN);
     umask(077);
     ui_init(wants_json(argc, argv), false);

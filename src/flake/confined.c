@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "flake/confine.h"
 #include "host/interrupt.h"
 
@@ -9,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -63,7 +63,7 @@ static void child(const struct confined_work *w, int fd, size_t max)
     struct mvm_error err = MVM_ERROR_INIT;
     struct buf out = BUF_INIT(max);
     struct verdict v = {0};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)!os_die_with_parent();
     signal(SIGPIPE, SIG_DFL);
     v.code = close_others(fd, w->fd);
     fd = v.code == 0 ? PIPE_FD : fd;

@@ -1,5 +1,6 @@
 #include "host/install_paths.h"
 #include "base/path.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -39,12 +40,11 @@ static int try_layout(struct install_paths *i, const char *dir, const struct lay
 int install_paths_find(struct install_paths *i, struct mvm_error *err)
 {
     char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    if (n < 0)
-        return mvm_error_errno(err, -errno, "cannot find this program");
-    exe[n] = '\0';
+    int r = os_self_path(exe, sizeof(exe));
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot find this program");
     *strrchr(exe, '/') = '\0';
-    int r = -ENOENT;
+    r = -ENOENT;
     for (size_t k = 0; r == -ENOENT && k < ARRAY_SIZE(layouts); k++)
         r = try_layout(i, exe, &layouts[k]);
     if (r < 0) {

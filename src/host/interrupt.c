@@ -1,6 +1,7 @@
 #include "host/interrupt.h"
 #include "base/clock.h"
 #include "base/macros.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 static volatile sig_atomic_t pending, insisted;
 static int pipe_fds[2] = {-1, -1}, forward_fds[2] = {-1, -1};
 static volatile uint64_t last_sigint; /* written in a handler that blocks the others */
-static timer_t end_timer;
 static bool has_timer;
 static void (*volatile at_exit)(void);
 
@@ -32,7 +32,7 @@ static void on_grace_over(int sig)
     _exit(128 + (int)insisted);
 }
 
-/* Async-signal-safe: signal-safety(7) has timer_settime and clock_gettime. */
+/* Async-signal-safe: signal-safety(7) has clock_gettime. */
 static void insist(int sig)
 {
     if (sig == SIGINT) {
@@ -44,9 +44,7 @@ static void insist(int sig)
     if (insisted || !has_timer)
         return;
     insisted = sig;
-    const struct itimerspec when = {
-        .it_value = {.tv_sec = INTERRUPT_GRACE_MS / 1000, .tv_nsec = INTERRUPT_GRACE_MS % 1000 * (long)NSEC_PER_MSEC}};
-    timer_settime(end_timer, 0, &when, NULL);
+    os_alarm(INTERRUPT_GRACE_MS);
 }
 
 static void on_signal(int sig)
@@ -85,15 +83,9 @@ static void handle(void (*handler)(int), size_t n)
         sigaction(all[i], &sa, NULL);
 }
 
-/* The second real-time signal: the first is the one that locks use (lock.c). */
 static void make_timer(void)
 {
-    if (has_timer)
-        return;
-    struct sigaction sa = {.sa_handler = on_grace_over};
-    sigemptyset(&sa.sa_mask);
-    struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1};
-    has_timer = sigaction(SIGRTMIN + 1, &sa, NULL) == 0 && timer_create(CLOCK_MONOTONIC, &ev, &end_timer) == 0;
+    has_timer = has_timer || os_alarm_prepare(on_grace_over) == 0;
 }
 
 void interrupt_install(void)

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 #include "vmdir/vmdir.h"
 
 #include <errno.h>
@@ -101,9 +102,9 @@ static int connect_socket(struct home *h, const char *name, uint64_t deadline, s
     CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
-    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CLEAN_FD int fd = os_unix_socket();
     struct sockaddr_un a = vmdir_socket_address(dir);
-    int r = fd < 0 ? -errno : connect_within(fd, &a, deadline);
+    int r = fd < 0 ? fd : connect_within(fd, &a, deadline);
     if (r == 0)
         r = fd_set_nonblock(fd, true);
     if (r == -ENOENT || r == -ECONNREFUSED)
@@ -138,9 +139,7 @@ int client_connect(struct home *h, const char *name, struct client **ret, struct
 
 pid_t client_peer(const struct client *c)
 {
-    struct ucred peer = {0};
-    socklen_t n = sizeof(peer);
-    return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 ? 0 : peer.pid;
+    return os_peer(c->fd);
 }
 
 void client_free(struct client *c)

@@ -2,6 +2,7 @@
 #include "machine/machine.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "host/json.h"
 #include "machine/client.h"
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define STATUS_DEADLINE_MS 1500 /* for all VMs together */
@@ -198,10 +198,10 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
 static void kill_supervisor(const struct client *c)
 {
     pid_t pid = client_peer(c);
-    CLEAN_FD int fd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    CLEAN_FD int fd = pid > 1 ? os_watch_process(pid) : -1;
     /* The connection is still open, so the process behind it is still that one. */
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
+    if (fd >= 0 && os_signal_process(fd, pid, SIGKILL) == 0)
         (void)!poll(&p, 1, KILL_MS);
 }
 

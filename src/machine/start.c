@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "cache/config.h"
 #include "host/interrupt.h"
+#include "host/os.h"
 #include "image/manifest.h"
 #include "machine/machine.h"
 #include "vmdir/runfile.h"
@@ -29,8 +30,8 @@ static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, int hold_fd,
     const size_t n = hold_fd ? 4 : 3;
     for (size_t i = 0; i < n; i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
-    const char *argv[] = {
-        "/proc/self/exe", "--supervise", numbers[0], numbers[1], numbers[2], hold_fd ? numbers[3] : NULL, NULL};
+    const char *argv[] = {os_self_exe(), "--supervise", numbers[0], numbers[1], numbers[2], hold_fd ? numbers[3] : NULL,
+                          NULL};
     const struct process_opts o = {
         .argv = argv,
         .cwd = "/",
@@ -222,8 +223,9 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
         return r;
     steps_add(&info->steps, "run-file", since);
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return mvm_error_errno(err, -errno, "cannot make a socket");
+    r = os_packet_pair(pair);
+    if (r < 0)
+        return mvm_error_errno(err, r, "cannot make a socket");
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
     CLEAN_PROCESS struct process supervisor = PROCESS_INIT;

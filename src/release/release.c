@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -204,8 +205,9 @@ int release_export(int dirfd, const char *dest, struct release *r, struct progre
     if (to < 0)
         return mvm_error_errno(err, -errno, "cannot make a folder beside %s", dest);
     int e = export_files(dirfd, to, r, p, err);
-    if (e == 0 && renameat2(parent, tmp, parent, name, RENAME_NOREPLACE) < 0)
-        e = mvm_error_errno(err, -errno, "cannot make %s", dest);
+    int moved = e == 0 ? os_rename_new(parent, tmp, parent, name) : 0;
+    if (moved < 0)
+        e = mvm_error_errno(err, moved, "cannot make %s", dest);
     if (e < 0)
         (void)!path_remove_tree(parent, tmp);
     fsync(parent);

@@ -5,6 +5,7 @@
 #include "cache/lock.h"
 #include "host/install_paths.h"
 #include "host/json.h"
+#include "host/os.h"
 #include "release/download.h"
 #include "release/release_versions.h"
 
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define DOWNLOADS    "downloads"
@@ -105,13 +105,11 @@ static int fetch_text(struct fetch *f, const char *name, struct buf *out, struct
 
 static int check_release(const struct fetch *f, int kind, struct mvm_error *err)
 {
-    struct utsname u;
-    uname(&u);
     if (kind != ANY_KIND && (int)f->release.kind != kind)
         return mvm_error_set(err, -EINVAL, "it is a %s image where a %s image is wanted",
                              release_kind_name(f->release.kind), release_kind_name((enum release_kind)kind));
-    if (kind != ANY_KIND && strcmp(f->release.arch, u.machine) != 0)
-        return mvm_error_set(err, -EINVAL, "it is an image for %s, and this machine is %s", f->release.arch, u.machine);
+    if (kind != ANY_KIND && strcmp(f->release.arch, os_arch()) != 0)
+        return mvm_error_set(err, -EINVAL, "it is an image for %s, and this machine is %s", f->release.arch, os_arch());
     return release_versions_check(f->home, &f->release, f->key, err);
 }
 
@@ -281,7 +279,7 @@ static bool is_installed(const struct fetch *f, int prebuilt, const char *name)
 /* The staged folder under its name; one of that name that was there goes away. */
 static int promote(int prebuilt, const char *name, struct mvm_error *err)
 {
-    int r = renameat2(prebuilt, SEED_STAGE, prebuilt, name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+    int r = os_rename_exchange(prebuilt, SEED_STAGE, prebuilt, name);
     if (r == -ENOENT)
         r = renameat(prebuilt, SEED_STAGE, prebuilt, name) < 0 ? -errno : 0;
     if (r < 0)

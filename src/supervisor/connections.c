@@ -2,6 +2,7 @@
  * too much is not read, who breaks the protocol is cut off. */
 #include "base/clock.h"
 #include "base/fd.h"
+#include "host/os.h"
 #include "supervisor/internal.h"
 #include "vmdir/vmdir.h"
 
@@ -185,9 +186,9 @@ static void on_client(uv_stream_t *listener, int status)
 
 int connections_listen(struct supervisor *s)
 {
-    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    CLEAN_FD int fd = os_unix_socket();
     if (fd < 0)
-        return -errno;
+        return fd;
     struct sockaddr_un a = vmdir_socket_address(s->dirfd);
     mode_t old = umask(0177);
     int r = bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;

@@ -1,4 +1,5 @@
 #include "supervisor/launch.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -8,8 +9,9 @@
 static int make_pair(int *ret_ours, int *ret_theirs)
 {
     int fds[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        return -errno;
+    int r = os_stream_pair(fds);
+    if (r < 0)
+        return r;
     *ret_ours = fds[0];
     *ret_theirs = fds[1];
     return 0;

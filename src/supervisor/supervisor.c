@@ -11,13 +11,13 @@
 #include "supervisor/supervisor.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "host/os.h"
 #include "supervisor/internal.h"
 #include "vmdir/vmdir.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -195,7 +195,7 @@ int supervisor_main(int argc, char **argv)
     int dirfd = atoi(argv[0]), lock_fd = atoi(argv[1]), starter_fd = atoi(argv[2]);
     if (fd_set_cloexec(dirfd, true) < 0 || fd_set_cloexec(lock_fd, true) < 0 || fd_set_cloexec(starter_fd, true) < 0)
         return 2;
-    prctl(PR_SET_NAME, "mvm-supervisor");
+    os_set_name("mvm-supervisor");
     struct mvm_error err = MVM_ERROR_INIT;
     static struct supervisor s = {.launcher = {.fd = -1}};
     int r = runfile_load(&s.run, dirfd, &err);

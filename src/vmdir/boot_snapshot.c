@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "host/json.h"
+#include "host/os.h"
 #include "image/manifest.h"
 #include "vmdir/snapshot_meta.h"
 
@@ -200,8 +201,9 @@ static int make_files(struct boot_snapshot *s, struct mvm_error *err)
     s->state_fd = openat(s->dir, BOOT_SNAPSHOT_STATE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->memory_fd < 0 || s->state_fd < 0)
         return mvm_error_errno(err, -errno, "cannot make the snapshot's files");
-    if (fallocate(s->memory_fd, 0, 0, size) < 0)
-        return mvm_error_errno(err, -errno, "no room for the snapshot's memory");
+    int r = os_reserve(s->memory_fd, size);
+    if (r < 0)
+        return mvm_error_errno(err, r, "no room for the snapshot's memory");
     if (!s->run->store_disk[0])
         return 0;
     CLEAN_FD int store = openat(s->dir, STORE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -268,7 +270,7 @@ void boot_snapshot_saved(struct boot_snapshot *s, const struct msg_hello *hello)
         off_t data = lseek(s->memory_fd, hole, SEEK_DATA);
         if (data < 0)
             data = end;
-        if (fallocate(s->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, data - hole) < 0)
+        if (os_punch(s->memory_fd, hole, data - hole) < 0)
             break; /* it only takes more room */
         hole = data;
     }
