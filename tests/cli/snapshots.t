@@ -116,13 +116,20 @@ mvm down web >/dev/null
 mv "$tmp/moved" "$image"
 mvm up "$image" --name big --memory 1G --cold >/dev/null
 mvm exec big -- fill /tmp/big 200000000
-kill_create() {
-    "$MVMCTL" snapshot create big killed >/dev/null 2>&1 &
+# begins NAME: a snapshot of that tag is in the making, or over before that could be seen.
+begins() {
+    "$MVMCTL" snapshot create big "$1" >"$tmp/out" 2>&1 &
     maker=$!
-    eventually 20 sh -c "ls -d '$snapshots'/.new-*" || return 1
-    kill -KILL $maker
-    wait $maker 2>/dev/null
-    :
+    until ls -d "$snapshots"/.new-* >/dev/null 2>&1; do kill -0 $maker 2>/dev/null || return 1; done
+}
+kill_create() {
+    for _ in 1 2 3 4 5; do
+        begins killed && kill -KILL $maker
+        wait $maker 2>/dev/null
+        [ -e "$snapshots/big/killed" ] || return 0
+        mvm snapshot rm big killed
+    done
+    return 1
 }
 check 'mvmctl is killed while it saves' kill_create
 check 'the VM answers' mvm exec big -- true
@@ -131,9 +138,7 @@ check 'the next one is made' eventually 5 mvm snapshot create big next
 is 'and nothing is left of the other' "$(find "$snapshots" -name '.new-*')" ''
 run mvm snapshot rm big:next --json
 is 'it is removed' "$(json '.removed | join(" ")')" big:next
-"$MVMCTL" snapshot create big killed >"$tmp/out" 2>&1 &
-maker=$!
-check 'another one begins' eventually 20 sh -c "ls -d '$snapshots'/.new-*"
+check 'another one begins' begins killed
 kill -KILL "$(supervisors)"
 code=0
 wait $maker || code=$?

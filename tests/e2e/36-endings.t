@@ -1,5 +1,5 @@
 #!/bin/sh
-# How a VM ends by itself, and how that is told.
+# How a Linux guest ends by itself, and how that is told; the rest is tests/cli/endings.t.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/e2e.sh"
 example hello "$tmp/hello"
@@ -47,12 +47,6 @@ ends forced 'reboot -f in a guest' failed 'failed: the guest panicked or was res
 up panics
 run mvm exec panics -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger'
 ends panics 'a panic' failed 'failed: the guest panicked or was reset: Kernel panic - not syncing'
-up killed
-kill "$(field killed vmm_pid)"
-ends killed 'a backend that is sent SIGTERM' stopped 'qemu was told to end by another process$'
-up shot
-kill -9 "$(field shot vmm_pid)"
-ends shot 'a backend that is killed' stopped 'qemu was killed by signal 9$'
 
 # What serves a request in the guest, and what it runs.
 up worker
@@ -63,19 +57,4 @@ run mvm exec worker -- tail /dev/zero
 is 'R15: a program that took all memory ends as a killed one' "$status" 137
 has 'R15: and it is said that memory ran out' "$err" 'tail was killed by signal 9 .*: the guest ran out of memory'
 mvm down worker
-
-# An agent that breaks the protocol.
-up babbles
-mvm cp "$MVM_BUILD/tests/guest/babble" babbles:/tmp/
-run mvm exec babbles -- /tmp/babble
-is 'R6: what a cut off guest served has failed' "$status" 125
-has 'R6: and why' "$err" 'the guest was cut off: '
-is 'R6: its state is "cut off"' "$(field babbles state)" 'cut off'
-has 'R6: with the reason, in JSON' "$(field babbles problem)" '^the guest was cut off: frame'
-has 'R6: and for people' "$(mvm ls | grep '^babbles ')" 'cut off .*; the guest was cut off: frame'
-run mvm exec babbles -- true
-is 'R6: nothing more is served by it' "$status" 125
-has 'R6: and why not' "$err" 'the guest was cut off: frame'
-run mvm down babbles
-is 'R6: it can be stopped' "$status" 0
 finish
