@@ -1,14 +1,14 @@
 /*
- * The agent: pid 1's main loop. It moves frames between the channel and what serves its streams (workers.c), reaps
+ * The agent: pid 1's main loop. It moves frames between the channel and what serves its streams (relay.c), reaps
  * every process that ends, and runs the image's services (service.c). It parses nothing but frames and its own
  * messages, allocates little, and treats running out of memory as the loss of one stream.
  */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "guest/files.h"
+#include "guest/file_cache.h"
 #include "guest/guest.h"
-#include "guest/store.h"
+#include "guest/nix_store.h"
 #include "wire/mux.h"
 
 #include <dirent.h>
@@ -151,7 +151,7 @@ static void on_signals(void)
     int status;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (!services_reaped(pid, status))
-            workers_reaped(pid, status);
+            relay_reaped(pid, status);
     }
 }
 
@@ -252,7 +252,7 @@ static int on_configure(const void *p, size_t n)
     struct msg_configure m = {0};
     struct msg_configured done = {0};
     if (agent.counting)
-        count_step(&agent.count, "configure");
+        count_note_instructions(&agent.count, "configure");
     if (msg_configure_decode(&m, p, n) < 0)
         return -EPROTO;
     /* Randomness first: restored from a snapshot, the generator is where that of every other VM of it was. */
@@ -276,7 +276,7 @@ static int on_configure(const void *p, size_t n)
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
         if (agent.builder)
-            store_mount(&m, &done);
+            nix_store_mount(&m, &done);
     }
     done.services = services_expected(&agent.conf);
     done.slow = services_slow(&agent.conf);
@@ -291,7 +291,7 @@ static int on_configure(const void *p, size_t n)
     }
     services_start(&agent.conf, agent.epoll);
     if (agent.counting) { /* the host reads the counts when it hears that the guest is configured */
-        count_step(&agent.count, "services");
+        count_note_instructions(&agent.count, "services");
         count_report(&agent.count, &count_log);
         SEND(configured, &done);
     }
@@ -312,7 +312,7 @@ static void on_hold(void)
 static bool is_alone(void)
 {
     siginfo_t info;
-    return !workers_busy() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+    return !relay_busy() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
 }
 
 /* In a process of its own, because it may take a while. */
@@ -320,7 +320,7 @@ static void write_all(bool sweep) __attribute__((noreturn));
 static void write_all(bool sweep)
 {
     if (sweep)
-        files_sweep(FILES_MAX_AGE_S);
+        file_cache_sweep(FILE_CACHE_MAX_AGE_S);
     sync();
     _exit(0);
 }
@@ -383,16 +383,16 @@ static int on_msg(void *data, const void *p, size_t n)
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
     agent.quiesce = QUIESCE_NO;
-    return agent.configured ? workers_open(stream, p, n) : -EAGAIN;
+    return agent.configured ? relay_open(stream, p, n) : -EAGAIN;
 }
 
 static const struct mux_events mux_events = {
     .msg = on_msg,
     .open = on_open,
-    .record = workers_record,
-    .closed = workers_closed,
-    .reset = workers_reset,
-    .writable = workers_writable,
+    .record = relay_record,
+    .closed = relay_closed,
+    .reset = relay_reset,
+    .writable = relay_writable,
 };
 
 /* ---- Connection ---- */
@@ -402,7 +402,7 @@ static void new_connection(void)
     while (!agent.mux && !(agent.mux = mux_new(false, &mux_events, NULL)))
         sleep(1); /* no memory at all: only waiting helps */
     mux_set_send_window(agent.mux, agent.window);
-    workers_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
+    relay_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
 }
 
 static void connect_port(void)
@@ -413,7 +413,7 @@ static void connect_port(void)
 
 static void end_connection(void)
 {
-    workers_end_all();
+    relay_end_all();
     mux_free(agent.mux);
     agent.mux = NULL;
 }
@@ -455,7 +455,7 @@ static void begin(bool builder, uint64_t boot_ns)
 {
     agent.builder = builder;
     agent.boot_ns = boot_ns;
-    count_step(&agent.count, "agent");
+    count_note_instructions(&agent.count, "agent");
     agent.counting = count_wanted();
     agent.chunk = malloc(READ_CHUNK);
     agent.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -478,7 +478,7 @@ static void begin(bool builder, uint64_t boot_ns)
     agent.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     want(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
     boot_late_mounts();
-    boot_rest_timer();
+    boot_stop_pit();
     /* QEMU keeps the code that it has translated by its address in the guest: where that changes, it does so again each
      * time a program is started, which doubles the time that Nix takes to start. */
     if (builder && boot_emulated())
@@ -488,10 +488,10 @@ static void begin(bool builder, uint64_t boot_ns)
         (void)!fd_write_all(oom, "-1000", 5);
     net_prepare();
     if (builder)
-        store_prepare();
+        nix_store_prepare();
     agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
-    count_step(&agent.count, "hello");
+    count_note_instructions(&agent.count, "hello");
     connect_port();
     if (agent.counting) {
         count_report(&agent.count, &count_log);
@@ -511,7 +511,7 @@ static void dispatch(const struct epoll_event *e)
     } else if (e->data.ptr == &agent.tag_signals) {
         on_signals();
     } else if (!services_event(e->data.ptr)) {
-        workers_event(e->data.ptr, e->events);
+        relay_event(e->data.ptr, e->events);
     }
 }
 
@@ -525,9 +525,9 @@ void agent_run(bool builder, uint64_t boot_ns)
             dispatch(&events[i]);
         quiesce_if_alone();
         flush();
-        workers_watch(); /* what the flush made room for, and builds whose turn has come */
+        relay_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();
-        if (agent.ends_at && (!workers_busy() || clock_left_ms(agent.ends_at) == 0))
+        if (agent.ends_at && (!relay_busy() || clock_left_ms(agent.ends_at) == 0))
             end_guest(agent.ending);
     }
 }

@@ -122,7 +122,7 @@ void boot_late_mounts(void)
  * The 8254 timer ticks from reset on, every 27 ms, and a kernel that keeps time by the processors' own timers leaves it
  * so: under emulation each tick wakes the VMM for nothing. In mode 0 it counts down once and rests.
  */
-void boot_rest_timer(void)
+void boot_stop_pit(void)
 {
 #if defined(__x86_64__)
     enum { COUNTER = 0x40, MODE = 0x43, COUNT_ONCE = 0x30 };

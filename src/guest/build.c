@@ -14,11 +14,11 @@
 #include "base/process.h"
 #include "base/sha256_hex.h"
 #include "guest/cgroup.h"
-#include "guest/files.h"
+#include "guest/file_cache.h"
 #include "guest/guest.h"
+#include "guest/nix_store.h"
 #include "guest/place.h"
 #include "guest/source.h"
-#include "guest/store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
 
@@ -323,7 +323,7 @@ static bool found_no_room(const struct job *j)
 static int run_with_room(struct job *j, const struct args *a, struct buf *out)
 {
     int code = run(j, a, out, true);
-    if (code <= 0 || !found_no_room(j) || !store_make_room())
+    if (code <= 0 || !found_no_room(j) || !nix_store_make_room())
         return code;
     buf_clear(out);
     buf_clear(&j->tail);
@@ -369,7 +369,7 @@ static int answer_offer(struct job *j, const struct buf *b)
         return -EPROTO;
     want.len = offer.len / TREE_KEY_SIZE;
     for (size_t i = 0; i < want.len; i++)
-        want.wanted[i] = !files_has(offer.keys + i * TREE_KEY_SIZE);
+        want.wanted[i] = !file_cache_has(offer.keys + i * TREE_KEY_SIZE);
     r = msg_want_encode(&out, &want);
     return r < 0 ? r : worker_send(j->sock, CHAN_MSG, out.data, out.len);
 }
@@ -384,7 +384,7 @@ static void receive_tree(struct job *j)
     if (dir < 0 && dir != -ENOSPC)
         fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no place for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
-    t.keeper = &files_keeper;
+    t.keeper = &file_cache_keeper;
     t.canonical = true;
     t.owner = SOURCE_OWNER;
     int r = dir < 0 ? dir : 0;
@@ -399,7 +399,7 @@ static void receive_tree(struct job *j)
     }
     tree_receiver_done(&t);
     if (r >= 0)
-        files_keep(dir, j->cgroup.procs_fd, j->sock);
+        file_cache_keep(dir, j->cgroup.procs_fd, j->sock);
     if (r == -ENOSPC)
         FAIL_KIND(j, "disk-full", MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
     if (r < 0)
@@ -558,7 +558,7 @@ static void build(struct job *j)
     j->result.build_ns = end - j->built_at;
     strip_newline(&out);
     snprintf(j->result.store_path, sizeof(j->result.store_path), "%s", buf_cstr(&out));
-    (void)!store_protect(j->result.store_path);
+    (void)!nix_store_protect(j->result.store_path);
 }
 
 /* ---- Extraction ---- */

@@ -39,7 +39,7 @@ bool count_wanted(void)
     return boot_param(boot_cmdline(), "mvm.count", none, sizeof(none));
 }
 
-void count_step(struct count *c, const char *name)
+void count_note_instructions(struct count *c, const char *name)
 {
     if (c->n == COUNT_STEPS)
         return;

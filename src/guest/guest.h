@@ -20,8 +20,8 @@ int boot_initrd(struct mvm_error *err);
 int boot_layer(struct mvm_error *err);
 /* The mounts that the agent's channel does not need. */
 void boot_late_mounts(void);
-/* Stops what wakes an idle guest's VMM for nothing. */
-void boot_rest_timer(void);
+/* Puts the 8254 into one-shot mode: its periodic tick wakes the VMM of an idle guest 36 times a second. */
+void boot_stop_pit(void);
 /* True under QEMU's software emulation. */
 bool boot_emulated(void);
 /* Programs are loaded at the same addresses each time. */
@@ -58,7 +58,7 @@ struct count_log {
 /* True where the kernel command line has `mvm.count`. */
 bool count_wanted(void);
 /* Takes the counter down; the name is kept. */
-void count_step(struct count *c, const char *name);
+void count_note_instructions(struct count *c, const char *name);
 /* Writes the steps to the log and forgets them. */
 void count_report(struct count *c, const struct count_log *log);
 /* What the kernel has logged about its initcalls and about starting init, with the log's own clock in microseconds. */
@@ -175,24 +175,24 @@ void build_serve(int sock, const struct msg_build *m, unsigned job) __attribute_
 /* Takes away what a job has left, whichever way it ended: processes, cgroup, work folder. In a process of its own. */
 void build_clean(unsigned job);
 
-/* ---- workers.c: the agent's side of the workers ---- */
+/* ---- relay.c: the agent's side of the workers ---- */
 
 struct mux;
 /* For a new connection: the multiplexer to serve, and the loop's epoll set. */
-void workers_init(struct mux *mux, int epoll, const struct guest_conf *conf, bool builder);
+void relay_init(struct mux *mux, int epoll, const struct guest_conf *conf, bool builder);
 /* The multiplexer's events (wire/mux.h), once the guest is configured. */
-int workers_open(uint32_t stream, const void *p, size_t n);
-int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n);
-void workers_closed(void *data, uint32_t stream);
-void workers_reset(void *data, uint32_t stream, const char *reason);
-void workers_writable(void *data, uint32_t stream);
+int relay_open(uint32_t stream, const void *p, size_t n);
+int relay_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n);
+void relay_closed(void *data, uint32_t stream);
+void relay_reset(void *data, uint32_t stream, const char *reason);
+void relay_writable(void *data, uint32_t stream);
 /* An event of the epoll set with that pointer; a child that ended; room was made; the connection is lost. */
-void workers_event(void *ptr, uint32_t events);
-void workers_reaped(pid_t pid, int status);
-void workers_watch(void);
-void workers_end_all(void);
+void relay_event(void *ptr, uint32_t events);
+void relay_reaped(pid_t pid, int status);
+void relay_watch(void);
+void relay_end_all(void);
 /* True where a stream is served or its end is awaited. */
-bool workers_busy(void);
+bool relay_busy(void);
 
 /* ---- ending.c: who asks pid 1 to end the guest ---- */
 

@@ -1,7 +1,7 @@
 /*
  * Which build jobs run and which wait for their turn. Strictly in the order of arrival: the first one that waits starts
  * as soon as fewer jobs run than it allows, and nobody overtakes it. Only the order is kept here; processes are
- * workers.c's.
+ * relay.c's.
  */
 #pragma once
 

@@ -4,7 +4,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "guest/guest.h"
-#include "guest/store.h"
+#include "guest/nix_store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ int source_to_store(const char *tree, unsigned id, const struct msg_build *m, ch
     const char *const init[] = {"nix-store", "--init", NULL};
     const char *const add[] = {TOOL, tree, ret, m->nar_hex, size, CACHE, NULL};
     snprintf(size, sizeof(size), "%llu", (unsigned long long)m->nar_size);
-    if (snprintf(ret, 128, "/nix/store/%s", m->store_name) >= 128 || !store_is_path(ret))
+    if (snprintf(ret, 128, "/nix/store/%s", m->store_name) >= 128 || !nix_store_is_path(ret))
         return mvm_error_set(err, -EPROTO, "%.100s is no name in the store", m->store_name);
     int r = access(DB, F_OK) < 0 ? run(init, err) : 0;
     if (r == 0)

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "guest/guest.h"
-#include "guest/store.h"
+#include "guest/nix_store.h"
 #include "wire/frame.h"
 #include "wire/tree.h"
 
@@ -254,7 +254,7 @@ void worker_main(int sock, const void *request, size_t len, const struct guest_c
         break;
     case MSG_STORE:
         if (builder && msg_store_decode(&store, request, len) == 0)
-            store_serve(sock, &store);
+            nix_store_serve(sock, &store);
         break;
     case MSG_FREEZE:
         if (builder)

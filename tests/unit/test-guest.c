@@ -6,9 +6,9 @@
 #include "guest/dhcp.h"
 #include "guest/guest.h"
 #include "guest/jobs.h"
+#include "guest/nix_store.h"
 #include "guest/ready.h"
 #include "guest/servicelog.h"
-#include "guest/store.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -363,11 +363,11 @@ static void test_params(void)
 
 static void test_store_paths(void)
 {
-    ok(store_is_path("/nix/store/0123-x.drv"), "a store path");
+    ok(nix_store_is_path("/nix/store/0123-x.drv"), "a store path");
     static const char *const bad[] = {
         "/nix/store/", "/nix/store/..", "/nix/store/a/b", "/nix/store", "/etc/a", "x", ""};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-        ok(!store_is_path(bad[i]) && store_protect(bad[i]) == -EINVAL, "'%s' is none", bad[i]);
+        ok(!nix_store_is_path(bad[i]) && nix_store_protect(bad[i]) == -EINVAL, "'%s' is none", bad[i]);
 }
 
 /* ---- DHCP ---- */

@@ -300,7 +300,7 @@ static int queue_job(struct worker *w, const void *p, size_t n, uint64_t limit)
     return 0;
 }
 
-int workers_open(uint32_t stream, const void *p, size_t n)
+int relay_open(uint32_t stream, const void *p, size_t n)
 {
     struct msg_reader r;
     struct worker *w = calloc(1, sizeof(*w));
@@ -337,7 +337,7 @@ static bool is_full(int r)
     return r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM;
 }
 
-int workers_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
+int relay_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     struct worker *w = find_stream(stream);
     bool queued = w && w->request;
@@ -389,7 +389,7 @@ static void drain_waiting(struct worker *w)
     pass_close(w);
 }
 
-void workers_closed(void *data, uint32_t stream)
+void relay_closed(void *data, uint32_t stream)
 {
     struct worker *w = find_stream(stream);
     if (w) {
@@ -398,7 +398,7 @@ void workers_closed(void *data, uint32_t stream)
     }
 }
 
-void workers_reset(void *data, uint32_t stream, const char *reason)
+void relay_reset(void *data, uint32_t stream, const char *reason)
 {
     struct worker *w = find_stream(stream);
     if (!w)
@@ -410,7 +410,7 @@ void workers_reset(void *data, uint32_t stream, const char *reason)
     }
 }
 
-void workers_writable(void *data, uint32_t stream)
+void relay_writable(void *data, uint32_t stream)
 {
     struct worker *w = find_stream(stream);
     if (w)
@@ -443,7 +443,7 @@ static void on_worker_output(struct worker *w)
     }
 }
 
-void workers_event(void *ptr, uint32_t events)
+void relay_event(void *ptr, uint32_t events)
 {
     struct worker *w = serving.workers;
     while (w && w != ptr)
@@ -460,7 +460,7 @@ void workers_event(void *ptr, uint32_t events)
 
 /* ---- All of them ---- */
 
-void workers_init(struct mux *mux, int epoll, const struct guest_conf *conf, bool builder)
+void relay_init(struct mux *mux, int epoll, const struct guest_conf *conf, bool builder)
 {
     serving.mux = mux;
     serving.epoll = epoll;
@@ -468,7 +468,7 @@ void workers_init(struct mux *mux, int epoll, const struct guest_conf *conf, boo
     serving.builder = builder;
 }
 
-void workers_reaped(pid_t pid, int status)
+void relay_reaped(pid_t pid, int status)
 {
     for (struct worker *w = serving.workers; w; w = w->next) {
         if (w->pid != pid)
@@ -485,7 +485,7 @@ void workers_reaped(pid_t pid, int status)
     }
 }
 
-void workers_watch(void)
+void relay_watch(void)
 {
     if (serving.queue_moved) {
         serving.queue_moved = false;
@@ -495,7 +495,7 @@ void workers_watch(void)
         watch_worker(w);
 }
 
-void workers_end_all(void)
+void relay_end_all(void)
 {
     for (struct worker *w = serving.workers, *next; w; w = next) {
         next = w->next;
@@ -505,7 +505,7 @@ void workers_end_all(void)
     }
 }
 
-bool workers_busy(void)
+bool relay_busy(void)
 {
     return serving.workers;
 }

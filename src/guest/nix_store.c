@@ -6,12 +6,12 @@
  *
  * On a full disk nothing can be collected, because Nix cannot write its database: RESERVE keeps some room for that.
  */
-#include "guest/store.h"
+#include "guest/nix_store.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "guest/files.h"
+#include "guest/file_cache.h"
 #include "guest/guest.h"
 #include "guest/source.h"
 #include "wire/frame.h"
@@ -114,7 +114,7 @@ static void forget_disk(const char *device)
         boot_log("%s: buffers cannot be dropped: %s", device, strerror(errno));
 }
 
-void store_prepare(void)
+void nix_store_prepare(void)
 {
     char device[80];
     mkdir("/nix", 0755);
@@ -260,7 +260,7 @@ static void prepare(const char *device, bool checked)
         (void)!path_remove_tree(AT_FDCWD, CACHES);
 }
 
-void store_mount(const struct msg_configure *m, struct msg_configured *ret)
+void nix_store_mount(const struct msg_configure *m, struct msg_configured *ret)
 {
     char device[80];
     if (!find_disk(device)) {
@@ -291,15 +291,15 @@ void store_mount(const struct msg_configure *m, struct msg_configured *ret)
 
 /* ---- Roots ---- */
 
-bool store_is_path(const char *path)
+bool nix_store_is_path(const char *path)
 {
     return strncmp(path, STORE, sizeof(STORE) - 1) == 0 && path_is_plain_name(path + sizeof(STORE) - 1, NAME_MAX);
 }
 
-int store_protect(const char *path)
+int nix_store_protect(const char *path)
 {
     char link[PATH_MAX];
-    if (!store_is_path(path))
+    if (!nix_store_is_path(path))
         return -EINVAL;
     snprintf(link, sizeof(link), ROOTS "/%s", path + sizeof(STORE) - 1);
     /* Made anew, so that its age is that of the newest build. */
@@ -310,7 +310,7 @@ int store_protect(const char *path)
 static bool is_live(const struct msg_strings *live, const char *name)
 {
     for (size_t i = 0; i < live->n; i++)
-        if (store_is_path(live->v[i]) && strcmp(live->v[i] + sizeof(STORE) - 1, name) == 0)
+        if (nix_store_is_path(live->v[i]) && strcmp(live->v[i] + sizeof(STORE) - 1, name) == 0)
             return true;
     return false;
 }
@@ -376,7 +376,7 @@ static int collect(uint64_t bytes, bool keep_inputs)
 
 static int collect_rounds(uint64_t target)
 {
-    files_sweep(FILES_MIN_AGE_S);
+    file_cache_sweep(FILE_CACHE_MIN_AGE_S);
     uint64_t used;
     for (unsigned round = 0;; round++) {
         size_of_store(&used);
@@ -408,7 +408,7 @@ static void trim(void)
         boot_log("the store cannot be trimmed: %s", strerror(errno));
 }
 
-bool store_make_room(void)
+bool nix_store_make_room(void)
 {
     uint64_t before, after;
     size_of_store(&before);
@@ -440,7 +440,7 @@ static int survey(uint64_t *ret)
     blocks_seen = 0;
     char *at = dead.len ? (char *)dead.data : NULL;
     for (char *line = strsep(&at, "\n"); line; line = strsep(&at, "\n"))
-        if (store_is_path(line) && nftw(line, count_blocks, 16, FTW_PHYS | FTW_MOUNT) < 0)
+        if (nix_store_is_path(line) && nftw(line, count_blocks, 16, FTW_PHYS | FTW_MOUNT) < 0)
             return -errno;
     *ret = blocks_seen * 512;
     return 0;
@@ -452,7 +452,7 @@ static bool has_changed(uint64_t before, uint64_t now)
     return (now > before ? now - before : before - now) > before / 8 + SLACK;
 }
 
-void store_serve(int sock, const struct msg_store *m)
+void nix_store_serve(int sock, const struct msg_store *m)
 {
     struct msg_store_reply reply = {0};
     struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD);

@@ -69,7 +69,7 @@ static struct {
 
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
-    return workers_open(stream, p, n);
+    return relay_open(stream, p, n);
 }
 
 static int on_record(void *data, uint32_t stream, uint8_t channel, const void *p, size_t n)
@@ -94,10 +94,10 @@ static void on_client_reset(void *data, uint32_t stream, const char *reason)
 
 static const struct mux_events agent_events = {
     .open = on_open,
-    .record = workers_record,
-    .closed = workers_closed,
-    .reset = workers_reset,
-    .writable = workers_writable,
+    .record = relay_record,
+    .closed = relay_closed,
+    .reset = relay_reset,
+    .writable = relay_writable,
 };
 static const struct mux_events client_events = {.record = on_record, .closed = on_closed, .reset = on_client_reset};
 
@@ -117,7 +117,7 @@ static bool carry(struct mux *from, struct mux *to)
 static void carry_all(void)
 {
     while (carry(at.client, at.agent) || carry(at.agent, at.client))
-        workers_watch();
+        relay_watch();
 }
 
 /* A round of the agent's loop. */
@@ -127,11 +127,11 @@ static void round_of_agent(void)
     carry_all();
     int n = epoll_wait(at.epoll, events, ARRAY_SIZE(events), 20);
     for (int i = 0; i < n; i++)
-        workers_event(events[i].data.ptr, events[i].events & ~at.hidden);
+        relay_event(events[i].data.ptr, events[i].events & ~at.hidden);
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        workers_reaped(pid, status);
-    workers_watch();
+        relay_reaped(pid, status);
+    relay_watch();
     carry_all();
 }
 
@@ -154,7 +154,7 @@ static uint32_t begin(const struct buf *request)
     at.last = (struct msg_exit){0};
     if (!at.client || !at.agent || at.epoll < 0)
         abort();
-    workers_init(at.agent, at.epoll, &conf, false);
+    relay_init(at.agent, at.epoll, &conf, false);
     int64_t stream = mux_open(at.client, request);
     if (stream < 0)
         abort();
@@ -164,16 +164,16 @@ static uint32_t begin(const struct buf *request)
 
 static void end(void)
 {
-    workers_end_all();
+    relay_end_all();
     mux_free(at.client);
     mux_free(at.agent);
     close(at.epoll);
-    while (workers_busy()) {
+    while (relay_busy()) {
         int status;
         pid_t pid = wait(&status);
         if (pid < 0)
             break;
-        workers_reaped(pid, status);
+        relay_reaped(pid, status);
     }
 }
 

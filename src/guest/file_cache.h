@@ -9,14 +9,14 @@
 
 #include "wire/tree.h"
 
-extern const struct tree_keeper files_keeper;
+extern const struct tree_keeper file_cache_keeper;
 
 /* Keeps what the keeper has been told of a complete tree. Many files are left to a process that joins the cgroup whose
  * procs file is given and ends with it; sock is closed there. */
-void files_keep(int tree, int procs_fd, int sock);
+void file_cache_keep(int tree, int procs_fd, int sock);
 /* Is the content of that key there? */
-bool files_has(const uint8_t *key);
+bool file_cache_has(const uint8_t *key);
 /* Removes those that no tree has had for so many seconds. */
-void files_sweep(long max_age_s);
-#define FILES_MAX_AGE_S (14l * 86400)
-#define FILES_MIN_AGE_S 3600l /* younger ones may be on their way into a tree */
+void file_cache_sweep(long max_age_s);
+#define FILE_CACHE_MAX_AGE_S (14l * 86400)
+#define FILE_CACHE_MIN_AGE_S 3600l /* younger ones may be on their way into a tree */

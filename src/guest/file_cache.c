@@ -1,4 +1,4 @@
-#include "guest/files.h"
+#include "guest/file_cache.h"
 #include "base/fd.h"
 #include "base/sha256_hex.h"
 #include "guest/guest.h"
@@ -26,7 +26,7 @@ static void path_of(const uint8_t *key, char out[static PATH_SIZE], size_t *ret_
     snprintf(out, PATH_SIZE, BUILD_FILES "/%.2s/%s%s", hex, hex + 2, key[TREE_KEY_SIZE - 1] ? "x" : "");
 }
 
-bool files_has(const uint8_t *key)
+bool file_cache_has(const uint8_t *key)
 {
     char path[PATH_SIZE];
     size_t folder;
@@ -36,7 +36,8 @@ bool files_has(const uint8_t *key)
     if (fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
     /* To write takes four times as long as to look. */
-    return st.st_atime > time(NULL) - FILES_MIN_AGE_S / 2 || utimensat(AT_FDCWD, path, now, AT_SYMLINK_NOFOLLOW) == 0;
+    return st.st_atime > time(NULL) - FILE_CACHE_MIN_AGE_S / 2 ||
+           utimensat(AT_FDCWD, path, now, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* A file has as many links as a file system allows: further ones are links to a copy. */
@@ -107,7 +108,7 @@ static void keep_all(int tree, int source)
     }
 }
 
-void files_keep(int tree, int procs_fd, int sock)
+void file_cache_keep(int tree, int procs_fd, int sock)
 {
     CLEAN_FD int source = openat(tree, BUILD_SOURCE, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     pid_t pid = n_seen > MANY ? fork() : -1;
@@ -121,7 +122,7 @@ void files_keep(int tree, int procs_fd, int sock)
     _exit(0);
 }
 
-const struct tree_keeper files_keeper = {.take = take, .keep = keep};
+const struct tree_keeper file_cache_keeper = {.take = take, .keep = keep};
 
 static time_t oldest; /* that stays */
 
@@ -132,7 +133,7 @@ static int sweep_one(const char *path, const struct stat *st, int type, struct F
     return 0;
 }
 
-void files_sweep(long max_age_s)
+void file_cache_sweep(long max_age_s)
 {
     oldest = time(NULL) - max_age_s;
     nftw(BUILD_FILES, sweep_one, 8, FTW_PHYS);

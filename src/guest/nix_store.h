@@ -10,24 +10,24 @@
 #include <stdint.h>
 
 /* What can be done before the host says which VM this is: with what disk, that is. */
-void store_prepare(void);
+void nix_store_prepare(void);
 
 /* Mounts the disk that the kernel command line names (mvm.store). With m->store_check, or where it does not mount as it
  * is, the file system is checked first (e2fsck -p), and Nix's database behind it. Lets the file system fill its device.
  * ret->store and ret->problem say how it went. */
-void store_mount(const struct msg_configure *m, struct msg_configured *ret);
+void nix_store_mount(const struct msg_configure *m, struct msg_configured *ret);
 
 /* Protects an output from collection until MSG_STORE no longer names it. 0 or -errno. */
-int store_protect(const char *path);
+int nix_store_protect(const char *path);
 
 /* Makes room for a build that found none, whatever was built before it: true where something was freed. */
-bool store_make_room(void);
+bool nix_store_make_room(void);
 
 /* Serves MSG_STORE. */
-void store_serve(int sock, const struct msg_store *m) __attribute__((noreturn));
+void nix_store_serve(int sock, const struct msg_store *m) __attribute__((noreturn));
 
 /* Serves MSG_FREEZE: MSG_EXIT when the file system stands still, and that it does until the stream ends. */
 void freeze_serve(int sock) __attribute__((noreturn));
 
 /* True for "/nix/store/NAME". */
-bool store_is_path(const char *path);
+bool nix_store_is_path(const char *path);
