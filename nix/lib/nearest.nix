@@ -1,4 +1,4 @@
-# The known word nearest to what was typed, null where none is near: as src/base/nearest.c does it for the command line.
+# The known word nearest to what was typed, null where none is near: as src/host/suggest.c does it for the command line.
 let
   inherit (builtins) elemAt foldl' genList head length stringLength substring;
 

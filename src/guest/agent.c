@@ -3,24 +3,32 @@
  * every process that ends, and runs the image's services (service.c). It parses nothing but frames and its own
  * messages, allocates little, and treats running out of memory as the loss of one stream.
  */
+#include "guest/agent.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "guest/file_cache.h"
-#include "guest/guest.h"
-#include "guest/nix_store.h"
+#include "guest/boot.h"
+#include "guest/conf.h"
+#include "guest/count.h"
+#include "guest/ending.h"
+#include "guest/identity.h"
+#include "guest/net.h"
+#include "guest/port.h"
+#include "guest/quiesce.h"
+#include "guest/relay.h"
+#include "guest/service.h"
+#include "guest/store_disk.h"
+#include "wire/msg.h"
 #include "wire/mux.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/random.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -37,13 +45,11 @@ static struct {
     bool builder, configured, port_writable, counting;
     bool copied; /* a copy of a guest that was held: its connection is another */
     struct msg_configured done;
-    uint64_t window;                                              /* see mux_set_send_window */
-    enum { QUIESCE_NO, QUIESCE_WANTED, QUIESCE_WRITING } quiesce; /* MSG_QUIESCE */
+    uint64_t window; /* see mux_set_send_window */
     uint64_t boot_ns;
     uint64_t ends_at; /* the guest has asked for its end, which comes then at the latest; 0: it has not */
     enum ending ending;
     int epoll, port, signals;
-    int urandom, machine_id; /* opened before the hello: a restored guest needs no path for them */
     struct mux *mux;
     struct guest_conf conf;
     struct count count;
@@ -51,35 +57,9 @@ static struct {
     uint8_t tag_port, tag_signals;
 } agent;
 
-static void send_log(void *data, const char *line);
-
 /* ---- The port ---- */
 
-/* Opens /dev/vportNpM whose name is mvm.agent. */
-static int open_port(void)
-{
-    DIR *d = opendir("/sys/class/virtio-ports");
-    if (!d)
-        return -errno;
-    int fd = -ENOENT;
-    for (struct dirent *e; fd < 0 && (e = readdir(d));) {
-        char path[300], name[64] = "";
-        if (strncmp(e->d_name, "vport", 5) != 0)
-            continue;
-        snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", e->d_name);
-        CLEAN_FD int f = open(path, O_RDONLY | O_CLOEXEC);
-        if (f < 0 || read(f, name, sizeof(name) - 1) <= 0 || strncmp(name, PORT_NAME "\n", sizeof(PORT_NAME)) != 0)
-            continue;
-        snprintf(path, sizeof(path), "/dev/%s", e->d_name);
-        fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0)
-            fd = -errno;
-    }
-    closedir(d);
-    return fd;
-}
-
-static void want(int fd, int op, uint32_t events, void *tag)
+static void watch_fd(int fd, int op, uint32_t events, void *tag)
 {
     struct epoll_event e = {.events = events, .data.ptr = tag};
     epoll_ctl(agent.epoll, op, fd, &e);
@@ -100,7 +80,7 @@ static void flush(void)
     }
     if ((n > 0) != agent.port_writable) {
         agent.port_writable = n > 0;
-        want(agent.port, EPOLL_CTL_MOD, EPOLLIN | (n ? EPOLLOUT : 0), &agent.tag_port);
+        watch_fd(agent.port, EPOLL_CTL_MOD, EPOLLIN | (n ? EPOLLOUT : 0), &agent.tag_port);
     }
 }
 
@@ -176,47 +156,17 @@ static void end_guest(enum ending how)
 
 /* ---- Messages about the connection ---- */
 
-static void set_clock(uint64_t wall_ns)
-{
-    struct timespec ts = {(time_t)(wall_ns / NSEC_PER_SEC), (long)(wall_ns % NSEC_PER_SEC)};
-    if (wall_ns && clock_settime(CLOCK_REALTIME, &ts) < 0)
-        send_log(NULL, "mvm-init: the clock cannot be set");
-}
-
-/* Bytes that the kernel may count on, and a generator that uses them at once: 0 or -errno. */
-static int feed_random(const uint8_t *seed, size_t len)
-{
-    /* struct rand_pool_info ends in an array without a size. */
-    uint32_t room[(sizeof(struct rand_pool_info) + 64) / sizeof(uint32_t)] = {0};
-    struct rand_pool_info *pool = (struct rand_pool_info *)(void *)room;
-    len = MIN_OF(len, (size_t)64);
-    pool->entropy_count = (int)(8 * len);
-    pool->buf_size = (int)len;
-    if (agent.urandom < 0 || !len)
-        return -EINVAL;
-    memcpy(pool->buf, seed, len);
-    int r = ioctl(agent.urandom, RNDADDENTROPY, pool) < 0 || ioctl(agent.urandom, RNDRESEEDCRNG) < 0 ? -errno : 0;
-    explicit_bzero(room, sizeof(room));
-    return r;
-}
-
-/* Programs read the machine's id from here (machine-id(5)). */
-static void set_machine_id(const char *id)
-{
-    char line[40];
-    int n = snprintf(line, sizeof(line), "%s\n", id);
-    if (agent.copied)
-        agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
-    CLEAN_FD int fd = TAKE_FD(agent.machine_id); /* once: it stays when the host configures again */
-    if (*id && fd >= 0 && fd_write_all(fd, line, (size_t)n) < 0)
-        send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
-}
-
 static void send_log(void *data, const char *line)
 {
     struct msg_log m;
     snprintf(m.text, sizeof(m.text), "%s", line);
     SEND(log, &m);
+}
+
+static void set_clock(uint64_t wall_ns)
+{
+    if (identity_set_clock(wall_ns) < 0)
+        send_log(NULL, "mvm-init: the clock cannot be set");
 }
 
 static void send_service(void *data, const char *name, const char *state, int code)
@@ -256,7 +206,7 @@ static int on_configure(const void *p, size_t n)
     if (msg_configure_decode(&m, p, n) < 0)
         return -EPROTO;
     /* Randomness first: restored from a snapshot, the generator is where that of every other VM of it was. */
-    int random = feed_random(m.seed, m.seed_len);
+    int random = identity_feed_random(m.seed, m.seed_len);
     explicit_bzero(m.seed, sizeof(m.seed));
     if (random < 0) {
         boot_log("the random generator cannot be seeded: %s", strerror(-random));
@@ -270,13 +220,14 @@ static int on_configure(const void *p, size_t n)
         send_log(NULL, "mvm-init: the host name cannot be set");
     agent.copied = m.copied && agent.configured;
     if (!agent.configured || agent.copied) {
-        set_machine_id(m.machine_id);
+        if (identity_set_machine_id(m.machine_id, agent.copied) < 0)
+            send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
         /* A copy goes on with the lease; what the host gives is set again, in case it is another. */
         net_configure(&m, agent.conf.dhcp, agent.copied, done.problem, sizeof(done.problem));
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
         if (agent.builder)
-            nix_store_mount(&m, &done);
+            store_disk_mount(&m, &done);
     }
     done.services = services_expected(&agent.conf);
     done.slow = services_slow(&agent.conf);
@@ -302,46 +253,10 @@ static int on_configure(const void *p, size_t n)
 
 /* The host is about to copy this guest. A copy must find no half frame on either side of the channel, so that the host
  * sends nothing after this message and we send nothing after the answer. */
-static void on_hold(void)
+static void on_drain(void)
 {
     if (send_bare(MSG_DRAINED) == 0)
         mux_drain(agent.mux);
-}
-
-/* All processes descend from this one, so that one without children is the only one. */
-static bool is_alone(void)
-{
-    siginfo_t info;
-    return !relay_busy() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
-}
-
-/* In a process of its own, because it may take a while. */
-static void write_all(bool sweep) __attribute__((noreturn));
-static void write_all(bool sweep)
-{
-    if (sweep)
-        file_cache_sweep(FILE_CACHE_MAX_AGE_S);
-    sync();
-    _exit(0);
-}
-
-/* The host would like the guest to stand still: says so when nothing runs here and, after that, old files were swept
- * (once) and all was written. A guest without the memory for that goes on. */
-static void quiesce_if_alone(void)
-{
-    static bool swept;
-    if (agent.quiesce == QUIESCE_NO || !is_alone())
-        return;
-    if (agent.quiesce == QUIESCE_WRITING) {
-        agent.quiesce = QUIESCE_NO;
-        (void)!send_bare(MSG_QUIESCED);
-        return;
-    }
-    pid_t pid = fork();
-    if (pid == 0)
-        write_all(!swept);
-    agent.quiesce = pid > 0 ? QUIESCE_WRITING : QUIESCE_NO;
-    swept |= pid > 0;
 }
 
 static int on_msg(void *data, const void *p, size_t n)
@@ -357,13 +272,13 @@ static int on_msg(void *data, const void *p, size_t n)
     case MSG_POWEROFF:
         end_guest(ENDING_OFF);
     case MSG_DRAIN:
-        on_hold();
+        on_drain();
         return 0;
     case MSG_UNDRAIN:
         mux_undrain(agent.mux);
         return 0;
     case MSG_QUIESCE:
-        agent.quiesce = QUIESCE_WANTED;
+        quiesce_want();
         return 0;
     case MSG_CLOCK:
         if (msg_clock_decode(&clock, p, n) < 0)
@@ -373,7 +288,7 @@ static int on_msg(void *data, const void *p, size_t n)
     case MSG_SEED:
         if (msg_seed_decode(&seed, p, n) < 0)
             return -EPROTO;
-        (void)!feed_random(seed.seed, seed.len);
+        (void)!identity_feed_random(seed.seed, seed.len);
         return 0;
     default:
         return 0; /* a newer host may say more */
@@ -382,7 +297,7 @@ static int on_msg(void *data, const void *p, size_t n)
 
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
-    agent.quiesce = QUIESCE_NO;
+    quiesce_forget();
     return agent.configured ? relay_open(stream, p, n) : -EAGAIN;
 }
 
@@ -459,12 +374,12 @@ static void begin(bool builder, uint64_t boot_ns)
     agent.counting = count_wanted();
     agent.chunk = malloc(READ_CHUNK);
     agent.epoll = epoll_create1(EPOLL_CLOEXEC);
-    agent.port = open_port();
+    agent.port = port_open(PORT_NAME);
     if (agent.port < 0 || !agent.chunk) {
         boot_log("no channel to the host (virtio-serial port " PORT_NAME ")");
         boot_power_off();
     }
-    want(agent.port, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_port);
+    watch_fd(agent.port, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_port);
     /*
      * The hello comes last, when all that can be done without knowing which VM this is has been done: the host may take
      * a snapshot of the guest when it hears it, and what comes after it is done again by each VM restored from that.
@@ -476,11 +391,11 @@ static void begin(bool builder, uint64_t boot_ns)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     agent.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    want(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
+    watch_fd(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
     boot_late_mounts();
     boot_stop_pit();
-    /* QEMU keeps the code that it has translated by its address in the guest: where that changes, it does so again each
-     * time a program is started, which doubles the time that Nix takes to start. */
+    /* Software emulation keeps the code that it has translated by its address in the guest: where that changes, it does
+     * so again each time a program is started, which doubles the time that Nix takes to start. */
     if (builder && boot_emulated())
         boot_fix_addresses();
     CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -488,16 +403,15 @@ static void begin(bool builder, uint64_t boot_ns)
         (void)!fd_write_all(oom, "-1000", 5);
     net_prepare();
     if (builder)
-        nix_store_prepare();
-    agent.urandom = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-    agent.machine_id = boot_prepare_file("/etc", "machine-id", 0444);
+        store_disk_prepare();
+    bool has_id = identity_prepare();
     count_note_instructions(&agent.count, "hello");
     connect_port();
     if (agent.counting) {
         count_report(&agent.count, &count_log);
         count_report_kernel(&count_log);
     }
-    if (agent.machine_id < 0)
+    if (!has_id)
         send_log(NULL, "mvm-init: /etc/machine-id cannot be made");
     load_conf();
     flush();
@@ -523,7 +437,8 @@ void agent_run(bool builder, uint64_t boot_ns)
         int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), clock_left_ms(agent.ends_at));
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
-        quiesce_if_alone();
+        if (quiesce_reached(relay_busy()))
+            (void)!send_bare(MSG_QUIESCED);
         flush();
         relay_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();

@@ -1,7 +1,8 @@
+#include "guest/boot.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "guest/guest.h"
+#include "guest/cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>

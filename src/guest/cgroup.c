@@ -8,7 +8,7 @@
 #include "guest/cgroup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "guest/guest.h"
+#include "guest/jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>

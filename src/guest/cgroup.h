@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CGROUP "/sys/fs/cgroup"
+
 struct cgroup {
     int dirfd, procs_fd, pids_fd; /* pids_fd: POLLPRI when a bound on processes was met */
     uint64_t max_bytes;

@@ -1,6 +1,8 @@
+#include "guest/conf.h"
+#include "base/buf.h"
 #include "base/path.h"
-#include "guest/guest.h"
 #include "guest/ready.h"
+#include "wire/msg.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -4,9 +4,10 @@
  * kernel has logged about its own steps. Lines go to the agent log as `(count) KEY VALUE...`: no service's line can
  * look like that, because a service's name has no bracket.
  */
+#include "guest/count.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "guest/guest.h"
+#include "guest/boot.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-#include "guest/guest.h"
+#include "guest/ending.h"
+#include "wire/msg.h"
 
 /*
  * What programs send to pid 1 to have the system ended: busybox's halt, poweroff and reboot (init/halt.c there), a

@@ -4,11 +4,18 @@
  * One loop moves bytes. Nothing in it blocks: a packet that a slow program does not read waits here while output goes
  * on, and output that the host does not take waits here while signals still arrive.
  */
+#include "guest/exec.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
-#include "guest/guest.h"
+#include "guest/boot.h"
+#include "guest/conf.h"
+#include "guest/oom.h"
+#include "guest/spawn.h"
+#include "guest/worker_io.h"
 #include "wire/frame.h"
+#include "wire/msg.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 #include "guest/file_cache.h"
 #include "base/fd.h"
 #include "base/sha256_hex.h"
-#include "guest/guest.h"
+#include "guest/folders.h"
 
 #include <errno.h>
 #include <fcntl.h>

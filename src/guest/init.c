@@ -6,7 +6,8 @@
  *   /sbin/mvm-host-vm-init   in a builder VM: the same with the store's disk and build jobs
  */
 #include "base/clock.h"
-#include "guest/guest.h"
+#include "guest/agent.h"
+#include "guest/boot.h"
 
 #include <fcntl.h>
 #include <stdio.h>

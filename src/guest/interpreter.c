@@ -1,5 +1,5 @@
+#include "guest/interpreter.h"
 #include "base/fd.h"
-#include "guest/guest.h"
 
 #include <elf.h>
 #include <fcntl.h>

@@ -1,9 +1,11 @@
 /* Network cards by rtnetlink(7): link up, address, default route; told by the host or by a DHCP server. */
+#include "guest/net.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "guest/boot.h"
 #include "guest/dhcp.h"
-#include "guest/guest.h"
+#include "wire/msg.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

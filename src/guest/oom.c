@@ -1,5 +1,5 @@
+#include "guest/oom.h"
 #include "base/fd.h"
-#include "guest/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>

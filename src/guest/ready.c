@@ -1,5 +1,7 @@
 #include "guest/ready.h"
+#include "base/buf.h"
 #include "base/path.h"
+#include "wire/msg.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,8 @@
 /* When a service is ready, where its `ready` in guest.conf says so: what it asks the guest. */
 #pragma once
 
-#include "guest/guest.h"
+#include <stdbool.h>
+#include <stddef.h>
 
 #define READY_NOTIFY_DIR "/run/mvm/notify"
 

@@ -7,25 +7,21 @@
  * A build may have to wait for its turn (jobs.h). It has no process then: its request and its records are kept here,
  * the latter bounded by the stream's window.
  */
+#include "guest/relay.h"
+#include "base/buf.h"
 #include "base/fd.h"
 #include "guest/cgroup.h"
-#include "guest/guest.h"
+#include "guest/conf.h"
 #include "guest/jobs.h"
+#include "guest/worker.h"
+#include "wire/msg.h"
 #include "wire/mux.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define SOCKET_BUF (512 * 1024)
 
 /* A record that a worker's socket had no room for. */
 struct waiting {
@@ -105,36 +101,11 @@ static void send_msg(const struct worker *w, const struct buf *m)
     (void)!mux_send(serving.mux, w->stream, CHAN_MSG, m->data, m->len);
 }
 
-/* What became of a worker that ended without its last word. */
-static bool describe_end(const struct worker *w, char *out, size_t size)
-{
-    bool oom = WIFSIGNALED(w->status) && WTERMSIG(w->status) == SIGKILL && oom_killed(w->was);
-    if (WIFSIGNALED(w->status))
-        snprintf(out, size, "the worker in the guest was killed by signal %d (%s)%s", WTERMSIG(w->status),
-                 strsignal(WTERMSIG(w->status)), oom ? ": the guest ran out of memory" : "");
-    else if (WEXITSTATUS(w->status)) /* worker_last() */
-        snprintf(out, size, "the worker in the guest could not send its answer: %s", strerror(WEXITSTATUS(w->status)));
-    else
-        snprintf(out, size, "the worker in the guest ended without an answer");
-    return oom;
-}
-
-/* The last word of a worker that ended without one, as its kind of request has it. */
+/* It ended without its last word, as far as its kind of request has one. */
 static void say_lost(const struct worker *w)
 {
-    struct msg_exit m = {.code = 125};
-    struct msg_result result = {.exit_code = 125};
-    struct msg_store_reply reply = {0};
     CLEAN_BUF struct buf b = BUF_INIT(4096);
-    bool oom = describe_end(w, m.problem, sizeof(m.problem));
-    snprintf(result.problem, sizeof(result.problem), "%s", m.problem);
-    snprintf(result.phase, sizeof(result.phase), "%s", mvm_phase_name(MVM_PHASE_BUILDER_BOOTSTRAP));
-    snprintf(result.kind, sizeof(result.kind), "%s", oom ? "out-of-memory" : "");
-    snprintf(reply.problem, sizeof(reply.problem), "%s", m.problem);
-    int r = w->type == MSG_BUILD   ? msg_result_encode(&b, &result)
-            : w->type == MSG_STORE ? msg_store_reply_encode(&b, &reply)
-                                   : msg_exit_encode(&b, &m);
-    if (r == 0)
+    if (worker_lost(&b, w->type, w->was, w->status) == 0)
         send_msg(w, &b);
 }
 
@@ -182,50 +153,15 @@ static void end_worker(struct worker *w)
 
 /* ---- Processes ---- */
 
-static void child_begins(void)
-{
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    oom_spare_no_more();
-    setpriority(PRIO_PROCESS, 0, 0);
-}
-
 static int start_worker(struct worker *w, const void *request, size_t len)
 {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        return -errno;
-    CLEAN_FD int ours = pair[0];
-    CLEAN_FD int theirs = pair[1];
-    int size = SOCKET_BUF;
-    setsockopt(ours, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-    setsockopt(theirs, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-    pid_t pid = fork();
+    pid_t pid = worker_start(request, len, serving.conf, serving.builder, w->job, &w->sock);
     if (pid < 0)
-        return -errno;
-    if (pid == 0) {
-        child_begins();
-        worker_main(theirs, request, len, serving.conf, serving.builder, w->job);
-    }
+        return pid;
     w->pid = w->was = pid;
-    w->sock = TAKE_FD(ours);
     w->events = EPOLLIN;
     watch(w, EPOLL_CTL_ADD, EPOLLIN);
     return 0;
-}
-
-/* What a job has left may be many files: pid 1 does not wait for their removal. */
-static void clean_job(unsigned job)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        child_begins();
-        build_clean(job);
-        _exit(0);
-    }
-    if (pid < 0)
-        cgroup_kill(job); /* its files go when the store is mounted next */
 }
 
 /* ---- Builds that wait ---- */
@@ -476,7 +412,7 @@ void relay_reaped(pid_t pid, int status)
         w->pid = 0;
         w->status = status;
         if (w->job) {
-            clean_job(w->job);
+            worker_clean(w->job);
             jobs_remove(&serving.jobs, w->job);
             serving.queue_moved = true;
         }

@@ -7,17 +7,20 @@
  * while. All of them together are `starting` until each has become ready or was given up; from then on they are ready
  * or failed.
  */
+#include "guest/service.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
-#include "guest/guest.h"
+#include "guest/conf.h"
+#include "guest/oom.h"
 #include "guest/ready.h"
 #include "guest/servicelog.h"
+#include "guest/spawn.h"
+#include "wire/msg.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -77,18 +80,6 @@ static void arm(struct service *s, unsigned ms)
 }
 
 /* ---- What it prints ---- */
-
-static void say(const struct service *s, const char *fmt, ...) MVM_PRINTF(2, 3);
-static void say(const struct service *s, const char *fmt, ...)
-{
-    char text[sizeof(((struct msg_log *)0)->text)];
-    int n = snprintf(text, sizeof(text), "%s: ", s->conf->name);
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
-    va_end(ap);
-    ops.log(ops.data, text);
-}
 
 static void forget_output(struct service *s)
 {
@@ -286,7 +277,7 @@ static void ended(struct service *s, int code, bool steady)
     if (s->state == GIVEN_UP && again) {
         size_t n = strlen(s->why);
         snprintf(s->why + n, sizeof(s->why) - n, ", %u times in a row", s->failures);
-        say(s, "is not started again");
+        servicelog_say(&s->log, "is not started again");
     } else if (again) {
         again_later(s);
     }
@@ -326,7 +317,7 @@ static void start(struct service *s)
     s->unanswered = s->conf->ready != READY_EXECUTED;
     int code = spawn_service(s);
     if (code) {
-        say(s, "%s", s->why);
+        servicelog_say(&s->log, s->why);
         ops.state(ops.data, s->conf->name, "failed", code);
         ended(s, code, false);
         return;

@@ -1,4 +1,5 @@
 #include "guest/servicelog.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/macros.h"
@@ -47,7 +48,7 @@ static void keep(struct servicelog *l, const void *p, size_t n)
         l->size += n;
 }
 
-static void say(const struct servicelog *l, const char *text)
+void servicelog_say(const struct servicelog *l, const char *text)
 {
     char line[sizeof(((struct msg_log *)0)->text)];
     snprintf(line, sizeof(line), "%s: %s", l->name, text);
@@ -59,7 +60,7 @@ void servicelog_end(struct servicelog *l)
     if (l->line.len == 0)
         return;
     if (bucket_take(&l->share, 1 + l->line.len / LINE_BYTES, clock_now()))
-        say(l, buf_cstr(&l->line));
+        servicelog_say(l, buf_cstr(&l->line));
     else
         l->left_out++;
     buf_clear(&l->line);
@@ -84,5 +85,5 @@ void servicelog_settle(struct servicelog *l)
     snprintf(text, sizeof(text), "%llu lines left out: it prints more than %llu a second",
              (unsigned long long)l->left_out, (unsigned long long)l->share.rate);
     l->left_out = 0;
-    say(l, text);
+    servicelog_say(l, text);
 }

@@ -24,6 +24,8 @@ struct servicelog {
 /* One of `services` that share what the host takes. Lines go through `say`, with the service's name before them. */
 void servicelog_open(struct servicelog *l, const char *name, size_t services, void (*say)(void *data, const char *line),
                      void *data);
+/* Tells the host something about the service. */
+void servicelog_say(const struct servicelog *l, const char *text);
 /* Bytes that it printed. Where left_out is not 0 afterwards, servicelog_settle is to be called within a second. */
 void servicelog_take(struct servicelog *l, const char *p, size_t n);
 /* The service has closed its output: what it printed last is a line. */

@@ -1,10 +1,12 @@
 #include "guest/source.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/process.h"
-#include "guest/guest.h"
+#include "guest/folders.h"
 #include "guest/nix_store.h"
+#include "wire/msg.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,7 @@
-#include "guest/guest.h"
+#include "guest/spawn.h"
+#include "guest/conf.h"
+#include "guest/interpreter.h"
+#include "guest/oom.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* Any bytes as guest.conf, and as /etc/passwd and /etc/group: refused with the line, or a configuration whose services
  * have plain names and whose environment has values. */
-#include "fuzz.h"
-
 #include "base/path.h"
-#include "guest/guest.h"
+#include "fuzz.h"
+#include "guest/conf.h"
+#include "wire/msg.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,14 +1,17 @@
-#include "tap.h"
-
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "guest/boot.h"
 #include "guest/cgroup.h"
+#include "guest/conf.h"
 #include "guest/dhcp.h"
-#include "guest/guest.h"
 #include "guest/jobs.h"
 #include "guest/nix_store.h"
 #include "guest/ready.h"
+#include "guest/service.h"
 #include "guest/servicelog.h"
+#include "tap.h"
+#include "wire/msg.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -2,11 +2,16 @@
  * The agent's workers without a guest: a client's multiplexer, the agent's, and real workers between sockets that lie
  * and fail on demand, by --wrap (see meson.build).
  */
-#include "tap.h"
-
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "guest/guest.h"
+#include "guest/cgroup.h"
+#include "guest/conf.h"
+#include "guest/interpreter.h"
+#include "guest/oom.h"
+#include "guest/relay.h"
+#include "tap.h"
+#include "wire/msg.h"
 #include "wire/mux.h"
 
 #include <dirent.h>

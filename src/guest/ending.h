@@ -1,0 +1,11 @@
+/* Who asks pid 1 to end the guest. */
+#pragma once
+
+#include "wire/msg.h"
+
+#include <signal.h>
+
+/* Adds the signals that do. */
+void ending_signals(sigset_t *set);
+/* What one of them asks for. */
+enum ending ending_of_signal(int sig);
