@@ -37,6 +37,8 @@ pid_t os_fork(int cgroup_fd, bool sibling) MVM_MUST_CHECK;
 int os_die_with_parent(void) MVM_MUST_CHECK;
 /* Every descriptor from 3 on is closed by exec. */
 int os_close_on_exec(void) MVM_MUST_CHECK;
+/* Closes every descriptor from that one on. */
+int os_close_from(unsigned first) MVM_MUST_CHECK;
 /* execvp(3) with an environment; returns where that failed. */
 void os_exec(const char *const *argv, char *const *envp);
 /* A descriptor that is readable once that child has ended, before it is waited for. */

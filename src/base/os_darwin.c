@@ -1,6 +1,7 @@
 /* Apple's calls: intro(2), kqueue(2), fcntl(2), open(2) of macOS 13. Compiled here, never run (docs/platforms.md). */
 #include "base/os.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +14,7 @@
 
 extern char **environ;
 
-/* ---- What Linux' C libraries have under these names (base/darwin.h) ---- */
+/* ---- What Linux' C libraries have under these names (darwin/names.h) ---- */
 
 void explicit_bzero(void *p, size_t n)
 {
@@ -74,6 +75,27 @@ int pipe2(int ret[2], int flags)
             fcntl(ret[i], F_SETFL, fcntl(ret[i], F_GETFL) | O_NONBLOCK);
     }
     return 0;
+}
+
+/* Digits compare as numbers; what glibc does with leading zeros is not needed. */
+int strverscmp(const char *a, const char *b)
+{
+    while (*a && *b) {
+        if (isdigit((unsigned char)*a) && isdigit((unsigned char)*b)) {
+            char *a_end, *b_end;
+            unsigned long long x = strtoull(a, &a_end, 10), y = strtoull(b, &b_end, 10);
+            if (x != y)
+                return x < y ? -1 : 1;
+            a = a_end;
+            b = b_end;
+        } else if (*a != *b) {
+            break;
+        } else {
+            a++;
+            b++;
+        }
+    }
+    return (unsigned char)*a - (unsigned char)*b;
 }
 
 /* ---- Files ---- */
@@ -155,6 +177,17 @@ int os_close_on_exec(void)
     int end = (int)MIN_OF(l.rlim_cur, (rlim_t)OPEN_MAX);
     for (int fd = 3; fd < end; fd++)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+int os_close_from(unsigned first)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+        return -errno;
+    int end = (int)MIN_OF(l.rlim_cur, (rlim_t)OPEN_MAX);
+    for (int fd = (int)first; fd < end; fd++)
+        close(fd);
     return 0;
 }
 

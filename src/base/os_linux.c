@@ -92,6 +92,11 @@ int os_close_on_exec(void)
     return syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
 }
 
+int os_close_from(unsigned first)
+{
+    return syscall(SYS_close_range, first, ~0u, 0) < 0 ? -errno : 0;
+}
+
 void os_exec(const char *const *argv, char *const *envp)
 {
     /* execvpe takes char *const[]; the strings are not changed. */

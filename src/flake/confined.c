@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,7 +41,7 @@ static int close_others(int pipe_fd, int named)
     for (unsigned i = 0; i < n; i++)
         if (dup2(high[i], (int)i) < 0)
             return -errno;
-    return syscall(SYS_close_range, n, ~0u, 0) < 0 ? -errno : 0;
+    return os_close_from(n);
 }
 
 /* A packed object says how large it becomes, and an index may be as large as the disk. The address sanitizer's own

@@ -55,6 +55,6 @@ pid_t os_peer(int sock);
 int os_alarm_prepare(void (*handler)(int)) MVM_MUST_CHECK;
 void os_alarm(unsigned ms);
 /* A descriptor that is readable when the wall clock was set, or the machine has slept; os_clock_jumped() says whether
- * it was that, and goes on waiting: -ECANCELED where it cannot. */
+ * it was that, and waits on: an error where it cannot. */
 int os_watch_clock(void) MVM_MUST_CHECK;
 int os_clock_jumped(int fd, bool *ret) MVM_MUST_CHECK;

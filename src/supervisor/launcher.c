@@ -4,11 +4,11 @@
  * than where memory and store come from, everything else is run.json's.
  */
 #include "supervisor/launcher.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "jail/cgroup.h"
 
 #include <errno.h>
-#include <linux/close_range.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -236,8 +235,8 @@ static _Noreturn void be_launcher(int fd, struct launch_duty *d, pid_t superviso
 {
     prctl(PR_SET_NAME, "mvm-launcher");
     signal(SIGPIPE, SIG_IGN);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 ||
-        syscall(SYS_close_range, 4u, ~0u, 0) < 0 || vmm_find(d->run->backend, &d->backend, NULL) < 0)
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 || os_close_from(4) < 0 ||
+        vmm_find(d->run->backend, &d->backend, NULL) < 0)
         _exit(1);
     serve(3, d);
     _exit(0);

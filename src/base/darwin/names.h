@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/param.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -19,11 +20,14 @@ ssize_t getrandom(void *p, size_t n, unsigned flags);
 int scandirat(int dirfd, const char *name, struct dirent ***ret, int (*filter)(const struct dirent *),
               int (*compare)(const struct dirent **, const struct dirent **));
 int pipe2(int ret[2], int flags);
+int strverscmp(const char *a, const char *b);
 
 #define st_mtim st_mtimespec
 #define st_ctim st_ctimespec
 
 #define O_PATH O_RDONLY
+
+#undef MSG_EOF /* a flag of send(2) that nothing here uses; ours is a message (wire/msg.h) */
 
 #define ENOKEY           ENEEDAUTH
 #define EKEYREJECTED     EAUTH
