@@ -260,6 +260,7 @@ int persistent_stop(struct home *h, struct mvm_error *err)
         unlinkat(run, RECORD, 0);
     if (r == 0 && !(there && runs(&m))) {
         mvm_error_set(err, -ENOENT, "the builder does not run");
+        mvm_error_hint(err, "mvmctl persistent-builder start, or a build, starts it");
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
         return -ENOENT;
     }

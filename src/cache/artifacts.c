@@ -253,6 +253,8 @@ int artifact_image_open_folder(struct artifact_image *img, struct home *h, const
     img->dirfd = img->path ? open(img->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     int r = img->dirfd < 0 ? mvm_error_errno(err, -errno, "cannot open the image folder %s", path)
                            : image_validate(img->dirfd, err);
+    if (img->dirfd < 0)
+        mvm_error_hint(err, "name a folder with vmlinux and rootfs.ext4, or the beginning of an image's digest");
     if (r == 0 && faccessat(img->dirfd, "manifest.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         r = verify(img, h, read, err);
         if (r == -EBADMSG) {

@@ -175,6 +175,17 @@ static int load_secret(struct minisign_secret *s, const char *file, const char *
     return r < 0 ? mvm_error_wrap(err, "%s", file) : 0;
 }
 
+/* The folder of a set; or -errno. */
+static int open_set(const char *path, struct mvm_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        return fd;
+    int r = mvm_error_errno(err, -errno, "cannot open folder %s", path);
+    mvm_error_hint(err, "name a folder that mvmctl dev image export has made");
+    return r;
+}
+
 static int run_dev_image_sign(struct args *a)
 {
     struct mvm_error err = MVM_ERROR_INIT;
@@ -185,9 +196,7 @@ static int run_dev_image_sign(struct args *a)
         return ui_usage("mvmctl dev image sign FOLDER --key FILE", "dev image sign: %s",
                         key ? "name one folder" : "with which key?");
     interrupt_install();
-    CLEAN_FD int dir = open(a->words[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        mvm_error_errno(&err, -errno, "cannot open folder %s", a->words[0]);
+    CLEAN_FD int dir = open_set(a->words[0], &err);
     if (dir < 0 || load_secret(&secret, key, arg_value(a, "password-file"), &err) < 0 ||
         release_sign(dir, &secret, &r, &err) < 0)
         return fail(&err);
@@ -234,9 +243,9 @@ static int choose_keys(const struct args *a, struct config *c, struct mvm_error 
 static int verify_folder(const char *path, const struct config *c, struct release *r, const struct minisign_key **key,
                          struct mvm_error *err)
 {
-    CLEAN_FD int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEAN_FD int dir = open_set(path, err);
     if (dir < 0)
-        return mvm_error_errno(err, -errno, "cannot open folder %s", path);
+        return dir;
     int e = release_verify(dir, c->public_keys, c->n_public_keys, r, key, err);
     return e < 0 ? mvm_error_wrap(err, "%s", path) : 0;
 }

@@ -194,7 +194,7 @@ void os_alarm(unsigned ms)
     setitimer(ITIMER_REAL, &when, NULL);
 }
 
-/* notify(3), and the name that notify_keys.h calls kNotifyClockSet. */
+/* notify(3), and the name that <notify_keys.h> calls kNotifyClockSet. */
 uint32_t notify_register_file_descriptor(const char *name, int *fd, int flags, int *ret_token);
 
 int os_watch_clock(void)

@@ -2,7 +2,7 @@
 # Commit messages, from a commit on: CONTRIBUTING.md says what they look like.
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
-since=34c3df7
+since=6c24d91
 
 judge() {
     printf '%b' "$1" >"$tmp/message"

@@ -37,7 +37,7 @@ no_such_paths() {
 is 'each path that the documentation names is there' "$(no_such_paths .)" ''
 # Of the headers of others, those of the kernel's own source are named with their folder.
 no_such_headers() {
-    (cd "$1" && grep -hE '/\*|^ *\*' src/*/*.[ch] | grep -oE '(^|[^/a-z_0-9])[a-z_0-9]+\.h\b' | grep -oE '[a-z_0-9]+\.h' | sort -u | while read -r header; do
+    (cd "$1" && grep -hE '/\*|^ *\*' src/*/*.[ch] | grep -oE '(^|[^/<a-z_0-9])[a-z_0-9]+\.h\b' | grep -oE '[a-z_0-9]+\.h' | sort -u | while read -r header; do
         [ -n "$(find src tests /usr/include -name "$header" -print -quit 2>/dev/null)" ] || echo "$header"
     done)
 }
