@@ -1,6 +1,7 @@
 #include "tap.h"
 
 #include "host/toml.h"
+#include "host/toml_scan.h"
 
 #include <errno.h>
 #include <math.h>
@@ -253,8 +254,68 @@ static void test_limits(void)
        "every key knows its line");
 }
 
+/* ---- Words, before trees are made of them ---- */
+
+static void test_scan_lines(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct toml_scan s = {.at = " \t# a = 1\r\n\n  # [b]\n  c", .line = 1, .err = &e};
+    toml_skip_lines(&s);
+    ok(strcmp(s.at, "c") == 0 && s.line == 4,
+       "blanks, comments and line ends of both kinds are counted and passed over");
+    ok(toml_end_line(&s) == -EINVAL && strstr(e.msg, "line 4: unexpected 'c'"),
+       "what follows a value on its line is named");
+    s = (struct toml_scan){.at = " # c", .line = 7, .err = &e};
+    ok(toml_end_line(&s) == 0 && *s.at == '\0' && s.line == 7, "the text's end ends its last line");
+    s = (struct toml_scan){.at = "\xc3\xa9", .line = 1, .err = &e};
+    ok(toml_end_line(&s) == -EINVAL && strstr(e.msg, "'\xc3\xa9'"), "a character of two bytes is named whole");
+}
+
+static void test_scan_text(void)
+{
+    static const char *const bad[] = {"a\x80",    "\xc0\x80",     "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                      "\xe2\x82", "\xf0\x9f\x98", "\xff",         "a\rb",
+                                      "a\x01",    "a\x7f",        "\xc3"};
+    struct mvm_error e = MVM_ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct toml_scan s = {.at = bad[i], .line = 1, .err = &e};
+        ok(toml_check_text(&s) == -EINVAL, "text %zu that is no UTF-8, or has a control character, is refused", i);
+    }
+    struct toml_scan s = {.at = "a\n\n\x02", .line = 1, .err = &e};
+    ok(toml_check_text(&s) == -EINVAL && strstr(e.msg, "line 3: control character 0x02") && s.line == 1,
+       "its line is told, and the reader stays where it was");
+    s = (struct toml_scan){.at = "\t\r\n\xc3\xa9\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf", .line = 1, .err = &e};
+    ok(toml_check_text(&s) == 0, "characters of up to four bytes are text");
+}
+
+static void test_scan_keys(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct toml_scan s = {.at = " a-1 . \"b.c\" .'' = 1", .line = 1, .err = &e};
+    CLEAN_FREE char *a = NULL;
+    CLEAN_FREE char *b = NULL;
+    CLEAN_FREE char *c = NULL;
+    bool last[3];
+    ok(toml_scan_key(&s, &a, &last[0]) == 0 && toml_scan_key(&s, &b, &last[1]) == 0 &&
+           toml_scan_key(&s, &c, &last[2]) == 0 && strcmp(a, "a-1") == 0 && strcmp(b, "b.c") == 0 && !*c && !last[0] &&
+           !last[1] && last[2] && *s.at == '=',
+       "the parts of a dotted key, bare or quoted, and the blanks around them");
+    static const char *const bad[] = {"= 1", ".a", "\"a\nb\"", "\"a", "\"\"\"a\"\"\"", "\"a\\u0000b\"", "\"\\q\""};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        CLEAN_FREE char *key = NULL;
+        bool is_last;
+        s = (struct toml_scan){.at = bad[i], .line = 1, .err = &e};
+        /* Three quotes are an empty key with a string behind it, which the line's reader refuses. */
+        bool refused_later = strncmp(bad[i], "\"\"\"", 3) == 0;
+        ok((toml_scan_key(&s, &key, &is_last) == -EINVAL) != refused_later && !(key && *key), "no key: %s", bad[i]);
+    }
+}
+
 int main(void)
 {
+    test_scan_lines();
+    test_scan_text();
+    test_scan_keys();
     test_strings();
     test_numbers();
     test_datetimes();
