@@ -1,13 +1,13 @@
 #include "builder/nix_settings.h"
 #include "base/buf.h"
 #include "cache/config.h"
+#include "vmm/vmm.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_TEXT  16384
-#define HOST_SEEN "10.0.2.2" /* this machine, from a VM with user-mode networking (vmm/vmm.h) */
+#define MAX_TEXT 16384
 
 static int add_joined(struct msg_strings *list, const char *head, const struct config_list *words)
 {
@@ -24,7 +24,7 @@ static int add_joined(struct msg_strings *list, const char *head, const struct c
 }
 
 /* A proxy on this machine's loopback is at another address for a VM. */
-static int add_proxy(struct msg_strings *env, const char *name, const char *value)
+static int add_proxy(struct msg_strings *env, const char *name, const char *value, const char *host_seen)
 {
     static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
     const char *host = strstr(value, "://");
@@ -34,8 +34,8 @@ static int add_proxy(struct msg_strings *env, const char *name, const char *valu
     char *text = NULL;
     for (size_t i = 0; i < ARRAY_SIZE(loopback); i++) {
         size_t n = strlen(loopback[i]);
-        if (strncmp(host, loopback[i], n) == 0 && (host[n] == ':' || host[n] == '/' || !host[n]))
-            return asprintf(&text, "%s=%.*s" HOST_SEEN "%s", name, (int)(host - value), value, host + n) < 0
+        if (*host_seen && strncmp(host, loopback[i], n) == 0 && (host[n] == ':' || host[n] == '/' || !host[n]))
+            return asprintf(&text, "%s=%.*s%s%s", name, (int)(host - value), value, host_seen, host + n) < 0
                        ? -ENOMEM
                        : msg_strings_add(env, text);
     }
@@ -51,11 +51,15 @@ static int add_proxies(struct nix_settings *n, const struct config *c)
         {"https_proxy", c->https_proxy ? c->https_proxy : getenv("https_proxy")},
     };
     const char *none = c->no_proxy ? c->no_proxy : getenv("no_proxy");
-    int r = 0;
+    const struct vmm_ops *backend;
+    struct vmm_net_plan plan;
+    int r = vmm_find(NULL, &backend, NULL);
+    if (r == 0)
+        backend->net_plan(VMM_NET_USER, &plan);
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(all); i++)
         if (all[i].value && *all[i].value) {
             n->secret |= strchr(all[i].value, '@') != NULL;
-            r = add_proxy(&n->env, all[i].name, all[i].value);
+            r = add_proxy(&n->env, all[i].name, all[i].value, plan.host);
         }
     char *text = NULL;
     if (r == 0 && none && *none)

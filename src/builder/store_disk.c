@@ -6,6 +6,7 @@
 #include "host/json.h"
 #include "host/os.h"
 #include "image/ext4.h"
+#include "vmm/vmm.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,10 +24,6 @@
 #define LOCK_NAME   "nix-store.lock"
 #define SCHEMA      2
 #define MAX_STATE   4096
-
-/* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
-#define VMM_LOCKS_AT 100
-#define VMM_LOCKS    200
 
 static void disk_name(char *out, size_t size)
 {
@@ -161,13 +158,16 @@ static int make_disk(struct store_disk *s, struct mvm_error *err)
 /* A VMM may outlive the mvmctl that held the lock by as long as its guest takes to power off. */
 static int wait_for_vmm(int fd, struct progress *p, struct mvm_error *err)
 {
-    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = VMM_LOCKS_AT, .l_len = VMM_LOCKS};
-    if (fcntl(fd, F_OFD_SETLK, &l) == 0)
-        return 0;
-    progress_note(p, "waiting for a builder that is shutting down");
-    if (fcntl(fd, F_OFD_SETLKW, &l) < 0)
-        return mvm_error_errno(err, -errno, "waiting for the store's disk");
-    return 0;
+    const struct vmm_ops *backend;
+    int r = vmm_find(NULL, &backend, err);
+    if (r < 0)
+        return r;
+    r = backend->lock_disk(fd, false);
+    if (r == -EAGAIN || r == -EACCES) {
+        progress_note(p, "waiting for a builder that is shutting down");
+        r = backend->lock_disk(fd, true);
+    }
+    return r < 0 ? mvm_error_errno(err, r, "waiting for the store's disk") : 0;
 }
 
 /* The disk that is there, brought to its size. 1 where a new one has to be made. */

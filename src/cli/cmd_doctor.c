@@ -9,10 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -99,19 +97,14 @@ static void check_accel(struct report *r, struct home *h)
         tell(r, "acceleration", FAIL, err.hint, "%s", err.msg);
         return;
     }
-    tell(r, "acceleration", strcmp(a.name, "kvm") == 0 ? OK : WARN,
+    tell(r, "acceleration", vmm_accel_emulates(&a) ? WARN : OK,
          "VMs run in software emulation: slower, and otherwise the same", "%s: %s", a.name, a.reason);
     tell(r, "clock", a.tsc_khz ? OK : WARN, "guests calibrate their clocks themselves",
          "time stamp counter at %.0f MHz", (double)a.tsc_khz / 1000);
-    CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (kvm < 0 || strcmp(a.name, "kvm") != 0)
-        return;
-    uint64_t start = clock_now();
-    CLEAN_FD int vm = ioctl(kvm, KVM_CREATE_VM, 0);
-    double ms = (double)(clock_now() - start) / 1e6;
-    if (vm >= 0)
-        tell(r, "kvm", ms > 10 ? WARN : OK, "mount the cgroup root with favordynmods, or set kvm.nx_huge_pages=never",
-             "a VM is created in %.1f ms", ms);
+    const char *hint;
+    double ms = vmm_accel_emulates(&a) ? -1 : vmm_creation_ms(&hint);
+    if (ms >= 0)
+        tell(r, a.name, ms > 10 ? WARN : OK, hint, "a VM is created in %.1f ms", ms);
 }
 
 static void check_programs(struct report *r)

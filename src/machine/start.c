@@ -153,7 +153,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     if (r == 0)
         r = backend->available(err);
     if (r == 0)
-        r = vmm_choose_accel(h->state_fd, c->counting ? "tcg" : getenv("MVM_ACCEL"), &run->accel, err);
+        r = vmm_choose_accel(h->state_fd, c->counting ? vmm_emulation : getenv("MVM_ACCEL"), &run->accel, err);
     if (r < 0)
         return r;
     if (c->cold)

@@ -93,8 +93,9 @@ static void lose_guest(struct supervisor *s, const char *why)
     snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
 }
 
-void supervisor_halted(struct supervisor *s)
+static void on_halted(void *owner)
 {
+    struct supervisor *s = owner;
     static const char why[] = "the guest has halted: its processors wait with interrupts off, and nothing wakes them";
     logfile_printf(&s->agent_log, "mvm: %s\n", why);
     s->cut_off = true;
@@ -108,16 +109,16 @@ void supervisor_halted(struct supervisor *s)
 static bool may_ask_halted(void *owner)
 {
     const struct supervisor *s = owner;
-    return s->state == READY && !s->paused && !s->cut_off && !s->serving.type && s->live_save.stage == LIVE_SAVE_IDLE &&
-           s->idle_pause.state == IDLE_PAUSE_AWAKE;
+    return s->state == READY && !s->cut_off && !s->serving.type && s->live_save.stage == LIVE_SAVE_IDLE &&
+           run_state_is_running(&s->vm.processors);
 }
 
 /* The host slept, or its clock was set. */
 static void on_clock_jumped(void *owner)
 {
     struct supervisor *s = owner;
-    if (s->state == READY && !s->paused && !s->cut_off && s->idle_pause.state == IDLE_PAUSE_AWAKE)
-        idle_pause_set_clock(supervisor_guest(s));
+    if (s->state == READY && !s->cut_off && run_state_is_running(&s->vm.processors))
+        run_state_set_clock(supervisor_guest(s));
 }
 
 static void on_cut_off(struct conn *c, const char *why)
@@ -228,6 +229,7 @@ void connections_init(struct supervisor *s)
     halt_init(&s->halt, &s->loop);
     s->halt.vm = &s->vm;
     s->halt.may_ask = may_ask_halted;
+    s->halt.halted = on_halted;
     s->hostclock = (struct hostclock){.jumped = on_clock_jumped, .owner = s};
     hostclock_watch(&s->hostclock, &s->loop);
     s->clients.owner = s->guard.owner = s->halt.owner = s;

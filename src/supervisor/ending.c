@@ -28,7 +28,7 @@ static void on_grace_over(uv_timer_t *t)
     if (!vmm)
         return;
     /* With a disk that is written the VMM gets the time to finish what the guest has asked of it. */
-    if (!s->run.store_disk[0] || s->vm.backend->quit(vmm->control_fd) < 0)
+    if (!s->run.store_disk[0] || s->vm.backend->quit(vmm->vmm) < 0)
         process_signal(&vmm->process, SIGKILL);
     else
         uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
@@ -40,10 +40,8 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
     bool ask_guest = s->state == READY && supervisor_guest(s) && !s->cut_off && grace_ms;
     vm_stop(&s->vm);
     idle_pause_wake(&s->idle_pause);
-    if (s->paused && s->vm.now) { /* or the guest could not do its part */
-        idle_pause_set_clock(supervisor_guest(s));
-        (void)!s->vm.backend->resume(s->vm.now->control_fd);
-    }
+    (void)!run_state_unhold(&s->vm.processors, VM_HOLD_USER,
+                            (struct vmm_done){0}); /* or the guest could not do its part */
     if (s->state == READY || strcmp(s->status.state, "failed") != 0)
         supervisor_set_state(s, STOPPING, "stopping");
     s->state = STOPPING;

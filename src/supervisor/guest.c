@@ -24,9 +24,11 @@ static void send_configure(struct supervisor *s)
 {
     struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
     snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
-    snprintf(m.address, sizeof(m.address), "10.0.2.15/24");
-    snprintf(m.gateway, sizeof(m.gateway), "10.0.2.2");
-    snprintf(m.dns, sizeof(m.dns), "10.0.2.3");
+    struct vmm_net_plan net;
+    s->vm.backend->net_plan(VMM_NET_USER, &net);
+    snprintf(m.address, sizeof(m.address), "%s", net.address);
+    snprintf(m.gateway, sizeof(m.gateway), "%s", net.gateway);
+    snprintf(m.dns, sizeof(m.dns), "%s", net.dns);
     m.store_check = s->run.store_check;
     m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;
     m.window = ROUTER_WINDOW;
@@ -155,7 +157,7 @@ int guest_msg(void *data, const void *p, size_t n)
     if (r.type == MSG_SERVICES)
         return on_services(s, p, n);
     if (r.type == MSG_DRAINED) {
-        live_save_held(&s->live_save);
+        live_save_drained(&s->live_save);
         return 0;
     }
     if (r.type == MSG_QUIESCED) {

@@ -4,11 +4,18 @@
 #define FIRST_MS 1000
 #define MOST_MS  60000
 
+static void on_answer(void *owner, int r, const char *problem)
+{
+    struct halt *h = owner;
+    if (r > 0 && h->may_ask(h->owner)) /* and nothing else came meanwhile */
+        h->halted(h->owner);
+}
+
 static void on_timer(uv_timer_t *t)
 {
     struct halt *h = t->data;
     if (h->vm->now && h->may_ask(h->owner))
-        (void)!h->vm->backend->ask_halted(h->vm->now->control_fd);
+        (void)!h->vm->backend->ask_halted(h->vm->now->vmm, (struct vmm_done){.done = on_answer, .owner = h});
     h->wait_ms = MIN_OF(2 * h->wait_ms, (uint64_t)MOST_MS);
     uv_timer_start(&h->timer, on_timer, h->wait_ms, 0);
 }

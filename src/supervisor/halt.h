@@ -15,6 +15,7 @@
 struct halt {
     struct vm *vm;                /* what the owner sets */
     bool (*may_ask)(void *owner); /* ...: false while the VMM stands still or is busy with something else */
+    void (*halted)(void *owner);  /* ... */
     void *owner;                  /* ... */
     uint64_t wait_ms;
     uv_timer_t timer;

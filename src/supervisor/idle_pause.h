@@ -14,14 +14,10 @@
 #include <uv.h>
 
 struct idle_pause {
-    struct vm *vm; /* what the owner sets */
-    enum {
-        IDLE_PAUSE_AWAKE,
-        IDLE_PAUSE_ASKED,    /* the agent will say when it may be */
-        IDLE_PAUSE_STOPPING, /* the VMM was told to */
-        IDLE_PAUSE_ASLEEP,
-        IDLE_PAUSE_WAKING,
-    } state;
+    struct vm *vm;                                   /* what the owner sets */
+    void (*changed)(void *owner, const char *words); /* ...: it stands still, or runs again */
+    void *owner;                                     /* ... */
+    bool asked;                                      /* the agent will say when it may be */
     uv_timer_t timer;
 };
 
@@ -34,7 +30,3 @@ void idle_pause_keep(struct idle_pause *r);
 void idle_pause_agreed(struct idle_pause *r);
 /* Before anything is sent to the guest. */
 void idle_pause_wake(struct idle_pause *r);
-/* The VMM said something: true where that was about this, with *ret_words (static) where there is something to log. */
-bool idle_pause_event(struct idle_pause *r, enum vmm_event event, const char **ret_words);
-/* The guest's clock has stood still: sets it. */
-void idle_pause_set_clock(struct conn *channel);

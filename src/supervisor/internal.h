@@ -57,7 +57,7 @@ struct supervisor {
     struct router *router;
     struct logfile console_log, agent_log;
 
-    bool paused;
+    bool paused; /* by a user */
     struct idle_pause idle_pause;
     struct msg_hello hello; /* the agent's last one */
     struct live_save live_save;
@@ -77,8 +77,6 @@ uint64_t supervisor_since_start(const struct supervisor *s);
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
-/* The guest has halted for good (connections.c). */
-void supervisor_halted(struct supervisor *s);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */
 void supervisor_watch_idle(struct supervisor *s);
 
@@ -124,7 +122,6 @@ void ending_remove_traces(struct supervisor *s);
 void requests_init(struct supervisor *s);
 /* See struct router_ops: local. */
 bool requests_request(void *data, void *handle, uint32_t stream, const void *p, size_t n);
-/* A client has left; the VMM of a VM that runs said something; the VM has ended. */
+/* A client has left; the VM has ended. */
 void requests_gone(struct supervisor *s, const struct conn *c);
-void requests_event(struct supervisor *s, enum vmm_event event, const char *problem);
 void requests_ended(struct supervisor *s);

@@ -97,14 +97,6 @@ static const char *save(struct supervisor *s, const void *p, size_t n, bool *ret
 
 /* ---- Pausing ---- */
 
-static void set_paused(struct supervisor *s, bool paused)
-{
-    s->paused = paused;
-    supervisor_set_state(s, READY, paused ? "paused" : "ready");
-    if (!paused)
-        idle_pause_set_clock(supervisor_guest(s));
-}
-
 static void end_request(struct supervisor *s, const char *problem)
 {
     s->serving.type = 0;
@@ -112,34 +104,24 @@ static void end_request(struct supervisor *s, const char *problem)
         answer_exit(s->serving.conn, s->serving.stream, problem);
 }
 
-void requests_event(struct supervisor *s, enum vmm_event event, const char *problem)
+/* The processors stand still, or run again. */
+static void on_pause_served(void *owner, int r, const char *problem)
 {
-    const char *words;
-    if (event == VMM_HALTED) {
-        if (s->state == READY && !s->cut_off && !s->paused)
-            supervisor_halted(s);
-        return;
+    struct supervisor *s = owner;
+    if (r == 0 && s->state == READY) {
+        s->paused = run_state_holds(&s->vm.processors, VM_HOLD_USER);
+        supervisor_set_state(s, READY, s->paused ? "paused" : "ready");
     }
-    if (idle_pause_event(&s->idle_pause, event, &words)) {
-        if (words)
-            logfile_printf(&s->agent_log, "mvm: %s\n", words);
-        supervisor_watch_idle(s); /* clients may have come and gone meanwhile */
-        return;
-    }
-    if (s->live_save.stage != LIVE_SAVE_IDLE) {
-        live_save_event(&s->live_save, event, problem);
-        return;
-    }
-    uint8_t type = s->serving.type;
-    if ((type == MSG_PAUSE && event == VMM_STOPPED) || (type == MSG_RESUME && event == VMM_RUNNING)) {
-        if (s->state == READY)
-            set_paused(s, type == MSG_PAUSE);
-        end_request(s, "");
-    } else if (type == MSG_RESUME && event == VMM_NOT_YET) {
-        (void)!s->vm.backend->resume(s->vm.now->control_fd);
-    } else if (type && event == VMM_FAILED) {
-        end_request(s, problem);
-    }
+    if (s->serving.type == MSG_PAUSE || s->serving.type == MSG_RESUME)
+        end_request(s, r < 0 ? problem : "");
+}
+
+/* An unused guest stands still, or is used again. */
+static void on_idle_pause(void *owner, const char *words)
+{
+    struct supervisor *s = owner;
+    logfile_printf(&s->agent_log, "mvm: %s\n", words);
+    supervisor_watch_idle(s); /* clients may have come and gone meanwhile */
 }
 
 void requests_ended(struct supervisor *s)
@@ -166,10 +148,11 @@ static const char *begin(struct supervisor *s, uint8_t type, const void *p, size
         return "it is not paused";
     if (type == MSG_SAVE)
         return save(s, p, n, ret_other_folder);
-    int control_fd = s->vm.now->control_fd;
-    if (type == MSG_RESUME) /* the first that the guest hears */
-        idle_pause_set_clock(supervisor_guest(s));
-    int r = type == MSG_PAUSE ? s->vm.backend->pause(control_fd) : s->vm.backend->resume(control_fd);
+    const struct vmm_done done = {.done = on_pause_served, .owner = s};
+    s->serving.type = type;
+    int r = type == MSG_PAUSE ? run_state_hold(&s->vm.processors, VM_HOLD_USER, done)
+                              : run_state_unhold(&s->vm.processors, VM_HOLD_USER, done);
+    s->serving.type = r < 0 ? 0 : type;
     return r < 0 ? "the backend takes no command" : NULL;
 }
 
@@ -281,6 +264,8 @@ void requests_init(struct supervisor *s)
     idle_pause_init(&s->idle_pause, &s->loop);
     s->idle_pause.vm = &s->vm;
     live_save_init(&s->live_save, &s->loop);
+    s->idle_pause.changed = on_idle_pause;
+    s->idle_pause.owner = s;
     s->live_save.vm = &s->vm;
     s->live_save.done = on_captured;
     s->live_save.owner = s;

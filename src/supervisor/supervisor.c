@@ -84,14 +84,9 @@ static void on_vm_log(void *owner, const char *text)
 static void on_vm_lost(void *owner, const char *why)
 {
     struct supervisor *s = owner;
-    snprintf(s->status.hint, sizeof(s->status.hint), "the snapshot is kept; mvmctl logs %s shows what QEMU said",
+    snprintf(s->status.hint, sizeof(s->status.hint), "the snapshot is kept; mvmctl logs %s shows what the backend said",
              s->run.name);
     starter_fail(s, "the snapshot cannot be restored: %s", why);
-}
-
-static void on_vm_event(void *owner, enum vmm_event event, const char *problem)
-{
-    requests_event(owner, event, problem);
 }
 
 static void on_vm_changed(void *owner)
@@ -111,7 +106,6 @@ static const struct vm_ops vm_ops = {
     .changed = on_vm_changed,
     .agent = guest_agent,
     .lost = on_vm_lost,
-    .event = on_vm_event,
     .ended = ending_vm_ended,
     .settled = ending_settled,
 };

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "supervisor/run_state.h"
 #include "supervisor/vmm_process.h"
 #include "vmdir/boot_snapshot.h"
 
@@ -29,8 +30,6 @@ struct vm_ops {
     void (*agent)(void *owner, const struct msg_hello *hello);
     /* The state that it was to continue from, and without which it must not run, cannot be restored. */
     void (*lost)(void *owner, const char *why);
-    /* A VM that runs: what its VMM said besides. */
-    void (*event)(void *owner, enum vmm_event event, const char *problem);
     /* The VMM has ended and no other follows. */
     void (*ended)(void *owner, int status);
     /* Nothing of a snapshot is in the making any more; after `ended` only. */
@@ -38,11 +37,39 @@ struct vm_ops {
 };
 
 enum vm_stage {
+    VM_NEW,
     VM_PLAIN,     /* boots, or runs as it booted */
     VM_MAKING,    /* boots with its memory in a snapshot's file */
-    VM_SAVING,    /* its devices' state is being written, then, without a VMM, the files are hashed */
+    VM_SAVING,    /* its devices' state is being written */
+    VM_MEASURING, /* there is no VMM: the snapshot's files are hashed */
     VM_RESTORING, /* continues from a snapshot, not configured yet */
-    VM_RESTORED,
+    VM_RESTORED,  /* runs as it continued */
+    VM_ENDED,     /* there is no VMM, and none follows */
+    VM_STAGES,
+};
+
+enum vm_event {
+    VM_E_BOOT, /* the three ways to begin */
+    VM_E_MAKE,
+    VM_E_RESTORE,
+    VM_E_HELLO,      /* the agent is there */
+    VM_E_CONFIGURED, /* and was told who it is */
+    VM_E_SILENT,     /* nothing was heard for too long */
+    VM_E_BROKEN,     /* the agent's connection does not do what it should */
+    VM_E_SAVED,
+    VM_E_NOT_SAVED,
+    VM_E_MEASURED,
+    VM_E_NOT_MEASURED,
+    VM_E_LOADED,  /* the VMM has read the state */
+    VM_E_REFUSED, /* or cannot */
+    VM_E_DIED,    /* the VMM has ended */
+    VM_EVENTS,
+};
+
+/* Whose fault it is that a snapshot was not restored. */
+enum vm_blame {
+    BLAME_SNAPSHOT, /* the VMM refused it */
+    BLAME_UNKNOWN,  /* or the host's, which has too much to do, or another process', which ended the VMM */
 };
 
 struct vm {
@@ -53,14 +80,23 @@ struct vm {
     const struct vm_ops *ops;        /* ... */
     void *owner;                     /* ... */
     struct vmm_process *now;         /* NULL: none */
-    bool warm;                       /* it did not boot in this start */
-    bool heard, spoke, again;        /* its console said something, its agent did, it was booted a second time */
-    bool by_host; /* after `ended`: the VMM was told to end, by a signal or over its control socket */
+    struct run_state processors;
+    bool warm;                /* it did not boot in this start */
+    bool heard, spoke, again; /* its console said something, its agent did, it was booted a second time */
+    bool by_host;             /* after `ended`: the VMM was told to end, by a signal or over its control socket */
     char cold_reason[256];
     enum vm_stage stage;
+    uint64_t taken; /* which rows of the table: for tests, and for who looks at a supervisor with a debugger */
     const struct vmm_ops *backend;
     struct vmm_identity id;
     struct boot_snapshot snapshot;
+    /* Of the event that is being acted on. */
+    const char *why;
+    const struct msg_hello *hello;
+    enum vm_blame blame;
+    int end_status;
+    bool ending; /* what the VMM had said before it ended is being heard */
+    struct mvm_error error;
     struct mvm_error work_error;
     bool work_failed, sealing, stopping;
     int maker_fd; /* the process that wrote the snapshot's memory; -1: none */
@@ -69,6 +105,21 @@ struct vm {
     struct steps steps; /* of its start, so far */
     uint64_t since;     /* when the last one ended */
 };
+
+/* The state machine: the first row whose stage, event and condition are at hand says what follows. What no row names
+ * changes nothing. */
+struct vm_row {
+    enum vm_stage stage;
+    enum vm_event event;
+    bool (*when)(const struct vm *v); /* NULL: always */
+    const char *condition;            /* the same in words, or NULL */
+    enum vm_stage next;
+    int (*act)(struct vm *v); /* NULL: nothing. A negative number with v->error: it cannot go on */
+};
+
+const struct vm_row *vm_rows(size_t *ret_n);
+const char *vm_stage_name(enum vm_stage s);
+const char *vm_event_name(enum vm_event e);
 
 /* Starts the VMM. */
 int vm_start(struct vm *v, struct mvm_error *err) MVM_MUST_CHECK;

@@ -17,7 +17,7 @@ static void on_handle_closed(uv_handle_t *h)
     if (--i->n_open)
         return;
     process_done(&i->process);
-    buf_done(&i->said.in);
+    i->backend->free(i->vmm);
     logfile_done(&i->log);
     free(i);
 }
@@ -25,6 +25,7 @@ static void on_handle_closed(uv_handle_t *h)
 void vmm_process_discard(struct vmm_process *i)
 {
     i->discarded = true;
+    i->backend->mute(i->vmm);
     process_signal(&i->process, SIGKILL);
     uv_read_stop((uv_stream_t *)&i->console);
     uv_read_stop((uv_stream_t *)&i->control);
@@ -62,15 +63,10 @@ static void on_words(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
 static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
 {
     struct vmm_process *i = st->data;
-    char problem[200] = "";
     if (n > 0 && i->answered_at == 0)
         i->answered_at = clock_now();
-    if (n < 0 || (n > 0 && buf_append(&i->said.in, b->base, (size_t)n) < 0)) {
+    if (n < 0 || (n > 0 && !i->backend->input(i->vmm, b->base, (size_t)n)))
         uv_read_stop(st); /* its end is what counts then */
-        return;
-    }
-    for (enum vmm_event e; !i->discarded && (e = i->backend->read(&i->said, problem, sizeof(problem))) != VMM_NOTHING;)
-        i->ops->event(i->owner, i, e, problem);
 }
 
 bool vmm_process_is_silent(const struct vmm_process *i)
@@ -133,10 +129,11 @@ static int open_pipe(uv_pipe_t *p, int fd, uv_read_cb on_read)
     return r < 0 ? r : uv_read_start((uv_stream_t *)p, on_alloc, on_read);
 }
 
-static int connect_all(struct vmm_process *i, struct launched *l)
+static int connect_all(struct vmm_process *i, struct launched *l, const struct runfile *run)
 {
-    i->control_fd = l->control_fd;
-    int r = i->channel ? uv_pipe_open(&i->channel->pipe, TAKE_FD(l->channel_fd)) : -ENOMEM;
+    int r = i->backend->open(l->control_fd, &run->accel, &i->vmm);
+    if (r == 0)
+        r = i->channel ? uv_pipe_open(&i->channel->pipe, TAKE_FD(l->channel_fd)) : -ENOMEM;
     if (r == 0)
         r = conn_start(i->channel);
     if (r == 0)
@@ -149,8 +146,8 @@ static int connect_all(struct vmm_process *i, struct launched *l)
 }
 
 int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vmm_ops *backend,
-                      const struct launcher *launcher, const struct vmm_source *source, int dirfd,
-                      const struct vmm_process_ops *ops, void *owner, const struct conn_ops *channel,
+                      const struct launcher *launcher, const struct runfile *run, const struct vmm_source *source,
+                      int dirfd, const struct vmm_process_ops *ops, void *owner, const struct conn_ops *channel,
                       void *channel_owner, struct mvm_error *err)
 {
     CLEAN_LAUNCHED struct launched l = LAUNCHED_INIT;
@@ -167,7 +164,7 @@ int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vm
                               .backend = backend,
                               .process = l.process,
                               .jail = l.jail,
-                              .said = VMM_CONTROL_INIT,
+
                               .log = LOGFILE_INIT(dirfd, VMDIR_VMM, LOG_CAP),
                               .n_open = 4,
                               .spawned_at = clock_now()};
@@ -181,7 +178,7 @@ int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vm
         return mvm_error_errno(err, r, "cannot watch the vm");
     }
     i->channel = conn_new(loop, channel, channel_owner);
-    r = connect_all(i, &l);
+    r = connect_all(i, &l, run);
     if (r < 0) {
         i->discarded = true;
         process_signal(&i->process, SIGKILL);

@@ -15,8 +15,6 @@ struct vmm_process;
 
 struct vmm_process_ops {
     void (*console)(void *owner, const void *p, size_t n);
-    /* Saving or restoring came to its end. */
-    void (*event)(void *owner, struct vmm_process *i, enum vmm_event event, const char *problem);
     /* The process has ended (i->process.status); it goes away when this returns. */
     void (*ended)(void *owner, struct vmm_process *i);
 };
@@ -28,11 +26,10 @@ struct vmm_process {
     struct process process;
     struct jail_report jail;
     struct conn *channel; /* NULL when the guest is cut off */
-    int control_fd;
+    struct vmm *vmm;
     uv_pipe_t console, control, words;
     struct logfile log; /* what it writes to its error output: capped, because a guest can cause it */
     uv_poll_t exit;
-    struct vmm_control said;
     unsigned n_open; /* handles that libuv has not closed yet */
     bool discarded;
     uint64_t spawned_at; /* clock_now() when its process had been started */
@@ -42,8 +39,8 @@ struct vmm_process {
 
 /* Starts one. channel and channel_owner are those of the guest's connection. */
 int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vmm_ops *backend,
-                      const struct launcher *launcher, const struct vmm_source *source, int dirfd,
-                      const struct vmm_process_ops *ops, void *owner, const struct conn_ops *channel,
+                      const struct launcher *launcher, const struct runfile *run, const struct vmm_source *source,
+                      int dirfd, const struct vmm_process_ops *ops, void *owner, const struct conn_ops *channel,
                       void *channel_owner, struct mvm_error *err) MVM_MUST_CHECK;
 /* Kills it; nothing of it is heard any more, and it frees itself. */
 void vmm_process_discard(struct vmm_process *i);

@@ -234,6 +234,8 @@ static void verdict_save(int state_fd, const char *boot_id, bool kvm_open, const
     (void)!json_save_sealed(run, VERDICT_FILE, o, 0600, false, NULL);
 }
 
+const char vmm_emulation[] = "tcg";
+
 static void judge(int kvm, int kvm_errno, struct vmm_accel *a)
 {
     bool good = false;
@@ -268,4 +270,13 @@ int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, str
     }
     *ret = a;
     return 0;
+}
+
+double vmm_creation_ms(const char **ret_hint)
+{
+    *ret_hint = "mount the cgroup root with favordynmods, or set kvm.nx_huge_pages=never";
+    CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    uint64_t start = clock_now();
+    CLEAN_FD int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+    return vm < 0 ? -1 : (double)(clock_now() - start) / NSEC_PER_MSEC;
 }

@@ -123,6 +123,7 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     if (c->incoming) {
         add(a, "-incoming");
         add(a, "defer");
+        add(a, "-S"); /* paused afterwards, also where the guest ran when it was saved */
     }
 }
 
@@ -408,20 +409,46 @@ static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, s
     return r < 0 ? r : identify_machine(c, ret->machine, err);
 }
 
+/* ---- What others need to know ---- */
+
+/* QEMU manual, "Network emulation": what its user-mode network (SLIRP) is like where nobody says otherwise. */
+static void qemu_net_plan(enum vmm_net net, struct vmm_net_plan *ret)
+{
+    *ret = (struct vmm_net_plan){0};
+    if (net == VMM_NET_USER)
+        *ret = (struct vmm_net_plan){
+            .address = "10.0.2.15/24", .gateway = "10.0.2.2", .dns = "10.0.2.3", .host = "10.0.2.2"};
+}
+
+/* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
+static int qemu_lock_disk(int disk_fd, bool wait)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200};
+    return fcntl(disk_fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l) < 0 ? -errno : 0;
+}
+
 const struct vmm_ops vmm_qemu = {
     .name = "qemu",
+    .caps = {.snapshots = VMM_SNAPSHOTS_LIVE, .memory_file = true, .pause = true, .counting = true},
     .available = qemu_available,
     .version = qemu_version,
-    .start = qemu_start,
     .confinement = qemu_confinement,
-    .quit = qmp_quit,
     .identity = qemu_identity,
-    .save = qmp_save,
-    .restore = qmp_restore,
-    .cancel = qmp_cancel,
-    .hurry = qmp_hurry,
+    .net_plan = qemu_net_plan,
+    .lock_disk = qemu_lock_disk,
+    .start = qemu_start,
+    .open = qmp_open,
+    .input = qmp_input,
+    .facts = qmp_facts,
     .pause = qmp_pause,
     .resume = qmp_resume,
+    .save = qmp_save,
+    .restore = qmp_restore,
     .ask_halted = qmp_ask_halted,
-    .read = qmp_read,
+    .cancel = qmp_cancel,
+    .hurry = qmp_hurry,
+    .quit = qmp_quit,
+    .ended = qmp_ended,
+    .mute = qmp_mute,
+    .free = qmp_free,
 };

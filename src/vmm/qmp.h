@@ -1,18 +1,24 @@
 /*
- * QEMU's control protocol (QMP), as little as snapshots need. Commands are written ahead of their answers: QEMU takes
- * them one after the other. QEMU manual: docs/interop/qmp-spec.txt, qapi/migration.json.
+ * QEMU's control protocol (QMP), as little as this program needs. Commands are written ahead of their answers: QEMU
+ * takes them one after the other. Each has an id, by which its answer is known. QEMU manual: docs/interop/qmp-spec.txt,
+ * qapi/migration.json.
  */
 #pragma once
 
 #include "vmm/vmm.h"
 
 /* See struct vmm_ops. */
-int qmp_quit(int control_fd);
-int qmp_save(int control_fd, int state_fd, bool whole);
-int qmp_restore(int control_fd, int state_fd, bool whole);
-int qmp_cancel(int control_fd);
-int qmp_hurry(int control_fd);
-int qmp_pause(int control_fd);
-int qmp_resume(int control_fd);
-int qmp_ask_halted(int control_fd);
-enum vmm_event qmp_read(struct vmm_control *c, char *problem, size_t size);
+int qmp_open(int control_fd, const struct vmm_accel *accel, struct vmm **ret);
+bool qmp_input(struct vmm *v, const void *p, size_t n);
+const struct vmm_facts *qmp_facts(const struct vmm *v);
+int qmp_pause(struct vmm *v, struct vmm_done d);
+int qmp_resume(struct vmm *v, struct vmm_done d);
+int qmp_save(struct vmm *v, int state_fd, bool whole, struct vmm_done d);
+int qmp_restore(struct vmm *v, int state_fd, bool whole, struct vmm_done d);
+int qmp_ask_halted(struct vmm *v, struct vmm_done d);
+int qmp_cancel(struct vmm *v);
+int qmp_hurry(struct vmm *v);
+int qmp_quit(struct vmm *v);
+void qmp_ended(struct vmm *v);
+void qmp_mute(struct vmm *v);
+void qmp_free(struct vmm *v);

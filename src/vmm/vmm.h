@@ -1,6 +1,10 @@
 /*
- * The backend interface: a config struct goes in, a VMM process comes out. Builder and runtime use it alike.
- * One file per backend (qemu.c); probe.c says what this host can really run.
+ * The contract of every backend: a config goes in, a VMM comes out. Builder and runtime use it alike. One file pair per
+ * backend (qemu.c, qmp.c); probe.c says what this host can really run. Nothing outside this folder knows which VMM it
+ * has, what that one speaks, or how its network is laid out: what differs is asked for (struct vmm_caps, net_plan).
+ *
+ * A VMM is started by one process and spoken to by another (supervisor/launcher.h): `start` makes the process from
+ * descriptors that were connected before, `open` makes the handle for what the other side of them speaks.
  */
 #pragma once
 
@@ -21,6 +25,9 @@ struct vmm_accel {
     uint64_t tsc_khz; /* the host's TSC frequency for the guest's kernel; 0 where unknown */
 };
 
+/* True where instructions are translated, one by one: slow, and no features of the host's processor. */
+bool vmm_accel_emulates(const struct vmm_accel *a);
+
 struct vmm_disk {
     const char *path;
     bool read_only;
@@ -31,7 +38,14 @@ struct vmm_disk {
 
 enum vmm_net {
     VMM_NET_NONE,
-    VMM_NET_USER, /* user-mode NAT: guest 10.0.2.15/24, gateway 10.0.2.2, DNS 10.0.2.3 */
+    VMM_NET_USER, /* the VMM itself translates what the guest sends to the network of the host */
+};
+
+/* Where a guest finds itself and others in the network that its VMM makes. "" where the guest has to ask (DHCP). */
+struct vmm_net_plan {
+    char address[20]; /* of the guest, with the prefix's length */
+    char gateway[16], dns[16];
+    char host[16]; /* this machine's loopback, as the guest sees it; "" where it does not */
 };
 
 struct vmm_config {
@@ -46,14 +60,14 @@ struct vmm_config {
     unsigned vcpus;
     int memory_fd;      /* the guest's memory is this file (-1: anonymous memory): */
     bool memory_shared; /* ... written to it, for a snapshot; else the VM's own copy on write */
-    bool incoming;      /* does not boot: waits for vmm_ops.restore */
+    bool incoming;      /* does not boot: waits, paused, for vmm_ops.restore */
     enum vmm_net net;
     struct vmm_accel accel;
     bool count;     /* the guest's clock counts instructions, a thousand million a second; software emulation only */
     bool initcalls; /* the guest's kernel notes what each of its initcalls takes */
     int channel_fd; /* connected stream socket: the guest's mvm.agent port */
     int console_fd; /* connected stream socket: the console's output */
-    int control_fd; /* connected stream socket: the backend's own control protocol */
+    int control_fd; /* connected stream socket: the backend's own control protocol; see `open` */
     int log_fd;     /* the VMM's stderr */
     int cgroup_fd;  /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;   /* it becomes a child of the caller's parent, which is a subreaper */
@@ -67,62 +81,91 @@ struct vmm_identity {
     char cpu[SHA256_HEX_SIZE];     /* the host processor's model and features where the guest sees them, else "" */
 };
 
-enum vmm_event {
-    VMM_NOTHING,
-    VMM_COMPLETED, /* saving or restoring */
-    VMM_FAILED,    /* either, or `pause` */
-    VMM_STOPPED,   /* the guest's processors stand still; while it is saved or restored, too */
-    VMM_RUNNING,   /* they run */
-    VMM_NOT_YET,   /* `resume` came too early: again */
-    VMM_HALTED,    /* the guest's processors have halted and nothing wakes them (`ask_halted`) */
+enum vmm_snapshots {
+    VMM_SNAPSHOTS_NONE,
+    VMM_SNAPSHOTS_PAUSED, /* only of a guest that was paused */
+    VMM_SNAPSHOTS_LIVE,   /* for the most part while the guest runs, where the accelerator allows it */
 };
 
-/* What the VMM said over its control socket and nobody has judged yet. */
-struct vmm_control {
-    struct buf in;
-    bool ended_by_host; /* it ends, and not because of the guest */
+/* What a backend can do: asked before anything is promised to a user. */
+struct vmm_caps {
+    enum vmm_snapshots snapshots;
+    bool memory_file; /* boots with its memory in a file, which becomes the snapshot's */
+    bool pause;
+    bool counting; /* a clock that counts instructions */
 };
 
-#define VMM_CONTROL_INIT                                                                                               \
-    {                                                                                                                  \
-        .in = BUF_INIT(256 * 1024)                                                                                     \
-    }
+/* One that runs; private to its backend. */
+struct vmm;
+
+/* Every command that was taken ends here, exactly once; where the VMM ends before, with -EPIPE. Not before the
+ * command's function has returned. problem: one clause, "" where r is not negative. */
+struct vmm_done {
+    void (*done)(void *owner, int r, const char *problem);
+    void *owner;
+};
+
+/* What can be read off a handle at any time. */
+struct vmm_facts {
+    uint64_t stopped_at; /* since when the guest's processors stand still, clock_now(); 0: they run */
+    bool ended_by_host;  /* it ends, and not because of the guest */
+};
 
 struct vmm_ops {
     const char *name;
+    struct vmm_caps caps;
     /* 0 if it can run here, else -errno with what is missing and what to install. */
     int (*available)(struct mvm_error *err);
     /* The program's own account of its version, one line. */
     int (*version)(char *out, size_t size, struct mvm_error *err);
+    /* What would be in force around this VMM, found out by running its program in the jail for a moment. */
+    int (*confinement)(struct jail_report *ret, struct mvm_error *err);
+    /* What a VMM started with that config would be. */
+    int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
+    /* The network that it makes. */
+    void (*net_plan)(enum vmm_net net, struct vmm_net_plan *ret);
+    /* Takes the lock by which a VMM has the disk for writing, for as long as the descriptor is open: 0, -errno; where
+     * one has it, waits for that one's end, or -EAGAIN. */
+    int (*lock_disk)(int disk_fd, bool wait);
+
     /* Starts the VMM; it dies with the calling thread, or its parent. -EXDEV where it cannot be born in the cgroup. The
      * config's descriptors stay the caller's. */
     int (*start)(const struct vmm_config *c, struct process *ret, struct jail_report *ret_jail, struct mvm_error *err);
-    /* What would be in force around this VMM, found out by running its program in the jail for a moment. */
-    int (*confinement)(struct jail_report *ret, struct mvm_error *err);
-    /* Asks the VMM itself, over its control socket (nonblocking), to end now. */
-    int (*quit)(int control_fd);
-    /* What a VMM started with that config would be. */
-    int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
-    /* Begins to write the devices' state to the file; when `read` says VMM_COMPLETED the guest stands still and the
-     * memory file is what belongs to that state; at VMM_FAILED it goes on. whole: the guest's memory is written too,
-     * for the most part while the guest runs; it may be resumed afterwards, and saved again. */
-    int (*save)(int control_fd, int state_fd, bool whole);
-    /* To a VMM started with `incoming`, at once: read the state from the file, and run, unless the guest stood still
-     * when it was saved. A VMM that cannot says VMM_FAILED or ends. Once for a VMM. */
-    int (*restore)(int control_fd, int state_fd, bool whole);
-    /* Gives up saving: VMM_FAILED or, if it was too late, VMM_COMPLETED follows. */
-    int (*cancel)(int control_fd);
-    /* What is left to save is written while the guest stands still (VMM_STOPPED follows), however much it is. A guest
-     * that is being saved is not paused instead. */
-    int (*hurry)(int control_fd);
-    /* The processors stand still (VMM_STOPPED follows), or go on (VMM_RUNNING, or VMM_NOT_YET). */
-    int (*pause)(int control_fd);
-    int (*resume)(int control_fd);
-    /* Asks whether the guest's processors have all halted with interrupts off; only where it is so VMM_HALTED follows.
-     */
-    int (*ask_halted)(int control_fd);
-    /* The next thing that came to pass in the bytes of c->in (which it uses up); the caller appends. */
-    enum vmm_event (*read)(struct vmm_control *c, char *problem, size_t size);
+    /* The handle of one that was started with the other end of control_fd, which stays the caller's and is nonblocking:
+     * the caller reads it and hands on what came (`input`); the backend only writes. */
+    int (*open)(int control_fd, const struct vmm_accel *accel, struct vmm **ret);
+    /* False where that is nothing a VMM may say: it is not to be read any more, its end is what counts then. */
+    bool (*input)(struct vmm *v, const void *p, size_t n);
+    const struct vmm_facts *(*facts)(const struct vmm *v);
+
+    /* The commands: -errno where one is not taken (then `done` is not called). One of a kind at a time. */
+    /* The processors stand still; they run. Resuming one that runs is nothing. */
+    int (*pause)(struct vmm *v, struct vmm_done d);
+    int (*resume)(struct vmm *v, struct vmm_done d);
+    /* Writes the devices' state to the file; when that has worked the guest stands still and the memory file is what
+     * belongs to that state. whole: the guest's memory is written too, while the guest runs where that can be done; it
+     * may be resumed afterwards, and saved again. Where saving fails the guest may stand still or run. */
+    int (*save)(struct vmm *v, int state_fd, bool whole, struct vmm_done d);
+    /* To a VMM started with `incoming`, once: reads the state from the file. The guest stands still afterwards,
+     * whatever it did when it was saved. A VMM that cannot may end instead of saying so. */
+    int (*restore)(struct vmm *v, int state_fd, bool whole, struct vmm_done d);
+    /* Asks whether the guest's processors have all halted with interrupts off: r is 1 or 0. */
+    int (*ask_halted)(struct vmm *v, struct vmm_done d);
+
+    /* What has no end of its own: -errno where it is not taken. */
+    /* Gives up saving, which ends as ever. */
+    int (*cancel)(struct vmm *v);
+    /* What is left to save is written while the guest stands still, however much it is. A guest that is being saved is
+     * not paused instead. */
+    int (*hurry)(struct vmm *v);
+    /* To end now, by itself. */
+    int (*quit)(struct vmm *v);
+
+    /* Its process has ended: ends what is under way. */
+    void (*ended)(struct vmm *v);
+    /* Nothing of it is to be heard any more: what is under way never ends. */
+    void (*mute)(struct vmm *v);
+    void (*free)(struct vmm *v); /* NULL is nothing */
 };
 
 /* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide
@@ -132,6 +175,8 @@ int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err
 extern const struct vmm_ops vmm_qemu;
 /* All backends, NULL-terminated: for `doctor`. */
 extern const struct vmm_ops *const vmm_all[];
+/* Their names, one space between two. */
+void vmm_names(char *out, size_t size);
 
 /*
  * Chooses the accelerator: KVM only after it has run a small guest at hardware speed. The verdict is kept in
@@ -140,3 +185,8 @@ extern const struct vmm_ops *const vmm_all[];
  * it.
  */
 int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, struct mvm_error *err) MVM_MUST_CHECK;
+/* What MVM_ACCEL is to be for software emulation. */
+extern const char vmm_emulation[];
+/* How long the host takes to make a VM with hardware acceleration, in ms; negative where there is none. hint (static):
+ * what helps where it is long. */
+double vmm_creation_ms(const char **ret_hint);

@@ -27,7 +27,7 @@ if not os.path.islink(link):
         os.symlink(fake, link)
     except FileExistsError:
         pass
-with open(f"{os.environ['MVM_SOURCE']}/src/machine/runfile.c") as f:
+with open(f"{os.environ['MVM_SOURCE']}/src/vmdir/runfile.c") as f:
     schema = int(re.search(r"#define SCHEMA (\d+)", f.read())[1])
 run = dict(schema_version=schema, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
            hostname=name, image_path=image, store_disk="", snapshots="", cold_reason="", state="", accel="tcg", accel_reason="",

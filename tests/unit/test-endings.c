@@ -1,31 +1,10 @@
-/* How a VM ends: what QEMU and the guest's console say of it. */
+/* How a VM ends: what the guest's console says of it. */
 #include "tap.h"
 
+#include "base/macros.h"
 #include "supervisor/lastwords.h"
-#include "vmm/qmp.h"
 
 #include <string.h>
-
-static enum vmm_event read_text(struct vmm_control *c, const char *text, char *problem)
-{
-    problem[0] = '\0';
-    if (buf_append(&c->in, text, strlen(text)) < 0)
-        return VMM_NOTHING;
-    return qmp_read(c, problem, 200);
-}
-
-static void test_qmp_shutdown(void)
-{
-    struct vmm_control c = VMM_CONTROL_INIT;
-    char problem[200];
-    (void)!read_text(&c, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\r\n",
-                     problem);
-    ok(!c.ended_by_host, "R6: a reset by the guest is the guest's end");
-    (void)!read_text(&c, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": false, \"reason\": \"host-signal\"}}\r\n",
-                     problem);
-    ok(c.ended_by_host, "R6: a signal to the VMM is not");
-    buf_done(&c.in);
-}
 
 static void says(const char *console, const char *line, const char *what)
 {
@@ -66,7 +45,6 @@ static void test_lastwords(void)
 
 int main(void)
 {
-    test_qmp_shutdown();
     test_lastwords();
     return tap_end();
 }

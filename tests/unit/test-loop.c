@@ -217,27 +217,34 @@ static void test_read_in_the_end(void)
 
 /* ---- The VMM ---- */
 
-static struct {
+struct vmm {
     unsigned pauses, resumes, asked;
     int answer; /* of each command */
-} vmm;
+    struct vmm_done done;
+};
 
-static int do_pause(int control_fd)
+static struct vmm vmm;
+
+static int take(struct vmm *v, unsigned *counter, struct vmm_done d)
 {
-    vmm.pauses++;
-    return vmm.answer;
+    ++*counter;
+    v->done = d;
+    return v->answer;
 }
 
-static int do_resume(int control_fd)
+static int do_pause(struct vmm *v, struct vmm_done d)
 {
-    vmm.resumes++;
-    return vmm.answer;
+    return take(v, &v->pauses, d);
 }
 
-static int ask_halted(int control_fd)
+static int do_resume(struct vmm *v, struct vmm_done d)
 {
-    vmm.asked++;
-    return vmm.answer;
+    return take(v, &v->resumes, d);
+}
+
+static int ask_halted(struct vmm *v, struct vmm_done d)
+{
+    return take(v, &v->asked, d);
 }
 
 static const struct vmm_ops backend = {.pause = do_pause, .resume = do_resume, .ask_halted = ask_halted};
@@ -249,12 +256,17 @@ static bool may_ask(void *owner)
     return *(bool *)owner;
 }
 
+static void on_halted(void *owner)
+{
+    *(bool *)owner = false;
+}
+
 static void test_halt(void)
 {
-    struct vmm_process process = {.control_fd = 7};
+    struct vmm_process process = {.vmm = &vmm};
     struct vm vm = {.backend = &backend, .now = &process};
     bool may = true;
-    struct halt h = {.vm = &vm, .may_ask = may_ask, .owner = &may};
+    struct halt h = {.vm = &vm, .may_ask = may_ask, .halted = on_halted, .owner = &may};
     vmm.asked = 0;
     halt_init(&h, &loop);
     halt_watch(&h, false);
@@ -275,7 +287,10 @@ static void test_halt(void)
     uint64_t due = uv_timer_get_due_in(&h.timer);
     halt_guest_spoke(&h, true);
     ok(due == 2000 && waits(&h.timer, 1000), "a guest that spoke is asked a second later");
-    may = false;
+    vmm.done.done(vmm.done.owner, 0, "");
+    ok(may, "one whose processors run has not halted");
+    vmm.done.done(vmm.done.owner, 1, "");
+    ok(!may, "one whose processors have halted has");
     vmm.asked = 0;
     fire(&h.timer);
     ok(vmm.asked == 0 && waits(&h.timer, 2000), "a VMM that is busy is not asked, and is later");
@@ -290,90 +305,117 @@ static void test_halt(void)
 
 /* ---- Idle pause ---- */
 
-static void test_idle_pause(void)
+static const char *pause_words;
+
+static void on_changed(void *owner, const char *words)
+{
+    pause_words = words;
+}
+
+/* A VM whose guest is connected and whose processors run. */
+struct pausing {
+    struct vmm_process process;
+    struct vm vm;
+    struct idle_pause p;
+};
+
+static void begin_pausing(struct pausing *t)
 {
     connect_guest();
-    struct vmm_process process = {.channel = guest.conn, .control_fd = 7};
-    struct vm vm = {.backend = &backend, .now = &process};
-    struct idle_pause p = {.vm = &vm};
-    const char *words;
+    memset(t, 0, sizeof(*t));
     memset(&vmm, 0, sizeof(vmm));
-    idle_pause_init(&p, &loop);
-    idle_pause_unused(&p, now - 500 * NSEC_PER_MSEC);
-    ok(waits(&p.timer, 1500), "a guest is paused two seconds after its last client");
-    idle_pause_keep(&p);
-    ok(!uv_is_active((uv_handle_t *)&p.timer), "one that is used again stays awake");
-    idle_pause_unused(&p, now - 3600 * NSEC_PER_SEC);
-    ok(waits(&p.timer, 0), "one that has not been used for long is paused at once");
-    fire(&p.timer);
-    ok(p.state == IDLE_PAUSE_ASKED && next_message() == MSG_QUIESCE && vmm.pauses == 0,
-       "the agent is asked first whether nothing runs");
-    ok(!idle_pause_event(&p, VMM_STOPPED, &words), "the VMM's words are for others meanwhile");
-    idle_pause_keep(&p);
-    idle_pause_agreed(&p);
-    ok(p.state == IDLE_PAUSE_AWAKE && vmm.pauses == 0, "an agent that agrees too late pauses nothing");
+    pause_words = NULL;
+    t->process = (struct vmm_process){.channel = guest.conn, .vmm = &vmm};
+    t->vm = (struct vm){.backend = &backend, .now = &t->process};
+    run_state_init(&t->vm.processors, &loop);
+    run_state_begin(&t->vm.processors, &backend, &vmm, &t->process.channel, false);
+    t->p = (struct idle_pause){.vm = &t->vm, .changed = on_changed};
+    idle_pause_init(&t->p, &loop);
+}
 
-    idle_pause_unused(&p, 0);
-    fire(&p.timer);
-    idle_pause_agreed(&p);
-    ok(p.state == IDLE_PAUSE_STOPPING && vmm.pauses == 1, "when the agent agrees the VMM is told to pause");
-    idle_pause_agreed(&p);
-    ok(vmm.pauses == 1, "an agent that agrees twice is heard once");
-    ok(idle_pause_event(&p, VMM_STOPPED, &words) && p.state == IDLE_PAUSE_ASLEEP && words, "the guest stands still");
-    ok(!idle_pause_event(&p, VMM_RUNNING, &words) && !words, "what happens to a guest that stands still is for others");
-    idle_pause_unused(&p, 0);
-    idle_pause_keep(&p);
-    ok(p.state == IDLE_PAUSE_ASLEEP && !uv_is_active((uv_handle_t *)&p.timer), "a guest that stands still stays so");
-    (void)next_message();
-    idle_pause_wake(&p);
-    ok(p.state == IDLE_PAUSE_WAKING && vmm.resumes == 1 && next_message() == MSG_CLOCK,
-       "before it goes on its clock is set");
-    idle_pause_wake(&p);
-    ok(vmm.resumes == 1, "it is woken once");
-    ok(idle_pause_event(&p, VMM_NOT_YET, &words) && !words && vmm.resumes == 2,
-       "a VMM that is not ready is told again");
-    ok(idle_pause_event(&p, VMM_RUNNING, &words) && words && p.state == IDLE_PAUSE_AWAKE, "the guest goes on");
+static void end_pausing(struct pausing *t)
+{
     disconnect_guest();
-    close_timer(&p.timer);
+    close_timer(&t->p.timer);
+    close_timer(&t->vm.processors.timer);
+}
+
+static void answer(int r)
+{
+    vmm.done.done(vmm.done.owner, r, r < 0 ? "no" : "");
+}
+
+static void test_idle_pause(void)
+{
+    struct pausing t;
+    begin_pausing(&t);
+    idle_pause_unused(&t.p, now - 500 * NSEC_PER_MSEC);
+    ok(waits(&t.p.timer, 1500), "a guest is paused two seconds after its last client");
+    idle_pause_keep(&t.p);
+    ok(!uv_is_active((uv_handle_t *)&t.p.timer), "one that is used again stays awake");
+    idle_pause_unused(&t.p, now - 3600 * NSEC_PER_SEC);
+    ok(waits(&t.p.timer, 0), "one that has not been used for long is paused at once");
+    fire(&t.p.timer);
+    ok(t.p.asked && next_message() == MSG_QUIESCE && vmm.pauses == 0, "the agent is asked first whether nothing runs");
+    idle_pause_keep(&t.p);
+    idle_pause_agreed(&t.p);
+    ok(!t.p.asked && vmm.pauses == 0, "an agent that agrees too late pauses nothing");
+
+    idle_pause_unused(&t.p, 0);
+    fire(&t.p.timer);
+    idle_pause_agreed(&t.p);
+    ok(vmm.pauses == 1 && !pause_words, "when the agent agrees the VMM is told to pause");
+    idle_pause_agreed(&t.p);
+    ok(vmm.pauses == 1, "an agent that agrees twice is heard once");
+    answer(0);
+    ok(t.vm.processors.run == RUN_PAUSED && pause_words, "the guest stands still, and that is told");
+    idle_pause_unused(&t.p, 0);
+    idle_pause_keep(&t.p);
+    ok(t.vm.processors.run == RUN_PAUSED && !uv_is_active((uv_handle_t *)&t.p.timer),
+       "a guest that stands still stays so");
+    (void)next_message();
+    pause_words = NULL;
+    idle_pause_wake(&t.p);
+    ok(vmm.resumes == 1 && next_message() == MSG_CLOCK, "before it goes on its clock is set");
+    idle_pause_wake(&t.p);
+    ok(vmm.resumes == 1, "it is woken once");
+    answer(0);
+    ok(run_state_is_running(&t.vm.processors) && pause_words, "the guest goes on, and that is told");
+    end_pausing(&t);
 }
 
 static void test_idle_pause_troubles(void)
 {
-    connect_guest();
-    struct vmm_process process = {.channel = guest.conn, .control_fd = 7};
-    struct vm vm = {.backend = &backend, .now = &process};
-    struct idle_pause p = {.vm = &vm};
-    const char *words;
-    memset(&vmm, 0, sizeof(vmm));
-    idle_pause_init(&p, &loop);
-    p.state = IDLE_PAUSE_ASKED;
+    struct pausing t;
+    begin_pausing(&t);
+    t.p.asked = true;
     vmm.answer = -EPIPE;
-    idle_pause_agreed(&p);
-    ok(p.state == IDLE_PAUSE_AWAKE, "a guest whose VMM takes no command stays awake");
+    idle_pause_agreed(&t.p);
+    ok(run_state_is_running(&t.vm.processors), "a guest whose VMM takes no command stays awake");
     vmm.answer = 0;
-    p.state = IDLE_PAUSE_ASKED;
-    idle_pause_agreed(&p);
-    ok(idle_pause_event(&p, VMM_FAILED, &words) && p.state == IDLE_PAUSE_AWAKE,
-       "a guest that could not be paused is awake");
-    p.state = IDLE_PAUSE_ASKED;
-    idle_pause_agreed(&p);
-    idle_pause_wake(&p);
-    ok(p.state == IDLE_PAUSE_WAKING && idle_pause_event(&p, VMM_STOPPED, &words) && !words &&
-           idle_pause_event(&p, VMM_RUNNING, &words) && p.state == IDLE_PAUSE_AWAKE,
+    t.p.asked = true;
+    idle_pause_agreed(&t.p);
+    answer(-EIO);
+    ok(run_state_is_running(&t.vm.processors), "a guest that could not be paused is awake");
+    t.p.asked = true;
+    idle_pause_agreed(&t.p);
+    idle_pause_wake(&t.p);
+    answer(0);
+    answer(0);
+    ok(vmm.resumes == 1 && run_state_is_running(&t.vm.processors),
        "a guest that is wanted while it is being paused goes on");
     while (next_message())
         ;
-    vm.now = NULL;
-    idle_pause_unused(&p, 0);
-    fire(&p.timer);
-    ok(p.state == IDLE_PAUSE_AWAKE, "where no VMM runs no agent is asked");
-    vm.now = &process;
-    process.channel = NULL;
-    idle_pause_unused(&p, 0);
-    fire(&p.timer);
-    ok(p.state == IDLE_PAUSE_AWAKE && next_message() == 0, "an agent that was cut off is not asked");
-    disconnect_guest();
-    close_timer(&p.timer);
+    t.vm.now = NULL;
+    idle_pause_unused(&t.p, 0);
+    fire(&t.p.timer);
+    ok(!t.p.asked, "where no VMM runs no agent is asked");
+    t.vm.now = &t.process;
+    t.process.channel = NULL;
+    idle_pause_unused(&t.p, 0);
+    fire(&t.p.timer);
+    ok(!t.p.asked && next_message() == 0, "an agent that was cut off is not asked");
+    end_pausing(&t);
 }
 
 /* ---- The host's clock ---- */

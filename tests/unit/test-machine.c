@@ -1,4 +1,4 @@
-/* Warm snapshots without a VM: what fits and what does not; what QEMU's control protocol says. */
+/* Warm snapshots without a VM: what fits and what does not. */
 #include "tap.h"
 #include "unreadable.h"
 
@@ -8,17 +8,12 @@
 #include "host/json.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_dir.h"
-#include "supervisor/live_save.h"
-#include "supervisor/vm.h"
 #include "vmdir/boot_snapshot.h"
-#include "vmm/qmp.h"
-#include "vmm/registers.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define MEMORY_MIB 16
@@ -29,148 +24,6 @@ static char top[64];
 static int folder = -1;
 static struct runfile run;
 static const struct vmm_identity id = {.backend = "qemu 7", .machine = "devices", .cpu = "cpu"};
-
-/* ---- QMP ---- */
-
-static enum vmm_event read_text(struct vmm_control *c, const char *text, char *problem)
-{
-    problem[0] = '\0';
-    if (buf_append(&c->in, text, strlen(text)) < 0)
-        return VMM_NOTHING;
-    return qmp_read(c, problem, 200);
-}
-
-static void test_qmp_read(void)
-{
-    struct vmm_control c = VMM_CONTROL_INIT;
-    char problem[200];
-    ok(read_text(&c, "{\"QMP\": {}}\r\n{\"return\": {}}\r\n{\"ev", problem) == VMM_NOTHING, "greeting and answers");
-    ok(read_text(&c, "ent\": \"MIGRATION\", \"data\": {\"status\": \"active\"}}\r\n", problem) == VMM_NOTHING,
-       "a migration that goes on");
-    ok(read_text(&c, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\r\n", problem) == VMM_COMPLETED,
-       "one that is complete");
-    ok(read_text(&c, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"failed\"}}\r\n{\"event\": \"STOP\"}\r\n",
-                 problem) == VMM_FAILED &&
-           problem[0],
-       "one that failed");
-    ok(qmp_read(&c, problem, sizeof(problem)) == VMM_STOPPED, "the guest was stopped for it");
-    ok(qmp_read(&c, problem, sizeof(problem)) == VMM_NOTHING && c.in.len == 0, "what follows is used up");
-    ok(read_text(&c, "{\"return\": {}, \"id\": \"stop\"}\n", problem) == VMM_STOPPED, "stop is done");
-    ok(read_text(&c, "{\"return\": {}, \"id\": \"cont\"}\n", problem) == VMM_RUNNING, "and so is cont");
-    ok(read_text(&c, "{\"error\": {\"desc\": \"Migration is not finalized yet\"}, \"id\": \"cont\"}\n", problem) ==
-           VMM_NOT_YET,
-       "which may come too early");
-    ok(read_text(&c, "{\"return\": {}, \"id\": \"task\"}\n", problem) == VMM_NOTHING, "other answers are nothing");
-    ok(read_text(&c, "{\"error\": {\"desc\": \"no such fd\"}, \"id\": \"task\"}\n", problem) == VMM_FAILED &&
-           strcmp(problem, "no such fd") == 0,
-       "an error of ours has its reason");
-    ok(read_text(&c, "{\"error\": {\"desc\": \"twice\"}}\n", problem) == VMM_NOTHING, "another's error is nothing");
-    static const char *const odd[] = {"\n",
-                                      "no json\n",
-                                      "[1, 2]\n",
-                                      "{\"event\": 3}\n",
-                                      "{\"error\": 3}\n",
-                                      "{\"event\": \"MIGRATION\"}\n",
-                                      "{\"event\": \"MIGRATION\", \"data\": []}\n"};
-    for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
-        ok(read_text(&c, odd[i], problem) == VMM_NOTHING && c.in.len == 0, "odd line %zu is nothing", i);
-    buf_done(&c.in);
-}
-
-static void test_qmp_restore(bool whole)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        abort();
-    CLEAN_FD int ours = pair[0];
-    CLEAN_FD int theirs = pair[1];
-    ok(qmp_restore(ours, folder, whole) == 0, "a restore is asked for");
-    char text[4096] = "", control[CMSG_SPACE(sizeof(int))] = "";
-    struct iovec iov = {text, sizeof(text) - 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-    CLEAN_FD int got = -1;
-    if (recvmsg(theirs, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 && CMSG_FIRSTHDR(&m))
-        memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
-    struct stat a, b;
-    ok(got >= 0 && fstat(got, &a) == 0 && fstat(folder, &b) == 0 && a.st_ino == b.st_ino, "the file goes along");
-    ok(strstr(text, whole ? "\"x-ignore-shared\",\"state\":false" : "\"x-ignore-shared\",\"state\":true") &&
-           strstr(text, "migrate-incoming"),
-       "with the commands");
-}
-
-/* QEMU takes a guest that `stop` is stopping for stopped, and would save it torn. */
-static void test_qmp_hurry(void)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return;
-    CLEAN_FD int ours = pair[0];
-    CLEAN_FD int theirs = pair[1];
-    char text[1024] = "";
-    int r = qmp_hurry(ours);
-    ok(r == 0 && recv(theirs, text, sizeof(text) - 1, MSG_DONTWAIT) > 0 && strstr(text, "\"downtime-limit\":2000000"),
-       "a guest that writes too fast to be saved is given all the time to stand still");
-    ok(!strstr(text, "stop"), "and is not stopped while it is saved");
-}
-
-/* ---- Copying a running guest: a backend that notes what it is told ---- */
-
-static char told[64];
-
-static int tell(const char *what)
-{
-    strcat(told, what);
-    return 0;
-}
-
-static int tell_pause(int fd)
-{
-    return tell("pause ");
-}
-
-static int tell_resume(int fd)
-{
-    return tell("resume ");
-}
-
-static int tell_save(int fd, int state_fd, bool whole)
-{
-    return tell("save ");
-}
-
-static void on_captured(void *owner, const struct msg_saved *result)
-{
-    *(struct msg_saved *)owner = *result;
-}
-
-static void test_capture(const char *accel, bool stands)
-{
-    static const struct vmm_ops ops = {.pause = tell_pause, .resume = tell_resume, .save = tell_save};
-    struct runfile r = {.memory_mib = 1};
-    struct vmm_process i = {.control_fd = -1};
-    struct vm vm = {.run = &r, .backend = &ops, .now = &i};
-    struct msg_saved saved = {.problem = "not done"};
-    struct live_save c = {.vm = &vm, .done = on_captured, .owner = &saved};
-    uv_loop_t loop;
-    if (uv_loop_init(&loop) < 0)
-        return;
-    snprintf(r.accel.name, sizeof(r.accel.name), "%s", accel);
-    told[0] = '\0';
-    live_save_init(&c, &loop);
-    live_save_start(&c, -1);
-    live_save_held(&c);
-    ok(strcmp(told, stands ? "pause " : "save ") == 0, "with %s a guest %s", accel,
-       stands ? "stands still before it is saved" : "is saved while it runs");
-    live_save_event(&c, VMM_STOPPED, "");
-    live_save_event(&c, VMM_STOPPED, "");
-    live_save_event(&c, VMM_COMPLETED, "");
-    live_save_event(&c, VMM_RUNNING, "");
-    ok(strcmp(told, stands ? "pause save resume " : "save resume ") == 0 && !saved.problem[0] && saved.stopped_ns > 0,
-       "and goes on when it is saved (%s)", told);
-    uv_close((uv_handle_t *)&c.timer, NULL);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    uv_loop_close(&loop);
-}
 
 /* ---- Names of user snapshots ---- */
 
@@ -692,19 +545,6 @@ static void test_needed(void)
     fd_closep(&home.cache_fd);
 }
 
-static void test_halted(void)
-{
-#define CPU(n, flags, hlt)                                                                                             \
-    "CPU#" n "\r\nRIP=ffffffff81a00000 RFL=" flags " [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=" hlt "\r\n"
-    ok(registers_all_halted("\r\n" CPU("0", "00000046", "1") CPU("1", "00000006", "1")),
-       "R6: processors that halted with interrupts off have halted for good");
-    ok(!registers_all_halted(CPU("0", "00000046", "1") CPU("1", "00000246", "1")),
-       "R6: one that an interrupt wakes has not");
-    ok(!registers_all_halted(CPU("0", "00000046", "0")), "R6: nor has one that runs with interrupts off");
-    ok(!registers_all_halted("") && !registers_all_halted("CPU#0\r\n PC=0 X00=0"), "R6: other words tell nothing");
-#undef CPU
-}
-
 int main(void)
 {
     snprintf(top, sizeof(top), "/tmp/mvm-test-machine.XXXXXX");
@@ -714,13 +554,6 @@ int main(void)
     run = (struct runfile){.memory_mib = MEMORY_MIB, .vcpus = 1, .image = DIGEST, .accel = {.tsc_khz = 2000000}};
     snprintf(run.image_path, sizeof(run.image_path), "%s/images/" DIGEST, top);
     snprintf(run.snapshots, sizeof(run.snapshots), "%s/cache/snapshots", top);
-    test_qmp_read();
-    test_halted();
-    test_qmp_restore(false);
-    test_qmp_restore(true);
-    test_qmp_hurry();
-    test_capture("tcg", true);
-    test_capture("kvm", false);
     test_parse();
     test_make();
     test_failures();
