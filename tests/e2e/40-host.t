@@ -63,6 +63,7 @@ if [ "$(id -u)" = 0 ]; then
     check 'a home that belongs to somebody else is refused' test "$status" != 0
     # An ordinary user with a builder of their own (tests/nightly/40-host.t: from nothing).
     chmod 711 "$MVM_TEST_TMP" "$tmp"
+    ours "$tmp/user/home" "$tmp/user/cache"
     copy_builder "$tmp" "$tmp/user"
     cp -r "$flake" "$tmp/user/hello"
     chown -R nobody "$tmp/user"
