@@ -35,8 +35,8 @@ int os_reserve(int fd, off_t size) MVM_MUST_CHECK;
 int os_punch(int fd, off_t at, off_t n) MVM_MUST_CHECK;
 /* flock(2) LOCK_EX, at most until then (clock_now()): -ETIMEDOUT. A signal ends it: -EINTR. */
 int os_lock_until(int fd, uint64_t deadline) MVM_MUST_CHECK;
-/* A descriptor that is readable when something in the folder changes (it may be readable more often), until
- * os_watch_clear(). */
+/* A descriptor that is readable when a file comes into the folder or is written to (it may be readable more often),
+ * until os_watch_clear(). */
 int os_watch_folder(int dirfd) MVM_MUST_CHECK;
 void os_watch_clear(int fd);
 
