@@ -58,9 +58,9 @@ is 'what one writes the other does not see' "$(mvm exec b -- ls | grep -cE '/tmp
 mvm down a b >/dev/null
 is 'nothing was written to the snapshot' "$(sha256sum "$snap/memory" "$snap/state")" "$before"
 
-# A hundred VMs of one snapshot, some at once: each has a seed of its own.
-seq 100 | xargs -P 4 -I '{}' sh -c "'$MVMCTL' up '$image' --name 'v{}' >/dev/null 2>&1 && '$MVMCTL' exec 'v{}' -- seed; '$MVMCTL' down 'v{}' >/dev/null" \
-    >"$tmp/ids"
+# A hundred VMs of one snapshot, some at once: each has a seed of its own. The release build is quicker.
+seq 100 | MVMCTL=$MVM_RELEASE/mvmctl xargs -P 4 -I '{}' sh -c \
+    "\"\$MVMCTL\" up '$image' --name 'v{}' >/dev/null 2>&1 && \"\$MVMCTL\" exec 'v{}' -- seed; \"\$MVMCTL\" down 'v{}' >/dev/null" >"$tmp/ids"
 is 'a hundred VMs say their seeds' "$(grep -c . "$tmp/ids")" 100
 is 'and none is said twice' "$(sort "$tmp/ids" | uniq -d)" ''
 is 'they leave nothing' "$(mvm ls --names)$(vm_processes)" ''
