@@ -1,45 +1,9 @@
 #include "wire/mux.h"
+#include "wire/mux_state.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Bytes on their way out, taken from the front. Memory is compacted only when the front is over
- * half of it. */
-struct queue {
-    struct buf buf;
-    size_t head;
-};
-
-struct stream {
-    struct stream *next;
-    uint32_t number;
-    int64_t send_window; /* payload bytes we may still send */
-    int64_t recv_window; /* ... the peer may still send */
-    uint32_t unacked;    /* consumed here, not yet given back */
-    bool local_closed, close_sent, remote_closed;
-    bool refused;         /* mux_send said -EAGAIN: tell when there is room */
-    struct queue records; /* whole DATA frames */
-};
-
-struct mux {
-    bool opener;
-    struct mux_events events;
-    void *data;
-    struct stream *streams; /* in the order they are served */
-    unsigned n_streams;
-    int64_t first_window; /* of streams, for sending */
-    uint32_t next_number; /* ours */
-    uint32_t last_peer;   /* highest number the peer has opened */
-    struct queue control;
-    struct buf out; /* frames chosen for sending; allocated once */
-    size_t out_head;
-    struct buf in;      /* the start of a frame that is not whole yet; allocated once */
-    char problem[1100]; /* why the connection has ended, "" while it has not */
-    bool owes_bye;      /* it was this side that ended it, and has not said so yet */
-    bool held;          /* see mux_drain */
-    size_t held_left;   /* bytes at the head of `control` that still go out */
-};
 
 _Static_assert(MUX_MAX_STREAMS == 256, "the refusal names it");
 
@@ -49,12 +13,12 @@ _Static_assert(MUX_MAX_STREAMS == 256, "the refusal names it");
  * it can still send a record of the largest size when all but this has come back. */
 #define WINDOW_RETURN (48u * 1024)
 
-static size_t queue_len(const struct queue *q)
+static size_t queue_len(const struct mux_queue *q)
 {
     return q->buf.len - q->head;
 }
 
-static void queue_take(struct queue *q, size_t n)
+static void queue_take(struct mux_queue *q, size_t n)
 {
     q->head += n;
     if (q->head == q->buf.len) {
@@ -67,7 +31,7 @@ static void queue_take(struct queue *q, size_t n)
 }
 
 /* One frame at the end; what was taken from the front makes room where there is none else. */
-static int queue_frame(struct queue *q, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
+static int queue_frame(struct mux_queue *q, uint8_t type, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
     if (n > FRAME_MAX_PAYLOAD)
         return -EMSGSIZE;
@@ -98,7 +62,7 @@ struct mux *mux_new(bool opener, const struct mux_events *events, void *data)
     return m;
 }
 
-static void stream_free(struct stream *s)
+static void stream_free(struct mux_stream *s)
 {
     buf_done(&s->records.buf);
     free(s);
@@ -109,7 +73,7 @@ void mux_free(struct mux *m)
     if (!m)
         return;
     while (m->streams) {
-        struct stream *s = m->streams;
+        struct mux_stream *s = m->streams;
         m->streams = s->next;
         stream_free(s);
     }
@@ -124,9 +88,9 @@ const char *mux_problem(const struct mux *m)
     return m->problem;
 }
 
-static struct stream *find(const struct mux *m, uint32_t number)
+struct mux_stream *mux_find(const struct mux *m, uint32_t number)
 {
-    for (struct stream *s = m->streams; s; s = s->next)
+    for (struct mux_stream *s = m->streams; s; s = s->next)
         if (s->number == number)
             return s;
     return NULL;
@@ -134,12 +98,12 @@ static struct stream *find(const struct mux *m, uint32_t number)
 
 bool mux_has(const struct mux *m, uint32_t stream)
 {
-    return find(m, stream) != NULL;
+    return mux_find(m, stream) != NULL;
 }
 
-static void drop(struct mux *m, struct stream *gone)
+void mux_drop(struct mux *m, struct mux_stream *gone)
 {
-    for (struct stream **p = &m->streams; *p; p = &(*p)->next) {
+    for (struct mux_stream **p = &m->streams; *p; p = &(*p)->next) {
         if (*p == gone) {
             *p = gone->next;
             m->n_streams--;
@@ -149,17 +113,15 @@ static void drop(struct mux *m, struct stream *gone)
     }
 }
 
-/* A stream is forgotten when nothing can move on it any more. True if it was. */
-static bool drop_if_finished(struct mux *m, struct stream *s)
+bool mux_drop_if_finished(struct mux *m, struct mux_stream *s)
 {
     if (!s->remote_closed || !s->close_sent)
         return false;
-    drop(m, s);
+    mux_drop(m, s);
     return true;
 }
 
-/* Ends the connection from this side. The BYE is made by mux_output: it needs no memory. */
-static int broken(struct mux *m, const char *why)
+int mux_broken(struct mux *m, const char *why)
 {
     if (!*m->problem) {
         snprintf(m->problem, sizeof(m->problem), "%s", why);
@@ -173,9 +135,9 @@ void mux_set_send_window(struct mux *m, uint64_t window)
     m->first_window = window >= FRAME_MAX_PAYLOAD && window <= MUX_WINDOW ? (int64_t)window : MUX_WINDOW;
 }
 
-static struct stream *add_stream(struct mux *m, uint32_t number)
+struct mux_stream *mux_add_stream(struct mux *m, uint32_t number)
 {
-    struct stream *s = m->n_streams < MUX_MAX_STREAMS ? calloc(1, sizeof(*s)) : NULL;
+    struct mux_stream *s = m->n_streams < MUX_MAX_STREAMS ? calloc(1, sizeof(*s)) : NULL;
     if (!s)
         return NULL;
     s->number = number;
@@ -193,13 +155,13 @@ static int control(struct mux *m, uint8_t type, uint32_t stream, const void *p, 
     return queue_frame(&m->control, type, stream, 0, p, n);
 }
 
-static void send_reset(struct mux *m, uint32_t stream, const char *reason)
+void mux_send_reset(struct mux *m, uint32_t stream, const char *reason)
 {
     if (*m->problem) /* the BYE, said or about to be, covers every stream */
         return;
     int r = control(m, FRAME_RESET, stream, reason, strnlen(reason, 1024));
     if (r < 0)
-        broken(m, r == -EMSGSIZE ? "the peer does not read" : "out of memory");
+        mux_broken(m, r == -EMSGSIZE ? "the peer does not read" : "out of memory");
 }
 
 /* ---- Sending ---- */
@@ -228,32 +190,32 @@ int64_t mux_open(struct mux *m, const struct buf *request)
         return -EPIPE;
     if (m->next_number > UINT32_MAX - 2)
         return -EMFILE;
-    struct stream *s = add_stream(m, m->next_number);
+    struct mux_stream *s = mux_add_stream(m, m->next_number);
     if (!s)
         return m->n_streams < MUX_MAX_STREAMS ? -ENOMEM : -EMFILE;
     int r = control(m, FRAME_OPEN, s->number, request->data, request->len);
     if (r < 0) {
-        drop(m, s);
+        mux_drop(m, s);
         return r;
     }
     m->next_number += 2;
     return s->number;
 }
 
-static bool has_room(const struct stream *s)
+static bool has_room(const struct mux_stream *s)
 {
     return queue_len(&s->records) < MUX_QUEUE;
 }
 
 bool mux_can_send(const struct mux *m, uint32_t stream)
 {
-    const struct stream *s = find(m, stream);
+    const struct mux_stream *s = mux_find(m, stream);
     return s && !*m->problem && !s->local_closed && has_room(s);
 }
 
 int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, size_t n)
 {
-    struct stream *s = find(m, stream);
+    struct mux_stream *s = mux_find(m, stream);
     if (!s || *m->problem || s->local_closed)
         return -EPIPE;
     if (channel >= CHAN_COUNT)
@@ -269,23 +231,23 @@ int mux_send(struct mux *m, uint32_t stream, uint8_t channel, const void *p, siz
 
 void mux_close(struct mux *m, uint32_t stream)
 {
-    struct stream *s = find(m, stream);
+    struct mux_stream *s = mux_find(m, stream);
     if (s)
         s->local_closed = true; /* the CLOSE frame follows the queued records */
 }
 
 void mux_reset(struct mux *m, uint32_t stream, const char *reason)
 {
-    struct stream *s = find(m, stream);
+    struct mux_stream *s = mux_find(m, stream);
     if (!s)
         return;
-    send_reset(m, stream, reason);
-    drop(m, s);
+    mux_send_reset(m, stream, reason);
+    mux_drop(m, s);
 }
 
 void mux_consumed(struct mux *m, uint32_t stream, size_t n)
 {
-    struct stream *s = find(m, stream);
+    struct mux_stream *s = mux_find(m, stream);
     if (s)
         s->unacked += (uint32_t)n; /* mux_output gives it back */
 }
@@ -294,7 +256,7 @@ void mux_consumed(struct mux *m, uint32_t stream, size_t n)
  * consumed meanwhile. */
 static void give_windows_back(struct mux *m)
 {
-    for (struct stream *s = m->streams; s && m->out.len < OUT_BATCH; s = s->next) {
+    for (struct mux_stream *s = m->streams; s && m->out.len < OUT_BATCH; s = s->next) {
         if (s->unacked < WINDOW_RETURN || s->remote_closed)
             continue;
         const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8), (uint8_t)(s->unacked >> 16),
@@ -307,7 +269,7 @@ static void give_windows_back(struct mux *m)
 }
 
 /* Moves one record, or the CLOSE, of a stream to the output. True if something moved. */
-static bool serve(struct mux *m, struct stream *s)
+static bool serve(struct mux *m, struct mux_stream *s)
 {
     struct frame f;
     const char *why;
@@ -329,10 +291,10 @@ static bool serve(struct mux *m, struct stream *s)
 /* The streams up to the one served last go to the end: the next batch begins behind it. */
 static void rotate(struct mux *m, uint32_t last_served)
 {
-    struct stream *last = find(m, last_served);
+    struct mux_stream *last = mux_find(m, last_served);
     if (!last || !last->next)
         return;
-    struct stream *first = m->streams, *end = last;
+    struct mux_stream *first = m->streams, *end = last;
     while (end->next)
         end = end->next;
     m->streams = last->next;
@@ -348,7 +310,7 @@ static void serve_all(struct mux *m)
     uint32_t last_served = 0;
     while (moved && m->out.len < OUT_BATCH) {
         moved = false;
-        for (struct stream *s = m->streams, *next; s && m->out.len < OUT_BATCH; s = next) {
+        for (struct mux_stream *s = m->streams, *next; s && m->out.len < OUT_BATCH; s = next) {
             next = s->next;
             if (!serve(m, s))
                 continue;
@@ -360,10 +322,10 @@ static void serve_all(struct mux *m)
                 if (m->events.writable && !s->local_closed)
                     m->events.writable(m->data, number);
                 /* The callback may have ended any stream. */
-                next = next_number ? find(m, next_number) : NULL;
-                s = find(m, number);
+                next = next_number ? mux_find(m, next_number) : NULL;
+                s = mux_find(m, number);
             }
-            if (s && !drop_if_finished(m, s))
+            if (s && !mux_drop_if_finished(m, s))
                 last_served = number;
         }
     }
@@ -397,160 +359,4 @@ size_t mux_output(struct mux *m, const uint8_t **ret)
 void mux_sent(struct mux *m, size_t n)
 {
     m->out_head += n;
-}
-
-/* ---- Receiving ---- */
-
-static bool is_peers(const struct mux *m, uint32_t number)
-{
-    return ((number & 1) == 1) != m->opener;
-}
-
-static int on_open(struct mux *m, const struct frame *f)
-{
-    if (!is_peers(m, f->stream) || f->stream <= m->last_peer)
-        return broken(m, "stream number out of order");
-    m->last_peer = f->stream;
-    if (!m->events.open) {
-        send_reset(m, f->stream, "no requests are served here");
-        return 0;
-    }
-    if (!add_stream(m, f->stream)) {
-        send_reset(m, f->stream,
-                   m->n_streams < MUX_MAX_STREAMS ? "out of memory"
-                                                  : "256 streams are open already, which is the limit");
-        return 0;
-    }
-    int r = m->events.open(m->data, f->stream, f->payload, f->len);
-    if (r < 0 && find(m, f->stream))
-        mux_reset(m, f->stream, strerror(-r));
-    return 0;
-}
-
-static int on_record(struct mux *m, const struct frame *f)
-{
-    int r = m->events.record ? m->events.record(m->data, f->stream, f->channel, f->payload, f->len) : 0;
-    if (r == 0)
-        return 0;
-    if (r != -ENOMEM)
-        return broken(m, "record that cannot be understood");
-    /* That stream suffers, the connection does not. */
-    mux_reset(m, f->stream, "out of memory");
-    if (m->events.reset)
-        m->events.reset(m->data, f->stream, "out of memory");
-    return 0;
-}
-
-static void tell_reset(struct mux *m, const struct frame *f)
-{
-    char reason[1025];
-    if (!m->events.reset)
-        return;
-    if (f->len)
-        memcpy(reason, f->payload, f->len);
-    reason[f->len] = '\0';
-    m->events.reset(m->data, f->stream, reason);
-}
-
-static int on_stream_frame(struct mux *m, const struct frame *f)
-{
-    struct stream *s = find(m, f->stream);
-    if (!s) {
-        bool known = is_peers(m, f->stream) ? f->stream <= m->last_peer : f->stream < m->next_number;
-        return known ? 0 : broken(m, "frame for a stream that was never opened");
-    }
-    switch (f->type) {
-    case FRAME_DATA:
-        if (s->remote_closed)
-            return broken(m, "data after close");
-        s->recv_window -= f->len;
-        if (s->recv_window < 0)
-            return broken(m, "more data than the window allows");
-        return on_record(m, f);
-    case FRAME_WINDOW:
-        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 | (uint32_t)f->payload[2] << 16 |
-                          (uint32_t)f->payload[3] << 24;
-        return s->send_window > UINT32_MAX ? broken(m, "window too large") : 0;
-    case FRAME_CLOSE:
-        if (s->remote_closed)
-            return broken(m, "closed twice");
-        s->remote_closed = true;
-        if (m->events.closed)
-            m->events.closed(m->data, f->stream);
-        s = find(m, f->stream);
-        if (s)
-            drop_if_finished(m, s);
-        return 0;
-    default:
-        drop(m, s);
-        tell_reset(m, f);
-        return 0;
-    }
-}
-
-static int on_frame(struct mux *m, const struct frame *f)
-{
-    switch (f->type) {
-    case FRAME_BYE:
-        snprintf(m->problem, sizeof(m->problem), "the peer ended the connection: %.*s", (int)f->len,
-                 f->len ? (const char *)f->payload : "");
-        return -EPROTO;
-    case FRAME_MSG:
-        if (m->events.msg && m->events.msg(m->data, f->payload, f->len) < 0)
-            return broken(m, "message that cannot be understood");
-        return 0;
-    case FRAME_OPEN:
-        return on_open(m, f);
-    default:
-        return on_stream_frame(m, f);
-    }
-}
-
-/* Whole frames from the front of p: the bytes used, or -errno. */
-static ssize_t take_frames(struct mux *m, const uint8_t *p, size_t n)
-{
-    size_t used = 0;
-    while (used < n) {
-        struct frame f;
-        const char *why;
-        ssize_t len = frame_parse(p + used, n - used, &f, &why);
-        if (len < 0)
-            return broken(m, why);
-        if (len == 0)
-            break;
-        if (on_frame(m, &f) < 0 || *m->problem)
-            return -EPROTO;
-        used += (size_t)len;
-    }
-    return (ssize_t)used;
-}
-
-int mux_input(struct mux *m, const void *data, size_t n)
-{
-    const uint8_t *p = data;
-    if (*m->problem)
-        return -EPROTO;
-    if (n == 0)
-        return 0;
-    /* Finish the frame that was cut, then go on in the caller's memory. */
-    while (m->in.len && n) {
-        size_t want = FRAME_HEADER_SIZE;
-        if (m->in.len >= FRAME_HEADER_SIZE)
-            want += (size_t)m->in.data[0] | (size_t)m->in.data[1] << 8 | (size_t)m->in.data[2] << 16;
-        size_t take = MIN_OF(want > m->in.len ? want - m->in.len : 0, n);
-        int r = buf_append(&m->in, p, take);
-        if (r < 0)
-            return r;
-        p += take;
-        n -= take;
-        ssize_t used = take_frames(m, m->in.data, m->in.len);
-        if (used < 0)
-            return (int)used;
-        if (used)
-            buf_clear(&m->in);
-    }
-    ssize_t used = n ? take_frames(m, p, n) : 0;
-    if (used < 0)
-        return (int)used;
-    return buf_append(&m->in, p + used, n - (size_t)used);
 }

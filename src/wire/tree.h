@@ -18,8 +18,10 @@
 
 /* The chunk checksum: 64 bits, four interleaved multiply-rotate lanes of 8 bytes. */
 uint64_t tree_checksum(const void *p, size_t n);
+/* What a file of that mode is called. */
+const char *tree_kind_name(mode_t mode);
 
-/* ---- Sending ---- */
+/* ---- Sending (tree_send.c) ---- */
 
 /* Where records go; returns 0 or -errno. May block. */
 typedef int (*tree_emit_fn)(void *data, uint8_t channel, const void *p, size_t n);
@@ -50,7 +52,7 @@ int tree_send_path(struct tree_sender *s, int dirfd, const char *name, const cha
 int tree_send_end(struct tree_sender *s, struct mvm_error *err) MVM_MUST_CHECK;
 void tree_sender_done(struct tree_sender *s);
 
-/* ---- Receiving ---- */
+/* ---- Receiving (tree_receive.c) ---- */
 
 struct tree_limits {
     uint64_t max_bytes; /* of file content, holes excluded */
