@@ -221,7 +221,7 @@ static int keep(struct plan *plan, struct home *h, struct artifact_stage *stage,
     return r < 0 ? r : artifact_image_open(&ret->image, h, digest, err);
 }
 
-static int open_session(struct builder_session *s, struct builder_session_opts *so, bool verify, struct home *h,
+static int open_session(struct builder_session *s, struct builder_vm_opts *so, bool verify, struct home *h,
                         struct progress *p, struct builder_image_report *report, struct mvm_error *err)
 {
     CLEAN_BUILDERCACHE_IMAGE struct buildercache_image image = BUILDERCACHE_IMAGE_INIT;
@@ -239,7 +239,7 @@ static int open_session(struct builder_session *s, struct builder_session_opts *
 static int start_builder(struct builder_session *s, const struct build_opts *o, struct home *h, struct progress *p,
                          struct build_result *ret, struct mvm_error *err)
 {
-    struct builder_session_opts so = {
+    struct builder_vm_opts so = {
         .single_shot = o->single_shot, .memory_mib = o->builder_memory_mib, .vcpus = o->builder_vcpus};
     int r = open_session(s, &so, o->verify, h, p, &ret->builder, err);
     ret->persistent = s->persistent;
@@ -249,7 +249,7 @@ static int start_builder(struct builder_session *s, const struct build_opts *o, 
 
 int build_open_persistent(struct home *h, struct progress *p, struct builder_session *s, struct mvm_error *err)
 {
-    struct builder_session_opts so = {0};
+    struct builder_vm_opts so = {0};
     int r = open_session(s, &so, false, h, p, NULL, err);
     if (r == 0 && !s->persistent) {
         mvm_error_set(err, -ENOTSUP, "there is no persistent builder: %s",
@@ -278,7 +278,7 @@ static int end_with_secrets(struct builder_session *s, const struct nix_settings
     if (!settings->secret || !s->persistent)
         return 0;
     progress_verbose(p, "the builder stops when no client uses it any more, for this build has access tokens");
-    return persistent_end_unused(s, err);
+    return persistent_end_unused(&s->vm, err);
 }
 
 static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,

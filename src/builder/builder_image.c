@@ -104,7 +104,7 @@ static int build_in(struct bootstrap *b, const struct seed *seed, const char *la
                     bool *started, struct mvm_error *err)
 {
     CLEAN_BUILDER_SESSION struct builder_session session = BUILDER_SESSION_INIT;
-    const struct builder_session_opts o = {.image = seed->path, .image_digest = "", .single_shot = true};
+    const struct builder_vm_opts o = {.image = seed->path, .image_digest = "", .single_shot = true};
     int r = builder_session_start(&session, b->home, &o, b->progress, err);
     *started = r == 0;
     if (r == 0)

@@ -407,7 +407,7 @@ int job_run(struct builder_session *s, const struct job_opts *o, struct progress
     CLEAN_FREE struct job *j = calloc(1, sizeof(*j));
     if (!j)
         return mvm_error_errno(err, -ENOMEM, "job");
-    *j = (struct job){.o = o, .p = p, .ret = ret, .client = s->client, .flakes = &s->flakes, .known = &s->known};
+    *j = (struct job){.o = o, .p = p, .ret = ret, .client = s->vm.client, .flakes = &s->flakes, .known = &s->known};
     ret->lock.max = MAX_LOCK;
     sha256_init(&j->sha);
     tree_receiver_init(&j->tree, o->stage_fd, &limits);
@@ -421,7 +421,7 @@ int job_run(struct builder_session *s, const struct job_opts *o, struct progress
         mvm_error_hint(err, "make room on the file system of MVM_CACHE_DIR");
     }
     if (r < 0 && j->stream && !j->done)
-        client_reset(s->client, j->stream, r == -EINTR ? "interrupted" : "the host gave up");
+        client_reset(s->vm.client, j->stream, r == -EINTR ? "interrupted" : "the host gave up");
     tree_receiver_done(&j->tree);
     msg_result_done(&j->result);
     mvm_error_phase(r < 0 ? err : NULL, MVM_PHASE_ARTIFACT_EXTRACTION);

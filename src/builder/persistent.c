@@ -149,79 +149,79 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
 /* ---- Using it ---- */
 
 /* Asks the supervisor for its state: 0 with the connection, -EBUSY where too many have one. */
-static int connect_to(struct builder_session *s, struct msg_status *status, struct mvm_error *err)
+static int connect_to(struct builder_vm *v, struct msg_status *status, struct mvm_error *err)
 {
-    int r = client_connect(s->home, PERSISTENT_NAME, &s->client, err);
+    int r = client_connect(v->home, PERSISTENT_NAME, &v->client, err);
     if (r == 0)
-        r = client_status(s->client, status, clock_deadline(ANSWER_MS), err);
+        r = client_status(v->client, status, clock_deadline(ANSWER_MS), err);
     if (r == 0 && strcmp(status->state, "ready") != 0)
         r = mvm_error_set(err, -EPIPE, "the persistent builder is %s", status->state);
     if (r == 0 && status->clients > MAX_CLIENTS_BUSY)
         r = mvm_error_set(err, -EBUSY, "the persistent builder serves %u others already",
                           (unsigned)status->clients - 1);
     if (r < 0)
-        client_free(TAKE_PTR(s->client));
+        client_free(TAKE_PTR(v->client));
     return r;
 }
 
-static int start_it(struct builder_session *s, int run, const struct builder_session_opts *o, struct mvm_error *err)
+static int start_it(struct builder_vm *v, int run, const struct builder_vm_opts *o, struct mvm_error *err)
 {
     struct record r = {.started_at = clock_wall(), .idle_ms = o->idle_ms};
     struct msg_status status;
     snprintf(r.image, sizeof(r.image), "%s", o->image_digest);
-    int e = builder_session_boot_persistent(s, PERSISTENT_NAME, o, err);
+    int e = builder_vm_boot_lasting(v, PERSISTENT_NAME, o, err);
     if (e == 0)
         e = record_save(run, &r, err);
-    return e < 0 ? e : connect_to(s, &status, err);
+    return e < 0 ? e : connect_to(v, &status, err);
 }
 
 /* It runs: take it, or replace it where it is of no use and nobody uses it. 1: start a new one. */
-static int take_running(struct builder_session *s, int run, const struct builder_session_opts *o, struct mvm_error *err)
+static int take_running(struct builder_vm *v, int run, const struct builder_vm_opts *o, struct mvm_error *err)
 {
     struct msg_status status = {0};
     struct record r;
     int recorded = record_load(run, &r, err);
     if (recorded < 0 && recorded != -ENOENT)
         return recorded;
-    int e = connect_to(s, &status, err);
+    int e = connect_to(v, &status, err);
     bool same = recorded == 0 && strcmp(r.image, o->image_digest) == 0;
     if (e == -EBUSY || e == -EINTR || (e == 0 && same))
         return e;
-    client_free(TAKE_PTR(s->client));
+    client_free(TAKE_PTR(v->client));
     if (e == 0 && status.clients > 1)
         return mvm_error_set(err, -EBUSY, "the persistent builder runs another image, for others");
     bool ends = strcmp(status.state, "stopping") == 0;
-    progress_verbose(s->progress, "the persistent builder is started anew: %s",
+    progress_verbose(v->progress, "the persistent builder is started anew: %s",
                      ends    ? "it has stopped by itself"
                      : e < 0 ? "it does not answer"
                              : "it runs another image");
-    e = machine_stop(s->home, PERSISTENT_NAME, e < 0 && !ends ? 0 : STOP_GRACE_MS, err);
+    e = machine_stop(v->home, PERSISTENT_NAME, e < 0 && !ends ? 0 : STOP_GRACE_MS, err);
     return e < 0 && e != -ENOENT ? e : 1;
 }
 
-int persistent_connect(struct builder_session *s, const struct builder_session_opts *o, struct mvm_error *err)
+int persistent_connect(struct builder_vm *v, const struct builder_vm_opts *o, struct mvm_error *err)
 {
-    CLEAN_FD int run = open_run(s->home, err);
+    CLEAN_FD int run = open_run(v->home, err);
     CLEAN_LOCK struct lock lock = LOCK_INIT;
     struct machine_info m;
-    int r = run < 0 ? run : take_lock(&lock, run, s->progress, err);
+    int r = run < 0 ? run : take_lock(&lock, run, v->progress, err);
     if (r < 0)
         return r;
-    r = inspect(s->home, &m, err);
+    r = inspect(v->home, &m, err);
     if (r < 0)
         return r;
-    r = r && runs(&m) ? take_running(s, run, o, err) : 1;
+    r = r && runs(&m) ? take_running(v, run, o, err) : 1;
     if (r == 1)
-        r = start_it(s, run, o, err);
+        r = start_it(v, run, o, err);
     return r;
 }
 
-int persistent_note(struct builder_session *s, const char *workspace, int held, struct mvm_error *err)
+int persistent_note(struct builder_vm *v, const char *workspace, int held, struct mvm_error *err)
 {
-    CLEAN_FD int run = open_run(s->home, err);
+    CLEAN_FD int run = open_run(v->home, err);
     CLEAN_LOCK struct lock lock = LOCK_INIT;
     struct record r;
-    int e = run < 0 ? run : take_lock(&lock, run, s->progress, err);
+    int e = run < 0 ? run : take_lock(&lock, run, v->progress, err);
     if (e < 0)
         return e;
     e = record_load(run, &r, err);
@@ -234,14 +234,14 @@ int persistent_note(struct builder_session *s, const char *workspace, int held, 
         snprintf(r.workspace, sizeof(r.workspace), "%s", workspace);
     if (held >= 0) {
         r.held = held;
-        e = client_set_idle(s->client, held ? 0 : r.idle_ms, clock_deadline(ANSWER_MS), err);
+        e = client_set_idle(v->client, held ? 0 : r.idle_ms, clock_deadline(ANSWER_MS), err);
     }
     return e < 0 ? e : record_save(run, &r, err);
 }
 
-int persistent_end_unused(struct builder_session *s, struct mvm_error *err)
+int persistent_end_unused(struct builder_vm *v, struct mvm_error *err)
 {
-    return client_set_idle(s->client, IDLE_AT_ONCE, clock_deadline(ANSWER_MS), err);
+    return client_set_idle(v->client, IDLE_AT_ONCE, clock_deadline(ANSWER_MS), err);
 }
 
 int persistent_stop(struct home *h, struct mvm_error *err)

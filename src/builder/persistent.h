@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "builder/builder_session.h"
+#include "builder/builder_vm.h"
 #include "host/progress.h"
 
 #define PERSISTENT_NAME            "builder"
@@ -31,17 +31,16 @@ struct persistent_status {
 
 int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Connects the session to it, starting it where it does not run, and anew where it runs another image and nobody uses
+/* Connects v to it, starting it where it does not run, and anew where it runs another image and nobody uses
  * it. -EBUSY, and whatever starting it gives, with the reason as the message: the caller falls back to a builder of its
  * own. */
-int persistent_connect(struct builder_session *s, const struct builder_session_opts *o,
-                       struct mvm_error *err) MVM_MUST_CHECK;
+int persistent_connect(struct builder_vm *v, const struct builder_vm_opts *o, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* What `start --workspace` and `dev up` leave in the record. NULL: as it was. held: 1, 0, or -1: as it was. */
-int persistent_note(struct builder_session *s, const char *workspace, int held, struct mvm_error *err) MVM_MUST_CHECK;
+int persistent_note(struct builder_vm *v, const char *workspace, int held, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Has it stop as soon as no session uses it, held or not: what a job brings does not stay in its memory. */
-int persistent_end_unused(struct builder_session *s, struct mvm_error *err) MVM_MUST_CHECK;
+int persistent_end_unused(struct builder_vm *v, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* Stops it in an orderly way. -ENOENT where it does not run. */
 int persistent_stop(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;

@@ -44,17 +44,17 @@ static int stage_work(struct builder_session *s, const char *ref, const struct a
     if (r == 0 && f.remote)
         r = mvm_error_set(err, -EINVAL, "%s is no folder of this machine", ref);
     if (r == 0)
-        r = build_load_allowed(&f.allow, allow, n_allow, s->home, err);
+        r = build_load_allowed(&f.allow, allow, n_allow, s->vm.home, err);
     if (r == 0)
-        r = flake_ref_check_out(&f, s->home, err);
+        r = flake_ref_check_out(&f, s->vm.home, err);
     if (r == 0)
-        r = flake_tree_load(&tree, &f, s->home, err);
+        r = flake_tree_load(&tree, &f, s->vm.home, err);
     if (r == 0)
-        r = exec_in_vm(s->client, &m, false, &code, err);
+        r = exec_in_vm(s->vm.client, &m, false, &code, err);
     if (r == 0 && code)
         r = mvm_error_set(err, -EIO, WORK " in the builder cannot be emptied");
     struct work w = {.tree = &tree, .flakes = &s->flakes};
-    return r < 0 ? r : transfer_push_tree(s->client, "/", send_work, &w, err);
+    return r < 0 ? r : transfer_push_tree(s->vm.client, "/", send_work, &w, err);
 }
 
 /* A login shell, or the command behind "--". */
@@ -77,7 +77,7 @@ static int run_shell(struct builder_session *s, const struct args *a, int *ret_c
         m.rows = ws.ws_row;
         m.cols = ws.ws_col;
     }
-    return exec_in_vm(s->client, &m, true, ret_code, err);
+    return exec_in_vm(s->vm.client, &m, true, ret_code, err);
 }
 
 static const char *flake_of(const struct args *a)
@@ -128,7 +128,7 @@ static int run_dev_up(struct args *a)
         return ui_usage("it takes no arguments", "dev up: unexpected argument");
     interrupt_install();
     if (home_open(&h, &err) < 0 || build_open_persistent(&h, &p, &s, &err) < 0 ||
-        persistent_note(&s, NULL, 1, &err) < 0)
+        persistent_note(&s.vm, NULL, 1, &err) < 0)
         return ui_fail(&err);
     progress_end(&p);
     ui_clear();

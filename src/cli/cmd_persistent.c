@@ -85,7 +85,7 @@ static int run_persistent_start(struct args *a)
                         real ? "not a folder" : strerror(errno));
     interrupt_install();
     if (home_open(&h, &err) < 0 || build_open_persistent(&h, &p, &s, &err) < 0 ||
-        persistent_note(&s, real, -1, &err) < 0)
+        persistent_note(&s.vm, real, -1, &err) < 0)
         return ui_fail(&err);
     progress_end(&p);
     builder_session_done(&s);
