@@ -3,7 +3,7 @@
  *
  * A function that fails returns -errno and, if err is not NULL, fills it. Callers add context on the way out
  * with mvm_error_wrap(), so that the final text reads from the outside in:
- * "cannot start vm 'web': qemu: exec /usr/bin/qemu-system-x86_64: No such file or directory".
+ * "cannot start vm 'web': the backend: exec /usr/bin/vmm: No such file or directory".
  * Libraries never print; only src/cli does.
  */
 #pragma once

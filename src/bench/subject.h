@@ -8,7 +8,7 @@
  *   rootfs = "FILE"            ... root file system, with
  *   initrd = "FILE"            ... optional initrd and
  *   cmdline = "TEXT"           ... optional command line, as the image's cmdline.txt
- *   backend = "qemu"           memory = "256M"      cpus = 1
+ *   backend = "NAME"           memory = "256M"      cpus = 1
  *   mode = "warm"              or "cold"
  *
  * Files are relative to the configuration's folder. Nothing is built.

@@ -1,6 +1,7 @@
 /* mvmctl.1 from the table: `mvmctl --man`, run by the build. Macros: mdoc(7). */
 #include "cache/config.h"
 #include "cli/cli.h"
+#include "vmm/vmm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -100,7 +101,7 @@ static const struct {
          "size that the builder's store may have, as 300M or 32G (default: 16G); a larger one grows in place, a "
          "smaller one is made anew"},
         {"MVM_NO_PERSISTENT_BUILDER", "1: as --no-persistent-builder"},
-        {"MVM_ACCEL", "kvm or tcg: takes this acceleration, or fails, instead of choosing"},
+        {"MVM_ACCEL", VMM_ACCELS ": takes this acceleration, or fails, instead of choosing"},
         {"NO_COLOR", "no colors, even on a terminal"},
 },
   files[] =

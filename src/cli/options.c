@@ -1,4 +1,5 @@
 #include "cli/options.h"
+#include "vmm/vmm.h"
 
 #define QUOTED_(number) #number
 #define QUOTED(number)  QUOTED_(number)
@@ -52,7 +53,7 @@ const struct option_spec opt_memory = {
     .name = "memory", .argument = "SIZE", .help = "memory, such as 512M or 1G (default: the image's wish, or 256M)"};
 
 const struct option_spec opt_hypervisor = {
-    .name = "hypervisor", .argument = "NAME", .help = "the backend that runs the VM", .values = "qemu"};
+    .name = "hypervisor", .argument = "NAME", .help = "the backend that runs the VM", .values = VMM_BACKENDS};
 
 const struct option_spec opt_cold = {.name = "cold",
                                      .help = "boot, even where a snapshot of the booted image could be restored"};

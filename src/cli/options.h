@@ -1,6 +1,8 @@
 /* Options and fields of --json that commands of several files have; one command's own stand beside it. */
 #pragma once
 
+#include "vmm/vmm.h"
+
 #include "cli/command.h"
 
 /* How long a VM may take to start where --timeout says nothing else. */
@@ -23,7 +25,7 @@ extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, op
     "name: the VM's name\n"                                                                                            \
     "image: the image's digest\n"                                                                                      \
     "backend: what runs it\n"                                                                                          \
-    "accel: kvm or tcg (software emulation)\n"                                                                         \
+    "accel: " VMM_ACCELS " (software emulation)\n"                                                                     \
     "accel_reason: why that one\n"                                                                                     \
     "confinement: what confines its VMM, or none and why\n"                                                            \
     "limits: the bounds of its cgroup, or none and why\n"                                                              \
@@ -43,8 +45,8 @@ extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, op
     "process)\n"                                                                                                       \
     "role: runtime or builder\n"                                                                                       \
     "image: its digest\n"                                                                                              \
-    "backend: qemu\n"                                                                                                  \
-    "accel: kvm or tcg\n"                                                                                              \
+    "backend: " VMM_BACKENDS "\n"                                                                                      \
+    "accel: " VMM_ACCELS "\n"                                                                                          \
     "accel_reason: why that one\n"                                                                                     \
     "memory_mib: its memory\n"                                                                                         \
     "cpus: its processors\n"                                                                                           \

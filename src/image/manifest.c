@@ -21,8 +21,8 @@
 #define MAX_BUDGET     1000000000
 
 /* Measured with examples/hello, in steps of 8 MiB: with the distribution's kernel and its initrd the agent answers from
- * 80 MiB on, where 8 MiB are left; with 72 MiB no program starts any more. The slim kernel boots with what QEMU takes
- * at the least. */
+ * 80 MiB on, where 8 MiB are left; with 72 MiB no program starts any more. The slim kernel boots with the least
+ * that a VMM takes. */
 #define DISTRIBUTION_MIN_MIB 96
 #define SLIM_MIN_MIB         64
 

@@ -27,7 +27,7 @@
 static const char *const folders[] = {"/usr", "/lib", "/lib64", "/nix/store"};
 static const char *const system_files[] = {"/etc/ld.so.cache", "/etc/alternatives", "/etc/resolv.conf",
                                            "/sys/kernel/mm/transparent_hugepage"};
-static const char *const devices[] = {"/dev/null", "/dev/urandom", "/dev/kvm"};
+static const char *const devices[] = {"/dev/null", "/dev/urandom"};
 static const char *const proc_files[] = {"/proc/self", "/proc/cpuinfo", "/proc/meminfo"};
 
 char *jail_own_file(const char *name)
@@ -82,6 +82,8 @@ static int write_plan(const struct jail_spec *s, const char *folder, bool adopt,
         record(&b, &r, "ro", proc_files[i]);
     for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
         record(&b, &r, "rw", devices[i]);
+    if (s->device)
+        record(&b, &r, "rw", s->device);
     for (size_t i = 0; i < s->n_files; i++)
         if (s->files[i].path)
             record(&b, &r, s->files[i].write ? "rw" : "ro", s->files[i].path);
@@ -163,6 +165,8 @@ static void wrap(struct words *w, const struct jail_spec *s, const char *folder,
         bind_it(w, "--ro-bind-try", system_files[i]);
     for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
         bind_it(w, "--dev-bind-try", devices[i]);
+    if (s->device)
+        bind_it(w, "--dev-bind-try", s->device);
     word(w, "--proc");
     word(w, "/proc");
     if (strncmp(folder, "/usr/", 5) != 0 && strcmp(folder, "/") != 0)

@@ -32,6 +32,7 @@ struct jail_spec {
     size_t n_files;
     const struct jail_fd *fds;
     size_t n_fds;
+    const char *device;  /* what it is accelerated by, where it is there; NULL: nothing */
     int log_fd;          /* standard output and error */
     bool no_network;     /* takes the host's network away, too */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
@@ -66,7 +67,7 @@ struct jail_path {
 int jail_enter(const struct jail_path *paths, size_t n, struct jail_report *report,
                struct mvm_error *err) MVM_MUST_CHECK;
 
-/* One line: "namespaces, Landlock 7, seccomp", "none: /opt/qemu is a script". */
+/* One line: "namespaces, Landlock 7, seccomp", "none: /opt/vmm is a script". */
 #define JAIL_REPORT_MAX 256
 void jail_report_format(const struct jail_report *r, char ret[static JAIL_REPORT_MAX]);
 

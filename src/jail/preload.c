@@ -1,5 +1,5 @@
 /*
- * Preloaded into a VMM that maps a file of memory privately: QEMU 7.2 opens that file for writing even then (a file
+ * Preloaded into a VMM that maps a file of memory privately: the VMM opens that file for writing even then (a file
  * that cannot be written is an error, readonly=on makes the guest's RAM a ROM), and with that descriptor it could
  * change what other VMs are restored from. The one open of the path in MVM_READ_ONLY is turned into one for reading. It
  * costs nothing: a private mapping needs no more.

@@ -24,8 +24,9 @@
 #define STOP_MS   1000
 #define MAX_FDS   5
 
-/* What a VMM takes besides the guest's memory: its heap, page tables, buffers of its network; in software emulation
- * QEMU keeps at most 1 GiB of translated code. Threads: one for each processor, and 64 that read and write files. */
+/* What a VMM takes besides the guest's memory: its heap, page tables, buffers of its network; software
+ * emulation keeps at most 1 GiB of translated code. Threads: one for each processor, and 64 that read and write files.
+ */
 #define OVERHEAD_MIB    512
 #define TRANSLATION_MIB 1024
 #define THREADS         128
@@ -133,7 +134,7 @@ static uint64_t bytes_in_tmpfs(const struct runfile *run, int dirfd)
 
 static struct cgroup_bounds bounds_of(const struct runfile *run, int dirfd)
 {
-    bool emulated = strcmp(run->accel.name, "kvm") != 0;
+    bool emulated = vmm_accel_emulates(&run->accel);
     uint64_t mib = run->memory_mib + OVERHEAD_MIB + (emulated ? TRANSLATION_MIB : 0);
     return (struct cgroup_bounds){
         .memory_bytes = (mib << 20) + bytes_in_tmpfs(run, dirfd),

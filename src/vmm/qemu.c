@@ -278,6 +278,7 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
         .n_files = c->n_disks + 3,
         .fds = fds,
         .n_fds = ARRAY_SIZE(fds),
+        .device = vmm_accel_emulates(&c->accel) ? NULL : "/dev/kvm",
         .log_fd = c->log_fd,
         .file_bytes = largest_file(c),
         .cgroup_fd = c->cgroup_fd,
@@ -327,7 +328,7 @@ static int qemu_confinement(struct jail_report *ret, struct mvm_error *err)
     CLEAN_FREE char *program = find_program(err);
     if (!program)
         return -ENOENT;
-    const struct jail_spec spec = {.program = program, .argv = argv, .envp = env, .log_fd = null};
+    const struct jail_spec spec = {.program = program, .argv = argv, .envp = env, .device = "/dev/kvm", .log_fd = null};
     int r = jail_start(&spec, &p, ret, err);
     if (r == -ENOEXEC)
         return 0;

@@ -1,7 +1,6 @@
 #include "vmm/vmm.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 const struct vmm_ops *const vmm_all[] = {&vmm_qemu, NULL};
@@ -16,14 +15,6 @@ static const struct {
     {"apple-container", "Apple Virtualization exists on macOS only"},
     {"vfkit", "Apple Virtualization exists on macOS only"},
 };
-
-void vmm_names(char *out, size_t size)
-{
-    size_t n = 0;
-    *out = '\0';
-    for (size_t i = 0; vmm_all[i] && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%s", i ? " " : "", vmm_all[i]->name);
-}
 
 bool vmm_accel_emulates(const struct vmm_accel *a)
 {
@@ -47,6 +38,6 @@ int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err
     if (r == -EINVAL)
         mvm_error_set(err, r, "hypervisor '%s': no such backend", name);
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-    mvm_error_hint(err, "use --hypervisor qemu, or leave the option out");
+    mvm_error_hint(err, "use --hypervisor " VMM_BACKENDS ", or leave the option out");
     return r;
 }

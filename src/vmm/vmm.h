@@ -175,8 +175,9 @@ int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err
 extern const struct vmm_ops vmm_qemu;
 /* All backends, NULL-terminated: for `doctor`. */
 extern const struct vmm_ops *const vmm_all[];
-/* Their names, one space between two. */
-void vmm_names(char *out, size_t size);
+/* Their names, and those of the accelerations, for texts that are made when this is compiled. */
+#define VMM_BACKENDS "qemu"
+#define VMM_ACCELS   "kvm or tcg"
 
 /*
  * Chooses the accelerator: KVM only after it has run a small guest at hardware speed. The verdict is kept in

@@ -151,7 +151,7 @@ struct msg_configure {
     uint64_t wall_ns; /* CLOCK_REALTIME; 0: leave */
     uint8_t seed[64]; /* for the random generator */
     size_t seed_len;
-    char address[44]; /* "10.0.2.15/24", or "" for no network */
+    char address[44]; /* of the guest, with the prefix's length; "" for no network */
     char gateway[40];
     char dns[40];
     bool store_check;    /* builder: the store's disk was not closed in order, check it before use */

@@ -21,6 +21,12 @@ check 'no package registry is named by its host' test -z "$found"
 # shellcheck disable=SC2046 # paths without spaces
 check 'clang-format is content' clang-format --dry-run -Werror $(ls src/*/*.[ch] tests/*/*.[ch] bench/*.c)
 
+# Which VMM there is, what it speaks and how its network is laid out is for src/vmm to know.
+foreign() { (cd "$1" && grep -nEi '\bqemu|\bkvm\b|\bqmp\b|"tcg"|\b10\.0\.2\.' src/*/*.[ch] | grep -v '^src/vmm/'); }
+is 'no file outside src/vmm names a VMM, its accelerator or its network' "$(foreign .)" ''
+echo '#define GATEWAY "10.0.2.2"' >"$tmp/src/builder/new.c"
+has 'a file that does is found' "$(foreign "$tmp")" 'src/builder/new.c:1'
+
 # Text of others reaches a terminal through src/cli/print.c only; what the files beside it print is their own.
 direct='(^|[^_[:alnum:]])(v?f?printf|f?puts|f?putc|putchar|fwrite|perror|dprintf|putc_unlocked)\('
 prints() { (cd "$1" && grep -nE "$direct" src/*/*.c | grep -vE '^src/(guest|image/(mkrootfs|nixdb)\.c|cli/(print|progress|man|help|completion)\.c)'); }

@@ -230,8 +230,21 @@ static void test_halted(void)
 #undef CPU
 }
 
+static void test_names(void)
+{
+    CLEAN_BUF struct buf names = BUF_INIT(256);
+    for (size_t i = 0; vmm_all[i]; i++)
+        if (buf_printf(&names, "%s%s", i ? " " : "", vmm_all[i]->name) < 0)
+            abort();
+    ok(strcmp(buf_cstr(&names), VMM_BACKENDS) == 0, "the names of the backends are those that the command line offers");
+    struct vmm_accel a = {0};
+    ok(vmm_choose_accel(-1, "none", &a, NULL) == -EINVAL && strstr(VMM_ACCELS, vmm_emulation),
+       "software emulation is one of the accelerations that are offered, and none is not");
+}
+
 int main(void)
 {
+    test_names();
     test_pause();
     test_resume_too_early();
     test_save("tcg", true);
