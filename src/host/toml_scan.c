@@ -1,5 +1,6 @@
 #include "host/toml_scan.h"
 #include "base/buf.h"
+#include "host/toml_date.h"
 
 #include <errno.h>
 #include <math.h>
@@ -349,85 +350,17 @@ static int scan_number(struct toml_scan *s, const char *word, size_t n, struct t
     return errno && type == TOML_INTEGER ? toml_fail(s, "the integer does not fit 64 bits") : 0;
 }
 
-/* ---- Dates and times (RFC 3339) ---- */
-
-/* Two or more digits at *p with a value in the range; moves *p behind them. */
-static bool take_number(const char **p, size_t digits, unsigned least, unsigned most, unsigned *ret)
-{
-    unsigned n = 0;
-    if (strspn(*p, DIGITS) < digits)
-        return false;
-    for (size_t i = 0; i < digits; i++)
-        n = n * 10 + (unsigned)(*(*p)++ - '0');
-    *ret = n;
-    return n >= least && n <= most;
-}
-
-static bool take_char(const char **p, char c)
-{
-    if (**p != c)
-        return false;
-    (*p)++;
-    return true;
-}
-
-static bool take_date(const char **p)
-{
-    static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    unsigned year, month, day;
-    if (!take_number(p, 4, 0, 9999, &year) || !take_char(p, '-') || !take_number(p, 2, 1, 12, &month) ||
-        !take_char(p, '-') || !take_number(p, 2, 1, 31, &day))
-        return false;
-    bool leap = month == 2 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    return day <= (unsigned)days[month - 1] + leap;
-}
-
-static bool take_time(const char **p)
-{
-    unsigned n;
-    if (!take_number(p, 2, 0, 23, &n) || !take_char(p, ':') || !take_number(p, 2, 0, 59, &n) || !take_char(p, ':') ||
-        !take_number(p, 2, 0, 60, &n))
-        return false;
-    if (!take_char(p, '.'))
-        return true;
-    size_t fraction = strspn(*p, DIGITS);
-    *p += fraction;
-    return fraction > 0;
-}
-
-static bool take_offset(const char **p)
-{
-    unsigned n;
-    if (take_char(p, 'Z') || take_char(p, 'z'))
-        return true;
-    if (!take_char(p, '+') && !take_char(p, '-'))
-        return true; /* a local one has none */
-    return take_number(p, 2, 0, 23, &n) && take_char(p, ':') && take_number(p, 2, 0, 59, &n);
-}
-
 static int scan_datetime(struct toml_scan *s, struct toml_value *v)
 {
-    const char *p = s->at;
-    bool good;
-    if (p[2] == ':') {
-        good = take_time(&p);
-    } else {
-        good = take_date(&p);
-        /* Between date and time: T, or a single blank where a time follows it. */
-        bool blank = *p == ' ' && strspn(p + 1, DIGITS) == 2 && p[3] == ':';
-        if (good && (blank || *p == 'T' || *p == 't')) {
-            p++;
-            good = take_time(&p) && take_offset(&p);
-        }
-    }
-    if (!good || (*p && !strchr(" \t\r\n,]}#", *p)))
+    size_t n = toml_date_length(s->at);
+    if (n == 0)
         return toml_fail(s, "'%.*s' is no date or time", (int)strcspn(s->at, " \t\r\n,]}#"), s->at);
-    v->string.text = strndup(s->at, (size_t)(p - s->at));
+    v->string.text = strndup(s->at, n);
     if (!v->string.text)
         return mvm_error_errno(s->err, -ENOMEM, "line %u", s->line);
-    v->string.len = (size_t)(p - s->at);
+    v->string.len = n;
     v->type = TOML_DATETIME;
-    s->at = p;
+    s->at += n;
     return 0;
 }
 

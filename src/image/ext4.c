@@ -17,7 +17,7 @@
  */
 #include "image/ext4.h"
 #include "base/fd.h"
-#include "image/ext4layout.h"
+#include "image/ext4content.h"
 
 #include <errno.h>
 #include <et/com_err.h>
@@ -28,41 +28,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_BLOCKS   256u
-#define INLINE_EXTENTS 4
 /* Without the 64bit feature block numbers have 32 bits. */
 #define MAX_BLOCKS      UINT32_MAX
 #define BYTES_PER_INODE 16384u
 #define SMALLEST_BLOCKS 64u
 
-struct writer {
-    ext2_filsys fs;
-    int fd; /* the caller's, for content */
-    const struct ext4_layout *layout;
-    const struct ext4_opts *opts;
-    uint32_t time;
-    blk64_t next;   /* where to look for free blocks */
-    uint8_t *chunk; /* content not yet written: chunk_len bytes that belong at block chunk_at */
-    size_t chunk_len;
-    blk64_t chunk_at;
-    struct mvm_error *err;
-};
-
-static void writer_done(struct writer *w)
+static void writer_done(struct ext4_writer *w)
 {
     if (w->fs)
         ext2fs_free(w->fs);
     free(w->chunk);
-}
-
-static int fail(const struct writer *w, errcode_t code, const char *what)
-{
-    /* Codes below the tables of com_err are errno values. */
-    if (code > 0 && code < 4096)
-        return mvm_error_errno(w->err, (int)-code, "%s", what);
-    initialize_ext2_error_table();
-    int e = code == EXT2_ET_NO_MEMORY ? -ENOMEM : code == EXT2_ET_BLOCK_ALLOC_FAIL ? -ENOSPC : -EIO;
-    return mvm_error_set(w->err, e, "%s: %s", what, error_message(code));
 }
 
 /* ---- the empty file system ---- */
@@ -94,7 +69,7 @@ static void fill_param(struct ext2_super_block *p, uint64_t blocks, uint64_t ino
 }
 
 /* What libext2fs would take from the clock and from chance. */
-static void fix_super(struct writer *w)
+static void fix_super(struct ext4_writer *w)
 {
     struct ext2_super_block *sb = w->fs->super;
     w->fs->now = w->time;
@@ -117,12 +92,12 @@ static void fix_super(struct writer *w)
 
 /* Lays out the groups with their tables, which take blocks of their own: those that are free behind it are for content.
  * -ENOSPC, which the caller explains, where so many inodes do not fit so few blocks. */
-static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
+static int open_fs(struct ext4_writer *w, uint64_t blocks, uint64_t inodes)
 {
     /* The library closes what it was given. */
     int own = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0)
-        return fail(w, errno, "ext4");
+        return ext4_fail(w, errno, "ext4");
     char name[16];
     snprintf(name, sizeof(name), "%d", own);
     struct ext2_super_block param;
@@ -130,16 +105,16 @@ static int open_fs(struct writer *w, uint64_t blocks, uint64_t inodes)
     errcode_t e = ext2fs_initialize(name, EXT2_FLAG_64BITS, &param, unixfd_io_manager, &w->fs);
     if (e) {
         w->fs = NULL;
-        return e == EXT2_ET_TOOSMALL ? -ENOSPC : fail(w, e, "cannot lay out the file system");
+        return e == EXT2_ET_TOOSMALL ? -ENOSPC : ext4_fail(w, e, "cannot lay out the file system");
     }
     fix_super(w);
     e = ext2fs_allocate_tables(w->fs);
-    return e ? fail(w, e, "cannot lay out the block groups") : 0;
+    return e ? ext4_fail(w, e, "cannot lay out the block groups") : 0;
 }
 
 /* Finds the smallest size that holds `needed` free blocks: how much the groups take is known only
  * once they are laid out, and a last group that is too short is dropped by the library. */
-static int open_smallest(struct writer *w, uint64_t needed, uint64_t inodes)
+static int open_smallest(struct ext4_writer *w, uint64_t needed, uint64_t inodes)
 {
     uint64_t blocks = MAX_OF(needed + needed / 128 + inodes / 16, (uint64_t)SMALLEST_BLOCKS);
     for (unsigned tries = 0; tries < 64; tries++) {
@@ -162,7 +137,7 @@ static int open_smallest(struct writer *w, uint64_t needed, uint64_t inodes)
     return mvm_error_set(w->err, -EFBIG, "content fits no file system");
 }
 
-static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
+static int open_sized(struct ext4_writer *w, uint64_t needed, uint64_t inodes)
 {
     uint64_t blocks = w->opts->size / EXT4_BLOCK;
     if (blocks > MAX_BLOCKS || blocks < SMALLEST_BLOCKS)
@@ -182,7 +157,7 @@ static int open_sized(struct writer *w, uint64_t needed, uint64_t inodes)
     return 0;
 }
 
-static int make_empty(struct writer *w)
+static int make_empty(struct ext4_writer *w)
 {
     const struct ext4_opts *o = w->opts;
     uint64_t inodes = EXT4_FIRST_INODE + w->layout->n_inodes + o->spare / BYTES_PER_INODE;
@@ -193,162 +168,15 @@ static int make_empty(struct writer *w)
     if (r < 0)
         return r;
     if (ftruncate(w->fd, (off_t)(ext2fs_blocks_count(w->fs->super) * EXT4_BLOCK)) < 0)
-        return fail(w, errno, "cannot size the file");
+        return ext4_fail(w, errno, "cannot size the file");
     for (ext2_ino_t i = 1; i < EXT4_FIRST_INODE; i++)
         ext2fs_inode_alloc_stats2(w->fs, i, 1, i == EXT2_ROOT_INO);
     return 0;
 }
 
-/* ---- content, in order ---- */
-
-static int flush_chunk(struct writer *w)
-{
-    if (!w->chunk_len)
-        return 0;
-    /* Zeros are there already, as a hole. */
-    bool zero = w->chunk[0] == 0 && memcmp(w->chunk, w->chunk + 1, w->chunk_len - 1) == 0;
-    int r = zero ? 0 : fd_pwrite_all(w->fd, w->chunk, w->chunk_len, w->chunk_at * EXT4_BLOCK);
-    w->chunk_len = 0;
-    return r < 0 ? fail(w, -r, "cannot write the file system") : 0;
-}
-
-/* Room for up to *count blocks of content that belong at block `at`: sets *ret to it and *count to
- * how many fit. */
-static int chunk_room(struct writer *w, blk64_t at, uint64_t *count, uint8_t **ret)
-{
-    if (at != w->chunk_at + w->chunk_len / EXT4_BLOCK || w->chunk_len == CHUNK_BLOCKS * EXT4_BLOCK) {
-        int r = flush_chunk(w);
-        if (r < 0)
-            return r;
-        w->chunk_at = at;
-    }
-    *ret = w->chunk + w->chunk_len;
-    *count = MIN_OF(*count, CHUNK_BLOCKS - w->chunk_len / EXT4_BLOCK);
-    w->chunk_len += *count * EXT4_BLOCK;
-    return 0;
-}
-
-/* Takes the next free run of at most want blocks. */
-static int take_run(struct writer *w, uint64_t want, blk64_t *ret, uint64_t *got)
-{
-    blk64_t last = ext2fs_blocks_count(w->fs->super) - 1, start, end;
-    if (w->next > last || ext2fs_find_first_zero_block_bitmap2(w->fs->block_map, w->next, last, &start))
-        return fail(w, EXT2_ET_BLOCK_ALLOC_FAIL, "file system is full");
-    uint64_t n = MIN_OF(want, last + 1 - start);
-    if (n > 1 && ext2fs_find_first_set_block_bitmap2(w->fs->block_map, start, start + n - 1, &end) == 0)
-        n = end - start;
-    ext2fs_block_alloc_stats_range(w->fs, start, (blk_t)n, 1);
-    w->next = start + n;
-    *ret = start;
-    *got = n;
-    return 0;
-}
-
-/* Where an inode's content comes from: fills n blocks at p; called in order until all is there. */
-struct content {
-    int (*read)(struct content *c, uint8_t *p, uint64_t n_blocks);
-    struct writer *w;
-    const struct ext4_entry *entry;
-    struct fsnode_reader reader;
-    uint64_t left; /* bytes */
-    size_t child;  /* folders: the next one */
-};
-
-static int write_run(struct writer *w, struct content *c, blk64_t at, uint64_t n)
-{
-    while (n) {
-        uint64_t count = n;
-        uint8_t *p;
-        int r = chunk_room(w, at, &count, &p);
-        if (r == 0)
-            r = c->read(c, p, count);
-        if (r < 0)
-            return r;
-        at += count;
-        n -= count;
-    }
-    return 0;
-}
-
-/* Up to four extents lie in the inode itself (kernel: Documentation/filesystems/ext4/ifork.rst). */
-static void inline_extents(struct ext2_inode_large *inode, const struct ext2fs_extent *list, size_t n)
-{
-    struct {
-        struct ext3_extent_header head;
-        struct ext3_extent extents[INLINE_EXTENTS];
-    } root = {.head = {.eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = INLINE_EXTENTS}};
-    _Static_assert(sizeof(root) == sizeof(inode->i_block), "the extent tree's root fills i_block");
-    for (size_t i = 0; i < n; i++)
-        root.extents[i] = (struct ext3_extent){
-            .ee_block = (uint32_t)list[i].e_lblk,
-            .ee_len = (uint16_t)list[i].e_len,
-            .ee_start_hi = (uint16_t)(list[i].e_pblk >> 32),
-            .ee_start = (uint32_t)list[i].e_pblk,
-        };
-    memcpy(inode->i_block, &root, sizeof(root));
-}
-
-/* More than that need blocks of their own; the library makes that tree. */
-static errcode_t insert_extents(struct writer *w, ext2_ino_t ino, struct ext2_inode_large *inode,
-                                const struct ext2fs_extent *list, size_t n)
-{
-    struct ext2_inode *small = (struct ext2_inode *)inode;
-    ext2_extent_handle_t h;
-    inline_extents(inode, list, 0);
-    /* The library rewrites the inode as the tree grows, and reads what is there before. */
-    errcode_t e = ext2fs_write_inode_full(w->fs, ino, small, sizeof(*inode));
-    if (e == 0)
-        e = ext2fs_extent_open2(w->fs, ino, small, &h);
-    if (e)
-        return e;
-    for (size_t i = 0; i < n && e == 0; i++) {
-        struct ext2fs_extent x = list[i];
-        e = ext2fs_extent_insert(h, EXT2_EXTENT_INSERT_AFTER, &x);
-    }
-    if (e == 0)
-        e = ext2fs_extent_fix_parents(h);
-    ext2fs_extent_free(h);
-    return e;
-}
-
-/* Takes the blocks of an entry's content, writes it, and records in the inode where it is: one
- * extent for each free run, of at most 128 MiB. */
-static int write_content(struct writer *w, struct content *c, struct ext2_inode_large *inode)
-{
-    uint64_t n = c->entry->blocks;
-    CLEAN_FREE struct ext2fs_extent *list = NULL;
-    size_t count = 0;
-    uint64_t done = 0;
-    while (done < n) {
-        blk64_t at = 0;
-        uint64_t got = 0;
-        int r = take_run(w, MIN_OF(n - done, EXT_INIT_MAX_LEN), &at, &got);
-        if (r == 0)
-            r = write_run(w, c, at, got);
-        if (r < 0)
-            return r;
-        if ((count & (count - 1)) == 0) {
-            struct ext2fs_extent *more = reallocarray(list, count ? count * 2 : 1, sizeof(*list));
-            if (!more)
-                return fail(w, ENOMEM, "ext4");
-            list = more;
-        }
-        list[count++] = (struct ext2fs_extent){.e_pblk = at, .e_lblk = done, .e_len = (uint32_t)got};
-        done += got;
-    }
-    inode->i_flags |= EXT4_EXTENTS_FL;
-    ext2fs_iblk_set(w->fs, (struct ext2_inode *)inode, n);
-    if (count <= INLINE_EXTENTS) {
-        inline_extents(inode, list, count);
-        return 0;
-    }
-    errcode_t e = insert_extents(w, c->entry->ino, inode, list, count);
-    return e ? fail(w, e, "cannot record extents") : 0;
-}
-
 /* ---- inodes ---- */
 
-static int read_file(struct content *c, uint8_t *p, uint64_t n_blocks)
+static int read_file(struct ext4_content *c, uint8_t *p, uint64_t n_blocks)
 {
     size_t room = n_blocks * EXT4_BLOCK, n = (size_t)MIN_OF((uint64_t)room, c->left);
     c->left -= n;
@@ -356,14 +184,14 @@ static int read_file(struct content *c, uint8_t *p, uint64_t n_blocks)
     return fsnode_reader_read(&c->reader, p, n, c->w->err);
 }
 
-static int read_symlink(struct content *c, uint8_t *p, uint64_t n_blocks)
+static int read_symlink(struct ext4_content *c, uint8_t *p, uint64_t n_blocks)
 {
     memset(p, 0, n_blocks * EXT4_BLOCK);
     memcpy(p, c->entry->node->target, c->left);
     return 0;
 }
 
-static int read_dir(struct content *c, uint8_t *p, uint64_t n_blocks)
+static int read_dir(struct ext4_content *c, uint8_t *p, uint64_t n_blocks)
 {
     ext2_filsys fs = c->w->fs;
     for (uint64_t i = 0; i < n_blocks; i++, p += EXT4_BLOCK) {
@@ -371,26 +199,26 @@ static int read_dir(struct content *c, uint8_t *p, uint64_t n_blocks)
         ext2fs_initialize_dirent_tail(fs, EXT2_DIRENT_TAIL(p, EXT4_BLOCK));
         errcode_t e = ext2fs_dir_block_csum_set(fs, c->entry->ino, (struct ext2_dir_entry *)(void *)p);
         if (e)
-            return fail(c->w, e, "cannot make a folder");
+            return ext4_fail(c->w, e, "cannot make a folder");
     }
     return 0;
 }
 
-static int write_file(struct writer *w, struct content *c, struct ext2_inode_large *inode)
+static int write_file(struct ext4_writer *w, struct ext4_content *c, struct ext2_inode_large *inode)
 {
     c->read = read_file;
     int r = fsnode_reader_open(&c->reader, c->entry->node, w->err);
     if (r == 0)
-        r = write_content(w, c, inode);
+        r = ext4_write_content(w, c, inode);
     fsnode_reader_close(&c->reader);
     return r;
 }
 
-static int write_symlink(struct writer *w, struct content *c, struct ext2_inode_large *inode)
+static int write_symlink(struct ext4_writer *w, struct ext4_content *c, struct ext2_inode_large *inode)
 {
     c->read = read_symlink;
     if (c->entry->blocks)
-        return write_content(w, c, inode);
+        return ext4_write_content(w, c, inode);
     memcpy(inode->i_block, c->entry->node->target, c->entry->size);
     return 0;
 }
@@ -416,7 +244,7 @@ static unsigned file_mode(const struct fsnode *n)
     return types[n->kind] | n->mode;
 }
 
-static int write_entry(struct writer *w, const struct ext4_entry *e)
+static int write_entry(struct ext4_writer *w, const struct ext4_entry *e)
 {
     const struct fsnode *n = e->node;
     struct ext2_inode_large inode = {
@@ -432,12 +260,12 @@ static int write_entry(struct writer *w, const struct ext4_entry *e)
         .i_crtime = w->time,
     };
     struct ext2_inode *small = (struct ext2_inode *)&inode;
-    struct content c = {.w = w, .entry = e, .reader = FSNODE_READER_INIT, .left = e->size};
+    struct ext4_content c = {.w = w, .entry = e, .reader = FSNODE_READER_INIT, .left = e->size};
     errcode_t bad = ext2fs_inode_size_set(w->fs, small, (ext2_off64_t)e->size);
-    int r = bad ? fail(w, bad, n->name) : 0;
+    int r = bad ? ext4_fail(w, bad, n->name) : 0;
     if (r == 0 && n->kind == FSNODE_DIR) {
         c.read = read_dir;
-        r = write_content(w, &c, &inode);
+        r = ext4_write_content(w, &c, &inode);
     } else if (r == 0 && n->kind == FSNODE_FILE) {
         r = write_file(w, &c, &inode);
     } else if (r == 0 && n->kind == FSNODE_SYMLINK) {
@@ -450,15 +278,15 @@ static int write_entry(struct writer *w, const struct ext4_entry *e)
     if (e->ino >= EXT4_FIRST_INODE)
         ext2fs_inode_alloc_stats2(w->fs, e->ino, 1, n->kind == FSNODE_DIR);
     bad = ext2fs_write_inode_full(w->fs, e->ino, small, sizeof(inode));
-    return bad ? fail(w, bad, n->name) : 0;
+    return bad ? ext4_fail(w, bad, n->name) : 0;
 }
 
 /* Folders first: looking a path up reads them all from one place. */
-static int write_entries(struct writer *w)
+static int write_entries(struct ext4_writer *w)
 {
-    w->chunk = malloc((size_t)CHUNK_BLOCKS * EXT4_BLOCK);
+    w->chunk = malloc((size_t)EXT4_CHUNK_BLOCKS * EXT4_BLOCK);
     if (!w->chunk)
-        return fail(w, ENOMEM, "ext4");
+        return ext4_fail(w, ENOMEM, "ext4");
     for (int files = 0; files < 2; files++)
         for (size_t i = 0; i < w->layout->n; i++) {
             const struct ext4_entry *e = &w->layout->entries[i];
@@ -468,10 +296,10 @@ static int write_entries(struct writer *w)
             if (r < 0)
                 return r;
         }
-    return flush_chunk(w);
+    return ext4_flush_chunk(w);
 }
 
-static int write_journal(struct writer *w)
+static int write_journal(struct ext4_writer *w)
 {
     struct ext2fs_journal_params params = {
         .num_journal_blocks = journal_blocks(ext2fs_blocks_count(w->fs->super)),
@@ -480,18 +308,18 @@ static int write_journal(struct writer *w)
      * be. */
     errcode_t e =
         ext2fs_add_journal_inode3(w->fs, &params, w->next, EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK);
-    return e ? fail(w, e, "cannot make the journal") : 0;
+    return e ? ext4_fail(w, e, "cannot make the journal") : 0;
 }
 
-static int finish(struct writer *w)
+static int finish(struct ext4_writer *w)
 {
     errcode_t e = ext2fs_set_gdt_csum(w->fs);
     if (e)
-        return fail(w, e, "cannot finish the file system");
+        return ext4_fail(w, e, "cannot finish the file system");
     /* Syncing is the caller's. */
     e = ext2fs_close2(w->fs, EXT2_FLAG_FLUSH_NO_SYNC);
     if (e)
-        return fail(w, e, "cannot write the file system");
+        return ext4_fail(w, e, "cannot write the file system");
     w->fs = NULL;
     return 0;
 }
@@ -505,7 +333,7 @@ int ext4_write(int fd, const struct fstree *tree, const struct ext4_opts *opts, 
     if (r < 0)
         return r;
     CLEANUP(writer_done)
-    struct writer w = {
+    struct ext4_writer w = {
         .fd = fd,
         .layout = &layout,
         .opts = opts,

@@ -15,41 +15,6 @@
 /* A symlink's target must fit one block with its NUL (ext4) and PATH_MAX. */
 #define MAX_TARGET 4095
 
-static void node_free(struct fsnode *n)
-{
-    if (!n)
-        return;
-    for (size_t i = 0; i < n->n_children; i++)
-        node_free(n->children[i]);
-    free(n->children);
-    free(n->name);
-    free(n->source);
-    free(n->memory);
-    free(n->target);
-    free(n);
-}
-
-static void node_freep(struct fsnode **n)
-{
-    node_free(*n);
-}
-#define CLEAN_NODE CLEANUP(node_freep)
-
-static struct fsnode *node_new(const char *name, size_t len, enum fsnode_kind kind, mode_t mode)
-{
-    struct fsnode *n = calloc(1, sizeof(*n));
-    if (!n)
-        return NULL;
-    n->name = strndup(name, len);
-    if (!n->name) {
-        free(n);
-        return NULL;
-    }
-    n->kind = kind;
-    n->mode = mode & 07777;
-    return n;
-}
-
 /* Takes a node that leaves the tree, and all below it, out of the tree's sums. */
 static void uncount(struct fstree *t, const struct fsnode *n)
 {
@@ -61,47 +26,23 @@ static void uncount(struct fstree *t, const struct fsnode *n)
 
 int fstree_init(struct fstree *t)
 {
-    *t = (struct fstree){.root = node_new("", 0, FSNODE_DIR, 0755), .n_nodes = 1};
+    *t = (struct fstree){.root = fsnode_new("", 0, FSNODE_DIR, 0755), .n_nodes = 1};
     return t->root ? 0 : -ENOMEM;
 }
 
 void fstree_done(struct fstree *t)
 {
-    node_free(t->root);
+    fsnode_free(t->root);
     *t = (struct fstree){0};
-}
-
-/* The place of a name among dir's children: the index of the child with that name, else where it
- * would go. */
-static size_t child_index(const struct fsnode *dir, const char *name, size_t len, bool *found)
-{
-    size_t low = 0, high = dir->n_children;
-    *found = false;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        const char *other = dir->children[mid]->name;
-        int c = strncmp(name, other, len);
-        if (c == 0 && other[len] != '\0')
-            c = -1;
-        if (c == 0) {
-            *found = true;
-            return mid;
-        }
-        if (c < 0)
-            high = mid;
-        else
-            low = mid + 1;
-    }
-    return low;
 }
 
 /* Puts n among dir's children; the tree owns it then, also on failure. A folder over a folder is
  * merged: *ret is the node that stays. */
 static int adopt(struct fstree *t, struct fsnode *dir, struct fsnode *node, struct fsnode **ret)
 {
-    CLEAN_NODE struct fsnode *n = node;
+    CLEAN_FSNODE struct fsnode *n = node;
     bool found;
-    size_t i = child_index(dir, n->name, strlen(n->name), &found);
+    size_t i = fsnode_child_index(dir, n->name, strlen(n->name), &found);
     if (found && dir->children[i]->kind == FSNODE_DIR && n->kind == FSNODE_DIR) {
         dir->children[i]->mode = n->mode;
         if (ret)
@@ -110,7 +51,7 @@ static int adopt(struct fstree *t, struct fsnode *dir, struct fsnode *node, stru
     }
     if (found) {
         uncount(t, dir->children[i]);
-        node_free(dir->children[i]);
+        fsnode_free(dir->children[i]);
     } else {
         /* Room is doubled whenever the count reaches a power of two. */
         size_t have = dir->n_children;
@@ -149,9 +90,9 @@ static int make_parent(struct fstree *t, const char *path, struct fsnode **ret, 
     struct fsnode *dir = t->root;
     for (const char *slash; (slash = strchr(s, '/')); s = slash + 1) {
         bool found;
-        size_t i = child_index(dir, s, (size_t)(slash - s), &found);
+        size_t i = fsnode_child_index(dir, s, (size_t)(slash - s), &found);
         if (!found) {
-            struct fsnode *n = node_new(s, (size_t)(slash - s), FSNODE_DIR, 0755);
+            struct fsnode *n = fsnode_new(s, (size_t)(slash - s), FSNODE_DIR, 0755);
             int r = n ? adopt(t, dir, n, &dir) : -ENOMEM;
             if (r < 0)
                 return mvm_error_errno(err, r, "image tree");
@@ -175,7 +116,7 @@ static int prepare(struct fstree *t, const char *path, enum fsnode_kind kind, mo
     int r = make_parent(t, path, dir, &name, err);
     if (r < 0)
         return r;
-    *ret = node_new(name, strlen(name), kind, mode);
+    *ret = fsnode_new(name, strlen(name), kind, mode);
     return *ret ? 0 : mvm_error_errno(err, -ENOMEM, "image tree");
 }
 
@@ -210,7 +151,7 @@ int fstree_add_dir(struct fstree *t, const char *path, mode_t mode, struct mvm_e
 int fstree_add_memory(struct fstree *t, const char *path, mode_t mode, const void *p, size_t n, struct mvm_error *err)
 {
     struct fsnode *dir = NULL;
-    CLEAN_NODE struct fsnode *node = NULL;
+    CLEAN_FSNODE struct fsnode *node = NULL;
     int r = prepare(t, path, FSNODE_FILE, mode, &dir, &node, err);
     if (r < 0)
         return r;
@@ -231,7 +172,7 @@ int fstree_add_file(struct fstree *t, const char *path, mode_t mode, const char 
     if (!S_ISREG(st.st_mode))
         return mvm_error_set(err, -EINVAL, "%s: not a regular file", source);
     struct fsnode *dir = NULL;
-    CLEAN_NODE struct fsnode *node = NULL;
+    CLEAN_FSNODE struct fsnode *node = NULL;
     int r = prepare(t, path, FSNODE_FILE, mode, &dir, &node, err);
     if (r < 0)
         return r;
@@ -248,7 +189,7 @@ int fstree_add_symlink(struct fstree *t, const char *path, const char *target, s
     if (len == 0 || len > MAX_TARGET)
         return mvm_error_set(err, -EINVAL, "symlink %s: target of %zu bytes", path, len);
     struct fsnode *dir = NULL;
-    CLEAN_NODE struct fsnode *node = NULL;
+    CLEAN_FSNODE struct fsnode *node = NULL;
     int r = prepare(t, path, FSNODE_SYMLINK, 0777, &dir, &node, err);
     if (r < 0)
         return r;
@@ -276,7 +217,7 @@ struct fsnode *fstree_find(const struct fstree *t, const char *path)
     for (const char *s = skip_slashes(path); n && *s; s = skip_slashes(s)) {
         size_t len = strcspn(s, "/");
         bool found;
-        size_t i = child_index(n, s, len, &found);
+        size_t i = fsnode_child_index(n, s, len, &found);
         n = found ? n->children[i] : NULL;
         s += len;
     }
@@ -295,7 +236,7 @@ static void drop_below(struct fstree *t, struct fsnode *dir, const char *pattern
         bool matches = fnmatch(part, child->name, 0) == 0;
         if (matches && !*rest) {
             uncount(t, child);
-            node_free(child);
+            fsnode_free(child);
             continue;
         }
         if (matches && child->kind == FSNODE_DIR)
@@ -364,7 +305,7 @@ static int walk_symlink(struct walk *w, int dirfd, const char *name, struct fsno
 static mode_t plain_mode_in(const struct fsnode *dir, const char *name, mode_t mode)
 {
     bool found;
-    size_t i = child_index(dir, name, strlen(name), &found);
+    size_t i = fsnode_child_index(dir, name, strlen(name), &found);
     if (found && S_ISDIR(mode) && dir->children[i]->kind == FSNODE_DIR)
         return dir->children[i]->mode;
     return fstree_plain_mode(mode);
@@ -379,7 +320,7 @@ static int walk_entry(struct walk *w, int dirfd, const char *name, const char *r
     if (kind == FSNODE_FILE && !S_ISREG(st.st_mode))
         return 0;
     mode_t mode = w->plain && kind != FSNODE_SYMLINK ? plain_mode_in(to, name, st.st_mode) : st.st_mode;
-    CLEAN_NODE struct fsnode *n = node_new(name, strlen(name), kind, mode);
+    CLEAN_FSNODE struct fsnode *n = fsnode_new(name, strlen(name), kind, mode);
     if (!n)
         return mvm_error_errno(w->err, -ENOMEM, "image tree");
     int r = 0;
@@ -460,39 +401,4 @@ int fstree_add_plain_tree(struct fstree *t, const char *path, const char *source
     struct walk w = {.tree = t, .source = source, .plain = true, .err = err};
     const struct fsnode *there = fstree_find(t, path);
     return add_tree(t, path, there && there->kind == FSNODE_DIR ? there->mode : 0755, &w);
-}
-
-int fsnode_reader_open(struct fsnode_reader *r, const struct fsnode *node, struct mvm_error *err)
-{
-    r->node = node;
-    r->at = 0;
-    r->fd = -1;
-    if (!node->source)
-        return 0;
-    r->fd = open(node->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-    if (r->fd < 0 || fstat(r->fd, &st) < 0)
-        return mvm_error_errno(err, -errno, "cannot read %s", node->source);
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != node->size)
-        return mvm_error_set(err, -ESTALE, "%s changed while the image was made", node->source);
-    return 0;
-}
-
-int fsnode_reader_read(struct fsnode_reader *r, void *p, size_t n, struct mvm_error *err)
-{
-    if (r->fd < 0) {
-        memcpy(p, r->node->memory + r->at, n);
-        r->at += n;
-        return 0;
-    }
-    int e = fd_read_all(r->fd, p, n);
-    r->at += n;
-    if (e == -ENODATA)
-        return mvm_error_set(err, -ESTALE, "%s changed while the image was made", r->node->source);
-    return e < 0 ? mvm_error_errno(err, e, "cannot read %s", r->node->source) : 0;
-}
-
-void fsnode_reader_close(struct fsnode_reader *r)
-{
-    fd_closep(&r->fd);
 }

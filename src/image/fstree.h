@@ -5,28 +5,11 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "image/fsnode.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-enum fsnode_kind { FSNODE_DIR, FSNODE_FILE, FSNODE_SYMLINK, FSNODE_CHAR };
-
-struct fsnode {
-    char *name; /* owned */
-    enum fsnode_kind kind;
-    mode_t mode;              /* permission bits, setuid bits included */
-    uint32_t uid, gid;        /* of folders that are somebody's home, else 0 */
-    uint64_t size;            /* files: bytes */
-    char *source;             /* files: path on this machine, or NULL */
-    uint8_t *memory;          /* files without source: content, owned */
-    char *target;             /* symlinks */
-    unsigned major, minor;    /* character devices */
-    uint64_t hardlink_id;     /* nonzero: files with the same id are one inode */
-    struct fsnode **children; /* sorted by name (bytes) */
-    size_t n_children;
-};
 
 struct fstree {
     struct fsnode *root;
@@ -67,21 +50,3 @@ void fstree_drop(struct fstree *t, const char *pattern);
 
 /* The node at path, or NULL. */
 struct fsnode *fstree_find(const struct fstree *t, const char *path);
-
-/* Reads a file node's content from the start, whether it lies in memory or in a source. */
-struct fsnode_reader {
-    const struct fsnode *node;
-    int fd; /* -1 for memory */
-    uint64_t at;
-};
-#define FSNODE_READER_INIT                                                                                             \
-    {                                                                                                                  \
-        .fd = -1                                                                                                       \
-    }
-#define CLEAN_FSNODE_READER CLEANUP(fsnode_reader_close)
-
-/* Fails with -ESTALE where the source is no longer a file of the size that was added. */
-int fsnode_reader_open(struct fsnode_reader *r, const struct fsnode *node, struct mvm_error *err) MVM_MUST_CHECK;
-/* The next n bytes, all of them. */
-int fsnode_reader_read(struct fsnode_reader *r, void *p, size_t n, struct mvm_error *err) MVM_MUST_CHECK;
-void fsnode_reader_close(struct fsnode_reader *r);

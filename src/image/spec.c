@@ -1,10 +1,9 @@
 #include "image/spec.h"
 #include "base/path.h"
-#include "image/closure.h"
 #include "image/nar.h"
+#include "image/spec_store.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,21 +78,6 @@ int spec_set(struct spec *s, const char *name, const char *value)
     return 0;
 }
 
-/* Where on this machine a source lies. The caller frees. */
-static char *locate(const struct spec *s, const char *source)
-{
-    for (size_t i = 0; source[0] == '@' && i < s->n_names; i++) {
-        size_t len = strlen(s->names[i].name);
-        if (strncmp(source + 1, s->names[i].name, len) == 0 && source[1 + len] == '@')
-            return source[2 + len] ? path_join(s->names[i].value, source + 2 + len + (source[2 + len] == '/'), NULL)
-                                   : strdup(s->names[i].value);
-    }
-    size_t n = sizeof(STORE_PREFIX) - 1;
-    if (s->store && strncmp(source, STORE_PREFIX, n) == 0)
-        return path_join(s->store, source + n, NULL);
-    return strdup(source);
-}
-
 static int do_dir(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     mode_t mode = 0;
@@ -114,7 +98,7 @@ static int do_file(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     mode_t mode = 0;
     struct stat st;
-    CLEAN_FREE char *source = locate(s, f[2].s);
+    CLEAN_FREE char *source = spec_locate(s, f[2].s);
     if (!source)
         return mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
     if (stat(source, &st) == 0 && S_ISDIR(st.st_mode))
@@ -141,14 +125,14 @@ static int do_link(struct spec *s, const struct field *f, struct mvm_error *err)
 
 static int do_tree(struct spec *s, const struct field *f, struct mvm_error *err)
 {
-    CLEAN_FREE char *source = locate(s, f[1].s);
+    CLEAN_FREE char *source = spec_locate(s, f[1].s);
     return source ? fstree_add_plain_tree(&s->tree, f[0].s, source, err) : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
 }
 
 static int do_copy(struct spec *s, const struct field *f, struct mvm_error *err)
 {
     struct stat st;
-    CLEAN_FREE char *source = locate(s, f[1].s);
+    CLEAN_FREE char *source = spec_locate(s, f[1].s);
     if (!source || stat(source, &st) < 0)
         return mvm_error_errno(err, source ? -errno : -ENOMEM, "cannot read %s", f[1].s);
     if (S_ISDIR(st.st_mode))
@@ -206,7 +190,7 @@ static int do_concat(struct spec *s, const struct field *f, struct mvm_error *er
     mode_t mode = 0;
     CLEAN_FSTREE struct fstree t = {0};
     CLEAN_BUF struct buf all = BUF_INIT(MAX_TEXT);
-    CLEAN_FREE char *source = locate(s, f[2].s);
+    CLEAN_FREE char *source = spec_locate(s, f[2].s);
     int r = source ? parse_mode(&f[0], &mode, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
     if (r == 0)
         r = fstree_init(&t);
@@ -250,7 +234,7 @@ static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err
     mode_t mode = 0;
     CLEAN_BUF struct buf in = BUF_INIT(MAX_TEXT);
     CLEAN_BUF struct buf out = BUF_INIT(MAX_TEXT);
-    CLEAN_FREE char *source = locate(s, f[2].s);
+    CLEAN_FREE char *source = spec_locate(s, f[2].s);
     int r = source ? parse_mode(&f[0], &mode, err) : mvm_error_errno(err, -ENOMEM, "%s", f[2].s);
     if (r == 0)
         r = path_read_file(AT_FDCWD, source, &in, err);
@@ -267,81 +251,19 @@ static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err
     return fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
 }
 
-/* A store path may be a folder, a file or a symlink. */
-static int add_store_path(struct spec *s, const char *path, struct mvm_error *err)
-{
-    CLEAN_FREE char *source = locate(s, path);
-    struct stat st;
-    if (!source || lstat(source, &st) < 0)
-        return mvm_error_errno(err, source ? -errno : -ENOMEM, "cannot read %s", path);
-    if (S_ISDIR(st.st_mode))
-        return fstree_add_tree(&s->tree, path, source, NULL, NULL, err);
-    if (S_ISREG(st.st_mode))
-        return fstree_add_file(&s->tree, path, st.st_mode, source, err);
-    char target[4096];
-    ssize_t n = S_ISLNK(st.st_mode) ? readlink(source, target, sizeof(target)) : -1;
-    if (n < 0 || (size_t)n >= sizeof(target))
-        return mvm_error_set(err, -EINVAL, "%s is no folder, file or symlink", path);
-    target[n] = '\0';
-    return fstree_add_symlink(&s->tree, path, target, err);
-}
-
-/* What a graph lists without its outer layers. */
-static int add_closure(struct spec *s, const char *file, unsigned peel, struct mvm_error *err)
-{
-    CLEAN_BUF struct buf text = BUF_INIT(SPEC_MAX);
-    int r = path_read_file(AT_FDCWD, file, &text, err);
-    if (r < 0)
-        return r;
-    CLEAN_CLOSURE struct closure g = {0};
-    r = closure_parse(&g, text.data, text.len, err);
-    for (unsigned i = 0; r == 0 && i < peel; i++)
-        r = closure_peel(&g, err);
-    if (r < 0)
-        return mvm_error_wrap(err, "%s", file);
-    for (size_t i = 0; i < g.n && r == 0; i++)
-        r = add_store_path(s, g.paths[i], err);
-    return r;
-}
-
 static int do_store(struct spec *s, const struct field *f, struct mvm_error *err)
 {
-    return add_closure(s, f[0].s, 1, err);
+    return spec_add_closure(s, f[0].s, 1, err);
 }
 
 static int do_references(struct spec *s, const struct field *f, struct mvm_error *err)
 {
-    return add_closure(s, f[0].s, 2, err);
-}
-
-static void close_dir(DIR **d)
-{
-    if (*d)
-        closedir(*d);
+    return spec_add_closure(s, f[0].s, 2, err);
 }
 
 static int do_bin(struct spec *s, const struct field *f, struct mvm_error *err)
 {
-    CLEAN_FREE char *bin = path_join(f[1].s, "bin", NULL);
-    CLEAN_FREE char *source = bin ? locate(s, bin) : NULL;
-    if (!source)
-        return mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
-    CLEANUP(close_dir) DIR *d = opendir(source);
-    if (!d && errno == ENOTDIR)
-        return mvm_error_set(err, -ENOTDIR, "the package %s is a file, which puts no program on PATH", f[1].s);
-    if (!d) /* a package need not have programs */
-        return errno == ENOENT ? 0 : mvm_error_errno(err, -errno, "%s", source);
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.')
-            continue;
-        CLEAN_FREE char *name = path_join(f[0].s, e->d_name, NULL);
-        CLEAN_FREE char *target = path_join(bin, e->d_name, NULL);
-        int r =
-            name && target ? fstree_add_symlink(&s->tree, name, target, err) : mvm_error_errno(err, -ENOMEM, "%s", bin);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    return spec_add_programs(s, f[1].s, f[0].s, err);
 }
 
 static int do_label(struct spec *s, const struct field *f, struct mvm_error *err)
