@@ -194,6 +194,21 @@ static void test_hostile_refs(void)
     ok(leads_to(longest, '\0'), "a name longer than any path is no ref");
 }
 
+/* ---- The library ---- */
+
+static void test_library(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    const struct libgit2 *lib = libgit2_load(&e);
+    ok(lib && lib == libgit2_load(&e), "libgit2 is loaded once");
+    const struct git_repo none = {.git = git, .common = root};
+    struct git_store s;
+    const git_oid id = {{1}};
+    ok(!lib || !git_store_open(&s, &none, lib) || !git_store_read(&s, &id, GIT_OBJECT_COMMIT),
+       "a folder without objects has no commit");
+    git_store_done(&s);
+}
+
 /* ---- Content ---- */
 
 static void test_blob(void)
@@ -230,6 +245,7 @@ int main(void)
     test_refs();
     test_packed_refs();
     test_hostile_refs();
+    test_library();
     test_blob();
     (void)!path_remove_tree(AT_FDCWD, root);
     free(root);
