@@ -2,7 +2,7 @@
 # Commit messages, from a commit on: CONTRIBUTING.md says what they look like.
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
-since=6c24d91
+since=67dfa7e
 
 judge() {
     printf '%b' "$1" >"$tmp/message"
