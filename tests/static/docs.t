@@ -46,4 +46,9 @@ rm -rf "$tmp/tree" && mkdir -p "$tmp/tree/src/base" && cp -r docs ./*.md "$tmp/t
 echo '/* As nowhere_at_all.h says. */' >"$tmp/tree/src/base/new.c"
 is 'a header that is not there is found' "$(no_such_headers "$tmp/tree")" nowhere_at_all.h
 has 'a path that is not there is found' "$(no_such_paths "$tmp/tree")" '^src/'
+# One width, but for what is one line by nature: a row of a table, a picture, an example.
+wide() { (cd "$1" && find . docs -maxdepth 1 -name '*.md' -exec awk 'length > 120 && !/^([|<]|    |\t)/ { print FILENAME ":" FNR }' {} +); }
+is 'no line of the documentation is wider than 120 columns' "$(wide .)" ''
+printf '%0130d\n' 0 >>"$tmp/tree/docs/README.md"
+has 'a line that is too wide is found' "$(wide "$tmp/tree")" '^docs/README.md:'
 finish
