@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "cache/buildercache.h"
+#include "cache/buildercache_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -359,6 +360,27 @@ static void test_kills(void)
     ok(old > 0 && new > 0, "(the kills came before and after the exchange)");
 }
 
+/* The files by themselves. */
+static void test_files(void)
+{
+    const char *folder = tap_folder();
+    CLEAN_BUF struct buf digests = BUF_INIT(4096);
+    CLEAN_FD int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char name[NAME_SIZE];
+    buildercache_hidden_name(name, sizeof(name), ".live");
+    ok(name[0] == '.' && strcmp(name + strlen(name) - 5, ".live") == 0,
+       "a lock's name begins with a dot, then the machine's");
+    ok(dir >= 0 && path_write_file(dir, "initrd", "abc", 3, 0644, false, NULL) == 0 &&
+           symlinkat("initrd", dir, "vmlinux") == 0 && buildercache_open_file(dir, "vmlinux") == -EINVAL &&
+           buildercache_open_file(dir, "rootfs.ext4") == -ENOENT,
+       "a symlink is no artifact");
+    ok(unlinkat(dir, "vmlinux", 0) == 0 && buildercache_list_digests(dir, NULL, true, &digests) == 0 &&
+           strcmp(buf_cstr(&digests), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  initrd\n") ==
+               0,
+       "digests are listed as sha256sum does it");
+    (void)!path_remove_tree(AT_FDCWD, folder);
+}
+
 int main(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -381,6 +403,7 @@ int main(void)
         printf("Bail out! %s\n", e.msg);
         return 1;
     }
+    test_files();
     test_reasons();
     test_digests();
     test_unreadable();

@@ -7,8 +7,11 @@
 #include "base/process.h"
 #include "image/cpio.h"
 #include "image/ext4.h"
+#include "image/ext4content.h"
+#include "image/fsnode.h"
 #include "image/kernel.h"
 #include "image/manifest.h"
+#include "image/spec_store.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -812,12 +815,44 @@ static bool find_tool(void)
     return false;
 }
 
+/* What trees, specs and file systems are made by. */
+static void test_parts(void)
+{
+    CLEAN_FSNODE struct fsnode *dir = fsnode_new("etc/x", 3, FSNODE_DIR, 0100755);
+    struct fsnode *children[] = {fsnode_new("a", 1, FSNODE_FILE, 0644), fsnode_new("c", 1, FSNODE_FILE, 0644)};
+    bool found = false, absent = true;
+    if (!dir || !children[0] || !children[1])
+        exit(1);
+    dir->children = malloc(sizeof(children));
+    memcpy(dir->children, children, sizeof(children));
+    dir->n_children = 2;
+    ok(strcmp(dir->name, "etc") == 0 && dir->mode == 0755,
+       "a node's name ends where it is told, its mode has permissions");
+    ok(fsnode_child_index(dir, "c", 1, &found) == 1 && found && fsnode_child_index(dir, "b", 1, &absent) == 1 &&
+           !absent,
+       "a folder's children are found by name, and where a missing one would go");
+
+    struct spec s = {.store = "/elsewhere", .names = {{"src", "/here"}}, .n_names = 1};
+    CLEAN_FREE char *named = spec_locate(&s, "@src@/etc");
+    CLEAN_FREE char *stored = spec_locate(&s, "/nix/store/0-x/bin");
+    CLEAN_FREE char *plain = spec_locate(&s, "/etc");
+    ok(named && stored && plain && strcmp(named, "/here/etc") == 0 && strcmp(stored, "/elsewhere/0-x/bin") == 0 &&
+           strcmp(plain, "/etc") == 0,
+       "a spec's source lies below a name's value, in the store that was given, or where it says");
+
+    struct mvm_error err = MVM_ERROR_INIT;
+    const struct ext4_writer w = {.err = &err};
+    ok(ext4_fail(&w, EXT2_ET_BLOCK_ALLOC_FAIL, "x") == -ENOSPC && ext4_fail(&w, EROFS, "x") == -EROFS,
+       "a library's code for a full file system, and a system's code, become an errno");
+}
+
 int main(void)
 {
     const char *dir = tap_folder();
     if (chdir(dir) < 0 || (here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
     umask(022);
+    test_parts();
     test_tree();
     test_tree_from_folder();
     test_ext4();

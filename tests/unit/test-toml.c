@@ -1,6 +1,7 @@
 #include "tap.h"
 
 #include "host/toml.h"
+#include "host/toml_date.h"
 #include "host/toml_scan.h"
 
 #include <errno.h>
@@ -311,8 +312,29 @@ static void test_scan_keys(void)
     }
 }
 
+/* Where a date or time ends, and what is none. */
+static void test_dates_alone(void)
+{
+    static const struct {
+        const char *text;
+        size_t length;
+    } cases[] = {{"2024-02-29", 10},
+                 {"2024-02-29 # leap", 10},
+                 {"2024-02-29 07:32:00]", 19},
+                 {"07:32:00.25,", 11},
+                 {"1979-05-27T07:32:00-07:00", 25},
+                 {"2023-02-29", 0},
+                 {"1979-05-27T07:32", 0},
+                 {"1979-05-27x", 0},
+                 {"24:00:00", 0}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        ok(toml_date_length(cases[i].text) == cases[i].length, "'%s' is a date or time of %zu characters",
+           cases[i].text, cases[i].length);
+}
+
 int main(void)
 {
+    test_dates_alone();
     test_scan_lines();
     test_scan_text();
     test_scan_keys();
