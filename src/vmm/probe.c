@@ -234,8 +234,6 @@ static void verdict_save(int state_fd, const char *boot_id, bool kvm_open, const
     (void)!json_save_sealed(run, VERDICT_FILE, o, 0600, false, NULL);
 }
 
-const char vmm_emulation[] = "tcg";
-
 static void judge(int kvm, int kvm_errno, struct vmm_accel *a)
 {
     bool good = false;

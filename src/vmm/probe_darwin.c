@@ -13,3 +13,9 @@ int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, str
     snprintf(ret->reason, sizeof(ret->reason), "Hypervisor.framework is not used yet");
     return 0;
 }
+
+double vmm_creation_ms(const char **ret_hint)
+{
+    *ret_hint = "";
+    return -1;
+}

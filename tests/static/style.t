@@ -3,13 +3,13 @@
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
 
-check 'includes point the right way' tools/check-layers .
+check 'includes point the right way' tools/check-layers tools/check-macos .
 mkdir -p "$tmp/src/base"
 cp -r src "$tmp/" && echo '#include "cli/cli.h"' >>"$tmp/src/base/buf.c"
-check_fails 'an include that points the wrong way is found' tools/check-layers "$tmp"
+check_fails 'an include that points the wrong way is found' tools/check-layers tools/check-macos "$tmp"
 
 # shellcheck disable=SC2046 # paths without spaces
-check 'shellcheck is content' shellcheck -x -S warning -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers tools/check-commits tools/build-kernel tools/kernel-flake tools/nightly tests/fuzz/seeds.sh .ci/run $(ls nix/kernel/*.sh tests/*/*.t tests/lib/*.sh tests/lib/run-suite nix/lib/*.sh nix/images/*/*.sh)
+check 'shellcheck is content' shellcheck -x -S warning -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers tools/check-macos tools/check-commits tools/build-kernel tools/kernel-flake tools/nightly tests/fuzz/seeds.sh .ci/run $(ls nix/kernel/*.sh tests/*/*.t tests/lib/*.sh tests/lib/run-suite nix/lib/*.sh nix/images/*/*.sh)
 
 hosts=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^/ ]+' | sed 's|.*//||' | sort -u)
 found=
