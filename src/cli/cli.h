@@ -8,6 +8,7 @@
 #include "host/progress.h"
 #include "host/suggest.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -67,7 +68,7 @@ int parse_timeout(const char *text, uint64_t *ret_ms, struct mvm_error *err);
 /* "10m" ago, "2026-11-27T16:00:00Z", "16:00", "yesterday" (since.c): ns since 1970, as is now. */
 int parse_since(const char *text, uint64_t now, uint64_t *ret, struct mvm_error *err);
 
-/* ---- Output (output.c) ---- */
+/* ---- Output (ui.c, print.c, progress.c, output.c) ---- */
 
 struct ui {
     bool json, verbose, terminal, color;
@@ -79,6 +80,8 @@ struct ui {
 };
 
 extern struct ui ui;
+/* Held by who draws the progress line or takes it off: a thread redraws it. */
+extern pthread_mutex_t ui_lock;
 void ui_init(bool json, bool verbose);
 
 /* What is printed goes through these (print.c): no control characters but line breaks and tabs, and those only where it

@@ -1,5 +1,5 @@
 /* A command, described beside its code: dispatch, help, man page and completion come from these descriptions. A new
- * command is a file with its code and description, and a line in the list of command.c. */
+ * command is a file with its code and description, and a line in the list of commands.c. */
 #pragma once
 
 #include <stddef.h>
@@ -37,8 +37,12 @@ struct command {
 #define OPTIONS(...) ((const struct option_spec *const[]){__VA_ARGS__, NULL})
 #define NO_OPTIONS   ((const struct option_spec *const[]){NULL})
 
-extern const struct command *const commands[];
-extern const size_t n_commands;
+/* The commands there are, in the order in which help shows them; none before commands_install(). */
+extern const struct command *const *commands;
+extern size_t n_commands;
+void command_set_list(const struct command *const *list, size_t n);
+/* Has the list of commands.c be that one: the first thing that a program does. */
+void commands_install(void);
 /* The command whose words begin argv, the longest one; *ret_words tells how many words that is. NULL where there is
  * none; then *ret_words counts the leading words that begin some command's name ("dev", "dev cache"). */
 const struct command *command_find(int argc, char **argv, int *ret_words);

@@ -117,6 +117,7 @@ int main(int argc, char **argv)
     (void)!os_close_on_exec();
     signal(SIGPIPE, SIG_IGN);
     umask(077);
+    commands_install();
     ui_init(wants_json(argc, argv), false);
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "--man") == 0)

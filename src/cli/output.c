@@ -13,16 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct ui ui;
-
-void ui_init(bool json, bool verbose)
-{
-    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    ui = (struct ui){.json = json, .verbose = verbose, .born = ui.born ? ui.born : clock_now()};
-    ui.terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
-    ui.color = ui.terminal && !(no_color && *no_color);
-}
-
 json_object *ui_timings(const struct progress *p)
 {
     json_object *o = json_object_new_object();

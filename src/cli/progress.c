@@ -28,21 +28,10 @@ static unsigned screen_width(void)
 
 /* The line on the screen: a thread redraws it, so that its clock moves while a phase has nothing to say. */
 static struct {
-    pthread_mutex_t lock;
     bool ticking;
     char phase[32];
     char detail[480];
-} shown = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-void ui_clear(void)
-{
-    pthread_mutex_lock(&shown.lock);
-    if (ui.line_width)
-        fputs("\r\033[K", stderr);
-    ui.line_width = 0;
-    fflush(stderr);
-    pthread_mutex_unlock(&shown.lock);
-}
+} shown;
 
 /* What a phase is called where people read: the phases' names are for programs. A short one is told only once it has
  * ended, and only where it took long after all. */
@@ -140,10 +129,10 @@ static void *tick(void *unused)
     const struct timespec pause = {.tv_nsec = TICK_EVERY};
     for (;;) {
         nanosleep(&pause, NULL);
-        pthread_mutex_lock(&shown.lock);
+        pthread_mutex_lock(&ui_lock);
         if (ui.line_width)
             redraw();
-        pthread_mutex_unlock(&shown.lock);
+        pthread_mutex_unlock(&ui_lock);
     }
     return NULL;
 }
@@ -163,14 +152,14 @@ static void start_ticking(void)
 
 static void draw(const char *phase, const char *detail)
 {
-    pthread_mutex_lock(&shown.lock);
+    pthread_mutex_lock(&ui_lock);
     snprintf(shown.phase, sizeof(shown.phase), "%s", phase);
     snprintf(shown.detail, sizeof(shown.detail), "%.*s", (int)sizeof(shown.detail) - 1, detail);
     redraw();
     ui.drawn_at = clock_now();
     if (!shown.ticking)
         start_ticking();
-    pthread_mutex_unlock(&shown.lock);
+    pthread_mutex_unlock(&ui_lock);
 }
 
 static void on_update(void *data, const char *phase, const char *detail)
@@ -178,9 +167,9 @@ static void on_update(void *data, const char *phase, const char *detail)
     bool new_phase = strcmp(ui.phase, phase) != 0 || !*detail;
     if (new_phase) {
         snprintf(ui.phase, sizeof(ui.phase), "%s", phase);
-        pthread_mutex_lock(&shown.lock);
+        pthread_mutex_lock(&ui_lock);
         ui.started = ui.drawn_at = clock_now();
-        pthread_mutex_unlock(&shown.lock);
+        pthread_mutex_unlock(&ui_lock);
     }
     if (ui.json) {
         update_event(phase, detail);

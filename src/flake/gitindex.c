@@ -14,11 +14,6 @@
 #define MAX_LIST   (64u << 20)
 #define MAX_CONFIG (1u << 20)
 
-static int prepare(struct mvm_error *err)
-{
-    return libgit2_load(err) ? 0 : -ENOENT;
-}
-
 /* The configuration is looked at for one thing, which says how all else is to be read. */
 static bool is_sha256(const struct git_repo *g)
 {
@@ -108,16 +103,6 @@ static int list(void *data, struct buf *out, struct mvm_error *err)
         mvm_error_errno(err, r, "the git index of %s", g->root);
     lib->index_free(index);
     return r;
-}
-
-int git_read(const struct git_repo *g, int (*work)(void *data, struct buf *out, struct mvm_error *err), void *data,
-             int fd, struct buf *out, struct mvm_error *err)
-{
-    const char *folders[2 + GIT_MAX_STORES] = {g->git, g->common};
-    memcpy(folders + 2, g->stores, g->n_stores * sizeof(*folders));
-    const struct confined_work w = {
-        .folders = folders, .n_folders = 2 + g->n_stores, .prepare = prepare, .work = work, .data = data, .fd = fd};
-    return confined_run(&w, out, err);
 }
 
 int git_list(const struct git_repo *g, struct buf *out, struct git_head *head, struct mvm_error *err)

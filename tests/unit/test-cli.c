@@ -205,6 +205,7 @@ static void test_plain(void)
 
 int main(void)
 {
+    commands_install();
     ui_init(false, false);
     test_values();
     test_since();

@@ -323,6 +323,7 @@ static void test_empty(void)
 
 int main(void)
 {
+    commands_install();
     home = strdup(tap_folder());
     CLEAN_FREE char *cache = path_join(home, ".cache", NULL);
     setenv("MVM_HOME", home, 1);

@@ -105,6 +105,26 @@ static void test_index(void)
     ok(list("odd", &out, &e) == -EINVAL && strstr(e.msg, "no file"), "T1: a fifo as index is not waited for");
 }
 
+static int answer(void *data, struct buf *out, struct mvm_error *err)
+{
+    return data ? mvm_error_set(err, -ENXIO, "not now") : buf_append(out, "read", 5);
+}
+
+/* What a child reads of a repository, or why it did not. */
+static void test_reader(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_BUF struct buf out = BUF_INIT(100);
+    CLEAN_GIT_REPO struct git_repo g = {0};
+    int fails = 1;
+    sh("git init -q r");
+    ok(git_repo_open(&g, "r", NULL, &allow, &e) == 0 && git_read(&g, answer, NULL, -1, &out, &e) == 0 &&
+           strcmp(buf_cstr(&out), "read") == 0,
+       "what the child that reads a repository has found arrives");
+    ok(git_read(&g, answer, &fails, -1, &out, &e) == -ENXIO && strstr(e.msg, "not now"),
+       "its error arrives with its message");
+}
+
 /* ---- What leads out of the tree ---- */
 
 static void test_outside(void)
@@ -821,6 +841,7 @@ int main(void)
     if (chmod(name, 0755) < 0 || home_open(&home, NULL) < 0)
         abort();
     test_index();
+    test_reader();
     test_outside();
     test_confined();
     test_literals();

@@ -242,6 +242,7 @@ static void test_zsh_fish(void)
 
 int main(void)
 {
+    commands_install();
     test_help();
     test_overview();
     test_man();
