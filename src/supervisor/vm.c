@@ -99,7 +99,7 @@ static const struct vm_row rows[] = {
     {VM_RESTORING, VM_E_REFUSED,      NULL,               NULL,                    VM_PLAIN,     vm_boot_instead},
     {VM_RESTORING, VM_E_SILENT,       NULL,               NULL,                    VM_PLAIN,     vm_boot_instead},
     {VM_RESTORING, VM_E_BROKEN,       may_boot_instead,   "nothing is lost",       VM_PLAIN,     vm_boot_instead},
-    {VM_RESTORING, VM_E_DIED,         stops_or_has_state, "stopping, or a user's", VM_ENDED,     act_ended},
+    {VM_RESTORING, VM_E_DIED,         stops_or_has_state, "stops, or is a user's", VM_ENDED,     act_ended},
     {VM_RESTORING, VM_E_DIED,         NULL,               NULL,                    VM_PLAIN,     vm_boot_instead},
     {VM_RESTORED,  VM_E_HELLO,        NULL,               NULL,                    VM_RESTORED,  vm_agent},
     {VM_RESTORED,  VM_E_DIED,         NULL,               NULL,                    VM_ENDED,     act_ended},

@@ -68,7 +68,9 @@ int vm_boot_instead(struct vm *v)
 
 static void on_restore_timeout(uv_timer_t *t)
 {
-    (void)vm_happens(t->data, VM_E_SILENT, "the guest did not answer in time");
+    struct vm *v = t->data;
+    v->blame = BLAME_UNKNOWN;
+    (void)vm_happens(v, VM_E_SILENT, "the guest did not answer in time");
 }
 
 static void on_loaded(void *owner, int r, const char *problem)

@@ -18,6 +18,7 @@
 #define STORE  "store"
 #define IMAGE  "image"
 
+#define HIDDEN_SIZE  128
 #define FAILURES_MAX 3 /* VMs in a row */
 
 /* ---- Names ---- */
@@ -64,16 +65,16 @@ static int name_it(struct boot_snapshot *s, const struct runfile *run, char imag
                    struct mvm_error *err)
 {
     s->run = run;
-    snprintf(s->name, sizeof(s->name), "%llum-%lluc", (unsigned long long)run->memory_mib,
-             (unsigned long long)run->vcpus);
+    snprintf(s->name, sizeof(s->name), "%llum-%lluc%s", (unsigned long long)run->memory_mib,
+             (unsigned long long)run->vcpus, s->id.set);
     snprintf(image, SHA256_HEX_SIZE, "%s", run->image);
     return run->image[0] ? 0 : boot_snapshot_key_of_files(run->image_path, image, err);
 }
 
 /* A hidden name beside the snapshot's own: .NAME.SUFFIX. */
-static void hidden(const struct boot_snapshot *s, const char *suffix, char out[static 64])
+static void hidden(const struct boot_snapshot *s, const char *suffix, char out[static HIDDEN_SIZE])
 {
-    snprintf(out, 64, ".%s.%s", s->name, suffix);
+    snprintf(out, HIDDEN_SIZE, ".%s.%s", s->name, suffix);
 }
 
 static uint64_t file_size(const char *path)
@@ -130,10 +131,10 @@ int boot_snapshot_find(struct boot_snapshot *s, const struct runfile *run, const
                        struct mvm_error *err)
 {
     char image[SHA256_HEX_SIZE];
+    s->id = *id;
     int r = name_it(s, run, image, err);
     if (r < 0)
         return r;
-    s->id = *id;
     CLEAN_FREE char *path = path_join(run->snapshots, image, NULL);
     if (!path)
         return mvm_error_errno(err, -ENOMEM, "the snapshot cannot be read");
@@ -215,11 +216,11 @@ static int make_files(struct boot_snapshot *s, struct mvm_error *err)
 int boot_snapshot_begin(struct boot_snapshot *s, const struct runfile *run, const struct vmm_identity *id,
                         struct mvm_error *err)
 {
-    char image[SHA256_HEX_SIZE], lock[64], stage[64];
+    char image[SHA256_HEX_SIZE], lock[HIDDEN_SIZE], stage[HIDDEN_SIZE];
+    s->id = *id;
     int r = name_it(s, run, image, err);
     if (r < 0)
         return r;
-    s->id = *id;
     CLEAN_FD int root = path_open_dir(AT_FDCWD, run->snapshots, err);
     if (root < 0)
         return root;
@@ -301,7 +302,7 @@ static int seal_file(struct statindex *index, const char *name, int fd, const st
 
 int boot_snapshot_seal(struct boot_snapshot *s, struct mvm_error *err)
 {
-    char image[SHA256_HEX_SIZE], stage[64];
+    char image[SHA256_HEX_SIZE], stage[HIDDEN_SIZE];
     int r = name_it(s, s->run, image, err);
     if (r < 0)
         return r;
@@ -329,7 +330,7 @@ int boot_snapshot_seal(struct boot_snapshot *s, struct mvm_error *err)
 
 void boot_snapshot_remove(struct boot_snapshot *s)
 {
-    char name[64];
+    char name[HIDDEN_SIZE];
     struct stat by_name, by_fd;
     if (s->image_dir < 0)
         return;
@@ -349,7 +350,7 @@ void boot_snapshot_remove(struct boot_snapshot *s)
 
 bool boot_snapshot_failed(struct boot_snapshot *s, uint64_t started_at)
 {
-    char name[64];
+    char name[HIDDEN_SIZE];
     struct stat st;
     if (s->staged)
         return true;
@@ -368,7 +369,7 @@ bool boot_snapshot_failed(struct boot_snapshot *s, uint64_t started_at)
 
 void boot_snapshot_worked(struct boot_snapshot *s)
 {
-    char name[64];
+    char name[HIDDEN_SIZE];
     hidden(s, "failures", name);
     unlinkat(s->image_dir, name, 0);
 }

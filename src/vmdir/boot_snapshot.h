@@ -4,7 +4,7 @@
  *
  *   MVM_CACHE_DIR/snapshots/<image>/       the image's digest, or a digest of where its files are and their stats
  *       image                              the image's path: the snapshots go when it is gone or another
- *       <memory>m-<vcpus>c/                one snapshot
+ *       <memory>m-<vcpus>c[-<set>]/        one snapshot; <set>: vmm_device_set()
  *           memory                         the guest's memory, sparse; never written again
  *           state                          the devices' state, in the backend's own format
  *           meta.json                      what it fits, sizes and digests, the hello
@@ -38,7 +38,7 @@ struct boot_snapshot {
     int state_fd;
     struct lock lock; /* of one in the making */
     bool staged;
-    char name[48];
+    char name[96];
     char *store_path;                   /* one in the making of a builder: what stands for the store's disk */
     struct vmm_identity id;             /* what it fits */
     struct snapshot_file memory, state; /* of one in the making, once measured */

@@ -112,19 +112,19 @@ int boot_snapshot_read_all(int cache_fd, bool remove,
 /* ---- Those in the making ---- */
 
 /* .NAME.new, and which lock its maker holds (boot_snapshot.h); false for what else lies there. */
-static bool is_unfinished(const char *name, char lock[static 64])
+static bool is_unfinished(const char *name, char lock[static 128])
 {
     size_t n = strlen(name), k = sizeof(".new") - 1;
     if (name[0] != '.' || n < 2 + k || n >= 60 || strcmp(name + n - k, ".new") != 0)
         return false;
-    snprintf(lock, 64, "%.*s.lock", (int)(n - k), name);
+    snprintf(lock, 128, "%.*s.lock", (int)(n - k), name);
     return true;
 }
 
 static void sweep_one(struct walk *w, const char *name)
 {
     CLEAN_LOCK struct lock lock = LOCK_INIT;
-    char lock_name[64];
+    char lock_name[128];
     if (is_unfinished(name, lock_name) &&
         lock_take(&lock, w->image, lock_name, "removing an unfinished snapshot", NULL, NULL) == 0)
         (void)!path_remove_tree(w->image, name);
@@ -143,7 +143,7 @@ static void count_one(struct walk *w, const char *name)
     static const char *const files[] = {BOOT_SNAPSHOT_MEMORY, BOOT_SNAPSHOT_STATE, BOOT_SNAPSHOT_META};
     struct boot_snapshot_usage *u = w->data;
     struct stat st;
-    char lock[64];
+    char lock[128];
     bool begun = is_unfinished(name, lock);
     CLEAN_FD int dir =
         begun ? openat(w->image, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : open_snapshot(w->image, name);

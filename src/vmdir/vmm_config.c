@@ -80,5 +80,8 @@ int vmm_plan_identity(const struct vmm_ops *backend, const struct runfile *run, 
     CLEANUP(vmm_plan_done) struct vmm_plan p = VMM_PLAN_INIT;
     const struct vmm_source any = {.memory_fd = -1};
     int r = vmm_plan(&p, run, &any, err);
-    return r < 0 ? r : backend->identity(&p.config, ret, err);
+    if (r < 0)
+        return r;
+    vmm_device_set(backend, &p.config, ret->set);
+    return backend->identity(&p.config, ret, err);
 }

@@ -1,6 +1,7 @@
 #include "vmm/vmm.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 const struct vmm_ops *const vmm_all[] = {&vmm_qemu, NULL};
@@ -21,6 +22,30 @@ const char vmm_emulation[] = "tcg";
 bool vmm_accel_emulates(const struct vmm_accel *a)
 {
     return strcmp(a->name, vmm_emulation) == 0;
+}
+
+unsigned vmm_volume_slots(unsigned volumes)
+{
+    unsigned slots = volumes ? 1 : 0;
+    while (slots < volumes)
+        slots *= 2;
+    return slots;
+}
+
+void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char out[static VMM_SET_SIZE])
+{
+    const unsigned facts[] = {c->net, c->volume_slots};
+    struct sha256 sha;
+    uint8_t digest[SHA256_SIZE];
+    char text[SHA256_HEX_SIZE];
+    *out = '\0';
+    if (o == vmm_all[0] && c->net == VMM_NET_USER && c->volume_slots == 0)
+        return;
+    sha256_init(&sha);
+    sha256_update(&sha, facts, sizeof(facts));
+    sha256_final(&sha, digest);
+    sha256_hex(digest, text);
+    snprintf(out, VMM_SET_SIZE, "-%.20s-%.8s", o->name, text);
 }
 
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err)

@@ -56,6 +56,7 @@ struct vmm_config {
     const char *cmdline;     /* what the image and the role want; the backend adds console, clock and reboot settings */
     struct vmm_disk disks[VMM_MAX_DISKS]; /* vda, vdb, ... */
     unsigned n_disks;
+    unsigned volume_slots; /* vmm_volume_slots() of its volumes */
     uint64_t memory_mib;
     unsigned vcpus;
     int memory_fd;      /* the guest's memory is this file (-1: anonymous memory): */
@@ -74,8 +75,11 @@ struct vmm_config {
     bool confine;   /* it is not started where it cannot be confined (jail.h) */
 };
 
+#define VMM_SET_SIZE 40
+
 /* What a snapshot depends on besides the image: equal texts, or it does not fit. */
 struct vmm_identity {
+    char set[VMM_SET_SIZE];        /* see vmm_device_set */
     char backend[192];             /* the VMM's own program */
     char machine[SHA256_HEX_SIZE]; /* processors, memory, devices, firmware, kernel command line */
     char cpu[SHA256_HEX_SIZE];     /* the host processor's model and features where the guest sees them, else "" */
@@ -167,6 +171,14 @@ struct vmm_ops {
     void (*mute)(struct vmm *v);
     void (*free)(struct vmm *v); /* NULL is nothing */
 };
+
+/* Volumes are put into slots of which there are few numbers, so that VMs of one image have few sets of devices: 0, 1,
+ * 2, 4, ... */
+unsigned vmm_volume_slots(unsigned volumes);
+/* The name of a set of devices under a backend: what a snapshot's name has besides memory and processors, so that VMs
+ * of one image that differ in it keep each their own. "" for what every VM had before there were other sets: such
+ * snapshots are found by their old names. */
+void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char out[static VMM_SET_SIZE]);
 
 /* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide
  * knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is

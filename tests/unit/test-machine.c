@@ -102,6 +102,23 @@ static void test_changed_by_first_guest(void)
     ok(fstatat(folder, SNAP, &st, 0) < 0, "T6: and no later VM starts from it");
 }
 
+/* VMs of one image with other devices do not throw each other's snapshot away. */
+static void test_sets(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
+    struct vmm_identity more = id;
+    struct stat st;
+    snprintf(more.set, sizeof(more.set), "-qemu-01234567");
+    ok(boot_snapshot_find(&s, &run, &more, &e) == -ENOENT, "a VM with other devices has no snapshot yet");
+    boot_snapshot_done(&s);
+    ok(boot_snapshot_begin(&s, &run, &more, &e) == 0, "one is begun for it (%s)", e.msg);
+    boot_snapshot_done(&s);
+    ok(fstatat(folder, SNAP, &st, 0) == 0 && boot_snapshot_find(&s, &run, &id, &e) == 0,
+       "and that of the VM with the plain ones stays");
+    boot_snapshot_done(&s);
+}
+
 static void test_make(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
@@ -556,6 +573,7 @@ int main(void)
     snprintf(run.snapshots, sizeof(run.snapshots), "%s/cache/snapshots", top);
     test_parse();
     test_make();
+    test_sets();
     test_failures();
     test_unfinished();
     test_fit();

@@ -242,9 +242,30 @@ static void test_names(void)
        "software emulation is one of the accelerations that are offered, and none is not");
 }
 
+static void test_sets(void)
+{
+    char plain[VMM_SET_SIZE], one[VMM_SET_SIZE], three[VMM_SET_SIZE], four[VMM_SET_SIZE], other[VMM_SET_SIZE];
+    struct vmm_config c = {.net = VMM_NET_USER};
+    const struct vmm_ops another = {.name = "another"};
+    vmm_device_set(vmm_all[0], &c, plain);
+    vmm_device_set(&another, &c, other);
+    ok(!plain[0] && strncmp(other, "-another-", 9) == 0,
+       "another backend has another set of devices, the plain one has no name");
+    c.volume_slots = vmm_volume_slots(1);
+    vmm_device_set(vmm_all[0], &c, one);
+    c.volume_slots = vmm_volume_slots(3);
+    vmm_device_set(vmm_all[0], &c, three);
+    c.volume_slots = vmm_volume_slots(4);
+    vmm_device_set(vmm_all[0], &c, four);
+    ok(one[0] && strcmp(one, three) != 0 && strcmp(three, four) == 0,
+       "three and four volumes are one set, one is another (%s, %s)", one, three);
+    ok(vmm_volume_slots(0) == 0 && vmm_volume_slots(2) == 2 && vmm_volume_slots(5) == 8, "no volume has no slot");
+}
+
 int main(void)
 {
     test_names();
+    test_sets();
     test_pause();
     test_resume_too_early();
     test_save("tcg", true);
