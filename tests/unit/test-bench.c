@@ -3,6 +3,8 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "bench/density.h"
+#include "bench/hostfacts.h"
 #include "bench/report.h"
 #include "bench/shell_split.h"
 #include "machine/instruction_count.h"
@@ -250,6 +252,81 @@ static void test_steps(void)
     ok(s.n == STEPS_MAX, "what has no room is left out");
 }
 
+/* ---- Samples, many VMs, this machine ---- */
+
+/* A foreign command as one side; how taking a sample of it ends. */
+static int run_baseline(const char *script, uint64_t timeout_ms, struct bench_side *s, struct mvm_error *e)
+{
+    char sh[] = "sh", flag[] = "-c", text[128];
+    char *argv[] = {sh, flag, text, NULL};
+    struct bench b = {.timeout_ms = timeout_ms};
+    snprintf(text, sizeof(text), "%s", script);
+    s->kind = BENCH_BASELINE;
+    s->argv = argv;
+    int r = sample_take(&b, s, true, e);
+    if (r == 0)
+        r = sample_take(&b, s, false, e);
+    s->argv = NULL;
+    return r;
+}
+
+static void test_baseline(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct bench_side s = {.name = "sh"};
+    ok(run_baseline("exit 0", 30000, &s, &e) == 0 && s.samples.n == 1 && s.samples.v[0] > 0 && s.n_phases == 0,
+       "a foreign command is timed; a warm-up leaves no sample");
+    ok(run_baseline("exit 3", 30000, &s, &e) == -EIO && strstr(e.msg, "exits with status 3") && s.samples.n == 1,
+       "one that fails is no sample, and its status is told");
+    ok(run_baseline("kill -9 $$", 30000, &s, &e) == -EIO && strstr(e.msg, "137"), "so is the signal that ended one");
+    ok(run_baseline("sleep 100", 100, &s, &e) == -ETIMEDOUT && strstr(e.msg, "within 0.1 s") &&
+           strstr(e.hint, "--timeout"),
+       "one that does not end in time is ended");
+    char none[] = "no-such-program-here";
+    char *argv[] = {none, NULL};
+    struct bench b = {.timeout_ms = 1000};
+    s.argv = argv;
+    ok(sample_take(&b, &s, true, &e) == -ENOENT, "one that is not there is an error");
+    ok(sample_prepare(&b, &s, &e) == 0, "a foreign command needs nothing before");
+    samples_done(&s.samples);
+}
+
+static void test_density(void)
+{
+    struct density_vm vms[2] = {{.warm = true, .ready_ms = 10.12345, .vmm_kib = 1024, .supervisor_kib = 512},
+                                {.ready_ms = 30}};
+    struct density d = {.vms = vms, .n = 2, .all_ready_ms = 31.5, .down_ms = 2};
+    const struct hostfacts host = {
+        .cpu = "a \"processor\"", .kernel = "6", .cores = 2, .memory_mib = 4096, .load = 0.5};
+    fill(&d.ready_ms, (const double[]){10, 30}, 2);
+    fill(&d.total_mib, (const double[]){1.5}, 1);
+    CLEAN_JSON json_object *o = density_json(&d, &host);
+    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+    ok(strstr(text, "\"count\":2,\"warm\":1,\"all_ready_ms\":31.500,\"down_ms\":2.000"),
+       "many VMs are counted, warm ones apart");
+    ok(strstr(text, "\"ready_ms\":{\"p50\":20.000,\"p90\":28.000,\"p99\":29.800,\"max\":30.000}"),
+       "their times are summed up");
+    ok(strstr(text, "{\"warm\":true,\"ready_ms\":10.123,\"vmm_pss_kib\":1024,\"supervisor_pss_kib\":512}"),
+       "each is listed");
+    ok(strstr(text, "\"cpu\":\"a \\\"processor\\\"\"") && strstr(text, "\"memory_mib\":4096"), "so is the machine");
+    ok(strstr(text, "\"vmm_pss_mib\":{\"p50\":0.000"), "what was not measured is 0, and no number that JSON lacks");
+    samples_done(&d.ready_ms);
+    samples_done(&d.total_mib);
+    struct density none = {0};
+    density_done(&none);
+}
+
+static void test_hostfacts(void)
+{
+    struct hostfacts f;
+    memset(&f, 0xff, sizeof(f));
+    hostfacts_load(&f, NULL);
+    ok(f.cores >= 1 && f.memory_mib > 0 && f.kernel[0] && f.machine[0] && f.load >= 0 && !strchr(f.cpu, '\n'),
+       "this machine's facts are found out");
+    hostfacts_load(&f, "no such backend");
+    ok(!f.backend[0] && f.cores >= 1, "what cannot be found out is empty");
+}
+
 int main(void)
 {
     snprintf(top, sizeof(top), "/tmp/mvm-test-XXXXXX");
@@ -266,6 +343,9 @@ int main(void)
     test_count();
     test_report();
     test_steps();
+    test_baseline();
+    test_density();
+    test_hostfacts();
     close(folder);
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, top);

@@ -1,10 +1,13 @@
-/* What an ext4 file system will hold, before anything is written (image/ext4layout.h). */
+/* What an ext4 file system will hold, before anything is written (image/ext4layout.h), and the nodes that it is made
+ * of. */
 #include "tap.h"
 
 #include "image/ext4layout.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static struct fstree tree;
 
@@ -175,8 +178,65 @@ static void test_blocks(void)
     fstree_done(&tree);
 }
 
+/* ---- Nodes ---- */
+
+static void test_nodes(void)
+{
+    CLEAN_FSNODE struct fsnode *dir = fsnode_new("dirXX", 3, FSNODE_DIR, 040755);
+    static const char *const names[] = {"a", "ab", "b", "\xc3\xa9"};
+    bool found;
+    ok(strcmp(dir->name, "dir") == 0 && dir->mode == 0755,
+       "a node has as much of a name as is said, and permissions alone");
+    dir->children = calloc(ARRAY_SIZE(names), sizeof(*dir->children));
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        dir->children[dir->n_children++] = fsnode_new(names[i], strlen(names[i]), FSNODE_FILE, 0644);
+    bool all = true;
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        all &= fsnode_child_index(dir, names[i], strlen(names[i]), &found) == i && found;
+    ok(all, "each child is found by its name");
+    ok(fsnode_child_index(dir, "abc", 2, &found) == 1 && found, "a name ends where it is said to");
+    ok(fsnode_child_index(dir, "aa", 2, &found) == 1 && !found && fsnode_child_index(dir, "", 0, &found) == 0 &&
+           !found && fsnode_child_index(dir, "\xff", 1, &found) == 4 && !found,
+       "a name that is not there has a place, by its bytes");
+}
+
+static void test_reader(void)
+{
+    char bytes[8], path[300];
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_FSNODE_READER struct fsnode_reader r = FSNODE_READER_INIT;
+    uint8_t memory[] = "memory";
+    const struct fsnode in_memory = {.kind = FSNODE_FILE, .memory = memory, .size = 6};
+    const char *folder = tap_folder();
+    ok(fsnode_reader_open(&r, &in_memory, &e) == 0 && fsnode_reader_read(&r, bytes, 3, &e) == 0 &&
+           fsnode_reader_read(&r, bytes + 3, 3, &e) == 0 && memcmp(bytes, "memory", 6) == 0 && r.at == 6,
+       "content in memory is read piece by piece");
+    snprintf(path, sizeof(path), "%s/source", folder);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs("source", f) < 0 || fclose(f) != 0)
+        abort();
+    struct fsnode in_file = {.kind = FSNODE_FILE, .source = path, .size = 6};
+    ok(fsnode_reader_open(&r, &in_file, &e) == 0 && fsnode_reader_read(&r, bytes, 6, &e) == 0 &&
+           memcmp(bytes, "source", 6) == 0,
+       "so is that of a file");
+    ok(truncate(path, 3) == 0 && lseek(r.fd, 0, SEEK_SET) == 0 && fsnode_reader_read(&r, bytes, 6, &e) == -ESTALE,
+       "a file that shrinks while it is read is stale");
+    fsnode_reader_close(&r);
+    ok(fsnode_reader_open(&r, &in_file, &e) == -ESTALE && strstr(e.msg, "changed while the image was made"),
+       "a file of another size than was added is stale");
+    fsnode_reader_close(&r);
+    ok(unlink(path) == 0 && fsnode_reader_open(&r, &in_file, &e) == -ENOENT, "a file that went is an error");
+    ok(mkfifo(path, 0600) == 0 && fsnode_reader_open(&r, &in_file, &e) == -ESTALE,
+       "a fifo in its place holds nobody up");
+    fsnode_reader_close(&r);
+    unlink(path);
+    rmdir(folder);
+}
+
 int main(void)
 {
+    test_nodes();
+    test_reader();
     test_empty();
     test_order();
     test_links();

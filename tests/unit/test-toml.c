@@ -312,29 +312,42 @@ static void test_scan_keys(void)
     }
 }
 
-/* Where a date or time ends, and what is none. */
-static void test_dates_alone(void)
+static void test_date_lengths(void)
 {
     static const struct {
         const char *text;
         size_t length;
-    } cases[] = {{"2024-02-29", 10},
+    } dates[] = {{"2024-02-29", 10},
                  {"2024-02-29 # leap", 10},
-                 {"2024-02-29 07:32:00]", 19},
-                 {"07:32:00.25,", 11},
-                 {"1979-05-27T07:32:00-07:00", 25},
+                 {"2024-02-29 12:00:00", 19},
+                 {"2024-02-29 1", 10},
+                 {"2024-02-29t12:00:00z,", 20},
+                 {"2024-02-29T12:00:00.25+23:59]", 28},
+                 {"23:59:60", 8},
+                 {"07:00:00.000001}", 15},
                  {"2023-02-29", 0},
-                 {"1979-05-27T07:32", 0},
-                 {"1979-05-27x", 0},
-                 {"24:00:00", 0}};
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-        ok(toml_date_length(cases[i].text) == cases[i].length, "'%s' is a date or time of %zu characters",
-           cases[i].text, cases[i].length);
+                 {"1900-02-29", 0},
+                 {"2000-02-29", 10},
+                 {"2024-13-01", 0},
+                 {"2024-00-01", 0},
+                 {"2024-01-32", 0},
+                 {"2024-01-01x", 0},
+                 {"2024-01-01T", 0},
+                 {"2024-01-01T24:00:00", 0},
+                 {"2024-01-01T12:00:00+24:00", 0},
+                 {"24:00:00", 0},
+                 {"12:60:00", 0},
+                 {"12:00", 0},
+                 {"12:00:00.", 0},
+                 {"2024-1-1", 0}};
+    for (size_t i = 0; i < ARRAY_SIZE(dates); i++)
+        ok(toml_date_length(dates[i].text) == dates[i].length, "%zu characters of '%s' are a date or time",
+           dates[i].length, dates[i].text);
 }
 
 int main(void)
 {
-    test_dates_alone();
+    test_date_lengths();
     test_scan_lines();
     test_scan_text();
     test_scan_keys();
