@@ -2,11 +2,10 @@
 # Copies in and out of a guest: what they may make there, what they may replace, and how they end. One VM for all; the host's
 # side is in tests/cli/copy.t.
 . "$(dirname "$0")/../lib/tap.sh"
+wants_image=1
 . "$(dirname "$0")/../lib/e2e.sh"
-example hello "$tmp/hello"
-run mvm build --flake "$tmp/hello"
-is 'an image is built' "$status" 0
-run mvm up --flake "$tmp/hello" --name h
+check 'an image is there' test -s "$image/vmlinux"
+run mvm up "$image" --name h
 is 'and started' "$status" 0
 in_h() { mvm exec h -- sh -c "$*"; }
 echo new >"$tmp/new"

@@ -1,11 +1,10 @@
 #!/bin/sh
 # Programs in a guest: what they may be given, and what is said of one that cannot be started.
 . "$(dirname "$0")/../lib/tap.sh"
+wants_image=1
 . "$(dirname "$0")/../lib/e2e.sh"
-example hello "$tmp/hello"
-run mvm build --flake "$tmp/hello"
-is 'an image is built' "$status" 0
-run mvm up --flake "$tmp/hello" --name h
+check 'an image is there' test -s "$image/vmlinux"
+run mvm up "$image" --name h
 is 'and started' "$status" 0
 
 # shellcheck disable=SC2016 # for the guest's shell

@@ -16,9 +16,18 @@ copy_builder() {
 }
 # The slim kernel that tools/check has built, for who wants it: then the builder image is made anew, with it.
 [ -z "${wants_kernels:-}" ] || cp -a "$MVM_TEST_KERNELS" "$MVM_CACHE_DIR/kernels"
-[ ! -d "$template" ] || copy_builder "$template" "$tmp"
+copy_image() { cp -a --sparse=always "$1" "$2" && chmod u+w "$2"; }
+# Who sets wants_image gets an image of examples/hello in the folder $image: the one that the first test file has left, and then
+# no builder. Else it is built.
+image=$tmp/image
+if [ -n "${wants_image:-}" ] && [ -d "$template/hello" ]; then
+    copy_image "$template/hello" "$image"
+elif [ -d "$template" ]; then
+    copy_builder "$template" "$tmp"
+fi
+# leave_template IMAGE: what is built here, and that image's folder.
 leave_template() {
-    copy_builder "$tmp" "$template.new" && mv "$template.new" "$template"
+    copy_builder "$tmp" "$template.new" && copy_image "$1" "$template.new/hello" && mv "$template.new" "$template"
 }
 
 # Most files look at what a build leaves: theirs have a builder VM each. What tests the persistent one unsets this.
@@ -34,6 +43,11 @@ example() {
     mkdir -p "$2"
     cp "$MVM_SOURCE/examples/$1/flake.nix" "$2/"
 }
+if [ -n "${wants_image:-}" ] && [ ! -d "$image" ]; then
+    example hello "$tmp/hello"
+    mvm build --flake "$tmp/hello" --json >"$tmp/built" 2>&1
+    copy_image "$(dirname "$(jq -rR 'fromjson? | .kernel // empty' "$tmp/built")")" "$image"
+fi
 # flaky_vmm FOLDER: makes a folder for PATH whose QEMU fails whenever its first supervisor asks for it.
 flaky_vmm() {
     qemu=qemu-system-$(uname -m)
