@@ -4,6 +4,9 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "bootstrap/packages.h"
+#include "bootstrap/stage0.h"
+#include "builder/builder_image.h"
+#include "cache/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -125,6 +128,62 @@ static void test_fetch(void)
     free(again);
 }
 
+/* ---- What is made of them ---- */
+
+static void make_build(const char *name)
+{
+    CLEAN_FREE char *path = path_join("dev/builds", name, "vmlinux", NULL);
+    if (path_make_parents(home.state_fd, path, 0700) < 0)
+        abort();
+    CLEAN_FD int fd = openat(home.state_fd, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        abort();
+}
+
+static bool has_build(const char *name)
+{
+    CLEAN_FREE char *path = path_join("dev/builds", name, NULL);
+    return faccessat(home.state_fd, path, F_OK, 0) == 0;
+}
+
+static void test_sweep(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    CLEAN_LOCK struct lock lock = LOCK_INIT;
+    stage0_sweep(&home);
+    ok(!has_build(".stage-0"), "where no image was ever made nothing is swept");
+    make_build(".stage-0");
+    make_build("0123456789abcdef");
+    CLEAN_FD int builds = openat(home.state_fd, "dev/builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ok(lock_take(&lock, builds, ".lock", "assembling", NULL, &e) == 0, "(another process makes one)");
+    stage0_sweep(&home);
+    ok(has_build(".stage-0"), "what a living process makes is left alone");
+    lock_done(&lock);
+    stage0_sweep(&home);
+    ok(!has_build(".stage-0") && has_build("0123456789abcdef"), "what a killed one left goes, and nothing else");
+}
+
+static void test_report(void)
+{
+    struct builder_image_report r = {.kind = "source-checkout", .reason = CACHE_HIT};
+    json_object *o = builder_image_report_json(&r);
+    ok(strcmp(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN),
+              "{\"kind\":\"source-checkout\",\"ready\":true,\"reason\":\"hit\"}") == 0,
+       "a builder image from the cache has a verdict and no seed");
+    json_object_put(o);
+    r = (struct builder_image_report){.kind = "release",
+                                      .reason = CACHE_MISSING_ARTIFACT,
+                                      .seed = "dev/current",
+                                      .passed = {{"dev/builds", "too old"}},
+                                      .n_passed = 1};
+    o = builder_image_report_json(&r);
+    ok(strcmp(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
+              "{\"kind\":\"release\",\"ready\":false,\"reason\":\"missing_artifact\",\"seed\":\"dev/current\","
+              "\"passed_over\":[{\"seed\":\"dev/builds\",\"reason\":\"too old\"}]}") == 0,
+       "one that was built tells in which seed, and why not in another");
+    json_object_put(o);
+}
+
 int main(void)
 {
     char environment[8192];
@@ -143,6 +202,8 @@ int main(void)
     test_lists();
     test_failures();
     test_fetch();
+    test_sweep();
+    test_report();
     close(bin);
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, top);
