@@ -185,18 +185,6 @@ void router_remove_client(struct router *r, struct router_client *c)
     free(c);
 }
 
-static uint32_t get_u32(const uint8_t *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-/* Writes the other side's stream number into the header of a frame that is passed on. */
-static void renumber(uint8_t *frame, uint32_t stream)
-{
-    for (int i = 0; i < 4; i++)
-        frame[4 + i] = (uint8_t)(stream >> (8 * i));
-}
-
 /* Books what a frame does to the stream's state. `window` is the sender's, `other` the receiver's, which is `limit`
  * where nothing is on its way. NULL, or what is wrong. */
 static const char *account(const struct frame *f, int64_t *window, int64_t *other, int64_t limit, bool *closed)
@@ -208,8 +196,8 @@ static const char *account(const struct frame *f, int64_t *window, int64_t *othe
         *window -= (int64_t)f->len;
         return *window < 0 ? "more data than the window allows" : NULL;
     case FRAME_WINDOW:
-        *other += get_u32(f->payload);
-        return get_u32(f->payload) == 0 || *other > limit ? "window for data that never came" : NULL;
+        *other += frame_window(f);
+        return frame_window(f) == 0 || *other > limit ? "window for data that never came" : NULL;
     case FRAME_CLOSE:
         if (*closed)
             return "closed twice";
@@ -224,11 +212,10 @@ static const char *account(const struct frame *f, int64_t *window, int64_t *othe
 
 /* ---- What the guest's frames cost ---- */
 
-#define COST_MESSAGE                                                                                                   \
-    100                   /* of those that are not sent often: one may reset all streams and have the guest configured \
-                           */
-#define COST_OPEN     8   /* it is answered */
-#define COST_BYTES    512 /* so many more are another frame's worth */
+/* Of messages that are not sent often: one may reset all streams and have the guest configured. */
+#define COST_MESSAGE  100
+#define COST_OPEN     8    /* it is answered */
+#define COST_BYTES    512  /* so many more are another frame's worth */
 #define EARNING_BYTES 4096 /* moved on a stream: windows come back in pieces of ten times as much */
 
 static uint64_t message_cost(const struct frame *f)
@@ -312,7 +299,7 @@ static const char *guest_frame(struct router *r, const struct frame *f, uint8_t 
     const char *why = account(f, &t->to_client_window, &t->to_guest_window, MUX_WINDOW, &t->guest_closed);
     if (why)
         return why;
-    renumber(bytes, t->client_stream);
+    frame_renumber(bytes, t->client_stream);
     run_add(r, run, t->client, bytes, n);
     if (f->type == FRAME_RESET || (t->guest_closed && t->client_closed))
         drop_route(r, t);
@@ -404,7 +391,7 @@ static const char *open_route(struct router *r, struct router_client *c, const s
     *bucket(r, t->guest_stream) = t;
     c->n_routes++;
     r->n_routes++;
-    renumber(bytes, t->guest_stream);
+    frame_renumber(bytes, t->guest_stream);
     r->ops->to_guest(r->data, bytes, n);
     give_extra(r, t);
     return NULL;
@@ -425,7 +412,7 @@ static const char *client_frame(struct router *r, struct router_client *c, const
     const char *why = account(f, &t->to_guest_window, &t->to_client_window, t->grant, &t->client_closed);
     if (why)
         return why;
-    renumber(bytes, t->guest_stream);
+    frame_renumber(bytes, t->guest_stream);
     r->ops->to_guest(r->data, bytes, n);
     if (f->type == FRAME_RESET || (t->guest_closed && t->client_closed))
         drop_route(r, t);

@@ -75,3 +75,13 @@ ssize_t frame_parse(const uint8_t *data, size_t len, struct frame *ret, const ch
     };
     return (ssize_t)(FRAME_HEADER_SIZE + n);
 }
+
+uint32_t frame_window(const struct frame *f)
+{
+    return get_u32(f->payload);
+}
+
+void frame_renumber(uint8_t *frame, uint32_t stream)
+{
+    put_u32(frame + 4, stream);
+}

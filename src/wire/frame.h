@@ -60,3 +60,7 @@ int frame_append(struct buf *out, uint8_t type, uint32_t stream, uint8_t channel
  * 0 where more bytes are needed, -EPROTO with *ret_why (a static string) for bytes that are no frame.
  */
 ssize_t frame_parse(const uint8_t *data, size_t len, struct frame *ret, const char **ret_why) MVM_MUST_CHECK;
+/* What a FRAME_WINDOW allows; frame_parse() has seen that its payload is a u32. */
+uint32_t frame_window(const struct frame *f);
+/* Writes another stream's number into the header of a frame that is passed on. */
+void frame_renumber(uint8_t *frame, uint32_t stream);

@@ -71,8 +71,7 @@ static int on_stream_frame(struct mux *m, const struct frame *f)
             return mux_broken(m, "more data than the window allows");
         return on_record(m, f);
     case FRAME_WINDOW:
-        s->send_window += (uint32_t)f->payload[0] | (uint32_t)f->payload[1] << 8 | (uint32_t)f->payload[2] << 16 |
-                          (uint32_t)f->payload[3] << 24;
+        s->send_window += frame_window(f);
         return s->send_window > UINT32_MAX ? mux_broken(m, "window too large") : 0;
     case FRAME_CLOSE:
         if (s->remote_closed)
