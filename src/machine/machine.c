@@ -28,10 +28,15 @@ static void read_last(int dirfd, struct machine_info *info)
 {
     CLEAN_JSON json_object *o = NULL;
     const char *ended;
+    json_object *failed = NULL;
     if (json_load(dirfd, VMDIR_LAST, 65536, &o, NULL) == 0 && json_get_string(o, "ended", &ended, NULL) == 0)
         snprintf(info->ended, sizeof(info->ended), "%s", ended);
     else
         snprintf(info->ended, sizeof(info->ended), "the supervisor was killed, or the host restarted");
+    /* One that an earlier version wrote says so in its first word alone. */
+    bool is_failed = o && json_object_object_get_ex(o, "failed", &failed) ? json_object_get_boolean(failed)
+                                                                          : strncmp(info->ended, "failed", 6) == 0;
+    snprintf(info->state, sizeof(info->state), "%s", is_failed ? vm_state_name(VM_STATE_FAILED) : "stopped");
 }
 
 /* The supervisor's own account; one that just started has no socket yet and counts as starting. */
@@ -74,10 +79,7 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
         return mvm_error_errno(err, held, "cannot tell whether vm '%s' runs", name);
     if (held)
         return 1;
-    snprintf(ret->state, sizeof(ret->state), "stopped");
     read_last(dir, ret);
-    if (strncmp(ret->ended, "failed", 6) == 0)
-        snprintf(ret->state, sizeof(ret->state), "failed");
     return 0;
 }
 
@@ -184,7 +186,7 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
         if (r < 0)
             continue; /* one that goes away meanwhile is not there */
         runs[n] = r > 0;
-        n += builders || strcmp(list[n].role, "builder") != 0;
+        n += builders || vm_role_parse(list[n].role) != VM_ROLE_BUILDER;
     }
     r = ask_all(h, list, runs, n, err);
     if (r < 0)

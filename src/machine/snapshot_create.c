@@ -67,7 +67,7 @@ static int stage_prepare(struct stage *s, struct home *h, const char *vm, struct
     if (dir < 0)
         return dir;
     int r = runfile_load(&s->run, dir, err);
-    if (r == 0 && strcmp(s->run.role, "builder") == 0) {
+    if (r == 0 && vm_role_parse(s->run.role) == VM_ROLE_BUILDER) {
         r = mvm_error_set(err, -EPERM, "vm '%s' is a builder: its disk is no part of a snapshot", vm);
         mvm_error_hint(err, "snapshots are of VMs that up and run start");
     }

@@ -141,11 +141,13 @@ static void on_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
         conn_cut_off(c, why);
 }
 
+const char conn_goodbye[] = "goodbye";
+
 void conn_cut_off(struct conn *c, const char *why)
 {
     if (c->closing)
         return;
-    if (strcmp(why, "goodbye") != 0) {
+    if (why != conn_goodbye) {
         conn_send_frame(c, FRAME_BYE, 0, 0, why, strlen(why));
         c->ops->cut_off(c, why);
     }

@@ -15,9 +15,12 @@
 struct conn;
 struct router_client;
 
+/* The reason of a peer that leaves: it is told nothing, and nobody is told. Compared by its address. */
+extern const char conn_goodbye[];
+
 struct conn_ops {
     /* Frames came: how many of the n bytes were used (whole frames; not all of them where it has paused the
-     * connection), -errno with the reason for cutting the peer off ("goodbye": it left). */
+     * connection), -errno with the reason for cutting the peer off (conn_goodbye: it left). */
     ssize_t (*frames)(struct conn *c, uint8_t *p, size_t n, const char **ret_why);
     /* The peer broke the protocol; it is told, and `gone` follows. */
     void (*cut_off)(struct conn *c, const char *why);

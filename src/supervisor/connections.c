@@ -89,7 +89,7 @@ static void lose_guest(struct supervisor *s, const char *why)
     if (s->state != READY)
         return;
     s->cut_off = true;
-    supervisor_set_state(s, READY, "cut off");
+    supervisor_set_state(s, READY, VM_STATE_CUT_OFF);
     snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
 }
 
@@ -99,7 +99,7 @@ static void on_halted(void *owner)
     static const char why[] = "the guest has halted: its processors wait with interrupts off, and nothing wakes them";
     logfile_printf(&s->agent_log, "mvm: %s\n", why);
     s->cut_off = true;
-    supervisor_set_state(s, READY, "halted");
+    supervisor_set_state(s, READY, VM_STATE_HALTED);
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", why);
     router_set_guest(s->router, false, why);
     halt_watch(&s->halt, false);

@@ -42,8 +42,8 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
     idle_pause_wake(&s->idle_pause);
     (void)!run_state_unhold(&s->vm.processors, VM_HOLD_USER,
                             (struct vmm_done){0}); /* or the guest could not do its part */
-    if (s->state == READY || strcmp(s->status.state, "failed") != 0)
-        supervisor_set_state(s, STOPPING, "stopping");
+    if (s->state == READY || s->said != VM_STATE_FAILED)
+        supervisor_set_state(s, STOPPING, VM_STATE_STOPPING);
     s->state = STOPPING;
     supervisor_watch_idle(s);
     if (ask_guest)
@@ -56,21 +56,23 @@ void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
     }
 }
 
-/* An end that the guest did not announce. */
-static void describe_reset(const struct supervisor *s, char *out, size_t size)
+/* An end that the guest did not announce: a failure. */
+static bool describe_reset(const struct supervisor *s, char *out, size_t size)
 {
     char line[200];
     lastwords_telling(&s->console, line, sizeof(line));
     snprintf(out, size, "failed: the guest panicked or was reset%s%s", line[0] ? ": " : "", line);
+    return true;
 }
 
 /* For `ls` and `logs` after the end. */
 static void write_last(struct supervisor *s, int status)
 {
     char why[256];
+    bool failed = !s->asked_to_stop && (s->cut_off || s->said == VM_STATE_FAILED);
     if (s->asked_to_stop)
         snprintf(why, sizeof(why), "stopped");
-    else if (s->cut_off || strcmp(s->status.state, "failed") == 0)
+    else if (failed)
         snprintf(why, sizeof(why), "failed: %.200s", s->status.problem);
     else if (s->ending)
         snprintf(why, sizeof(why), "%s", s->ending);
@@ -81,9 +83,10 @@ static void write_last(struct supervisor *s, int status)
     else if (s->vm.by_host)
         snprintf(why, sizeof(why), "%s was told to end by another process", s->run.backend);
     else
-        describe_reset(s, why, sizeof(why));
+        failed = describe_reset(s, why, sizeof(why));
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_string(o, "ended", why);
+    json_add_bool(o, "failed", failed);
     json_add_int(o, "ended_at", (int64_t)clock_wall());
     (void)!json_save(s->dirfd, VMDIR_LAST, o, 0600, false, NULL);
 }
@@ -124,7 +127,7 @@ void ending_vm_ended(void *owner, int status)
 void ending_remove_traces(struct supervisor *s)
 {
     unlinkat(s->dirfd, VMDIR_SOCKET, 0);
-    if (!s->run.transient || strcmp(s->status.state, "failed") == 0)
+    if (!s->run.transient || s->said == VM_STATE_FAILED)
         return;
     CLEAN_FD int vms = openat(s->dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (vms >= 0)

@@ -94,7 +94,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     if (s->state != STARTING)
         return 0;
     /* A builder without its store is of no use; a runtime VM without a network still is. */
-    if (m.problem[0] && strcmp(s->run.role, "builder") == 0) {
+    if (m.problem[0] && vm_role_parse(s->run.role) == VM_ROLE_BUILDER) {
         starter_fail(s, "the builder is not usable: %s", m.problem);
         return 0;
     }
@@ -103,7 +103,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     s->configured_at = clock_now();
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
-    supervisor_set_state(s, READY, "ready");
+    supervisor_set_state(s, READY, VM_STATE_READY);
     s->used_at = clock_now();
     supervisor_watch_idle(s);
     /* To execute a service is the guest's next step: who does not look for failures need not wait for that. */

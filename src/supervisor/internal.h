@@ -32,6 +32,7 @@ struct supervisor {
     struct runfile run;
     int dirfd;
     enum state state;
+    enum vm_state said; /* as status.state has it in words */
     struct msg_status status;
     bool asked_to_stop; /* by a client or signal: ending is no failure */
     bool cut_off;       /* the guest broke the protocol; status.problem says how */
@@ -70,7 +71,8 @@ struct supervisor {
 
 /* Confines this process for the rest of its life (confine.c). */
 int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
-void supervisor_set_state(struct supervisor *s, enum state state, const char *name);
+/* What is done, and what is said of it. */
+void supervisor_set_state(struct supervisor *s, enum state state, enum vm_state said);
 /* ns since the command that started the VM was given. */
 uint64_t supervisor_since_start(const struct supervisor *s);
 /* Ends the VM (ending.c), after at most grace_ms of the guest's own doing. */

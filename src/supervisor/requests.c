@@ -110,7 +110,7 @@ static void on_pause_served(void *owner, int r, const char *problem)
     struct supervisor *s = owner;
     if (r == 0 && s->state == READY) {
         s->paused = run_state_holds(&s->vm.processors, VM_HOLD_USER);
-        supervisor_set_state(s, READY, s->paused ? "paused" : "ready");
+        supervisor_set_state(s, READY, s->paused ? VM_STATE_PAUSED : VM_STATE_READY);
     }
     if (s->serving.type == MSG_PAUSE || s->serving.type == MSG_RESUME)
         end_request(s, r < 0 ? problem : "");
@@ -138,7 +138,7 @@ static const char *begin(struct supervisor *s, uint8_t type, const void *p, size
 {
     if (s->state != READY || !supervisor_guest(s))
         return "the vm is not ready";
-    if (strcmp(s->run.role, "builder") == 0)
+    if (vm_role_parse(s->run.role) == VM_ROLE_BUILDER)
         return "it is a builder";
     if (s->live_save.stage != LIVE_SAVE_IDLE || s->serving.type)
         return "another request to save, pause or resume it is being served";

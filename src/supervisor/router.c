@@ -1,4 +1,5 @@
 #include "supervisor/router.h"
+#include "supervisor/conn.h"
 #include "wire/msg.h"
 #include "wire/mux.h"
 
@@ -401,7 +402,7 @@ static const char *client_frame(struct router *r, struct router_client *c, const
                                 size_t n)
 {
     if (f->stream == 0)
-        return f->type == FRAME_BYE ? "goodbye" : "clients have no messages on stream 0";
+        return f->type == FRAME_BYE ? conn_goodbye : "clients have no messages on stream 0";
     if (f->type == FRAME_OPEN)
         return open_route(r, c, f, bytes, n);
     struct route *t = find_client(r, c, f->stream);

@@ -30,7 +30,7 @@ void starter_fail(struct supervisor *s, const char *fmt, ...)
     vsnprintf(s->status.problem, sizeof(s->status.problem), fmt, ap);
     va_end(ap);
     logfile_printf(&s->agent_log, "mvm: %s\n", s->status.problem);
-    snprintf(s->status.state, sizeof(s->status.state), "failed");
+    supervisor_set_state(s, s->state, VM_STATE_FAILED);
     starter_tell(s);
     supervisor_stop(s, 0);
 }

@@ -24,10 +24,11 @@
 #define CONSOLE_CAP (1u << 20)
 #define AGENT_CAP   (1u << 20)
 
-void supervisor_set_state(struct supervisor *s, enum state state, const char *name)
+void supervisor_set_state(struct supervisor *s, enum state state, enum vm_state said)
 {
     s->state = state;
-    snprintf(s->status.state, sizeof(s->status.state), "%s", name);
+    s->said = said;
+    snprintf(s->status.state, sizeof(s->status.state), "%s", vm_state_name(said));
 }
 
 uint64_t supervisor_since_start(const struct supervisor *s)
@@ -60,7 +61,7 @@ void supervisor_watch_idle(struct supervisor *s)
         uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
     else
         uv_timer_stop(&s->idle);
-    if (s->state == READY && s->clients.n == 0 && strcmp(s->run.role, "builder") == 0)
+    if (s->state == READY && s->clients.n == 0 && vm_role_parse(s->run.role) == VM_ROLE_BUILDER)
         idle_pause_unused(&s->idle_pause, s->used_at);
     else
         idle_pause_keep(&s->idle_pause);
@@ -159,7 +160,7 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     s->dirfd = dirfd;
     s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
     s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
-    supervisor_set_state(s, STARTING, "starting");
+    supervisor_set_state(s, STARTING, VM_STATE_STARTING);
     s->router = router_new(&supervisor_router_ops, s);
     if (!s->router || uv_loop_init(&s->loop) < 0)
         return -ENOMEM;
@@ -204,7 +205,7 @@ int supervisor_main(int argc, char **argv)
         r = supervisor_start(&s, starter_fd, begun_at, &err);
     }
     if (r < 0) {
-        snprintf(s.status.state, sizeof(s.status.state), "failed");
+        supervisor_set_state(&s, s.state, VM_STATE_FAILED);
         snprintf(s.status.problem, sizeof(s.status.problem), "%.1023s", err.msg);
         snprintf(s.status.hint, sizeof(s.status.hint), "%s", err.hint);
         CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);

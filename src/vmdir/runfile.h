@@ -2,6 +2,7 @@
  * (json_save_sealed), because it says what boots. */
 #pragma once
 
+#include "vmdir/vm_state.h"
 #include "vmdir/vmdir.h"
 #include "vmm/vmm.h"
 
