@@ -17,13 +17,6 @@ static const struct {
     {"vfkit", "Apple Virtualization exists on macOS only"},
 };
 
-const char vmm_emulation[] = "tcg";
-
-bool vmm_accel_emulates(const struct vmm_accel *a)
-{
-    return strcmp(a->name, vmm_emulation) == 0;
-}
-
 unsigned vmm_volume_slots(unsigned volumes)
 {
     unsigned slots = volumes ? 1 : 0;

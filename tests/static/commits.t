@@ -2,7 +2,7 @@
 # Commit messages, from a commit on: CONTRIBUTING.md says what they look like.
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
-since=67dfa7e
+since=5de3d81
 
 judge() {
     printf '%b' "$1" >"$tmp/message"

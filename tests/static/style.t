@@ -3,10 +3,10 @@
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$MVM_SOURCE" || exit 1
 
-check 'includes point the right way' tools/check-layers tools/check-macos .
+check 'includes point the right way' tools/check-layers .
 mkdir -p "$tmp/src/base"
 cp -r src "$tmp/" && echo '#include "cli/cli.h"' >>"$tmp/src/base/buf.c"
-check_fails 'an include that points the wrong way is found' tools/check-layers tools/check-macos "$tmp"
+check_fails 'an include that points the wrong way is found' tools/check-layers "$tmp"
 
 # shellcheck disable=SC2046 # paths without spaces
 check 'shellcheck is content' shellcheck -x -S warning -P tools -P tests/lib tools/demo tools/check tools/setup.sh tools/check-layers tools/check-macos tools/check-commits tools/build-kernel tools/kernel-flake tools/nightly tests/fuzz/seeds.sh .ci/run $(ls nix/kernel/*.sh tests/*/*.t tests/lib/*.sh tests/lib/run-suite nix/lib/*.sh nix/images/*/*.sh)

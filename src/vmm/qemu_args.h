@@ -1,0 +1,27 @@
+/* The command line of a QEMU that runs one VM: qemu-system(1). */
+#pragma once
+
+#include "vmm/vmm.h"
+
+#if defined(__aarch64__)
+#define QEMU_PROGRAM "qemu-system-aarch64"
+#define QEMU_PACKAGE "qemu-system-arm"
+#else
+#define QEMU_PROGRAM "qemu-system-x86_64"
+#define QEMU_PACKAGE "qemu-system-x86"
+#endif
+
+#define MAX_ARGS 96
+
+struct args {
+    char *v[MAX_ARGS + 1];
+    size_t n;
+    int error;
+};
+
+#define CLEAN_ARGS CLEANUP(qemu_args_done)
+
+/* The program's name first. What the kernel, the disks and the network of a VM that continues are, its state says: the
+ * devices are the same, the kernel is left out. */
+int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err) MVM_MUST_CHECK;
+void qemu_args_done(struct args *a);

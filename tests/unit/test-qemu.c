@@ -1,0 +1,90 @@
+/* The command line of QEMU, word by word: what a guest's devices are stands here. */
+#include "tap.h"
+
+#include "vmm/qemu_args.h"
+
+#include <string.h>
+
+static const char *line_of(const struct vmm_config *c)
+{
+    static char line[4096];
+    CLEAN_ARGS struct args a = {0};
+    line[0] = '\0';
+    if (qemu_args(&a, c, NULL) < 0)
+        return "refused";
+    for (size_t i = 0; i < a.n; i++)
+        snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s%s", i ? " " : "", a.v[i]);
+    return line;
+}
+
+static struct vmm_config config(void)
+{
+    return (struct vmm_config){
+        .name = "web",
+        .kernel = "/i/vmlinux",
+        .cmdline = "mvm.root=vda",
+        .disks = {{.path = "/i/root,fs", .read_only = true}, {.path = "/v/own", .discard = true}},
+        .n_disks = 2,
+        .memory_mib = 256,
+        .vcpus = 2,
+        .memory_fd = -1,
+        .net = VMM_NET_USER,
+        .accel = {.name = "tcg", .tsc_khz = 2000000},
+        .channel_fd = 10,
+        .console_fd = 11,
+        .control_fd = 12,
+    };
+}
+
+#define MACHINE                                                                                                        \
+    " -name mvm-web -M microvm,acpi=on,memory-backend=ram -nodefaults -no-user-config -display none -no-reboot "       \
+    "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -accel "
+#define DISKS                                                                                                          \
+    " -blockdev driver=raw,node-name=disk0,read-only=on,discard=ignore,file.driver=file,file.filename=/i/root,,fs,"    \
+    "file.locking=off -device virtio-blk-device,drive=disk0,serial=disk0,werror=report,rerror=report"                  \
+    " -blockdev driver=raw,node-name=disk1,read-only=off,discard=unmap,file.driver=file,file.filename=/v/own"          \
+    " -device virtio-blk-device,drive=disk1,serial=disk1,werror=report,rerror=report"
+#define NETWORK " -netdev user,id=net0 -device virtio-net-device,netdev=net0"
+#define CHANNELS                                                                                                       \
+    " -chardev socket,id=console,fd=11 -serial chardev:console -chardev socket,id=control,fd=12"                       \
+    " -mon chardev=control,mode=control -device virtio-serial-device,max_ports=2 -chardev socket,id=channel,fd=10"     \
+    " -device virtserialport,chardev=channel,name=mvm.agent"
+#define KERNEL                                                                                                         \
+    " -kernel /i/vmlinux -append console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off "        \
+    "random.trust_cpu=on tsc_early_khz=2000000 tsc=reliable mvm.root=vda"
+
+static void is_line(const struct vmm_config *c, const char *wanted, const char *what)
+{
+    const char *line = line_of(c), *words = strchr(line, ' ');
+    bool same = words && strcmp(words, wanted) == 0;
+    ok(same, "%s", what);
+    if (!same)
+        printf("# got: %s\n", line);
+}
+
+int main(void)
+{
+    struct vmm_config c = config();
+    is_line(&c,
+            MACHINE "tcg,thread=multi -cpu max,erms=off,fsrm=off -smp 2 -m 256 -object "
+                    "memory-backend-ram,id=ram,size=256M" KERNEL DISKS NETWORK CHANNELS,
+            "a guest that boots in software emulation has these devices, a comma in a path doubled");
+    c.incoming = true;
+    c.memory_fd = 7;
+    is_line(&c,
+            MACHINE "tcg,thread=multi -cpu max,erms=off,fsrm=off -smp 2 -m 256 -object memory-backend-file,id=ram,"
+                    "size=256M,mem-path=/proc/self/fd/7,share=off -incoming defer -S" DISKS NETWORK CHANNELS,
+            "one that continues has the same devices, no kernel, its own copy of the memory, and is paused");
+    c = config();
+    snprintf(c.accel.name, sizeof(c.accel.name), "kvm");
+    c.vcpus = 1;
+    c.net = VMM_NET_NONE;
+    is_line(&c, MACHINE "kvm -cpu host -smp 1 -m 256 -object memory-backend-ram,id=ram,size=256M" KERNEL DISKS CHANNELS,
+            "with hardware acceleration the processor is the host's; without a network there is no card");
+    c = config();
+    c.count = true;
+    ok(strstr(line_of(&c), " -accel tcg,thread=single -icount shift=0,sleep=off ") != NULL &&
+           strstr(line_of(&c), " lpj=4000000 mvm.count ") != NULL,
+       "a guest whose instructions are counted has one thread and a clock of instructions");
+    return tap_end();
+}
