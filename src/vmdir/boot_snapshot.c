@@ -85,7 +85,7 @@ static uint64_t file_size(const char *path)
 
 static struct statindex *open_index(struct boot_snapshot *s, const char *image)
 {
-    char key[160];
+    char key[256];
     snprintf(key, sizeof(key), "snapshot %s/%s", image, s->name);
     CLEAN_FREE char *path = path_join(s->run->snapshots, "..", NULL);
     fd_closep(&s->cache_dir);
