@@ -253,7 +253,6 @@ int main(void)
     CLEAN_FREE char *state = path_of("state");
     CLEAN_FREE char *cache = path_of("cache");
     CLEAN_FREE char *into = path_of("folder");
-    CLEAN_FREE char *large = path_of("large");
     CLEAN_FD int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     setenv("MVM_HOME", state, 1);
     setenv("MVM_CACHE_DIR", cache, 1);
