@@ -65,6 +65,7 @@ run mvm down a b c
 is 'they are stopped' "$status/$(mvm ls --names)" 0/
 run mvm up "$image" --name w --json
 is 'the next boot makes a snapshot' "$status/$(json .mode)" 0/cold
+check 'the snapshot of its boot is kept' eventually 20 snapshot_kept
 run mvm up "$image" --name x --json
 is 'from which the one after it starts warm' "$status/$(json .mode)/$(mvm exec x -- echo warm)" 0/warm/warm
 echo "# warm after $(json .ready_ms) ms, $(step restore) of them to restore"

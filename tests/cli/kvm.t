@@ -62,6 +62,7 @@ is 'it is forked' "$status/$(mvm exec c -- hostname)" 0/c
 mvm down b c >/dev/null
 run mvm up "$image" --name w --json
 is 'another makes a snapshot of its boot' "$status/$(json .accel)" 0/kvm
+check 'the snapshot of its boot is kept' eventually 20 snapshot_kept
 run mvm up "$image" --name x --json
 is 'from which the next starts warm' "$status/$(json '.accel + " " + .mode')/$(mvm exec x -- hostname)" '0/kvm warm/x'
 run mvm exec w -- halt

@@ -56,6 +56,7 @@ pid=$(json .supervisor_pid)
 old exec running -- sh -c 'echo kept >/tmp/kept'
 run old snapshot create running clean
 is "mvmctl of $commit saves a snapshot" "$status" 0
+check 'the snapshot of its boot is kept' eventually 20 snapshot_kept
 run old up "$image" --name warm --json
 is "mvmctl of $commit restores its boot snapshot" "$status/$(json .mode)" 0/warm
 old up "$image" --name paused >/dev/null 2>&1

@@ -22,3 +22,5 @@ test_image() {
     printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","devices":"cmdline"}\n' \
         "$(uname -m)" >"$1/image.json"
 }
+# The snapshot of a first boot is synced and kept a moment after its VM is ready.
+snapshot_kept() { [ -n "$(find "$MVM_CACHE_DIR/snapshots" -path '*.new/*' -prune -o -name meta.json -print 2>/dev/null)" ]; }
