@@ -159,7 +159,7 @@ for record in "$MVM_CACHE_DIR"/builds/*.json; do echo '{' >"$record"; done
 run mvm build --flake "$flake" --json
 is 'a damaged record is no success' "$(json '.cached|tostring')/$status" false/0
 has 'and it is said' "$err" 'damaged build record'
-left=$(dirname "$(json .kernel)")
+hello=$(dirname "$(json .kernel)")
 
 rm "$MVM_HOME/config.toml"
 flake=$tmp/http
@@ -172,5 +172,5 @@ memory=$(mvm exec http -- sh -c 'grep MemTotal /proc/meminfo | tr -dc 0-9')
 check 'and the memory asked for' test "$memory" -gt 120000 -a "$memory" -lt 196608
 mvm down --all >/dev/null 2>&1
 mvm dev down >/dev/null 2>&1
-leave_template "$left"
+check "a builder and an image are left for the other tests" leave_template "$hello"
 finish
