@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 static const char *folder;
-static int own = -1, beside = -1;
+static int own = -1, beside = -1, readable = -1;
 
 /* The errno of what is tried, 0 where it succeeds. */
 static int open_for(int dir, const char *name, int flags)
@@ -104,16 +104,15 @@ enum {
 static void try_all(int *ret, struct jail_report *report)
 {
     const struct jail_path paths[] = {
-        {.fd = own, .access = LANDLOCK_OWN},
-        {.fd = -1, .access = LANDLOCK_OWN},
-        {.path = folder, .access = LANDLOCK_CLEAR},
-        {.path = "/usr", .access = LANDLOCK_READ},
+        {.fd = own, .access = LANDLOCK_OWN},        {.fd = -1, .access = LANDLOCK_OWN},
+        {.path = folder, .access = LANDLOCK_CLEAR}, {.path = "/usr", .access = LANDLOCK_READ},
+        {.fd = readable, .access = LANDLOCK_READ},
     };
     ret[CONFINED] = -jail_enter(paths, ARRAY_SIZE(paths), report, NULL);
     ret[OWN_MAKE] = open_for(own, "made", O_WRONLY | O_CREAT);
     ret[OWN_RENAME] = own_rename();
-    ret[READ] = open_for(AT_FDCWD, "/usr/bin/env", O_RDONLY);
-    ret[READ_WRITE] = open_for(AT_FDCWD, "/usr/bin/env", O_RDWR);
+    ret[READ] = open_for(readable, "file", O_RDONLY);
+    ret[READ_WRITE] = open_for(readable, "file", O_RDWR);
     ret[BESIDE_READ] = open_for(beside, "secret", O_RDONLY);
     ret[BESIDE_MAKE] = open_for(beside, "made", O_WRONLY | O_CREAT);
     ret[PASSWD] = open_for(AT_FDCWD, "/etc/passwd", O_RDONLY);
@@ -165,7 +164,8 @@ int main(void)
     CLEAN_FD int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     own = path_open_dir(root, "own", NULL);
     beside = path_open_dir(root, "beside", NULL);
-    if (open_for(beside, "secret", O_WRONLY | O_CREAT) != 0)
+    readable = path_open_dir(root, "readable", NULL);
+    if (open_for(beside, "secret", O_WRONLY | O_CREAT) != 0 || open_for(readable, "file", O_WRONLY | O_CREAT) != 0)
         return 1;
     struct {
         int errors[N];
