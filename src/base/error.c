@@ -49,6 +49,11 @@ int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)
     return code;
 }
 
+int mvm_error_code(const struct mvm_error *err)
+{
+    return err ? err->code : 0;
+}
+
 int mvm_error_errno(struct mvm_error *err, int code, const char *fmt, ...)
 {
     if (!err)

@@ -49,6 +49,9 @@ const char *mvm_phase_name(enum mvm_phase phase);
 /* The phase of that name, MVM_PHASE_NONE if there is none. */
 enum mvm_phase mvm_phase_parse(const char *name);
 
+/* What was recorded; 0 where nothing was, or err is NULL. */
+int mvm_error_code(const struct mvm_error *err);
+
 /* Records code (negative errno) and message, forgetting what was there but the phase. Returns code. */
 int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...) MVM_PRINTF(3, 4);
 

@@ -245,7 +245,7 @@ static int open_job(struct job *j, struct mvm_error *err)
     if (r == 0)
         r = msg_build_encode(&m, &b);
     if (r < 0)
-        r = err->code ? r : mvm_error_errno(err, r, "cannot describe the job");
+        r = mvm_error_code(err) ? r : mvm_error_errno(err, r, "cannot describe the job");
     else
         r = client_open(j->client, &m, &j->stream, err);
     if (m.data)
@@ -342,7 +342,7 @@ static int on_event(struct job *j, const struct client_event *e, struct mvm_erro
     if (e->channel == CHAN_TREE)
         return tree_receive(&j->tree, CHAN_TREE, e->data, e->len, err);
     int r = on_message(j, e->data, e->len, err);
-    if (r < 0 && err->code == 0)
+    if (r < 0 && !mvm_error_code(err))
         mvm_error_errno(err, r, "the builder's answer cannot be understood");
     return r;
 }

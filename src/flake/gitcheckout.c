@@ -145,7 +145,7 @@ static int read_all(void *data, struct buf *out, struct mvm_error *err)
         return mvm_error_set(err, -EINVAL, "'%.60s' is no name of a commit", r->rev);
     int ret = git_store_open(&r->store, r->g, libgit2_load(err)) ? put_commit(r, &id) : -EBADMSG;
     git_store_done(&r->store);
-    if (ret < 0 && !err->code)
+    if (ret < 0 && !mvm_error_code(err))
         mvm_error_errno(err, ret, "the commit %s in the git repository of %s", r->rev ? r->rev : r->ref, r->g->root);
     return ret;
 }

@@ -99,7 +99,7 @@ static int list(void *data, struct buf *out, struct mvm_error *err)
             r = add_entry(out, e);
         before = e->path;
     }
-    if (r < 0 && !err->code)
+    if (r < 0 && !mvm_error_code(err))
         mvm_error_errno(err, r, "the git index of %s", g->root);
     lib->index_free(index);
     return r;

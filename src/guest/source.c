@@ -92,7 +92,7 @@ int source_to_store(const char *tree, unsigned id, const struct msg_build *m, ch
         r = hold(id, ret);
     if (r == 0)
         r = run(add, err);
-    if (r < 0 && r != -ENOTSUP && !err->code)
+    if (r < 0 && r != -ENOTSUP && !mvm_error_code(err))
         mvm_error_errno(err, r, "%s", ret);
     mvm_error_wrap(r < 0 ? err : NULL, "the flake cannot be put into the store");
     return r;

@@ -247,7 +247,7 @@ static int do_subst(struct spec *s, const struct field *f, struct mvm_error *err
     if (r == 0)
         r = buf_append(&out, at, strlen(at));
     if (r < 0)
-        return err && err->code ? r : mvm_error_errno(err, r, "%s", f[1].s);
+        return mvm_error_code(err) ? r : mvm_error_errno(err, r, "%s", f[1].s);
     return fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
 }
 
