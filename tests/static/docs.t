@@ -26,6 +26,10 @@ has 'a message of another name is found' "$(broken src/wire/msg.h 's/MSG_PART = 
 has 'a message that is out of order is found' "$(broken docs/protocol.md '/^| 45 | RESUME/{h;d};/^| 46 | LONG/G')" 'do not rise'
 has 'a frame of another number is found' "$(broken src/wire/frame.h 's/FRAME_BYE = 7/FRAME_BYE = 8/')" 'frame types and channels'
 
+for command in tools/demo tools/check; do
+    has "README.md says what $command does" "$(grep "\`$command\`" README.md)" 'installs what is missing'
+done
+
 # Paths in the documentation and headers in comments are those of files that are there.
 no_such_paths() {
     (
