@@ -1,9 +1,8 @@
 #include "flake/libgit2.h"
+#include "host/library.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
-#include <string.h>
 
 #define PACKAGE "libgit2-" LIBGIT2_SOVERSION
 #define LIBRARY "libgit2.so." LIBGIT2_SOVERSION
@@ -14,11 +13,7 @@ const struct libgit2 *libgit2_load(struct mvm_error *err)
     static bool loaded;
     if (loaded)
         return &lib;
-    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    const struct {
-        const char *name;
-        void *place;
-    } functions[] = {
+    const struct library_function functions[] = {
         {"git_libgit2_init", &lib.init},
         {"git_error_last", &lib.error_last},
         {"git_index_open", &lib.index_open},
@@ -33,15 +28,7 @@ const struct libgit2 *libgit2_load(struct mvm_error *err)
         {"git_odb_object_data", &lib.odb_object_data},
         {"git_odb_object_size", &lib.odb_object_size},
     };
-    for (size_t i = 0; handle && i < ARRAY_SIZE(functions); i++) {
-        void *function = dlsym(handle, functions[i].name);
-        if (!function) {
-            dlclose(handle);
-            handle = NULL;
-        }
-        memcpy(functions[i].place, &function, sizeof(function)); /* as dlsym(3) has it for pointers to functions */
-    }
-    if (!handle || lib.init() < 0) {
+    if (library_load(LIBRARY, functions, ARRAY_SIZE(functions)) < 0 || lib.init() < 0) {
         mvm_error_set(err, -ENOENT, "cannot load " LIBRARY ", which reads the flake's git repository");
         mvm_error_hint(err, "install the package " PACKAGE);
         return NULL;

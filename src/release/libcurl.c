@@ -1,9 +1,8 @@
 #include "release/libcurl.h"
+#include "host/library.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
-#include <string.h>
 
 #define LIBRARY "libcurl.so.4"
 
@@ -13,11 +12,7 @@ const struct libcurl *libcurl_load(struct mvm_error *err)
     static bool loaded;
     if (loaded)
         return &lib;
-    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    const struct {
-        const char *name;
-        void *place;
-    } functions[] = {
+    const struct library_function functions[] = {
         {"curl_easy_init", &lib.easy_init},
         {"curl_easy_setopt", &lib.easy_setopt},
         {"curl_easy_getinfo", &lib.easy_getinfo},
@@ -31,15 +26,7 @@ const struct libcurl *libcurl_load(struct mvm_error *err)
         {"curl_multi_info_read", &lib.multi_info_read},
         {"curl_multi_cleanup", &lib.multi_cleanup},
     };
-    for (size_t i = 0; handle && i < ARRAY_SIZE(functions); i++) {
-        void *function = dlsym(handle, functions[i].name);
-        if (!function) {
-            dlclose(handle);
-            handle = NULL;
-        }
-        memcpy(functions[i].place, &function, sizeof(function)); /* as dlsym(3) has it for pointers to functions */
-    }
-    if (!handle) {
+    if (library_load(LIBRARY, functions, ARRAY_SIZE(functions)) < 0) {
         mvm_error_set(err, -ENOENT, "cannot load " LIBRARY);
         mvm_error_hint(err, "install the package libcurl4");
         return NULL;

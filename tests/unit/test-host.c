@@ -10,6 +10,7 @@
 #include "base/process.h"
 #include "host/install_paths.h"
 #include "host/interrupt.h"
+#include "host/library.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -267,6 +268,17 @@ static void test_install(void)
     ok(finds("link", "checkout", "src/nix", "src/examples"), "a symlink to the program finds them as well");
 }
 
+static void test_library(void)
+{
+    size_t (*length)(const char *) = NULL;
+    void *nothing = NULL;
+    const struct library_function functions[] = {{"strlen", &length}, {"mvm_no_such_function", &nothing}};
+    ok(library_load("libc.so.6", functions, 1) == 0 && length && length("four") == 4,
+       "a function is found in a library that is loaded when it is needed");
+    ok(library_load("libc.so.6", functions, 2) == -ENOENT, "a library without one of the functions is none");
+    ok(library_load("libmvm-none.so.1", functions, 1) == -ENOENT, "one that is not there neither");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -275,6 +287,7 @@ int main(int argc, char **argv)
     test_signals();
     test_grace();
     test_install();
+    test_library();
     (void)!path_remove_tree(AT_FDCWD, top);
     free(top);
     return tap_end();
