@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The path of the program that runs. */
+int os_self_path(char *out, size_t size) MVM_MUST_CHECK;
+
 /* A pipe whose ends no program inherits. */
 int os_pipe(int ret[2]) MVM_MUST_CHECK;
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mach-o/dyld.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,12 @@ int strverscmp(const char *a, const char *b)
 }
 
 /* ---- Files ---- */
+
+int os_self_path(char *out, size_t size)
+{
+    uint32_t n = (uint32_t)size;
+    return _NSGetExecutablePath(out, &n) < 0 ? -ENAMETOOLONG : 0;
+}
 
 int os_pipe(int ret[2])
 {

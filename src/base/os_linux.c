@@ -15,6 +15,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+int os_self_path(char *out, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", out, size - 1);
+    if (n < 0)
+        return -errno;
+    out[n] = '\0';
+    return 0;
+}
+
 int os_pipe(int ret[2])
 {
     return pipe2(ret, O_CLOEXEC) < 0 ? -errno : 0;

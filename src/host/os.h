@@ -13,8 +13,6 @@
 const char *os_arch(void);
 /* What this program is executed by again, whatever has been put in its place since. */
 const char *os_self_exe(void);
-/* The path of the program that runs. */
-int os_self_path(char *out, size_t size) MVM_MUST_CHECK;
 /* How this process is listed; at most 15 bytes count. */
 void os_set_name(const char *name);
 /* The processors that this process may use; 0 where that is not known. */

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mach-o/dyld.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,12 +33,6 @@ const char *os_self_exe(void)
 {
     static char path[4096];
     return os_self_path(path, sizeof(path)) < 0 ? "mvmctl" : path;
-}
-
-int os_self_path(char *out, size_t size)
-{
-    uint32_t n = (uint32_t)size;
-    return _NSGetExecutablePath(out, &n) < 0 ? -ENAMETOOLONG : 0;
 }
 
 void os_set_name(const char *name)

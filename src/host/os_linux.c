@@ -32,15 +32,6 @@ const char *os_self_exe(void)
     return "/proc/self/exe";
 }
 
-int os_self_path(char *out, size_t size)
-{
-    ssize_t n = readlink("/proc/self/exe", out, size - 1);
-    if (n < 0)
-        return -errno;
-    out[n] = '\0';
-    return 0;
-}
-
 void os_set_name(const char *name)
 {
     prctl(PR_SET_NAME, name);

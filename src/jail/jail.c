@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "jail/plan.h"
 
@@ -34,10 +35,8 @@ char *jail_own_file(const char *name)
 {
     static const char *const places[] = {"", "../libexec/mvm"};
     char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    if (n <= 0)
+    if (os_self_path(exe, sizeof(exe)) < 0)
         return NULL;
-    exe[n] = '\0';
     *strrchr(exe, '/') = '\0';
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
         CLEAN_FREE char *path = *places[i] ? path_join(exe, places[i], name, NULL) : path_join(exe, name, NULL);

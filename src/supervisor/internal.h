@@ -84,8 +84,6 @@ void supervisor_watch_idle(struct supervisor *s);
 
 /* ---- starter.c ---- */
 
-/* Sends the packet, once. */
-void starter_tell(struct supervisor *s);
 /* A start that fails: says why, and ends the VM. Nothing where the VM has been ready. */
 void starter_fail(struct supervisor *s, const char *fmt, ...) MVM_PRINTF(2, 3);
 void starter_say_ready(struct supervisor *s);

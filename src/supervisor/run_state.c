@@ -9,13 +9,6 @@
 
 static void step(struct run_state *r);
 
-const char *run_name(enum run r)
-{
-    static const char *const names[] = {"none", "running", "pausing", "paused", "resuming", "saving"};
-    _Static_assert(ARRAY_SIZE(names) == RUNS, "a name for each");
-    return names[r];
-}
-
 void run_state_set_clock(struct conn *channel)
 {
     CLEAN_BUF struct buf b = BUF_INIT(64);

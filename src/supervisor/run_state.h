@@ -52,8 +52,6 @@ struct run_state {
     uv_timer_t timer;
 };
 
-const char *run_name(enum run r);
-
 void run_state_init(struct run_state *r, uv_loop_t *loop);
 /* Another VMM: it runs, or is paused (held by VM_HOLD_START). */
 void run_state_begin(struct run_state *r, const struct vmm_ops *backend, struct vmm *vmm, struct conn *const *channel,

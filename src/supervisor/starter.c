@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void starter_tell(struct supervisor *s)
+/* Sends the packet, once. */
+static void tell(struct supervisor *s)
 {
     if (s->starter_gone || s->told)
         return;
@@ -31,7 +32,7 @@ void starter_fail(struct supervisor *s, const char *fmt, ...)
     va_end(ap);
     logfile_printf(&s->agent_log, "mvm: %s\n", s->status.problem);
     supervisor_set_state(s, s->state, VM_STATE_FAILED);
-    starter_tell(s);
+    tell(s);
     supervisor_stop(s, 0);
 }
 
@@ -44,7 +45,7 @@ void starter_say_ready(struct supervisor *s)
     if (s->status.ready_ns == 0)
         s->status.ready_ns = supervisor_since_start(s);
     steps_format(&s->vm.steps, s->status.steps, sizeof(s->status.steps));
-    starter_tell(s);
+    tell(s);
 }
 
 static void on_services_settled(uv_timer_t *t)

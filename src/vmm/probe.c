@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "host/json.h"
+#include "host/os.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -191,14 +192,6 @@ static bool probe_kvm(int kvm, char *reason, size_t size)
 
 /* ---- The verdict, kept for this boot ---- */
 
-static void read_boot_id(char out[static 64])
-{
-    CLEAN_BUF struct buf b = BUF_INIT(63);
-    out[0] = '\0';
-    if (path_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &b, NULL) == 0)
-        snprintf(out, 64, "%.*s", (int)strcspn(buf_cstr(&b), "\n"), buf_cstr(&b));
-}
-
 static int verdict_load(int state_fd, const char *boot_id, bool kvm_open, struct vmm_accel *a)
 {
     CLEAN_FD int run = openat(state_fd, "run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -254,7 +247,7 @@ int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, str
     CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     int kvm_errno = kvm < 0 ? errno : 0;
     char boot_id[64];
-    read_boot_id(boot_id);
+    os_boot_id(boot_id, sizeof(boot_id));
     struct vmm_accel a = {0};
     if (verdict_load(state_fd, boot_id, kvm >= 0, &a) < 0) {
         judge(kvm, kvm_errno, &a);
