@@ -9,7 +9,7 @@ is 'no source file asks the preprocessor which system it is compiled for' \
 
 run tools/check-macos "$tmp/macos"
 if [ "$status" = 77 ]; then
-    skip 'mvmctl compiles and links for aarch64-macos' 'zig cannot be fetched here'
+    skip 'mvmctl compiles and links for aarch64-macos' 'there is no zig: tools/check-macos --fetch could not get it'
 else
     [ "$status" = 0 ] || printf '%s\n' "$err" | head -n 40 | say
     is 'mvmctl compiles and links for aarch64-macos' "$status" 0
