@@ -121,17 +121,6 @@ status=0
 wait $two || status=$?
 is 'R14: and is ready' "$status/$(jq -r .mode "$tmp/two.out")/$(mvm exec two -- nproc)" 0/cold/2
 mvm down two >/dev/null
-busy=
-for _ in $(seq "$(nproc)"); do
-    timeout 600 sh -c 'while :; do :; done' &
-    busy="$busy $!"
-done
-booted=0
-for _ in $(seq 8); do
-    [ "$(mvm exec --flake "$tmp/hello" --cold --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
-done
-# shellcheck disable=SC2086 # a list of process ids
-kill $busy
+boots_while_busy 8 "$tmp/hello"
 is 'eight guests boot on a busy machine' "$booted" 8
-[ "$booted" = 8 ] || say <"$tmp/boots"
 finish

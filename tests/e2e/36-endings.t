@@ -5,19 +5,8 @@ wants_image=1
 . "$(dirname "$0")/../lib/e2e.sh"
 check 'an image is there' test -s "$image/vmlinux"
 
-up() {
-    run mvm up "$image" --name "$1"
-    is "a VM is up: $1" "$status" 0
-}
-field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
-has_ended() { [ "$(field "$1" supervisor_pid)" = 0 ]; }
-# ends NAME WORDS STATE ENDED
-ends() {
-    check "R6: $2: the VM's processes end" eventually 30 has_ended "$1"
-    is "R6: $2: its state" "$(field "$1" state)" "$3"
-    has "R6: $2: how it ended" "$(field "$1" ended)" "^$4"
-    has "R6: $2: ls says so to people" "$(mvm ls | grep "^$1 ")" "; $4"
-}
+# shellcheck source=tests/lib/endings.sh
+. "$(dirname "$0")/../lib/endings.sh"
 
 # In an orderly way: the agent announces it.
 up off

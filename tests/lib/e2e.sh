@@ -60,3 +60,18 @@ exec "$(command -v "$qemu")" "\$@"
 N
     chmod +x "$1/$qemu"
 }
+# boots_while_busy N FLAKE: how many of N boots in a row end well while each processor has something else to do.
+boots_while_busy() {
+    busy=
+    for _ in $(seq "$(nproc)"); do
+        timeout 600 sh -c 'while :; do :; done' &
+        busy="$busy $!"
+    done
+    booted=0
+    for _ in $(seq "$1"); do
+        [ "$(mvm exec --flake "$2" --cold --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
+    done
+    # shellcheck disable=SC2086 # a list of process ids
+    kill $busy
+    [ "$booted" = "$1" ] || say <"$tmp/boots"
+}

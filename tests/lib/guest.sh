@@ -4,8 +4,6 @@
 # shellcheck source=tests/lib/vms.sh
 . "$MVM_SOURCE/tests/lib/vms.sh"
 cleanup() { mvm down --all >/dev/null 2>&1 || :; }
-# A field of a VM, as ls has it.
-field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }
 has_test_guest() { [ -e "$MVM_RELEASE/tests/guest/test-guest" ] && command -v "qemu-system-$(uname -m)" >/dev/null; }
 # Ends a test file where there is none.
 need_test_guest() {

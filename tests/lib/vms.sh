@@ -18,3 +18,5 @@ supervisors() {
     done
     :
 }
+# A field of a VM, as ls has it.
+field() { mvm ls --json | jq -r --arg name "$1" ".vms[] | select(.name == \$name) | .$2"; }

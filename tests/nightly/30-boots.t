@@ -7,17 +7,6 @@
 example hello "$tmp/hello"
 run mvm build --flake "$tmp/hello"
 is 'an image is built' "$status" 0
-busy=
-for _ in $(seq "$(nproc)"); do
-    timeout 600 sh -c 'while :; do :; done' &
-    busy="$busy $!"
-done
-booted=0
-for _ in $(seq 30); do
-    [ "$(mvm exec --flake "$tmp/hello" --cold --timeout 60 -- echo up 2>>"$tmp/boots")" = up ] && booted=$((booted + 1))
-done
-# shellcheck disable=SC2086 # a list of process ids
-kill $busy
+boots_while_busy 30 "$tmp/hello"
 is 'thirty guests boot on a busy machine' "$booted" 30
-[ "$booted" = 30 ] || say <"$tmp/boots"
 finish
