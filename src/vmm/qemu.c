@@ -261,7 +261,7 @@ static int qemu_lock_disk(int disk_fd, bool wait)
 
 const struct vmm_ops vmm_qemu = {
     .name = "qemu",
-    .caps = {.snapshots = VMM_SNAPSHOTS_LIVE, .memory_file = true, .pause = true, .counting = true},
+    .caps = {.snapshots = true, .memory_file = true},
     .available = qemu_available,
     .version = qemu_version,
     .confinement = qemu_confinement,

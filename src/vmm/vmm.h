@@ -85,18 +85,10 @@ struct vmm_identity {
     char cpu[SHA256_HEX_SIZE];     /* the host processor's model and features where the guest sees them, else "" */
 };
 
-enum vmm_snapshots {
-    VMM_SNAPSHOTS_NONE,
-    VMM_SNAPSHOTS_PAUSED, /* only of a guest that was paused */
-    VMM_SNAPSHOTS_LIVE,   /* for the most part while the guest runs, where the accelerator allows it */
-};
-
 /* What a backend can do: asked before anything is promised to a user. */
 struct vmm_caps {
-    enum vmm_snapshots snapshots;
+    bool snapshots;   /* of a guest that runs: `save`, `restore` */
     bool memory_file; /* boots with its memory in a file, which becomes the snapshot's */
-    bool pause;
-    bool counting; /* a clock that counts instructions */
 };
 
 /* One that runs; private to its backend. */

@@ -56,7 +56,7 @@ static void nothing(struct vmm *v)
 }
 
 static const struct vmm_ops ops = {
-    .caps = {.snapshots = VMM_SNAPSHOTS_LIVE, .memory_file = true},
+    .caps = {.snapshots = true, .memory_file = true},
     .resume = take_resume,
     .save = take_save,
     .restore = take_restore,
