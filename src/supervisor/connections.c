@@ -137,19 +137,13 @@ static void on_channel_lost(uv_timer_t *t)
         lose_guest(s, "the connection to its agent ended");
 }
 
-/* What clients are told whose streams end with the guest. */
-const char *connections_why_gone(const struct supervisor *s)
-{
-    return s->cut_off ? s->status.problem : s->ending ? s->ending : "the vm is gone";
-}
-
 static void on_gone(struct conn *c)
 {
     struct supervisor *s = c->owner;
     if (!c->client) {
         if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
-        router_set_guest(s->router, false, connections_why_gone(s));
+        router_set_guest(s->router, false, supervisor_why_gone(s));
         clients_wake(&s->clients);
         uv_timer_start(&s->channel_lost, on_channel_lost, VMM_END_MS, 0);
         return;

@@ -1,4 +1,4 @@
-/* How a VM ends: the guest is asked, then the VMM, then it is killed; what is written down about it. */
+/* What follows when a VM has ended, and what is written down about it. */
 #include "base/clock.h"
 #include "base/path.h"
 #include "host/json.h"
@@ -6,55 +6,10 @@
 #include "vmdir/vmdir.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define QUIT_GRACE_MS 1000
-
-static void on_quit_timeout(uv_timer_t *t)
-{
-    struct supervisor *s = t->data;
-    if (s->vm.now)
-        process_signal(&s->vm.now->process, SIGKILL);
-}
-
-static void on_grace_over(uv_timer_t *t)
-{
-    struct supervisor *s = t->data;
-    struct vmm_process *vmm = s->vm.now;
-    if (!vmm)
-        return;
-    /* With a disk that is written the VMM gets the time to finish what the guest has asked of it. */
-    if (!s->run.store_disk[0] || s->vm.backend->quit(vmm->vmm) < 0)
-        process_signal(&vmm->process, SIGKILL);
-    else
-        uv_timer_start(&s->timer, on_quit_timeout, QUIT_GRACE_MS, 0);
-}
-
-void supervisor_stop(struct supervisor *s, uint64_t grace_ms)
-{
-    bool again = s->state == STOPPING;
-    bool ask_guest = s->state == READY && supervisor_guest(s) && !s->cut_off && grace_ms;
-    vm_stop(&s->vm);
-    idle_pause_wake(&s->idle_pause);
-    (void)!run_state_unhold(&s->vm.processors, VM_HOLD_USER,
-                            (struct vmm_done){0}); /* or the guest could not do its part */
-    if (s->state == READY || s->said != VM_STATE_FAILED)
-        supervisor_set_state(s, STOPPING, VM_STATE_STOPPING);
-    s->state = STOPPING;
-    supervisor_watch_idle(s);
-    if (ask_guest)
-        conn_send_bare(supervisor_guest(s), MSG_POWEROFF);
-    if (!again || grace_ms == 0) {
-        if (ask_guest)
-            uv_timer_start(&s->timer, on_grace_over, grace_ms, 0);
-        else
-            on_grace_over(&s->timer);
-    }
-}
 
 /* An end that the guest did not announce: a failure. */
 static bool describe_reset(const struct supervisor *s, char *out, size_t size)
@@ -100,7 +55,7 @@ void ending_settled(void *owner)
 void ending_vm_ended(void *owner, int status)
 {
     struct supervisor *s = owner;
-    router_set_guest(s->router, false, connections_why_gone(s));
+    router_set_guest(s->router, false, supervisor_why_gone(s));
     requests_ended(s);
     if (s->state == STARTING) {
         int code = process_exit_code(status);

@@ -1,5 +1,6 @@
-/* What the supervisor's files share: supervisor.c (start and life), starter.c (whom it tells), guest.c (what the agent
- * says), connections.c, requests.c (what it answers itself), ending.c. */
+/* What the supervisor's files share, each of which uses the ones before it: life.c (what it does at the moment),
+ * starter.c (whom it tells), guest.c (what the agent says), requests.c (what it answers itself), ending.c,
+ * connections.c, supervisor.c (the start). */
 #pragma once
 
 #include "supervisor/clients.h"
@@ -71,14 +72,18 @@ struct supervisor {
 
 /* Confines this process for the rest of its life (confine.c). */
 int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
+/* ---- life.c ---- */
+
 /* What is done, and what is said of it. */
 void supervisor_set_state(struct supervisor *s, enum state state, enum vm_state said);
 /* ns since the command that started the VM was given. */
 uint64_t supervisor_since_start(const struct supervisor *s);
-/* Ends the VM (ending.c), after at most grace_ms of the guest's own doing. */
-void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
+/* What clients are told whose streams end with the guest. */
+const char *supervisor_why_gone(const struct supervisor *s);
+/* Ends the VM, after at most grace_ms of the guest's own doing. */
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */
 void supervisor_watch_idle(struct supervisor *s);
 
@@ -106,8 +111,6 @@ extern const struct conn_ops supervisor_conn_ops;
 void connections_init(struct supervisor *s);
 /* The control socket, in the VM's folder. */
 int connections_listen(struct supervisor *s) MVM_MUST_CHECK;
-/* What clients are told whose streams end with the guest. */
-const char *connections_why_gone(const struct supervisor *s);
 
 /* ---- ending.c ---- */
 

@@ -24,49 +24,6 @@
 #define CONSOLE_CAP (1u << 20)
 #define AGENT_CAP   (1u << 20)
 
-void supervisor_set_state(struct supervisor *s, enum state state, enum vm_state said)
-{
-    s->state = state;
-    s->said = said;
-    snprintf(s->status.state, sizeof(s->status.state), "%s", vm_state_name(said));
-}
-
-uint64_t supervisor_since_start(const struct supervisor *s)
-{
-    return clock_now() - s->run.start_mono;
-}
-
-struct conn *supervisor_guest(struct supervisor *s)
-{
-    return s->vm.now ? s->vm.now->channel : NULL;
-}
-
-/* ---- Nothing to do ---- */
-
-static void on_idle(uv_timer_t *t)
-{
-    struct supervisor *s = t->data;
-    logfile_printf(&s->agent_log, "mvm: stopped after %.1f s without a client\n", (double)s->run.idle_ms / 1000);
-    s->asked_to_stop = true;
-    supervisor_stop(s, IDLE_GRACE_MS);
-}
-
-/* Whenever clients come or go, or the time changes. Who only looks (MSG_STATUS) does not count as use. */
-void supervisor_watch_idle(struct supervisor *s)
-{
-    s->status.clients = s->clients.n;
-    s->status.idle_ms = s->run.idle_ms;
-    uint64_t idle_ms = (clock_now() - s->used_at) / NSEC_PER_MSEC;
-    if (s->state == READY && s->clients.n == 0 && s->run.idle_ms)
-        uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
-    else
-        uv_timer_stop(&s->idle);
-    if (s->state == READY && s->clients.n == 0 && vm_role_parse(s->run.role) == VM_ROLE_BUILDER)
-        idle_pause_unused(&s->idle_pause, s->used_at);
-    else
-        idle_pause_keep(&s->idle_pause);
-}
-
 /* ---- The VM ---- */
 
 static void on_console(void *owner, const void *p, size_t n)

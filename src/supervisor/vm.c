@@ -3,21 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <sys/wait.h>
 
 #define SETTLE_MS 3000
-
-void vm_say(struct vm *v, const char *fmt, ...)
-{
-    char line[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof(line), fmt, ap);
-    va_end(ap);
-    v->ops->log(v->owner, line);
-}
 
 /* ---- The table ---- */
 
@@ -108,6 +96,7 @@ static const struct vm_row rows[] = {
 
 const struct vm_row *vm_rows(size_t *ret_n)
 {
+    _Static_assert(ARRAY_SIZE(rows) <= 64, "a bit of vm.taken for each");
     *ret_n = ARRAY_SIZE(rows);
     return rows;
 }
@@ -127,37 +116,6 @@ const char *vm_event_name(enum vm_event e)
                                         "not measured", "loaded", "refused", "died"};
     _Static_assert(ARRAY_SIZE(names) == VM_EVENTS, "a name for each");
     return names[e];
-}
-
-static const struct vm_row *find_row(const struct vm *v, enum vm_event e)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        if (rows[i].stage == v->stage && rows[i].event == e && (!rows[i].when || rows[i].when(v)))
-            return &rows[i];
-    return NULL;
-}
-
-static int take(struct vm *v, const struct vm_row *row, const char *why)
-{
-    _Static_assert(ARRAY_SIZE(rows) <= 64, "a bit of vm.taken for each");
-    v->taken |= UINT64_C(1) << (row - rows);
-    v->stage = row->next;
-    v->why = why;
-    return row->act ? row->act(v) : 0;
-}
-
-bool vm_happens(struct vm *v, enum vm_event e, const char *why)
-{
-    const struct vm_row *row = find_row(v, e);
-    if (!row)
-        return false;
-    if (take(v, row, why) < 0) {
-        vm_say(v, "%s", v->error.msg);
-        v->stage = VM_ENDED;
-        v->end_status = -1;
-        v->ops->ended(v->owner, -1);
-    }
-    return true;
 }
 
 /* ---- What the VMM and the agent say ---- */
@@ -183,58 +141,7 @@ bool vm_retry(struct vm *v, const char *why)
     return vm_happens(v, VM_E_BROKEN, why);
 }
 
-static void on_console(void *owner, const void *p, size_t n)
-{
-    struct vm *v = owner;
-    vm_note_heard(v);
-    v->ops->console(v->owner, p, n);
-}
-
-/* A VMM that had loaded and ended by itself has refused the state. */
-static enum vm_blame blame_of_end(const struct vm *v, const struct vmm_process *i)
-{
-    int status = i->process.status;
-    bool refused = i->answered_at && WIFEXITED(status) && WEXITSTATUS(status);
-    return v->stage == VM_SAVING || refused ? BLAME_SNAPSHOT : BLAME_UNKNOWN;
-}
-
-static void on_ended(void *owner, struct vmm_process *i)
-{
-    struct vm *v = owner;
-    const bool ours = v->stage == VM_SAVING || v->stage == VM_RESTORING; /* the command under way */
-    v->ending = true;
-    if (!ours)
-        vmm_process_drain(i);
-    v->ending = false;
-    v->by_host = v->backend->facts(i->vmm)->ended_by_host;
-    v->end_status = i->process.status;
-    v->blame = blame_of_end(v, i);
-    if (!ours)
-        v->backend->ended(i->vmm);
-    v->backend->mute(i->vmm);
-    run_state_end(&v->processors);
-    v->now = NULL;
-    uv_timer_stop(&v->timer);
-    (void)vm_happens(v, VM_E_DIED,
-                     v->stage == VM_SAVING      ? "the backend ended while it saved the guest"
-                     : v->stage == VM_RESTORING ? "the backend ended"
-                                                : "the guest ended");
-}
-
-const struct vmm_process_ops vm_process_ops = {.console = on_console, .ended = on_ended};
-
 /* ---- Start and end ---- */
-
-static int begin(struct vm *v, enum vm_event e, struct mvm_error *err)
-{
-    int r = take(v, find_row(v, e), "");
-    if (r == 0)
-        return 0;
-    v->stage = VM_NEW;
-    if (err)
-        *err = v->error;
-    return r;
-}
 
 static int start_from_state(struct vm *v, struct mvm_error *err)
 {
@@ -243,7 +150,7 @@ static int start_from_state(struct vm *v, struct mvm_error *err)
     if (v->snapshot.state_fd < 0)
         return mvm_error_errno(err, -errno, "cannot open the state to continue from");
     v->warm = true;
-    return begin(v, VM_E_RESTORE, err);
+    return vm_begin(v, VM_E_RESTORE, err);
 }
 
 static int start_making(struct vm *v, struct mvm_error *err)
@@ -252,7 +159,7 @@ static int start_making(struct vm *v, struct mvm_error *err)
     int r = boot_snapshot_begin(&v->snapshot, v->run, &v->id, &why);
     if (r < 0)
         vm_say(v, "no snapshot is made: %s", r == -EAGAIN ? "another vm is making it" : why.msg);
-    return begin(v, r < 0 ? VM_E_BOOT : VM_E_MAKE, err);
+    return vm_begin(v, r < 0 ? VM_E_BOOT : VM_E_MAKE, err);
 }
 
 /* The snapshot that fits, or why there is none. */
@@ -274,6 +181,7 @@ int vm_start(struct vm *v, struct mvm_error *err)
     struct mvm_error why = MVM_ERROR_INIT;
     v->snapshot = (struct boot_snapshot)BOOT_SNAPSHOT_INIT;
     v->maker_fd = -1;
+    v->rows = vm_rows(&v->n_rows);
     uv_timer_init(v->loop, &v->timer);
     run_state_init(&v->processors, v->loop);
     v->timer.data = v;
@@ -285,13 +193,13 @@ int vm_start(struct vm *v, struct mvm_error *err)
     if (!v->run->snapshots[0] || !v->backend->caps.memory_file || !v->backend->caps.snapshots) {
         snprintf(v->cold_reason, sizeof(v->cold_reason), "%s",
                  v->run->snapshots[0] ? "the backend makes no snapshots" : v->run->cold_reason);
-        return begin(v, VM_E_BOOT, err);
+        return vm_begin(v, VM_E_BOOT, err);
     }
     r = find_snapshot(v, &why);
     /* One is made where it is known that there is none that fits. */
     const bool make = r == -ENOENT || r == -ESTALE;
     v->warm = r == 0;
-    if (r == 0 && begin(v, VM_E_RESTORE, &why) == 0)
+    if (r == 0 && vm_begin(v, VM_E_RESTORE, &why) == 0)
         return 0;
     if (v->now)
         vmm_process_discard(v->now);
@@ -301,7 +209,7 @@ int vm_start(struct vm *v, struct mvm_error *err)
         vm_say(v, "booting: %s", why.msg);
     v->warm = false;
     boot_snapshot_done(&v->snapshot);
-    return make ? start_making(v, err) : begin(v, VM_E_BOOT, err);
+    return make ? start_making(v, err) : vm_begin(v, VM_E_BOOT, err);
 }
 
 void vm_stop(struct vm *v)

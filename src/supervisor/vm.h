@@ -20,6 +20,8 @@
 
 #include <uv.h>
 
+struct vm_row;
+
 struct vm_ops {
     const struct conn_ops *channel; /* of the guest's connection; its owner is the vm's */
     void (*console)(void *owner, const void *p, size_t n);
@@ -86,6 +88,8 @@ struct vm {
     bool by_host;             /* after `ended`: the VMM was told to end, by a signal or over its control socket */
     char cold_reason[256];
     enum vm_stage stage;
+    const struct vm_row *rows; /* the table */
+    size_t n_rows;
     uint64_t taken; /* which rows of the table: for tests, and for who looks at a supervisor with a debugger */
     const struct vmm_ops *backend;
     struct vmm_identity id;

@@ -3,11 +3,56 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* A restore takes a tenth of a second; on a machine that starts fifty at once, seconds. */
 #define RESTORE_MAX_MS 20000
 
 static void watch_boot(struct vm *v);
+
+/* ---- What the VMM says, and its end ---- */
+
+static void on_console(void *owner, const void *p, size_t n)
+{
+    struct vm *v = owner;
+    vm_note_heard(v);
+    v->ops->console(v->owner, p, n);
+}
+
+/* A VMM that had loaded and ended by itself has refused the state. */
+static enum vm_blame blame_of_end(const struct vm *v, const struct vmm_process *i)
+{
+    int status = i->process.status;
+    bool refused = i->answered_at && WIFEXITED(status) && WEXITSTATUS(status);
+    return v->stage == VM_SAVING || refused ? BLAME_SNAPSHOT : BLAME_UNKNOWN;
+}
+
+static void on_ended(void *owner, struct vmm_process *i)
+{
+    struct vm *v = owner;
+    const bool ours = v->stage == VM_SAVING || v->stage == VM_RESTORING; /* the command under way */
+    v->ending = true;
+    if (!ours)
+        vmm_process_drain(i);
+    v->ending = false;
+    v->by_host = v->backend->facts(i->vmm)->ended_by_host;
+    v->end_status = i->process.status;
+    v->blame = blame_of_end(v, i);
+    if (!ours)
+        v->backend->ended(i->vmm);
+    v->backend->mute(i->vmm);
+    run_state_end(&v->processors);
+    v->now = NULL;
+    uv_timer_stop(&v->timer);
+    (void)vm_happens(v, VM_E_DIED,
+                     v->stage == VM_SAVING      ? "the backend ended while it saved the guest"
+                     : v->stage == VM_RESTORING ? "the backend ended"
+                                                : "the guest ended");
+}
+
+static const struct vmm_process_ops process_ops = {.console = on_console, .ended = on_ended};
+
+/* ---- Booting ---- */
 
 int vm_launch(struct vm *v, const struct vmm_source *source)
 {
@@ -15,7 +60,7 @@ int vm_launch(struct vm *v, const struct vmm_source *source)
     uint64_t since = clock_now();
     run_state_end(&v->processors);
     v->now = NULL;
-    int r = vmm_process_start(&i, v->loop, v->backend, v->launcher, v->run, source, v->dirfd, &vm_process_ops, v,
+    int r = vmm_process_start(&i, v->loop, v->backend, v->launcher, v->run, source, v->dirfd, &process_ops, v,
                               v->ops->channel, v->owner, &v->error);
     if (r < 0)
         return r;

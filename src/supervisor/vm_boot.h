@@ -4,9 +4,12 @@
 
 #include "supervisor/vm.h"
 
-/* vm.c: something came to pass. True where a row of the table was taken. */
+/* ---- vm_events.c ---- */
+
+/* Something came to pass. True where a row of the table was taken. */
 bool vm_happens(struct vm *v, enum vm_event e, const char *why);
-extern const struct vmm_process_ops vm_process_ops;
+/* One of the ways to begin; where it cannot, another one may. */
+int vm_begin(struct vm *v, enum vm_event e, struct mvm_error *err);
 void vm_say(struct vm *v, const char *fmt, ...) MVM_PRINTF(2, 3);
 
 /* ---- vm_boot.c ---- */

@@ -1,8 +1,8 @@
-/* How a VM ends: what the guest's console says of it. */
+/* How a VM ends: what the guest's console says of it, and what clients are told. */
 #include "tap.h"
 
 #include "base/macros.h"
-#include "supervisor/lastwords.h"
+#include "supervisor/internal.h"
 
 #include <string.h>
 
@@ -43,8 +43,21 @@ static void test_lastwords(void)
     ok(w.len == sizeof(w.text) && strcmp(out, "last") == 0, "R6: also where it comes at once");
 }
 
+static void test_why_gone(void)
+{
+    static struct supervisor s;
+    ok(strcmp(supervisor_why_gone(&s), "the vm is gone") == 0,
+       "of a VM that ends without a word it is said that it is gone");
+    s.ending = "the guest powered off";
+    ok(strcmp(supervisor_why_gone(&s), s.ending) == 0, "of a guest that announced its end, what it announced");
+    s.cut_off = true;
+    snprintf(s.status.problem, sizeof(s.status.problem), "it broke the protocol");
+    ok(strcmp(supervisor_why_gone(&s), "it broke the protocol") == 0, "of one that was cut off, why");
+}
+
 int main(void)
 {
     test_lastwords();
+    test_why_gone();
     return tap_end();
 }

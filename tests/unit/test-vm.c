@@ -288,6 +288,7 @@ static void test_plain(void)
     ok(begin(PLAIN, 1) == 0 && is_at(VM_PLAIN, 1, 0), "a VM without snapshots boots");
     vm_hello(&vm, &hello);
     ok(seen.agents == 1, "its agent's hello is passed on");
+    ok(!vm_happens(&vm, VM_E_SAVED, "") && is_at(VM_PLAIN, 1, 0), "what no row of the table names changes nothing");
     dies(0);
     ok(is_at(VM_ENDED, 1, 1), "and its end");
     vm_hello(&vm, &hello);
