@@ -22,12 +22,14 @@ let
   inherit (args) name;
   hostname = args.hostname or name;
 
-  # How each kernel finds its devices: what the backend has to know of it. With less MiB than `least` mvmctl boots none.
+  # `devices` is how an mvmctl from before `kernel_offers` gives a kernel its devices. With less MiB than `least` mvmctl boots none.
   kernels = {
     distribution = { devices = "acpi"; least = 96; };
     slim = { devices = "cmdline"; least = 64; };
   };
   kernelOf = kernels.${args.kernel};
+  # What the backend chooses the devices by, found out where the kernel was made; nothing where its configuration is not known.
+  offers = filter (o: builtins.isString o && o != "") (builtins.split "\n" (builtins.readFile "${tools}/kernels/${args.kernel}/offers"));
 
   # The agent takes no more, with the one that `command` is short for.
   services = check.atMost 64 "services" "services" (
@@ -194,6 +196,7 @@ let
       kernel_kind = args.kernel;
       inherit (kernelOf) devices;
     }
+    // (if offers != [ ] then { kernel_offers = offers; } else { })
     // (if args ? memory then { memory_mib = args.memory; } else { })
     // (if args ? vcpus then { inherit (args) vcpus; } else { })
     // (

@@ -22,8 +22,19 @@ static const char *const modules[] = {"virtio_mmio", "virtio_blk", "virtio_net",
 
 /* ---- Kernel and modules ---- */
 
-/* The only vmlinuz-* in packages/boot; its release names the modules' folder. */
-static int find_kernel(const char *packages, char **ret_kernel, char **ret_modules, struct mvm_error *err)
+struct packaged_kernel {
+    char *image, *config, *modules; /* paths: vmlinuz-RELEASE, config-RELEASE, the modules' folder */
+};
+
+static void packaged_kernel_done(struct packaged_kernel *k)
+{
+    free(k->image);
+    free(k->config);
+    free(k->modules);
+}
+
+/* The only vmlinuz-* in packages/boot; its release names the others. */
+static int find_kernel(const char *packages, struct packaged_kernel *k, struct mvm_error *err)
 {
     CLEAN_FREE char *boot = path_join(packages, "boot", NULL);
     DIR *d = boot ? opendir(boot) : NULL;
@@ -33,9 +44,9 @@ static int find_kernel(const char *packages, char **ret_kernel, char **ret_modul
     for (struct dirent *e; r == -ENOENT && (e = readdir(d));) {
         if (strncmp(e->d_name, "vmlinuz-", 8) != 0)
             continue;
-        *ret_kernel = path_join(boot, e->d_name, NULL);
-        *ret_modules = path_join(packages, "usr/lib/modules", e->d_name + 8, NULL);
-        r = *ret_kernel && *ret_modules ? 0 : -ENOMEM;
+        k->image = path_join(boot, e->d_name, NULL);
+        k->modules = path_join(packages, "usr/lib/modules", e->d_name + 8, NULL);
+        r = asprintf(&k->config, "%s/config-%s", boot, e->d_name + 8) >= 0 && k->image && k->modules ? 0 : -ENOMEM;
     }
     closedir(d);
     return r < 0 ? mvm_error_errno(err, r, "the packages have no kernel") : 0;
@@ -76,7 +87,9 @@ struct place {
     char *path;
 };
 
-static void places_done(struct place (*p)[9])
+#define N_PLACES 10
+
+static void places_done(struct place (*p)[N_PLACES])
 {
     for (size_t i = 0; i < ARRAY_SIZE(*p); i++)
         free((*p)[i].path);
@@ -105,10 +118,11 @@ static int make(int dirfd, const char *description, const struct place *places, 
 
 #define DESCRIPTION(name) SOURCE "/" SOURCE_IMAGE "/" name
 
-static int write_images(int dirfd, const char *dir_path, const char *packages, struct mvm_error *err)
+static int write_images(int dirfd, const char *dir_path, const char *packages, const char *config,
+                        struct mvm_error *err)
 {
     CLEANUP(places_done)
-    struct place places[9] = {
+    struct place places[N_PLACES] = {
         {"packages", path_join(packages, "usr", NULL)},
         {"list", path_join(packages, "packages.txt", NULL)},
         {"nix", path_join(dir_path, SOURCE, NULL)},
@@ -118,6 +132,7 @@ static int write_images(int dirfd, const char *dir_path, const char *packages, s
         {"kernel", path_join(dir_path, artifact_name(ARTIFACT_VMLINUX), NULL)},
         {"initrd", path_join(dir_path, artifact_name(ARTIFACT_INITRD), NULL)},
         {"slim", path_join(dir_path, SOURCE "/" SOURCE_SLIM, NULL)},
+        {"config", strdup(config)},
     };
     for (size_t i = 0; i < ARRAY_SIZE(places); i++)
         if (!places[i].path)
@@ -136,18 +151,17 @@ static int write_images(int dirfd, const char *dir_path, const char *packages, s
 int devimage_write(int dirfd, const char *dir_path, const char *packages, const struct source *source,
                    struct mvm_error *err)
 {
-    CLEAN_FREE char *kernel = NULL;
-    CLEAN_FREE char *modules_dir = NULL;
+    CLEANUP(packaged_kernel_done) struct packaged_kernel kernel = {0};
     CLEAN_FD int copy = path_open_dir(dirfd, SOURCE, err);
     int r = copy < 0 ? copy : source_copy(source, copy, err);
     if (r == 0)
-        r = find_kernel(packages, &kernel, &modules_dir, err);
+        r = find_kernel(packages, &kernel, err);
     if (r == 0)
-        r = write_kernel(dirfd, kernel, err);
+        r = write_kernel(dirfd, kernel.image, err);
     if (r == 0)
-        r = write_modules(dirfd, modules_dir, err);
+        r = write_modules(dirfd, kernel.modules, err);
     if (r == 0)
-        r = write_images(dirfd, dir_path, packages, err);
+        r = write_images(dirfd, dir_path, packages, kernel.config, err);
     if (r == 0)
         r = path_remove_tree(dirfd, SOURCE);
     if (r == 0)

@@ -19,6 +19,7 @@
 #define MAX_VCPUS      1024
 #define MAX_MEMORY_MIB (1 << 24)
 #define MAX_BUDGET     1000000000
+#define MAX_OFFERS     16
 
 /* Measured with examples/hello, in steps of 8 MiB: with the distribution's kernel and its initrd the agent answers from
  * 80 MiB on, where 8 MiB are left; with 72 MiB no program starts any more. The slim kernel boots with the least
@@ -202,19 +203,52 @@ static int plain_string(json_object *o, const char *key, char *out, size_t size,
     return 0;
 }
 
-/* What an image of before does not say: a distribution's kernel, which reads ACPI's tables. */
-static int load_kernel(struct image_metadata *m, json_object *o, struct mvm_error *err)
+/* What an image says that was made before it listed what its kernel offers: how that finds virtio-mmio devices, by
+ * ACPI's tables or on its command line. Of one that does not say that either, the kernel is a distribution's. */
+static int load_devices(json_object *o, unsigned *offers, struct mvm_error *err)
 {
     char devices[8] = "acpi";
     int r = 0;
+    if (json_object_object_get_ex(o, "devices", NULL))
+        r = plain_string(o, "devices", devices, sizeof(devices), err);
+    bool cmdline = strcmp(devices, "cmdline") == 0;
+    if (r == 0 && !cmdline && strcmp(devices, "acpi") != 0)
+        r = mvm_error_set(err, -EINVAL, "field 'devices' is neither acpi nor cmdline");
+    *offers = KERNEL_OFFER(cmdline ? KERNEL_MMIO_CMDLINE : KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE);
+    return r;
+}
+
+/* A word that is not known is what kernels of a later time offer. */
+static int load_offers(json_object *o, unsigned *offers, struct mvm_error *err)
+{
+    json_object *list = NULL;
+    int r = json_get_array(o, "kernel_offers", &list, err);
+    if (r < 0)
+        return r;
+    size_t n = json_object_array_length(list);
+    if (n == 0 || n > MAX_OFFERS)
+        return mvm_error_set(err, -EINVAL, "field 'kernel_offers' is no list of 1 to %d words", MAX_OFFERS);
+    *offers = 0;
+    for (size_t i = 0; i < n; i++) {
+        json_object *word = json_object_array_get_idx(list, i);
+        if (!json_object_is_type(word, json_type_string))
+            return mvm_error_set(err, -EINVAL, "field 'kernel_offers' is no list of words");
+        int offer = kernel_offer_parse(json_object_get_string(word));
+        if (offer >= 0)
+            *offers |= KERNEL_OFFER(offer);
+    }
+    return 0;
+}
+
+static int load_kernel(struct image_metadata *m, json_object *o, struct mvm_error *err)
+{
+    int r = 0;
     if (json_object_object_get_ex(o, "kernel_kind", NULL))
         r = plain_string(o, "kernel_kind", m->kernel_kind, sizeof(m->kernel_kind), err);
-    if (r == 0 && json_object_object_get_ex(o, "devices", NULL))
-        r = plain_string(o, "devices", devices, sizeof(devices), err);
-    m->devices_on_cmdline = strcmp(devices, "cmdline") == 0;
-    if (r == 0 && !m->devices_on_cmdline && strcmp(devices, "acpi") != 0)
-        r = mvm_error_set(err, -EINVAL, "field 'devices' is neither acpi nor cmdline");
-    return r;
+    if (r < 0)
+        return r;
+    return json_object_object_get_ex(o, "kernel_offers", NULL) ? load_offers(o, &m->kernel_offers, err)
+                                                               : load_devices(o, &m->kernel_offers, err);
 }
 
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err)

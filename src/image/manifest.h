@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "host/json.h"
 #include "host/sha256.h"
+#include "image/kernel_offers.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,7 +63,7 @@ struct image_metadata {
     uint64_t min_memory_mib; /* 0: its kernel's (image_check_memory) */
     uint64_t vcpus;          /* 0: no wish */
     char kernel_kind[16];    /* "distribution", "slim"; "" where the image does not say */
-    bool devices_on_cmdline; /* the kernel finds virtio-mmio devices by its command line, not through ACPI */
+    unsigned kernel_offers;  /* a set (kernel_offers.h) */
     /* What a start may cost; 0: anything. */
     uint64_t boot_budget_minstr;  /* million guest instructions from reset to the agent's hello */
     uint64_t boot_budget_warm_ms; /* a warm start */

@@ -24,12 +24,16 @@
  *     subst MODE PATH SOURCE  a copy of a text in which @nar:/PATH@ is the Nix hash of what the image has at that path,
  *                             and @sha256:/PATH@ the digest, in hex, of the file there
  *     char MODE PATH MAJOR MINOR   a character device
+ *     offers MODE PATH MODULES CONFIG   what the kernel of that configuration offers (kernel_offers.h), a line each;
+ *                             MODULES is the folder of the modules that its initrd loads
  *     store GRAPH             all that an exportReferencesGraph file (closure.h) lists, in its place, but what nothing
- * in it refers to: the file which the graph was made of references GRAPH        the same without what that file alone
- * refers to, because it is copied elsewhere bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where
- * the folder SOURCE has one label NAME              of the file system, 1 to 16 bytes spare BYTES             free
- * space beyond the content uuid-from TEXT          the file system's UUID is made from it time SECONDS            every
- * timestamp; 1 where it is not given
+ *                             in it refers to: the file which the graph was made of
+ *     references GRAPH        the same without what that file alone refers to, because it is copied elsewhere
+ *     bin PATH SOURCE         symlinks in PATH to what is in SOURCE/bin, where the folder SOURCE has one
+ *     label NAME              of the file system, 1 to 16 bytes
+ *     spare BYTES             free space beyond the content
+ *     uuid-from TEXT          the file system's UUID is made from it
+ *     time SECONDS            every timestamp; 1 where it is not given
  *
  * A SOURCE that begins with @NAME@ lies where --set says. --store reads what /nix/store has from another folder; the
  * paths in the image stay what they are. With --format initrd the result is a cpio archive.

@@ -1,5 +1,6 @@
 #include "image/spec.h"
 #include "base/path.h"
+#include "image/kernel_offers.h"
 #include "image/nar.h"
 #include "image/spec_store.h"
 
@@ -202,6 +203,42 @@ static int do_concat(struct spec *s, const struct field *f, struct mvm_error *er
     return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, all.data, all.len, err);
 }
 
+/* An initrd's module, NN-NAME.ko. */
+static bool has_module(void *modules, const char *name)
+{
+    const struct fsnode *dir = modules;
+    size_t n = strlen(name);
+    for (size_t i = 0; i < dir->n_children; i++) {
+        const char *at = strchr(dir->children[i]->name, '-');
+        if (at && strncmp(at + 1, name, n) == 0 && strcmp(at + 1 + n, ".ko") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What a kernel offers, a line each; nothing where its configuration is not known. */
+static int do_offers(struct spec *s, const struct field *f, struct mvm_error *err)
+{
+    mode_t mode = 0;
+    CLEAN_FSTREE struct fstree modules = {0};
+    CLEAN_BUF struct buf config = BUF_INIT(MAX_TEXT);
+    CLEAN_BUF struct buf out = BUF_INIT(1024);
+    CLEAN_FREE char *folder = spec_locate(s, f[2].s);
+    CLEAN_FREE char *source = spec_locate(s, f[3].s);
+    int r = folder && source ? parse_mode(&f[0], &mode, err) : mvm_error_errno(err, -ENOMEM, "%s", f[1].s);
+    if (r == 0)
+        r = fstree_init(&modules);
+    if (r == 0)
+        r = fstree_add_tree(&modules, "", folder, NULL, NULL, err);
+    if (r == 0)
+        r = path_read_file(AT_FDCWD, source, &config, err);
+    unsigned offers = r == 0 ? kernel_offers_of_config(buf_cstr(&config), has_module, modules.root) : 0;
+    for (int o = 0; r == 0 && o < KERNEL_OFFERS; o++)
+        if (offers & KERNEL_OFFER(o))
+            r = buf_printf(&out, "%s\n", kernel_offer_name(o));
+    return r < 0 ? r : fstree_add_memory(&s->tree, f[1].s, mode, out.data, out.len, err);
+}
+
 /* What a mark in a text stands for: the Nix hash of a path of the image, or the digest of a file. */
 static int put_mark(struct spec *s, const char *source, const char *mark, struct buf *out, const char **ret_end,
                     struct mvm_error *err)
@@ -320,7 +357,7 @@ static const struct directive {
     {"char", 4, false, do_char},     {"concat", 3, false, do_concat},
     {"subst", 3, false, do_subst},   {"copy", 2, false, do_copy},
     {"home", 3, false, do_home},     {"references", 1, false, do_references},
-    {"absent", 2, false, do_absent},
+    {"absent", 2, false, do_absent}, {"offers", 4, false, do_offers},
 };
 
 /* Fields are separated by one space each; the last one takes the rest of the line. */

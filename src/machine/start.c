@@ -9,6 +9,7 @@
 #include "machine/machine.h"
 #include "vmdir/runfile.h"
 #include "vmdir/vmdir.h"
+#include "vmdir/vmm_config.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -133,11 +134,14 @@ static void info_from_run(struct machine_info *info, const struct runfile *run)
     snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
 }
 
-/* What continues has its memory already. */
-static int check_memory(const struct machine_config *c, struct mvm_error *err)
+/* What continues has its memory and its devices already. */
+static int check_image(const struct machine_config *c, const struct vmm_ops *backend, struct mvm_error *err)
 {
     CLEAN_FD int image = c->state ? -1 : open(c->image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return image < 0 ? 0 : image_check_memory(image, c->memory_mib, err); /* launching says what is wrong with it */
+    if (image < 0)
+        return 0; /* launching says what is wrong with it */
+    int r = image_check_memory(image, c->memory_mib, err);
+    return r < 0 ? r : vmm_takes_image(backend, image, err);
 }
 
 static int fill_runfile(struct runfile *run, struct home *h, const struct machine_config *c, uint64_t start_mono,
@@ -145,11 +149,11 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
 {
     const struct vmm_ops *backend;
     CLEAN_CONFIG struct config config = CONFIG_INIT;
-    int r = check_memory(c, err);
+    int r = vmm_find(c->hypervisor, &backend, err);
+    if (r == 0)
+        r = check_image(c, backend, err);
     if (r == 0)
         r = config_load(&config, h, err);
-    if (r == 0)
-        r = vmm_find(c->hypervisor, &backend, err);
     if (r == 0)
         r = backend->available(err);
     if (r == 0)

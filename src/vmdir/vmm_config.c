@@ -24,9 +24,16 @@ static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out
 /* Images without metadata have a kernel like the distribution's. */
 static int load_metadata(int image_fd, struct image_metadata *ret, struct mvm_error *err)
 {
-    *ret = (struct image_metadata){0};
+    *ret = (struct image_metadata){.kernel_offers = KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE)};
     bool has = faccessat(image_fd, artifact_name(ARTIFACT_METADATA), F_OK, 0) == 0;
     return has ? image_metadata_load(ret, image_fd, err) : 0;
+}
+
+int vmm_takes_image(const struct vmm_ops *backend, int image_fd, struct mvm_error *err)
+{
+    struct image_metadata metadata;
+    int r = load_metadata(image_fd, &metadata, err);
+    return r < 0 ? r : backend->takes_kernel(metadata.kernel_offers, err);
 }
 
 void vmm_plan_done(struct vmm_plan *p)
@@ -56,7 +63,7 @@ int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_sou
         .name = run->name,
         .kernel = p->kernel,
         .initrd = faccessat(image, artifact_name(ARTIFACT_INITRD), F_OK, 0) == 0 ? p->initrd : NULL,
-        .devices_on_cmdline = metadata.devices_on_cmdline,
+        .kernel_offers = metadata.kernel_offers,
         .cmdline = buf_cstr(&p->cmdline),
         .disks = {{.path = p->rootfs, .read_only = true}, {.path = store, .discard = true}},
         .n_disks = run->store_disk[0] ? 2 : 1,

@@ -31,6 +31,8 @@ struct vmm_plan {
 int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_source *source,
              struct mvm_error *err) MVM_MUST_CHECK;
 void vmm_plan_done(struct vmm_plan *p);
+/* 0, or why the backend cannot boot the image in that open folder. */
+int vmm_takes_image(const struct vmm_ops *backend, int image_fd, struct mvm_error *err) MVM_MUST_CHECK;
 /* What such a VM depends on besides its image. */
 int vmm_plan_identity(const struct vmm_ops *backend, const struct runfile *run, struct vmm_identity *ret,
                       struct mvm_error *err) MVM_MUST_CHECK;

@@ -266,6 +266,7 @@ const struct vmm_ops vmm_qemu = {
     .version = qemu_version,
     .confinement = qemu_confinement,
     .identity = qemu_identity,
+    .takes_kernel = qemu_takes_kernel,
     .net_plan = qemu_net_plan,
     .lock_disk = qemu_lock_disk,
     .start = qemu_start,

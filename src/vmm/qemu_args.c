@@ -40,6 +40,42 @@ static char *escape_commas(const char *s)
     return out;
 }
 
+/* What this machine can give, that which costs a guest least first; -1: nothing. */
+static int choose_bus(unsigned offers)
+{
+    static const enum kernel_offer order[] = {
+        [QEMU_MMIO_CMDLINE] = KERNEL_MMIO_CMDLINE, [QEMU_MMIO_ACPI] = KERNEL_MMIO_ACPI, [QEMU_PCI] = KERNEL_PCI};
+    for (size_t bus = 0; bus < ARRAY_SIZE(order); bus++)
+        if (offers & KERNEL_OFFER(order[bus]))
+            return (int)bus;
+    return -1;
+}
+
+/* The agent is reached by a port of a virtio console: the host's vsock device needs rights that a user does not have.
+ */
+int qemu_takes_kernel(unsigned offers, struct mvm_error *err)
+{
+    char text[96] = "nothing";
+    size_t len = 0;
+    if (choose_bus(offers) >= 0 && offers & KERNEL_OFFER(KERNEL_CONSOLE))
+        return 0;
+    for (enum kernel_offer o = 0; o < KERNEL_OFFERS; o++)
+        if (offers & KERNEL_OFFER(o))
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? ", " : "", kernel_offer_name(o));
+    mvm_error_set(err, -ENOTSUP,
+                  "the image's kernel offers %s: qemu wants console and one of mmio-cmdline, mmio-acpi, pci", text);
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    mvm_error_hint(err,
+                   "use a kernel that has them; kernel_offers in image.json says what it has (docs/architecture.md)");
+    return -ENOTSUP;
+}
+
+/* What devices are called on the machine's bus: virtio-blk-device, virtio-blk-pci. */
+static const char *on_bus(const struct args *a)
+{
+    return a->bus == QEMU_PCI ? "pci" : "device";
+}
+
 static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
 {
     CLEAN_FREE char *path = escape_commas(d->path);
@@ -52,7 +88,7 @@ static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
         d->read_only ? "on" : "off", d->discard ? "unmap" : "ignore", path, d->read_only ? ",file.locking=off" : "");
     /* A full host disk is an error in the guest; QEMU would otherwise stop the VM and wait for somebody. */
     add(a, "-device");
-    add(a, "virtio-blk-device,drive=disk%u,serial=disk%u,werror=report,rerror=report", i, i);
+    add(a, "virtio-blk-%s,drive=disk%u,serial=disk%u,werror=report,rerror=report", on_bus(a), i, i);
 }
 
 static void add_machine(struct args *a, const struct vmm_config *c)
@@ -62,7 +98,8 @@ static void add_machine(struct args *a, const struct vmm_config *c)
     add(a, "-name");
     add(a, "mvm-%s", c->name);
     add(a, "-M");
-    add(a, "microvm,acpi=%s,memory-backend=ram", c->devices_on_cmdline ? "off" : "on");
+    add(a, "microvm,acpi=%s,memory-backend=ram%s", a->bus == QEMU_MMIO_CMDLINE ? "off" : "on",
+        a->bus == QEMU_PCI ? ",pcie=on" : "");
     add(a, "-nodefaults");
     add(a, "-no-user-config");
     add(a, "-display");
@@ -122,7 +159,7 @@ static void add_kernel(struct args *a, const struct vmm_config *c)
     }
     add(a, "-append");
     add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s%s %s",
-        tsc, c->devices_on_cmdline ? " lapic_timer_khz=1000000" : "", c->cmdline);
+        tsc, a->bus == QEMU_MMIO_CMDLINE ? " lapic_timer_khz=1000000" : "", c->cmdline);
 }
 
 static void add_channels(struct args *a, const struct vmm_config *c)
@@ -136,7 +173,7 @@ static void add_channels(struct args *a, const struct vmm_config *c)
     add(a, "-mon");
     add(a, "chardev=control,mode=control");
     add(a, "-device");
-    add(a, "virtio-serial-device,max_ports=2");
+    add(a, "virtio-serial-%s,max_ports=2", on_bus(a));
     add(a, "-chardev");
     add(a, "socket,id=channel,fd=%d", c->channel_fd);
     add(a, "-device");
@@ -145,6 +182,10 @@ static void add_channels(struct args *a, const struct vmm_config *c)
 
 int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
 {
+    int r = qemu_takes_kernel(c->kernel_offers, err);
+    if (r < 0)
+        return r;
+    a->bus = (enum qemu_bus)choose_bus(c->kernel_offers);
     add_machine(a, c);
     if (!c->incoming)
         add_kernel(a, c);
@@ -154,7 +195,7 @@ int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
         add(a, "-netdev");
         add(a, "user,id=net0");
         add(a, "-device");
-        add(a, "virtio-net-device,netdev=net0");
+        add(a, "virtio-net-%s,netdev=net0", on_bus(a));
     }
     add_channels(a, c);
     return a->error ? mvm_error_errno(err, a->error, "qemu's arguments") : 0;

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "host/sha256.h"
+#include "image/kernel_offers.h"
 #include "jail/jail.h"
 
 #include <stdbool.h>
@@ -49,11 +50,11 @@ struct vmm_net_plan {
 };
 
 struct vmm_config {
-    const char *name;        /* of the VM: for messages and the process's title */
-    const char *kernel;      /* uncompressed ELF with a PVH note; unused where `incoming` */
-    const char *initrd;      /* NULL: none */
-    bool devices_on_cmdline; /* the kernel looks for its devices there, not in ACPI's tables */
-    const char *cmdline;     /* what the image and the role want; the backend adds console, clock and reboot settings */
+    const char *name;       /* of the VM: for messages and the process's title */
+    const char *kernel;     /* uncompressed ELF with a PVH note; unused where `incoming` */
+    const char *initrd;     /* NULL: none */
+    unsigned kernel_offers; /* kernel_offers.h: the backend chooses by it, or refuses the kernel */
+    const char *cmdline;    /* what the image and the role want; the backend adds console, clock and reboot settings */
     struct vmm_disk disks[VMM_MAX_DISKS]; /* vda, vdb, ... */
     unsigned n_disks;
     unsigned volume_slots; /* vmm_volume_slots() of its volumes */
@@ -118,6 +119,8 @@ struct vmm_ops {
     int (*confinement)(struct jail_report *ret, struct mvm_error *err);
     /* What a VMM started with that config would be. */
     int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
+    /* -ENOTSUP with what to do where it has no devices for a kernel with those kernel_offers. */
+    int (*takes_kernel)(unsigned offers, struct mvm_error *err);
     /* The network that it makes. */
     void (*net_plan)(enum vmm_net net, struct vmm_net_plan *ret);
     /* Takes the lock by which a VMM has the disk for writing, for as long as the descriptor is open: 0, -errno; where

@@ -10,6 +10,15 @@ step() { json ".timings.steps[] | select(.name == \"$1\") | .ms"; }
 image=$tmp/image
 test_image "$image"
 
+# ---- What its kernel offers ----
+
+test_image "$tmp/vsock"
+sed -i 's/"kernel_offers":[^]]*]/"kernel_offers":["mmio-cmdline","vsock"]/' "$tmp/vsock/image.json"
+run mvm up "$tmp/vsock" --name refused
+is 'an image whose kernel offers no device for the agent is refused in one line, with the way out in another' "$status $(printf '%s' "$err" | grep -v booting)" \
+    "14 mvmctl: [runtime-backend] the image's kernel offers mmio-cmdline, vsock: qemu wants console and one of mmio-cmdline, mmio-acpi, pci
+mvmctl: hint: use a kernel that has them; kernel_offers in image.json says what it has (docs/architecture.md)"
+
 # ---- Ready, programs ----
 
 run mvm up "$image" --name a --cold --json

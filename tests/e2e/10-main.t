@@ -17,6 +17,8 @@ is 'it was not cached' "$(json .cached)" false
 kernel=$(json .kernel)
 rootfs=$(json .rootfs)
 image=$(json .image)
+is "the image says what its kernel offers a backend" "$(jq -c .kernel_offers "$MVM_CACHE_DIR/artifacts/$image/image.json")" \
+    '["mmio-acpi","pci","console"]'
 check 'the kernel is there' test -s "$kernel"
 check 'the root file system is there' test -s "$rootfs"
 check 'the root file system is sound' e2fsck -fn "$rootfs"

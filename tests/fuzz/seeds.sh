@@ -98,6 +98,7 @@ zeros=$(repeat 64 30)
 digest=$(printf '%s' "$zeros" | sed 's/30/0/g')
 text manifest/hand-manifest '\0{"schema_version":1,"artifacts":{"vmlinux":{"size":1,"sha256":"'"$digest"'"},"rootfs.ext4":{"size":0,"sha256":"'"$digest"'"}}}'
 text manifest/hand-image '\001{"name":"hello","system":"x86_64-linux","agent_protocol":1,"memory_mib":256,"vcpus":null,"kernel_kind":"slim","devices":"cmdline","boot_budget_minstr":5}'
+text manifest/hand-offers '\001{"name":"hello","system":"x86_64-linux","kernel_offers":["mmio-acpi","pci","console","other"]}'
 text manifest/hand-run '\002{"schema_version":1,"name":"a","role":"runtime","image":"","backend":"qemu","hostname":"a","image_path":"/i","store_disk":"","snapshots":"","accel":"tcg","accel_reason":"","tsc_khz":1,"memory_mib":256,"vcpus":1,"timeout_ms":1,"idle_ms":0,"started_at":1,"start_mono":1,"transient":true,"counting":-1}'
 text manifest/hand-meta '\003{"backend":"backend","machine":"machine","cpu":"cpu","tsc_khz":0,"store_size":0,"hello":{"protocol":1,"role":"runtime","kernel":"6.1","boot_ns":1,"ready_ns":-2}}'
 

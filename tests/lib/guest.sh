@@ -17,7 +17,7 @@ test_image() {
     cp "$MVM_RELEASE/tests/guest/test-guest" "$1/vmlinux"
     truncate -s 1M "$1/vmlinux"
     mke2fs -q -t ext4 -O ^has_journal "$1/rootfs.ext4" 1M >/dev/null 2>&1
-    printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","devices":"cmdline"}\n' \
+    printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","kernel_offers":["mmio-cmdline","console"]}\n' \
         "$(uname -m)" >"$1/image.json"
 }
 # The snapshot of a first boot is synced and kept a moment after its VM is ready.

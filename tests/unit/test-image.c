@@ -644,6 +644,9 @@ static void test_image(void)
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"vcpus\":-1}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"devices\":\"pci\"}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":\"pci\"}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":[]}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":[7]}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         put_file("image/image.json", bad[i], strlen(bad[i]));
@@ -653,13 +656,22 @@ static void test_image(void)
     put_file("image/image.json", good, sizeof(good) - 1);
     struct image_metadata m;
     ok(image_validate(dir, &err) == 0 && image_metadata_load(&m, dir, &err) == 0 && m.vcpus == 2 && m.memory_mib == 0 &&
-           !strcmp(m.name, "web") && !m.kernel_kind[0] && !m.devices_on_cmdline,
-       "and read");
+           !strcmp(m.name, "web") && !m.kernel_kind[0] &&
+           m.kernel_offers == (KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE)),
+       "and read; where it does not say what its kernel offers, that is what a distribution's has");
     static const char slim[] =
         "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"kernel_kind\":\"slim\",\"devices\":\"cmdline\"}";
     put_file("image/image.json", slim, sizeof(slim) - 1);
-    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.kernel_kind, "slim") && m.devices_on_cmdline,
-       "with the kernel and how it finds its devices");
+    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.kernel_kind, "slim") &&
+           m.kernel_offers == (KERNEL_OFFER(KERNEL_MMIO_CMDLINE) | KERNEL_OFFER(KERNEL_CONSOLE)),
+       "an image from before the list of offers says how its kernel finds devices");
+    static const char offers[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"devices\":\"cmdline\","
+                                 "\"kernel_offers\":[\"pci\",\"telepathy\",\"vsock\"]}";
+    put_file("image/image.json", offers, sizeof(offers) - 1);
+    ok(image_metadata_load(&m, dir, &err) == 0 &&
+           m.kernel_offers == (KERNEL_OFFER(KERNEL_PCI) | KERNEL_OFFER(KERNEL_VSOCK)),
+       "the list of what the kernel offers counts alone, an unknown word in it is nothing");
+    put_file("image/image.json", slim, sizeof(slim) - 1);
     ok(image_check_memory(dir, 64, &err) == 0, "R13: an image with the slim kernel boots with 64 MiB");
     static const char least[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"min_memory_mib\":300}";
     put_file("image/image.json", least, sizeof(least) - 1);
@@ -674,6 +686,36 @@ static void test_image(void)
     unlink("image/initrd");
     must(symlink("vmlinux", "image/initrd"));
     ok(invalid(dir, "initrd"), "a symlink is no artifact");
+}
+
+static bool is_loaded(void *data, const char *name)
+{
+    return strcmp(data, name) == 0;
+}
+
+/* What is a driver alone, or what it needs alone, is no offer. */
+static void test_kernel_offers(void)
+{
+    static char loaded[] = "vmw_vsock_virtio_transport";
+    static const struct {
+        const char *config;
+        unsigned offers;
+    } cases[] = {
+        {"", 0},
+        {"CONFIG_VIRTIO_MMIO=y\n", 0},
+        {"CONFIG_ACPI=y\nCONFIG_PCI=y\nCONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y", 0},
+        {"CONFIG_VIRTIO_MMIO=y\nCONFIG_ACPI=y\nCONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y\n",
+         KERNEL_OFFER(KERNEL_MMIO_CMDLINE) | KERNEL_OFFER(KERNEL_MMIO_ACPI)},
+        {"CONFIG_PCI=y\n#CONFIG_ACPI=y\nCONFIG_VIRTIO_PCI=y", KERNEL_OFFER(KERNEL_PCI)},
+        {"CONFIG_VIRTIO_CONSOLE=m\nCONFIG_VIRTIO_VSOCKETS=m\n", KERNEL_OFFER(KERNEL_VSOCK)},
+        {"CONFIG_VIRTIO_CONSOLE=yes\nCONFIG_VIRTIO_CONSOLE_X=y\n", 0},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        ok(kernel_offers_of_config(cases[i].config, is_loaded, loaded) == cases[i].offers,
+           "a kernel of configuration %zu offers %#x", i, cases[i].offers);
+    for (int o = 0; o < KERNEL_OFFERS; o++)
+        ok(kernel_offer_parse(kernel_offer_name(o)) == o, "%s is the name of an offer", kernel_offer_name(o));
+    ok(kernel_offer_parse("mmio") == -1 && kernel_offer_parse("") == -1, "no other word is");
 }
 
 /* ---- mvm-mkrootfs ---- */
@@ -728,6 +770,16 @@ static void test_mkrootfs(void)
     ok(mkrootfs("text 644 /b/c x\nsubst 644 /d digests", "subst.ext4", &e) == 1 &&
            strstr(buf_cstr(&e), "names nothing"),
        "a folder has none");
+    must(mkdir("modules", 0755));
+    put_file("modules/00-virtio_mmio.ko", "", 0);
+    static const char config[] = "CONFIG_ACPI=y\nCONFIG_VIRTIO_MMIO=m\nCONFIG_VIRTIO_VSOCKETS=m\nCONFIG_VIRTIO_PCI=y\n"
+                                 "# CONFIG_PCI is not set\nCONFIG_VIRTIO_CONSOLE=y\n";
+    put_file("config", config, sizeof(config) - 1);
+    CLEAN_BUF struct buf offers = BUF_INIT(4096);
+    ok(mkrootfs("offers 644 /offers modules config", "offers.ext4", &e) == 0 &&
+           ext4_read("offers.ext4", "/offers", &offers, &err) == 0 &&
+           strcmp(buf_cstr(&offers), "mmio-acpi\nconsole\n") == 0,
+       "a kernel offers what is compiled in, or loaded by the initrd: %s", buf_cstr(&offers));
     CLEAN_BUF struct buf text = BUF_INIT(4096);
     static const char want[] = "hostname web\nenv A=b c%\0";
     ok(ext4_read("root.ext4", "/etc/mvm/guest.conf", &text, &err) == 0 && text.len == sizeof(want) - 1 &&
@@ -861,6 +913,7 @@ int main(void)
     test_hard_links();
     test_cpio();
     test_kernel();
+    test_kernel_offers();
     test_modules();
     test_signatures();
     test_manifest();

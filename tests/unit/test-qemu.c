@@ -3,6 +3,7 @@
 
 #include "vmm/qemu_args.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const char *line_of(const struct vmm_config *c)
@@ -22,6 +23,8 @@ static struct vmm_config config(void)
     return (struct vmm_config){
         .name = "web",
         .kernel = "/i/vmlinux",
+        .kernel_offers =
+            KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_PCI) | KERNEL_OFFER(KERNEL_CONSOLE), /* Debian's */
         .cmdline = "mvm.root=vda",
         .disks = {{.path = "/i/root,fs", .read_only = true}, {.path = "/v/own", .discard = true}},
         .n_disks = 2,
@@ -62,8 +65,43 @@ static void is_line(const struct vmm_config *c, const char *wanted, const char *
         printf("# got: %s\n", line);
 }
 
+#define BOTH(a, b) KERNEL_OFFER(a) | KERNEL_OFFER(b)
+
+/* What a machine has depends on what the image's kernel can find. */
+static void test_offers(void)
+{
+    struct vmm_config c = config();
+    c.kernel_offers |= KERNEL_OFFER(KERNEL_MMIO_CMDLINE);
+    ok(strstr(line_of(&c), " -M microvm,acpi=off,memory-backend=ram -") && strstr(line_of(&c), " virtio-blk-device,") &&
+           strstr(line_of(&c), " lapic_timer_khz="),
+       "a kernel that reads devices off its command line gets no ACPI");
+    c.kernel_offers = BOTH(KERNEL_PCI, KERNEL_CONSOLE);
+    ok(strstr(line_of(&c), " -M microvm,acpi=on,memory-backend=ram,pcie=on ") &&
+           strstr(line_of(&c), " virtio-blk-pci,") && strstr(line_of(&c), " virtio-net-pci,") &&
+           strstr(line_of(&c), " virtio-serial-pci,") && !strstr(line_of(&c), "-device,"),
+       "one that knows PCI alone gets all its devices there");
+    static const struct {
+        unsigned offers;
+        const char *words;
+    } bad[] = {
+        {0, "offers nothing"},
+        {KERNEL_OFFER(KERNEL_VSOCK), "offers vsock:"},
+        {BOTH(KERNEL_VSOCK, KERNEL_CONSOLE), "offers vsock, console:"},
+        {BOTH(KERNEL_MMIO_CMDLINE, KERNEL_VSOCK), "offers mmio-cmdline, vsock:"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        CLEAN_ARGS struct args a = {0};
+        c.kernel_offers = bad[i].offers;
+        ok(qemu_takes_kernel(c.kernel_offers, NULL) == -ENOTSUP && qemu_args(&a, &c, &e) == -ENOTSUP && a.n == 0 &&
+               strstr(e.msg, bad[i].words) && e.phase == MVM_PHASE_RUNTIME_BACKEND && strstr(e.hint, "kernel_offers"),
+           "a kernel that %s is refused by name, with the way out", bad[i].words);
+    }
+}
+
 int main(void)
 {
+    test_offers();
     struct vmm_config c = config();
     is_line(&c,
             MACHINE "tcg,thread=multi -cpu max,erms=off,fsrm=off -smp 2 -m 256 -object "

@@ -8,11 +8,15 @@ image=$source/images/builder-vm
 slim=$source/programs/slim
 [ -d "$slim" ] || { slim=$PWD/slim && "$bb" mkdir "$slim"; }
 
+# An older seed does not say what its kernel was configured with.
+config=$packages/share/mvm/kernel.config
+[ -e "$config" ] || { config=$PWD/config && : >"$config"; }
+
 make() {
     "$source/programs/mvm-mkrootfs" --set packages="$packages" --set programs="$source/programs" --set nix="$source" \
         --set image="$image" --set modules="$packages/share/mvm/modules" \
         --set kernel="$packages/share/mvm/kernels/distribution/vmlinux" --set list="$packages/share/mvm/packages.txt" \
-        --set initrd="$out/initrd" --set slim="$slim" "$@"
+        --set initrd="$out/initrd" --set slim="$slim" --set config="$config" "$@"
 }
 
 "$bb" mkdir "$out"
