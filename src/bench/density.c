@@ -84,7 +84,7 @@ static int look(struct density *d, struct job *jobs)
         struct density_vm *vm = jobs[i].vm;
         const struct machine_info *info = &jobs[i].info;
         memcpy(vm->name, info->name, sizeof(vm->name));
-        vm->warm = strcmp(info->status.mode, "warm") == 0;
+        vm->warm = vm_start_parse(info->status.mode) == VM_START_WARM;
         vm->ready_ms = (double)info->status.ready_ns / 1e6;
         vm->vmm_kib = pss_kib(info->status.vmm_pid);
         vm->supervisor_kib = pss_kib((uint64_t)info->supervisor);
@@ -105,7 +105,7 @@ static int prepare(struct bench *b, const struct subject *s, struct mvm_error *e
     struct machine_info info;
     int r = 0;
     info.status.mode[0] = '\0';
-    for (int tries = 0; r == 0 && tries < 3 && strcmp(info.status.mode, "warm") != 0; tries++) {
+    for (int tries = 0; r == 0 && tries < 3 && vm_start_parse(info.status.mode) != VM_START_WARM; tries++) {
         r = sample_start(b, s, false, &info, err);
         if (r == 0)
             sample_stop(b, &info);

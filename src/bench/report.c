@@ -60,7 +60,10 @@ static json_object *side_json(const struct bench_side *s)
     json_add_string(o, "name", s->name);
     json_add_string(o, "kind", bench_kind_name(s->kind));
     json_add_string(o, "unit", bench_unit(s));
-    json_add_string(o, "mode", s->kind != BENCH_BOOT ? NULL : s->count ? "counting" : s->cold ? "cold" : "warm");
+    json_add_string(o, "mode",
+                    s->kind != BENCH_BOOT ? NULL
+                    : s->count            ? "counting"
+                                          : vm_start_name(s->cold ? VM_START_COLD : VM_START_WARM));
     json_add_string(o, "flake", s->subject.flake);
     json_add_string(o, "image", s->image[0] ? s->image : NULL);
     json_add_string(o, "backend", s->backend[0] ? s->backend : NULL);

@@ -114,7 +114,7 @@ static int take_boot(struct bench *b, struct bench_side *s, bool keep, struct mv
         return r;
     sample_stop(b, &info);
     note_machine(s, &info);
-    if (keep && !s->cold && strcmp(info.status.mode, "warm") != 0) {
+    if (keep && !s->cold && vm_start_parse(info.status.mode) != VM_START_WARM) {
         mvm_error_set(err, -EIO, "a VM was booted where a restored one was to be measured: %s",
                       info.status.cold_reason);
         mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
@@ -134,7 +134,7 @@ static int prepare_snapshot(struct bench *b, struct bench_side *s, struct mvm_er
         if (r < 0)
             return r;
         sample_stop(b, &info);
-        if (strcmp(info.status.mode, "warm") == 0)
+        if (vm_start_parse(info.status.mode) == VM_START_WARM)
             return 0;
     }
     return 0; /* the samples will say why */

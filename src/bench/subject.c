@@ -65,7 +65,7 @@ static int check(const struct texts *t, struct mvm_error *err)
         return mvm_error_set(err, -EINVAL, "it names a flake and files of an image");
     if (!t->flake && (!t->kernel || !t->rootfs))
         return mvm_error_set(err, -EINVAL, "it names neither a flake nor kernel and rootfs");
-    if (t->mode && strcmp(t->mode, "warm") != 0 && strcmp(t->mode, "cold") != 0)
+    if (t->mode && vm_start_parse(t->mode) == VM_STARTS)
         return mvm_error_set(err, -EINVAL, "mode '%.60s' is neither warm nor cold", t->mode);
     if (t->cmdline && (strlen(t->cmdline) > MAX_CMDLINE || strpbrk(t->cmdline, "\n\r")))
         return mvm_error_set(err, -EINVAL, "cmdline is not one line of at most %d bytes", MAX_CMDLINE);
@@ -78,7 +78,7 @@ static int take_settings(struct subject *s, const struct texts *t, struct mvm_er
     if (t->name)
         snprintf(s->name, sizeof(s->name), "%s", t->name);
     s->has_mode = t->mode;
-    s->cold = t->mode && strcmp(t->mode, "cold") == 0;
+    s->cold = t->mode && vm_start_parse(t->mode) == VM_START_COLD;
     s->vcpus = (unsigned)t->cpus;
     s->hypervisor = t->backend ? strdup(t->backend) : NULL;
     if (t->backend && !s->hypervisor)
@@ -217,7 +217,7 @@ struct machine_config subject_config(const struct subject *s)
 {
     const struct image_metadata *m = &s->image.metadata;
     return (struct machine_config){
-        .role = "runtime",
+        .role = VM_ROLE_RUNTIME,
         .image = s->image.path,
         .image_digest = s->image.digest,
         .hypervisor = s->hypervisor,

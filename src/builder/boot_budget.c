@@ -14,7 +14,7 @@
 static struct machine_config config_of(const struct artifact_image *img)
 {
     return (struct machine_config){
-        .role = "runtime",
+        .role = VM_ROLE_RUNTIME,
         .image = img->path,
         .image_digest = img->digest,
         .hostname = "budget",
@@ -113,7 +113,7 @@ static int check_warm(const struct artifact_image *img, struct home *h, struct p
     for (unsigned i = 0; r == 0 && i < WARM_SAMPLES; i++) {
         r = start_once(img, h, p, &info, err);
         ms[i] = (double)info.status.ready_ns / MILLION;
-        if (r == 0 && strcmp(info.status.mode, "warm") != 0)
+        if (r == 0 && vm_start_parse(info.status.mode) != VM_START_WARM)
             r = mvm_error_set(err, -EIO, "cannot judge the image's bootBudget: a VM was not restored: %s",
                               info.status.cold_reason);
     }

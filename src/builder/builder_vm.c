@@ -30,7 +30,7 @@ static int start_machine(struct builder_vm *v, const struct builder_vm_opts *o, 
 {
     const struct machine_config c = {
         .name = v->name,
-        .role = "builder",
+        .role = VM_ROLE_BUILDER,
         .image = o->image,
         .image_digest = "",
         .store_disk = v->store.path,
@@ -52,7 +52,7 @@ static int start_machine(struct builder_vm *v, const struct builder_vm_opts *o, 
     /* From the user's view the builder failed, whatever backend runs it. */
     if (r < 0 && err)
         err->phase = MVM_PHASE_BUILDER_BOOTSTRAP;
-    else if (strcmp(ret->status.store, STORE_REPAIRED) == 0)
+    else if (store_health_parse(ret->status.store) == STORE_REPAIRED)
         progress_verbose(v->progress, "the builder's store was repaired");
     return r;
 }
@@ -74,7 +74,7 @@ int builder_vm_boot(struct builder_vm *v, const struct builder_vm_opts *o, bool 
     for (;;) {
         struct mvm_error why = MVM_ERROR_INIT;
         r = start_machine(v, o, stays, again, &info, &why);
-        if (r < 0 && !rebuilt && strcmp(info.status.store, STORE_BROKEN) == 0) {
+        if (r < 0 && !rebuilt && store_health_parse(info.status.store) == STORE_BROKEN) {
             rebuilt = true;
             r = store_disk_rebuild(&v->store, v->progress, err);
             if (r < 0)

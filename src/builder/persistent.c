@@ -84,11 +84,6 @@ static int take_lock(struct lock *l, int run, struct progress *p, struct mvm_err
 
 /* ---- What runs ---- */
 
-static bool runs(const struct machine_info *m)
-{
-    return strcmp(m->state, "stopped") != 0 && strcmp(m->state, "failed") != 0;
-}
-
 /* 1 where there is one, running or not, 0 where there is none, -errno where that cannot be said. */
 static int inspect(struct home *h, struct machine_info *ret, struct mvm_error *err)
 {
@@ -108,7 +103,7 @@ static int drop_stale_record(struct home *h, int run, bool *ret_stale, struct mv
     if (faccessat(run, RECORD, F_OK, AT_SYMLINK_NOFOLLOW) < 0 || lock_take(&lock, run, LOCK, "looking", NULL, NULL) < 0)
         return 0;
     int there = inspect(h, &m, err);
-    if (there < 0 || (there && runs(&m)))
+    if (there < 0 || (there && m.running))
         return MIN_OF(there, 0);
     *ret_stale = unlinkat(run, RECORD, 0) == 0;
     return 0;
@@ -125,7 +120,7 @@ int persistent_status(struct home *h, struct persistent_status *ret, struct mvm_
     int there = inspect(h, &m, err);
     if (there < 0)
         return there;
-    if (!there || !runs(&m))
+    if (!there || !m.running)
         return drop_stale_record(h, run, &ret->stale, err);
     int e = record_load(run, &r, err);
     if (e < 0 && e != -ENOENT)
@@ -154,7 +149,7 @@ static int connect_to(struct builder_vm *v, struct msg_status *status, struct mv
     int r = client_connect(v->home, PERSISTENT_NAME, &v->client, err);
     if (r == 0)
         r = client_status(v->client, status, clock_deadline(ANSWER_MS), err);
-    if (r == 0 && strcmp(status->state, "ready") != 0)
+    if (r == 0 && vm_state_parse(status->state) != VM_STATE_READY)
         r = mvm_error_set(err, -EPIPE, "the persistent builder is %s", status->state);
     if (r == 0 && status->clients > MAX_CLIENTS_BUSY)
         r = mvm_error_set(err, -EBUSY, "the persistent builder serves %u others already",
@@ -190,7 +185,7 @@ static int take_running(struct builder_vm *v, int run, const struct builder_vm_o
     client_free(TAKE_PTR(v->client));
     if (e == 0 && status.clients > 1)
         return mvm_error_set(err, -EBUSY, "the persistent builder runs another image, for others");
-    bool ends = strcmp(status.state, "stopping") == 0;
+    bool ends = vm_state_parse(status.state) == VM_STATE_STOPPING;
     progress_verbose(v->progress, "the persistent builder is started anew: %s",
                      ends    ? "it has stopped by itself"
                      : e < 0 ? "it does not answer"
@@ -210,7 +205,7 @@ int persistent_connect(struct builder_vm *v, const struct builder_vm_opts *o, st
     r = inspect(v->home, &m, err);
     if (r < 0)
         return r;
-    r = r && runs(&m) ? take_running(v, run, o, err) : 1;
+    r = r && m.running ? take_running(v, run, o, err) : 1;
     if (r == 1)
         r = start_it(v, run, o, err);
     return r;
@@ -258,7 +253,7 @@ int persistent_stop(struct home *h, struct mvm_error *err)
     r = there ? machine_stop(h, PERSISTENT_NAME, STOP_GRACE_MS, err) : 0;
     if (r == 0)
         unlinkat(run, RECORD, 0);
-    if (r == 0 && !(there && runs(&m))) {
+    if (r == 0 && !(there && m.running)) {
         mvm_error_set(err, -ENOENT, "the builder does not run");
         mvm_error_hint(err, "mvmctl persistent-builder start, or a build, starts it");
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);

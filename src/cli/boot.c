@@ -76,7 +76,7 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
     bool usable = img->metadata.name[0] && boot_check_name(img->metadata.name, NULL) == 0;
     struct machine_config c = {
         .name = arg_value(a, "name"),
-        .role = "runtime",
+        .role = VM_ROLE_RUNTIME,
         .image = img->path,
         .image_digest = img->digest,
         .transient = transient,

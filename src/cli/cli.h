@@ -136,9 +136,6 @@ json_object *vm_json(const struct machine_info *m);
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */
 int follow_logs(struct home *h, const char *name, struct mvm_error *err);
 
-/* What to do about a VM that refuses a request because it is paused. */
-void hint_paused(const char *name, struct mvm_error *err);
-
 /* Runs a program in a VM with this process's output, signals and terminal, and where input is true its standard input
  * (else an empty one: what there is belongs to another program); its exit status in *ret_code. */
 struct client;

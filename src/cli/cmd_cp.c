@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "host/interrupt.h"
+#include "machine/machine.h"
 #include "machine/transfer.h"
 
 #include <errno.h>
@@ -28,6 +29,8 @@ static int copy(const struct args *a, const char *vm, const char *guest, bool pu
                  : transfer_pull(c, guest, arg_flag(a, "follow-link"), a->words[1], err);
     if (r == -EINTR)
         mvm_error_set(err, r, "interrupted");
+    else if (r < 0)
+        machine_hint_paused(&h, vm, err);
     return r;
 }
 

@@ -46,12 +46,6 @@ static void fill_request(const struct args *a, struct msg_exec *m, char **env)
     }
 }
 
-void hint_paused(const char *name, struct mvm_error *err)
-{
-    if (strcmp(err->msg, "the vm is paused") == 0)
-        mvm_error_hint(err, "mvmctl resume %s lets it go on", name);
-}
-
 static int run_in(struct home *h, const struct args *a, const char *name, struct mvm_error *err)
 {
     CLEAN_CLIENT struct client *c = NULL;
@@ -63,7 +57,7 @@ static int run_in(struct home *h, const struct args *a, const char *name, struct
     if (r == 0)
         r = exec_in_vm(c, &m, true, &code, err);
     if (r < 0) {
-        hint_paused(name, err);
+        machine_hint_paused(h, name, err);
         mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
         return fail_exec(err);
     }

@@ -22,7 +22,8 @@ static int judge_services(const struct args *a, const struct machine_info *info,
 {
     const struct msg_status *st = &info->status;
     const char *ready = arg_value(a, "ready");
-    if (!st->services[0] || strcmp(st->services, SERVICES_READY) == 0 || (ready && strcmp(ready, "agent") == 0))
+    if (!st->services[0] || services_state_parse(st->services) == SERVICES_READY ||
+        (ready && strcmp(ready, "agent") == 0))
         return 0;
     mvm_error_set(err, -EIO, "vm '%s': %s", info->name, st->services_problem);
     mvm_error_phase(err, MVM_PHASE_SERVICES);

@@ -111,7 +111,7 @@ static void send_hello(void)
         .boot_ns = agent.boot_ns,
         .ready_ns = (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec,
     };
-    snprintf(m.role, sizeof(m.role), "%s", agent.builder ? "builder" : "runtime");
+    snprintf(m.role, sizeof(m.role), "%s", vm_role_name(agent.builder ? VM_ROLE_BUILDER : VM_ROLE_RUNTIME));
     snprintf(m.kernel, sizeof(m.kernel), "%s", u.release);
     SEND(hello, &m);
 }

@@ -141,7 +141,8 @@ static bool is_waited_for(const struct service *s)
 
 static struct msg_services add_up(void)
 {
-    struct msg_services m = {.state = SERVICES_READY};
+    struct msg_services m = {0};
+    enum services_state state = SERVICES_READY;
     const struct service *waits = NULL, *failed = NULL;
     for (size_t i = n_services; i-- > 0;) {
         if (is_waited_for(&services[i]))
@@ -151,16 +152,17 @@ static struct msg_services add_up(void)
     }
     settled |= !waits;
     if (unread[0]) {
-        snprintf(m.state, sizeof(m.state), SERVICES_FAILED);
+        state = SERVICES_FAILED;
         snprintf(m.problem, sizeof(m.problem), "%s", unread);
     } else if (waits && (!settled || !failed)) {
-        snprintf(m.state, sizeof(m.state), SERVICES_STARTING);
+        state = SERVICES_STARTING;
         describe_wait(waits, m.problem, sizeof(m.problem));
     } else if (failed) {
-        snprintf(m.state, sizeof(m.state), SERVICES_FAILED);
+        state = SERVICES_FAILED;
         snprintf(m.problem, sizeof(m.problem), "service %s %s%s", failed->conf->name, failed->why,
                  failed->state == FAILING ? ", and is started again" : "");
     }
+    snprintf(m.state, sizeof(m.state), "%s", services_state_name(state));
     return m;
 }
 

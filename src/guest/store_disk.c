@@ -42,7 +42,7 @@ static int check_disk(const char *device, struct msg_configured *ret)
         return code < 0 ? code : -EIO;
     if (code & (4 | 8))
         return -EBADMSG;
-    strcpy(ret->store, code ? STORE_REPAIRED : STORE_OK);
+    strcpy(ret->store, store_health_name(code ? STORE_REPAIRED : STORE_OK));
     return 0;
 }
 
@@ -97,7 +97,7 @@ static int mount_disk(const char *device)
 
 static int check_and_mount(const char *device, bool check, struct msg_configured *ret)
 {
-    strcpy(ret->store, STORE_OK);
+    strcpy(ret->store, store_health_name(STORE_OK));
     int r = check ? check_disk(device, ret) : 0;
     if (r == 0)
         r = mount_disk(device);
@@ -203,7 +203,7 @@ void store_disk_mount(const struct msg_configure *m, struct msg_configured *ret)
         return;
     }
     int r = check_and_mount(device, m->store_check, ret);
-    bool checked = m->store_check || strcmp(ret->store, STORE_OK) != 0;
+    bool checked = m->store_check || store_health_parse(ret->store) != STORE_OK;
     if (r == 0) {
         /* After an unclean end a kept file may have its size and not its content: nothing was synced. */
         if (m->store_check)
@@ -215,7 +215,7 @@ void store_disk_mount(const struct msg_configure *m, struct msg_configured *ret)
     if (r == 0)
         return;
     (void)!umount2("/nix", 0);
-    strcpy(ret->store, is_damage(r) ? STORE_BROKEN : "");
+    strcpy(ret->store, is_damage(r) ? store_health_name(STORE_BROKEN) : "");
     snprintf(ret->problem, sizeof(ret->problem), "the store's disk %s: %s",
              is_damage(r) ? "is damaged" : "cannot be used", strerror(-r));
 }

@@ -44,20 +44,20 @@ static void ask_status(struct home *h, struct machine_info *info, uint64_t deadl
 {
     CLEAN_CLIENT struct client *c = NULL;
     int r = client_connect_by(h, info->name, deadline, &c, NULL);
-    const char *state = r == -ENOENT ? "starting" : "not responding";
+    const char *state = r == -ENOENT ? vm_state_name(VM_STATE_STARTING) : "not responding";
     if (r == 0) {
         info->supervisor = client_peer(c);
         r = client_status(c, &info->status, deadline, NULL);
         /* It ended the connection, which it does at its end. */
-        state = r == 0 ? info->status.state : r == -ETIMEDOUT ? state : "stopping";
+        state = r == 0 ? info->status.state : r == -ETIMEDOUT ? state : vm_state_name(VM_STATE_STOPPING);
     }
     /* A VM is there for its services: where these are not ready it is not either. */
-    if (r == 0 && strcmp(state, "ready") == 0 && info->status.services[0])
+    if (r == 0 && vm_state_parse(state) == VM_STATE_READY && info->status.services[0])
         state = info->status.services;
     snprintf(info->state, sizeof(info->state), "%s", state);
 }
 
-/* Everything but what the supervisor alone knows. 1 where there is one to ask, 0 where there is none, -errno. */
+/* Everything but what the supervisor alone knows. */
 static int look_at(int dir, const char *name, struct machine_info *ret, struct mvm_error *err)
 {
     CLEAN_FREE struct runfile *run = calloc(1, sizeof(*run));
@@ -77,9 +77,9 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
     int held = lock_is_held(dir, VMDIR_LOCK);
     if (held < 0)
         return mvm_error_errno(err, held, "cannot tell whether vm '%s' runs", name);
-    if (held)
-        return 1;
-    read_last(dir, ret);
+    ret->running = held;
+    if (!held)
+        read_last(dir, ret);
     return 0;
 }
 
@@ -89,9 +89,16 @@ int machine_inspect(struct home *h, const char *name, struct machine_info *ret, 
     if (dir < 0)
         return dir;
     int r = look_at(dir, name, ret, err);
-    if (r > 0)
+    if (r == 0 && ret->running)
         ask_status(h, ret, clock_deadline(STATUS_DEADLINE_MS));
-    return MIN_OF(r, 0);
+    return r;
+}
+
+void machine_hint_paused(struct home *h, const char *name, struct mvm_error *err)
+{
+    struct machine_info info;
+    if (err && machine_inspect(h, name, &info, NULL) == 0 && vm_state_parse(info.state) == VM_STATE_PAUSED)
+        mvm_error_hint(err, "mvmctl resume %s lets it go on", name);
 }
 
 static int by_name(const void *a, const void *b)
@@ -115,7 +122,7 @@ static void *ask_one(void *data)
     return NULL;
 }
 
-static int ask_all(struct home *h, struct machine_info *list, const bool *runs, size_t n, struct mvm_error *err)
+static int ask_all(struct home *h, struct machine_info *list, size_t n, struct mvm_error *err)
 {
     CLEAN_FREE struct question *questions = calloc(n + 1, sizeof(*questions));
     if (!questions)
@@ -124,8 +131,8 @@ static int ask_all(struct home *h, struct machine_info *list, const bool *runs, 
     for (size_t i = 0; i < n; i++) {
         struct question *q = &questions[i];
         *q = (struct question){.h = h, .info = &list[i], .deadline = deadline};
-        q->threaded = n > 1 && runs[i] && pthread_create(&q->thread, NULL, ask_one, q) == 0;
-        if (runs[i] && !q->threaded)
+        q->threaded = n > 1 && list[i].running && pthread_create(&q->thread, NULL, ask_one, q) == 0;
+        if (list[i].running && !q->threaded)
             ask_one(q);
     }
     for (size_t i = 0; i < n; i++)
@@ -176,8 +183,7 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
     if (r < 0)
         return r;
     CLEAN_FREE struct machine_info *list = calloc(names.n + 1, sizeof(*list));
-    CLEAN_FREE bool *runs = calloc(names.n + 1, sizeof(*runs));
-    if (!list || !runs)
+    if (!list)
         return mvm_error_errno(err, -ENOMEM, "vms");
     size_t n = 0;
     for (size_t i = 0; i < names.n; i++) {
@@ -185,10 +191,9 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
         r = dir < 0 ? dir : look_at(dir, names.v[i], &list[n], NULL);
         if (r < 0)
             continue; /* one that goes away meanwhile is not there */
-        runs[n] = r > 0;
         n += builders || vm_role_parse(list[n].role) != VM_ROLE_BUILDER;
     }
-    r = ask_all(h, list, runs, n, err);
+    r = ask_all(h, list, n, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(list);

@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 struct machine_config {
-    const char *name;         /* vmdir_check_name() */
-    const char *role;         /* "runtime" or "builder" */
+    const char *name; /* vmdir_check_name() */
+    enum vm_role role;
     const char *image;        /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
     const char *image_digest; /* "" for a builder */
     const char *hypervisor;   /* NULL: default */
@@ -41,6 +41,7 @@ struct machine_info {
     char role[16];
     char state[16]; /* as in msg_status, or of its services; "stopped", or "not responding": its supervisor does not
                        answer */
+    bool running;   /* it has a supervisor */
     char image[65];
     char backend[32];
     struct vmm_accel accel;
@@ -73,6 +74,9 @@ int machine_list(struct home *h, bool builders, struct machine_info **ret, size_
 /* Stops a VM (guest asked, then VMM, then killed) and removes its folder. -ENOENT where there is none. grace_ms bounds
  * the guest's part. Returns as soon as it is gone. */
 int machine_stop(struct home *h, const char *name, uint64_t grace_ms, struct mvm_error *err) MVM_MUST_CHECK;
+
+/* After a VM did not do what it was asked: where it is paused, says how it goes on. */
+void machine_hint_paused(struct home *h, const char *name, struct mvm_error *err);
 
 /* A free name made from base: base, base-2, base-3, ... (not reserved: starting still decides). */
 int machine_pick_name(struct home *h, const char *base, char ret[static VMDIR_MAX_NAME + 1],

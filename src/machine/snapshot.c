@@ -227,7 +227,7 @@ int snapshot_find(struct home *h, const char *vm, const char *tag, bool read, st
 
 void snapshot_fill(const struct snapshot *u, struct machine_config *c)
 {
-    c->role = "runtime";
+    c->role = VM_ROLE_RUNTIME;
     c->image = u->image_path;
     c->image_digest = u->image;
     c->hypervisor = u->backend;

@@ -110,8 +110,7 @@ static int stage_save(struct stage *s, struct home *h, const char *vm, struct sn
         r = client_save(c, &request, saved, clock_deadline(SAVE_WAIT_MS), err);
     if (r == 0 && saved->problem[0]) {
         r = mvm_error_set(err, -EIO, "vm '%s' is not saved: %s", vm, saved->problem);
-        if (strcmp(saved->problem, "it is paused") == 0)
-            mvm_error_hint(err, "mvmctl resume %s lets it go on", vm);
+        machine_hint_paused(h, vm, err);
         if (saved->other_folder)
             mvm_error_hint(err,
                            "put back %s/snapshots as it was (umount?), or start the vm anew: it saves to this one then",

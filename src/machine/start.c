@@ -165,7 +165,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     else if (!config.boot_snapshots)
         snprintf(run->cold_reason, sizeof(run->cold_reason), "boot.snapshots is false in " CONFIG_FILE);
     snprintf(run->name, sizeof(run->name), "%s", c->name);
-    snprintf(run->role, sizeof(run->role), "%s", c->role);
+    snprintf(run->role, sizeof(run->role), "%s", vm_role_name(c->role));
     snprintf(run->image, sizeof(run->image), "%s", c->image_digest ? c->image_digest : "");
     snprintf(run->backend, sizeof(run->backend), "%s", backend->name);
     snprintf(run->hostname, sizeof(run->hostname), "%s", c->hostname ? c->hostname : c->name);
@@ -248,8 +248,8 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
     steps_add(&info->steps, "wait-ready", since);
     info->own_steps = info->steps.n;
     steps_parse(&info->steps, info->status.steps);
-    if (r == 0 && strcmp(info->status.state, "ready") == 0) {
-        snprintf(info->state, sizeof(info->state), "ready");
+    if (r == 0 && vm_state_parse(info->status.state) == VM_STATE_READY) {
+        snprintf(info->state, sizeof(info->state), "%s", info->status.state);
         release(&supervisor);
         if (c->transient)
             info->tether = TAKE_FD(ours);

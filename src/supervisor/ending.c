@@ -68,7 +68,7 @@ void ending_vm_ended(void *owner, int status)
             starter_fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }
     if (s->state == READY && !s->told) {
-        snprintf(s->status.services, sizeof(s->status.services), SERVICES_FAILED);
+        snprintf(s->status.services, sizeof(s->status.services), "%s", services_state_name(SERVICES_FAILED));
         snprintf(s->status.services_problem, sizeof(s->status.services_problem),
                  "the guest ended before its services were ready");
         starter_say_ready(s);

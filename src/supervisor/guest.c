@@ -101,7 +101,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", m.problem);
     steps_add(&s->vm.steps, "configure", s->vm.since);
     s->configured_at = clock_now();
-    snprintf(s->status.mode, sizeof(s->status.mode), "%s", s->vm.warm ? "warm" : "cold");
+    snprintf(s->status.mode, sizeof(s->status.mode), "%s", vm_start_name(s->vm.warm ? VM_START_WARM : VM_START_COLD));
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
     supervisor_set_state(s, READY, VM_STATE_READY);
     s->used_at = clock_now();
@@ -109,7 +109,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     /* To execute a service is the guest's next step: who does not look for failures need not wait for that. */
     bool wait = m.services && s->run.ready == READY_SERVICES && (m.slow || s->run.settle_ms);
     if (m.slow && !s->status.services[0])
-        snprintf(s->status.services, sizeof(s->status.services), SERVICES_STARTING);
+        snprintf(s->status.services, sizeof(s->status.services), "%s", services_state_name(SERVICES_STARTING));
     if (wait)
         starter_judge_services(s);
     else

@@ -56,7 +56,8 @@ static void on_services_settled(uv_timer_t *t)
 /* While the starter waits for services: they are ready, and stay so for as long as it wishes, or have failed. */
 void starter_judge_services(struct supervisor *s)
 {
-    if (s->told || s->state != READY || !s->status.services[0] || strcmp(s->status.services, SERVICES_STARTING) == 0)
+    enum services_state services = services_state_parse(s->status.services);
+    if (s->told || s->state != READY || !s->status.services[0] || services == SERVICES_STARTING)
         return;
     if (s->status.ready_ns == 0) {
         s->status.ready_ns = supervisor_since_start(s);
@@ -64,7 +65,7 @@ void starter_judge_services(struct supervisor *s)
     }
     /* On a busy machine everything takes longer, failing too. */
     uint64_t settle_ms = MAX_OF(s->run.settle_ms, s->status.ready_ns / NSEC_PER_MSEC / 4);
-    if (s->run.settle_ms && strcmp(s->status.services, SERVICES_READY) == 0)
+    if (s->run.settle_ms && services == SERVICES_READY)
         uv_timer_start(&s->timer, on_services_settled, settle_ms, 0);
     else
         starter_say_ready(s);

@@ -2,9 +2,9 @@
  * (json_save_sealed), because it says what boots. */
 #pragma once
 
-#include "vmdir/vm_state.h"
 #include "vmdir/vmdir.h"
 #include "vmm/vmm.h"
+#include "wire/vm_state.h"
 
 /* Whether the guest's clock counts instructions (machine/instruction_count.h). */
 enum runfile_counting {

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/steps.h"
+#include "wire/vm_state.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -113,7 +114,7 @@ int msg_strings_add(struct msg_strings *s, char *text);
 
 struct msg_hello {
     uint64_t protocol; /* MVM_PROTOCOL_VERSION */
-    char role[16];     /* "runtime" or "builder" */
+    char role[16];     /* enum vm_role */
     char kernel[80];   /* uname release */
     uint64_t boot_ns;  /* guest's CLOCK_BOOTTIME when init started */
     uint64_t ready_ns; /* ... when it could serve */
@@ -135,12 +136,8 @@ struct msg_service {
 int msg_service_encode(struct buf *b, const struct msg_service *m) MVM_MUST_CHECK;
 int msg_service_decode(struct msg_service *m, const void *p, size_t n) MVM_MUST_CHECK;
 
-/* MSG_SERVICES. They are "starting" until each of them is ready or has failed for good. */
-#define SERVICES_STARTING "starting"
-#define SERVICES_READY    "ready"
-#define SERVICES_FAILED   "failed"
 struct msg_services {
-    char state[16];
+    char state[16];    /* enum services_state */
     char problem[256]; /* unless ready: what is waited for, or what failed */
 };
 int msg_services_encode(struct buf *b, const struct msg_services *m) MVM_MUST_CHECK;
@@ -162,16 +159,11 @@ struct msg_configure {
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
 
-/* What became of the builder's store disk. */
-#define STORE_OK       "ok"
-#define STORE_REPAIRED "repaired" /* the check changed something */
-#define STORE_BROKEN   "broken"   /* beyond repair: only a new one helps */
-
 /* MSG_CONFIGURED: the outcome in words, "" where all went well. */
 struct msg_configured {
     char problem[256];
     char address[44]; /* what the first network card got, "" for none */
-    char store[16];   /* builder: STORE_OK and so on, "" where its disk is not there */
+    char store[16];   /* builder: enum store_health, "" where its disk is not there */
     uint64_t window;  /* as in MSG_CONFIGURE, from an agent that keeps to it; 0: it does not know of it */
     bool services;    /* MSG_SERVICES follows ... */
     bool slow;        /* ... and is worth waiting for: a service has `ready`, or guest.conf cannot be read */
@@ -424,7 +416,7 @@ struct msg_status {
     uint64_t guest_boot_ns, guest_ready_ns;
     char address[44];
     char store[16];             /* as in MSG_CONFIGURED */
-    char mode[16];              /* "warm" (restored from a snapshot) or "cold" (booted) */
+    char mode[16];              /* enum vm_start */
     char cold_reason[256];      /* why it was booted */
     uint64_t clients;           /* connections to the control socket, the one that asks included */
     uint64_t idle_ms;           /* as in MSG_IDLE */

@@ -92,9 +92,15 @@ run mvm pause web --json
 is 'a VM is paused' "$status/$(json .state)/$(field web state)" 0/paused/paused
 run mvm exec web -- true
 is 'exec in it is refused' "$status" 125
-has 'with the way out' "$err" 'hint: mvmctl resume web'
-run mvm snapshot create web no
-is 'so is saving it' "$status" 14
+has 'exec in a paused VM names the way out' "$err" 'hint: mvmctl resume web'
+run mvm cp web:/run/count "$tmp/no"
+is 'so is copying from it' "$status" 14
+has 'cp names the way out, too' "$err" 'hint: mvmctl resume web'
+mvm pause one
+run mvm snapshot create one no
+is 'so is saving one' "$status" 14
+has 'because it is paused' "$err" "vm 'one' is not saved: it is paused"
+has 'and so does snapshot create' "$err" 'hint: mvmctl resume one'
 run mvm pause web
 has 'and pausing it twice' "$err" 'it is paused already'
 "$MVMCTL" resume nosuch >/dev/null 2>&1
@@ -105,7 +111,6 @@ is 'it goes on' "$status/$(field web state)" 0/ready
 check 'and counts on' eventually 20 counts_on web "$at"
 echo again >&5
 check 'what ran in it hears again' eventually 20 grep -q '^again' "$tmp/heard"
-mvm pause one
 check 'a paused VM can be stopped' mvm down one
 exec 5>&-
 wait $talker

@@ -5,7 +5,6 @@
 #include "supervisor/live_save.h"
 #include "supervisor/run_state.h"
 #include "supervisor/vm.h"
-#include "vmdir/vm_state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -324,23 +323,8 @@ static void test_table(void)
     ok(reached == (1u << VM_STAGES) - 1, "every stage can be reached");
 }
 
-static void test_names(void)
-{
-    bool same = true;
-    for (enum vm_state s = 0; s < VM_STATES; s++) {
-        enum vm_state again = VM_STATES;
-        same &= vm_state_parse(vm_state_name(s), &again) && again == s;
-    }
-    enum vm_state none = VM_STATE_HALTED;
-    ok(same, "each state's name is that state's alone");
-    ok(!vm_state_parse("asleep", &none) && none == VM_STATE_HALTED, "a text that names no state is none");
-    ok(vm_role_parse(vm_role_name(VM_ROLE_BUILDER)) == VM_ROLE_BUILDER && vm_role_parse("") == VM_ROLE_RUNTIME,
-       "a builder is known by its role's name, everything else is a runtime VM");
-}
-
 int main(void)
 {
-    test_names();
     test_holds();
     test_change_of_mind();
     test_failures();

@@ -102,7 +102,7 @@ FLAT(log, .text = "a line")
 FLAT(service, .name = "web", .state = "failed", .code = 137)
 FLAT(configure, .hostname = "host", .wall_ns = 1, .seed = {1, 0, 2}, .seed_len = 3, .address = "10.0.2.15/24",
      .gateway = "10.0.2.2", .dns = "10.0.2.3", .store_check = true)
-FLAT(configured, .problem = "no card", .address = "10.0.2.15", .store = STORE_OK)
+FLAT(configured, .problem = "no card", .address = "10.0.2.15", .store = "ok")
 FLAT(clock, .wall_ns = 77)
 FLAT(seed, .seed = {[63] = 9}, .len = 64)
 FLAT(signal, .number = 15)
@@ -112,8 +112,8 @@ FLAT(flood, .send = 1ull << 40)
 FLAT(entry, .kind = ENTRY_SYMLINK, .path = "a/b", .mode = 0755, .size = 5, .target = "../c")
 FLAT(phase, .name = "eval")
 FLAT(status, .state = "ready", .problem = "p", .hint = "hi", .detail = "l1\nl2", .vmm_pid = 1, .ready_ns = 2,
-     .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1",
-     .store = STORE_BROKEN, .steps = "a 1 2\n")
+     .spawn_ns = 3, .hello_ns = 4, .guest_boot_ns = 5, .guest_ready_ns = 6, .address = "10.0.0.1", .store = "broken",
+     .steps = "a 1 2\n")
 FLAT(store_reply, .size = 1, .used = 2, .freed = 3, .surveyed = true, .reclaimable = 4, .problem = "no")
 
 static bool same_text(const char *a, const char *b)
@@ -416,8 +416,32 @@ static void message_statuses(void)
        "R11: nor is one of a build beyond 32 bits");
 }
 
+/* What the names are, others depend on: agents and supervisors of other versions, run.json, users' scripts. */
+static void names(void)
+{
+#define CHECK_NAMES(count, name, parse, ...)                                                                           \
+    do {                                                                                                               \
+        static const char *const are[] = {__VA_ARGS__};                                                                \
+        bool same = ARRAY_SIZE(are) == (count);                                                                        \
+        for (unsigned i = 0; same && i < ARRAY_SIZE(are); i++)                                                         \
+            same = strcmp(name(i), are[i]) == 0 && parse(are[i]) == i;                                                 \
+        ok(same, "%s and %s know the names as they are on the wire", #name, #parse);                                   \
+    } while (0)
+    CHECK_NAMES(VM_STATES, vm_state_name, vm_state_parse, "starting", "ready", "paused", "cut off", "halted",
+                "stopping", "failed");
+    CHECK_NAMES(VM_ROLES, vm_role_name, vm_role_parse, "runtime", "builder");
+    CHECK_NAMES(VM_STARTS, vm_start_name, vm_start_parse, "cold", "warm");
+    CHECK_NAMES(SERVICES_STATES, services_state_name, services_state_parse, "starting", "ready", "failed");
+    CHECK_NAMES(STORE_HEALTHS, store_health_name, store_health_parse, "ok", "repaired", "broken");
+    ok(vm_state_parse("asleep") == VM_STATES && vm_start_parse("") == VM_STARTS &&
+           services_state_parse("") == SERVICES_STATES && store_health_parse("") == STORE_HEALTHS,
+       "a text that is no name is none");
+    ok(vm_role_parse("") == VM_ROLE_RUNTIME, "what is no builder is a runtime VM");
+}
+
 int main(void)
 {
+    names();
     frame_round_trip();
     frame_malformed();
     for (size_t i = 0; i < ARRAY_SIZE(messages); i++)
