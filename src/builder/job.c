@@ -4,6 +4,7 @@
 #include "buildlog/build_error.h"
 #include "flake/store.h"
 #include "host/sha256.h"
+#include "wire/msg_build.h"
 #include "wire/tree.h"
 
 #include <errno.h>

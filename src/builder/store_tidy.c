@@ -5,6 +5,7 @@
 #include "cache/records.h"
 #include "host/interrupt.h"
 #include "wire/frame.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "buildlog/buildlog.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 struct build_error {
     const struct msg_result *result;

@@ -21,7 +21,7 @@
 #include "guest/nix.h"
 #include "guest/nix_store.h"
 #include "guest/source.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,7 +10,7 @@
 #include "guest/source.h"
 #include "guest/worker_io.h"
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 #include "wire/tree.h"
 
 #include <errno.h>

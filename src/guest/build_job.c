@@ -2,7 +2,7 @@
 #include "base/buf.h"
 #include "guest/worker_io.h"
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <stdarg.h>

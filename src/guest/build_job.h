@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "guest/cgroup.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,6 +7,7 @@
 #include "guest/build_job.h"
 #include "guest/worker_io.h"
 #include "wire/frame.h"
+#include "wire/msg_build.h"
 #include "wire/tree.h"
 
 #include <dirent.h>

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/sha256_hex.h"
 #include "guest/folders.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <fcntl.h>

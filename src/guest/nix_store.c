@@ -17,7 +17,7 @@
 #include "guest/folders.h"
 #include "guest/worker_io.h"
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <dirent.h>
 #include <errno.h>

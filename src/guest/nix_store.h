@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <stdbool.h>
 #include <stdint.h>

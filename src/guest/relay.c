@@ -14,7 +14,7 @@
 #include "guest/conf.h"
 #include "guest/jobs.h"
 #include "guest/worker.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 #include "wire/mux.h"
 
 #include <errno.h>

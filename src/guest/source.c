@@ -6,7 +6,7 @@
 #include "base/process.h"
 #include "guest/folders.h"
 #include "guest/nix_store.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <dirent.h>
 #include <errno.h>

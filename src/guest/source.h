@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #define SOURCE_OWNER 65533
 

@@ -16,7 +16,7 @@
 #include "guest/transfer.h"
 #include "guest/worker_io.h"
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <signal.h>

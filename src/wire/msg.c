@@ -3,7 +3,7 @@
  * one decoder walk the tables, so that both sides agree by construction. The numbers are the
  * protocol's (docs/protocol.md): they are never given to another field.
  */
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include "fuzz.h"
 
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <string.h>

@@ -48,7 +48,8 @@ def array_sizes(header, known):
 
 def code_messages(root):
     """Number -> (name, [(field, kind)])"""
-    header, source = read(root + "/src/wire/msg.h"), without_comments(read(root + "/src/wire/msg.c"))
+    header = read(root + "/src/wire/msg.h") + read(root + "/src/wire/msg_build.h")
+    source = without_comments(read(root + "/src/wire/msg.c"))
     known = defines([header, read(root + "/src/base/steps.h"), source])
     sizes = array_sizes(header, known)
 

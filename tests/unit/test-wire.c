@@ -3,7 +3,7 @@
 #include "tap.h"
 
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_build.h"
 
 #include <errno.h>
 #include <stdio.h>
