@@ -1,5 +1,5 @@
 /*
- * The agent: pid 1's main loop. It moves frames between the channel and what serves its streams (relay.c), reaps
+ * The agent: pid 1's main loop. It moves frames between the channel and what serves its streams (streams.c), reaps
  * every process that ends, and runs the image's services (service.c). It parses nothing but frames and its own
  * messages, allocates little, and treats running out of memory as the loss of one stream.
  */
@@ -19,6 +19,7 @@
 #include "guest/relay.h"
 #include "guest/service.h"
 #include "guest/store_disk.h"
+#include "guest/streams.h"
 #include "wire/msg.h"
 #include "wire/mux.h"
 
@@ -231,6 +232,7 @@ static int on_configure(const void *p, size_t n)
     }
     done.services = services_expected(&agent.conf);
     done.slow = services_slow(&agent.conf);
+    done.connects = true;
     if (agent.copied) { /* the answer goes over the new connection: renew() */
         agent.done = done;
         return 0;
@@ -298,16 +300,16 @@ static int on_msg(void *data, const void *p, size_t n)
 static int on_open(void *data, uint32_t stream, const void *p, size_t n)
 {
     quiesce_forget();
-    return agent.configured ? relay_open(stream, p, n) : -EAGAIN;
+    return agent.configured ? streams_open(stream, p, n) : -EAGAIN;
 }
 
 static const struct mux_events mux_events = {
     .msg = on_msg,
     .open = on_open,
-    .record = relay_record,
-    .closed = relay_closed,
-    .reset = relay_reset,
-    .writable = relay_writable,
+    .record = streams_record,
+    .closed = streams_closed,
+    .reset = streams_reset,
+    .writable = streams_writable,
 };
 
 /* ---- Connection ---- */
@@ -317,7 +319,7 @@ static void new_connection(void)
     while (!agent.mux && !(agent.mux = mux_new(false, &mux_events, NULL)))
         sleep(1); /* no memory at all: only waiting helps */
     mux_set_send_window(agent.mux, agent.window);
-    relay_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
+    streams_init(agent.mux, agent.epoll, &agent.conf, agent.builder);
 }
 
 static void connect_port(void)
@@ -328,7 +330,7 @@ static void connect_port(void)
 
 static void end_connection(void)
 {
-    relay_end_all();
+    streams_end_all();
     mux_free(agent.mux);
     agent.mux = NULL;
 }
@@ -425,7 +427,7 @@ static void dispatch(const struct epoll_event *e)
     } else if (e->data.ptr == &agent.tag_signals) {
         on_signals();
     } else if (!services_event(e->data.ptr)) {
-        relay_event(e->data.ptr, e->events);
+        streams_event(e->data.ptr, e->events);
     }
 }
 
@@ -437,10 +439,10 @@ void agent_run(bool builder, uint64_t boot_ns)
         int n = epoll_wait(agent.epoll, events, ARRAY_SIZE(events), clock_left_ms(agent.ends_at));
         for (int i = 0; i < n; i++)
             dispatch(&events[i]);
-        if (quiesce_reached(relay_busy()))
+        if (quiesce_reached(streams_busy()))
             (void)!send_bare(MSG_QUIESCED);
         flush();
-        relay_watch(); /* what the flush made room for, and builds whose turn has come */
+        streams_watch(); /* what the flush made room for, and builds whose turn has come */
         flush();
         if (agent.ends_at && (!relay_busy() || clock_left_ms(agent.ends_at) == 0))
             end_guest(agent.ending);

@@ -1,5 +1,6 @@
 #include "supervisor/router.h"
 #include "supervisor/conn.h"
+#include "supervisor/frame_cost.h"
 #include "wire/msg.h"
 #include "wire/mux.h"
 
@@ -12,7 +13,7 @@ struct route {
     struct router_client *client;
     uint32_t client_stream, guest_stream;
     int64_t to_guest_window, to_client_window; /* payload bytes each side may still send */
-    int64_t grant;                             /* what the latter is when the client has taken everything */
+    int64_t limit, grant;                      /* what these are when the receiver has taken everything */
     bool client_closed, guest_closed, has_extra;
 };
 
@@ -21,6 +22,7 @@ struct router_client {
     void *handle;
     uint32_t last_opened;
     unsigned n_routes;
+    bool publishes;
 };
 
 /* Routes hang in a small hash table by the guest's number; a client's number is looked for along its own list in the
@@ -38,9 +40,10 @@ struct router {
     bool guest_up;
     bool small_windows;
     uint32_t next_stream;
-    unsigned n_routes;
-    int64_t extra;        /* of all grants, what is beyond the windows that streams begin with */
-    uint64_t cost, moved; /* see router_cost */
+    unsigned n_routes; /* without the publisher's */
+    unsigned n_published;
+    int64_t extra; /* of all grants, what is beyond the windows that streams begin with */
+    struct frame_cost cost;
     struct route *routes[BUCKETS];
     struct router_client *clients;
     struct buf frame;
@@ -88,13 +91,18 @@ void router_free(struct router *r)
     free(r);
 }
 
+static unsigned *count_of(struct router *r, const struct router_client *c)
+{
+    return c->publishes ? &r->n_published : &r->n_routes;
+}
+
 static void drop_route(struct router *r, struct route *gone)
 {
     for (struct route **p = bucket(r, gone->guest_stream); *p; p = &(*p)->next) {
         if (*p == gone) {
             *p = gone->next;
             gone->client->n_routes--;
-            r->n_routes--;
+            (*count_of(r, gone->client))--;
             if (gone->has_extra)
                 r->extra -= EXTRA;
             free(gone);
@@ -165,6 +173,14 @@ struct router_client *router_add_client(struct router *r, void *handle)
     return c;
 }
 
+struct router_client *router_add_publisher(struct router *r, void *handle)
+{
+    struct router_client *c = router_add_client(r, handle);
+    if (c)
+        c->publishes = true;
+    return c;
+}
+
 void router_remove_client(struct router *r, struct router_client *c)
 {
     static const char why[] = "the client went away";
@@ -211,38 +227,9 @@ static const char *account(const struct frame *f, int64_t *window, int64_t *othe
     }
 }
 
-/* ---- What the guest's frames cost ---- */
-
-/* Of messages that are not sent often: one may reset all streams and have the guest configured. */
-#define COST_MESSAGE  100
-#define COST_OPEN     8    /* it is answered */
-#define COST_BYTES    512  /* so many more are another frame's worth */
-#define EARNING_BYTES 4096 /* moved on a stream: windows come back in pieces of ten times as much */
-
-static uint64_t message_cost(const struct frame *f)
-{
-    struct msg_reader m;
-    bool often = msg_open(&m, f->payload, f->len) == 0 && (m.type == MSG_LOG || m.type == MSG_SERVICE);
-    return often ? 1 : COST_MESSAGE;
-}
-
-static void charge(struct router *r, const struct frame *f, bool of_open_stream)
-{
-    if (of_open_stream && f->type == FRAME_DATA) {
-        r->moved += f->len;
-        return;
-    }
-    r->cost += f->type == FRAME_MSG ? message_cost(f) : f->type == FRAME_OPEN ? COST_OPEN : 1;
-    r->cost += f->len / COST_BYTES;
-}
-
 uint64_t router_cost(struct router *r)
 {
-    uint64_t earned = r->moved / EARNING_BYTES, cost = r->cost > earned ? r->cost - earned : 0;
-    r->moved = cost ? 0 : r->moved - r->cost * EARNING_BYTES;
-    r->moved = MIN_OF(r->moved, (uint64_t)ROUTER_GRANTS); /* no savings for later */
-    r->cost = 0;
-    return cost;
+    return frame_cost_take(&r->cost, ROUTER_GRANTS);
 }
 
 void router_set_small_windows(struct router *r, bool small)
@@ -250,9 +237,14 @@ void router_set_small_windows(struct router *r, bool small)
     r->small_windows = small;
 }
 
+bool router_guest_is_up(const struct router *r)
+{
+    return r->guest_up;
+}
+
 bool router_is_used(const struct router *r)
 {
-    return r->n_routes > 0;
+    return r->n_routes + r->n_published > 0;
 }
 
 bool router_has_room(const struct router *r)
@@ -287,17 +279,17 @@ static void run_add(struct router *r, struct run *run, struct router_client *c, 
 static const char *guest_frame(struct router *r, const struct frame *f, uint8_t *bytes, size_t n, struct run *run)
 {
     if (f->type == FRAME_OPEN) {
-        charge(r, f, false);
+        frame_cost_charge(&r->cost, f, false);
         run_flush_client(r, run);
         static const char why[] = "the host serves no requests";
         send_guest(r, FRAME_RESET, f->stream, why, sizeof(why) - 1);
         return NULL;
     }
     struct route *t = find_guest(r, f->stream);
-    charge(r, f, t != NULL);
+    frame_cost_charge(&r->cost, f, t != NULL);
     if (!t)
         return f->stream < r->next_stream ? NULL : "frame for a stream that was never opened";
-    const char *why = account(f, &t->to_client_window, &t->to_guest_window, MUX_WINDOW, &t->guest_closed);
+    const char *why = account(f, &t->to_client_window, &t->to_guest_window, t->limit, &t->guest_closed);
     if (why)
         return why;
     frame_renumber(bytes, t->client_stream);
@@ -327,7 +319,7 @@ ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const cha
             why = "stream 0 carries messages only";
         else {
             run_flush_client(r, &run);
-            charge(r, &f, false);
+            frame_cost_charge(&r->cost, &f, false);
             if (r->ops->guest_msg(r->data, f.payload, f.len) != 0)
                 why = "message that cannot be understood";
         }
@@ -346,7 +338,8 @@ ssize_t router_from_guest(struct router *r, uint8_t *data, size_t len, const cha
 static void give_extra(struct router *r, struct route *t)
 {
     static const uint8_t bytes[4] = {EXTRA & 0xff, EXTRA >> 8 & 0xff, EXTRA >> 16 & 0xff, EXTRA >> 24};
-    if (t->grant == MUX_WINDOW || r->extra + EXTRA > (int64_t)(ROUTER_GRANTS - ROUTER_STREAMS * ROUTER_WINDOW))
+    if (t->grant == MUX_WINDOW || t->client->publishes ||
+        r->extra + EXTRA > (int64_t)(ROUTER_GRANTS - ROUTER_STREAMS * ROUTER_WINDOW))
         return;
     send_guest(r, FRAME_WINDOW, t->guest_stream, bytes, sizeof(bytes));
     t->grant += EXTRA;
@@ -358,43 +351,51 @@ static void give_extra(struct router *r, struct route *t)
 /* Instead of what is wrong: the stream has to wait for room. */
 static const char later[] = "later";
 
+/* What both sides begin with on that stream. */
+static void set_windows(const struct router *r, struct route *t, const struct frame *f)
+{
+    struct msg_connect m = {0};
+    t->limit = MUX_WINDOW;
+    t->grant = r->small_windows ? ROUTER_WINDOW : MUX_WINDOW;
+    if (t->client->publishes && msg_connect_decode(&m, f->payload, f->len) == 0 && m.window)
+        t->limit = t->grant = (int64_t)m.window;
+    t->to_guest_window = t->limit;
+    t->to_client_window = t->grant;
+}
+
+static const char *add_route(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes, size_t n)
+{
+    struct route *t = calloc(1, sizeof(*t));
+    if (!t)
+        return "out of memory";
+    *t = (struct route){.client = c, .client_stream = f->stream, .guest_stream = r->next_stream};
+    set_windows(r, t, f);
+    r->next_stream += 2;
+    t->next = *bucket(r, t->guest_stream);
+    *bucket(r, t->guest_stream) = t;
+    c->n_routes++;
+    (*count_of(r, c))++;
+    frame_renumber(bytes, t->guest_stream);
+    r->ops->to_guest(r->data, bytes, n);
+    give_extra(r, t);
+    return NULL;
+}
+
 static const char *open_route(struct router *r, struct router_client *c, const struct frame *f, uint8_t *bytes,
                               size_t n)
 {
     if ((f->stream & 1) == 0 || f->stream <= c->last_opened)
         return "stream number out of order";
-    if (r->ops->local(r->data, c->handle, f->stream, f->payload, f->len)) {
+    if (!c->publishes && r->ops->local(r->data, c->handle, f->stream, f->payload, f->len)) {
         c->last_opened = f->stream;
         return NULL;
     }
-    if (r->guest_up && !router_has_room(r))
+    if (r->guest_up && !c->publishes && !router_has_room(r))
         return later;
     c->last_opened = f->stream;
-    if (!r->guest_up) {
-        reset_client(r, c, f->stream, "the guest's agent is not ready");
-        return NULL;
-    }
-    struct route *t = calloc(1, sizeof(*t));
-    if (!t) {
-        reset_client(r, c, f->stream, "out of memory");
-        return NULL;
-    }
-    *t = (struct route){
-        .client = c,
-        .client_stream = f->stream,
-        .guest_stream = r->next_stream,
-        .to_guest_window = MUX_WINDOW,
-        .grant = r->small_windows ? ROUTER_WINDOW : MUX_WINDOW,
-    };
-    t->to_client_window = t->grant;
-    r->next_stream += 2;
-    t->next = *bucket(r, t->guest_stream);
-    *bucket(r, t->guest_stream) = t;
-    c->n_routes++;
-    r->n_routes++;
-    frame_renumber(bytes, t->guest_stream);
-    r->ops->to_guest(r->data, bytes, n);
-    give_extra(r, t);
+    const char *why = r->guest_up ? add_route(r, c, f, bytes, n) : "the guest's agent is not ready";
+    if (why)
+        reset_client(r, c, f->stream, why);
     return NULL;
 }
 
@@ -409,7 +410,7 @@ static const char *client_frame(struct router *r, struct router_client *c, const
     if (!t)
         return f->stream <= c->last_opened ? NULL : "frame for a stream that was never opened";
     if (f->type == FRAME_DATA)
-        r->moved += f->len;
+        r->cost.moved += f->len;
     const char *why = account(f, &t->to_guest_window, &t->to_client_window, t->grant, &t->client_closed);
     if (why)
         return why;

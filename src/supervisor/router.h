@@ -13,6 +13,9 @@
  * takes no such windows (MSG_CONFIGURED) sends MUX_WINDOW on each, so fewer of them may be open. A client whose stream
  * would be one too many waits for its turn.
  *
+ * A client of the supervisor's own, for published ports, sends MSG_CONNECTs whose windows are what it asks
+ * for: it bounds them itself, and how many there are. Its streams take no room from the others.
+ *
  * The router does no I/O: it hands whole frames to the owner's functions.
  */
 #pragma once
@@ -49,10 +52,14 @@ void router_set_guest(struct router *r, bool up, const char *why);
 
 /* A client came (owner's handle) / went. */
 struct router_client *router_add_client(struct router *r, void *handle);
+/* One whose streams are all MSG_CONNECTs: see above. */
+struct router_client *router_add_publisher(struct router *r, void *handle);
 void router_remove_client(struct router *r, struct router_client *c);
 
 /* The agent begins its streams with ROUTER_WINDOW. False for one that was not asked to, or does not know how. */
 void router_set_small_windows(struct router *r, bool small);
+/* Whether the guest can be reached. */
+bool router_guest_is_up(const struct router *r);
 /* Whether streams are open. */
 bool router_is_used(const struct router *r);
 /* False where the next client's stream has to wait. */

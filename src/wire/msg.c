@@ -354,7 +354,7 @@ MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, m
         F_BOOL(9, msg_configure, copied), F_U64(10, msg_configure, window))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
         F_TEXT(3, msg_configured, store), F_U64(4, msg_configured, window), F_BOOL(5, msg_configured, services),
-        F_BOOL(6, msg_configured, slow))
+        F_BOOL(6, msg_configured, slow), F_BOOL(7, msg_configured, connects))
 MESSAGE(ending, MSG_ENDING, F_U64(1, msg_ending, how))
 MESSAGE(clock, MSG_CLOCK, F_U64(1, msg_clock, wall_ns))
 MESSAGE(seed, MSG_SEED, F_BYTES(1, msg_seed, seed, len))
@@ -384,6 +384,10 @@ MESSAGE_OWNING(result, MSG_RESULT, F_BOOL(1, msg_result, ok), F_STATUS(2, msg_re
                F_TEXT(3, msg_result, phase), F_TEXT(4, msg_result, problem), F_TEXT(6, msg_result, store_path),
                F_ALLOC(7, msg_result, available), F_U64(8, msg_result, eval_ns), F_U64(9, msg_result, build_ns),
                F_U64(10, msg_result, stage_ns), F_U64(11, msg_result, extract_ns), F_TEXT(12, msg_result, kind))
+MESSAGE(connect, MSG_CONNECT, F_U64(1, msg_connect, port), F_U64(2, msg_connect, protocol),
+        F_U64(3, msg_connect, window))
+MESSAGE_OWNING(ports, MSG_PORTS, F_LIST(1, msg_ports, publish), F_LIST(2, msg_ports, unpublish),
+               F_BOOL(3, msg_ports, tied))
 MESSAGE(idle, MSG_IDLE, F_U64(1, msg_idle, idle_ms))
 MESSAGE(save, MSG_SAVE, F_TEXT(1, msg_save, folder))
 MESSAGE(saved, MSG_SAVED, F_TEXT(1, msg_saved, problem), F_U64(2, msg_saved, protocol), F_TEXT(3, msg_saved, kernel),
@@ -395,7 +399,8 @@ MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_st
         F_TEXT(12, msg_status, store), F_TEXT(13, msg_status, mode), F_TEXT(14, msg_status, cold_reason),
         F_U64(16, msg_status, clients), F_U64(17, msg_status, idle_ms), F_TEXT(18, msg_status, steps),
         F_BOOL(20, msg_status, confined), F_TEXT(21, msg_status, confinement), F_TEXT(22, msg_status, own_confinement),
-        F_TEXT(24, msg_status, services), F_TEXT(25, msg_status, services_problem), F_TEXT(26, msg_status, limits))
+        F_TEXT(24, msg_status, services), F_TEXT(25, msg_status, services_problem), F_TEXT(26, msg_status, limits),
+        F_TEXT(27, msg_status, ports))
 MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store, above), F_U64(3, msg_store, target),
                F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
 MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),

@@ -37,20 +37,22 @@ enum msg_type {
     MSG_QUIESCE = 22, /* say MSG_QUIESCED once nothing runs in the guest and all is on its disks; a stream revokes it */
 
     /* First message of a stream (FRAME_OPEN). */
-    MSG_EXEC = 32,   /* run a program */
-    MSG_PUSH = 33,   /* receive a tree (tree.h) below a folder of the guest */
-    MSG_PULL = 34,   /* send a file or a tree */
-    MSG_BUILD = 35,  /* evaluate and build a flake (builder role only) */
-    MSG_FLOOD = 36,  /* send or swallow bytes: the throughput bench */
-    MSG_STORE = 38,  /* keep what is needed of the builder's store, make room in it, account for it */
-    MSG_FREEZE = 39, /* builder: the store's file system stands still, whole on its disk, while the stream is open */
-    MSG_STATUS = 40, /* answered by the supervisor: MSG_STATUS_REPLY */
-    MSG_STOP = 41,   /* answered by the supervisor: stop the VM; the stream closes when it is gone */
-    MSG_IDLE = 42,   /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
-    MSG_SAVE = 43,   /* answered by the supervisor: write the running guest to a file; then MSG_SAVED */
-    MSG_PAUSE = 44,  /* answered by the supervisor: the processors stand still; then MSG_EXIT */
-    MSG_RESUME = 45, /* answered by the supervisor: they go on; then MSG_EXIT */
-    MSG_LONG = 46,   /* a request that does not fit a frame: it follows in MSG_PARTs */
+    MSG_EXEC = 32,    /* run a program */
+    MSG_PUSH = 33,    /* receive a tree (tree.h) below a folder of the guest */
+    MSG_PULL = 34,    /* send a file or a tree */
+    MSG_BUILD = 35,   /* evaluate and build a flake (builder role only) */
+    MSG_FLOOD = 36,   /* send or swallow bytes: the throughput bench */
+    MSG_CONNECT = 37, /* connect to a port in the guest: bytes, or datagrams, both ways */
+    MSG_STORE = 38,   /* keep what is needed of the builder's store, make room in it, account for it */
+    MSG_FREEZE = 39,  /* builder: the store's file system stands still, whole on its disk, while the stream is open */
+    MSG_STATUS = 40,  /* answered by the supervisor: MSG_STATUS_REPLY */
+    MSG_STOP = 41,    /* answered by the supervisor: stop the VM; the stream closes when it is gone */
+    MSG_IDLE = 42,    /* answered by the supervisor: when to stop by itself; then MSG_EXIT */
+    MSG_SAVE = 43,    /* answered by the supervisor: write the running guest to a file; then MSG_SAVED */
+    MSG_PAUSE = 44,   /* answered by the supervisor: the processors stand still; then MSG_EXIT */
+    MSG_RESUME = 45,  /* answered by the supervisor: they go on; then MSG_EXIT */
+    MSG_LONG = 46,    /* a request that does not fit a frame: it follows in MSG_PARTs */
+    MSG_PORTS = 47,   /* answered by the supervisor: publish ports, take them back; then MSG_EXIT */
 
     /* Within a stream. */
     MSG_SIGNAL = 48,  /* to the program of MSG_EXEC */
@@ -167,6 +169,7 @@ struct msg_configured {
     uint64_t window;  /* as in MSG_CONFIGURE, from an agent that keeps to it; 0: it does not know of it */
     bool services;    /* MSG_SERVICES follows ... */
     bool slow;        /* ... and is worth waiting for: a service has `ready`, or guest.conf cannot be read */
+    bool connects;    /* the agent knows MSG_CONNECT */
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -301,6 +304,31 @@ struct msg_saved {
 int msg_saved_encode(struct buf *b, const struct msg_saved *m) MVM_MUST_CHECK;
 int msg_saved_decode(struct msg_saved *m, const void *p, size_t n) MVM_MUST_CHECK;
 
+/*
+ * MSG_CONNECT: the agent connects to that port on the guest's loopback, else on its card's address, and resets the
+ * stream where nothing takes the connection. TCP: CHAN_OUT is the connection's bytes, CLOSE its half close, RESET its
+ * reset. UDP: each record is a datagram.
+ */
+struct msg_connect {
+    uint64_t port;
+    uint64_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    uint64_t window;   /* what both directions begin with (mux_set_window); 0: as other streams */
+};
+int msg_connect_encode(struct buf *b, const struct msg_connect *m) MVM_MUST_CHECK;
+int msg_connect_decode(struct msg_connect *m, const void *p, size_t n) MVM_MUST_CHECK;
+
+/* MSG_PORTS: texts as docs/protocol.md has them. With the frame come the sockets to publish on, in the
+ * order of `publish`, by SCM_RIGHTS (unix(7)): a supervisor makes none. All is done, or nothing. */
+#define PORTS_MAX      64 /* of a VM */
+#define PORTS_MAX_TEXT 10240
+struct msg_ports {
+    struct msg_strings publish, unpublish;
+    bool tied; /* what is published is taken back when this client leaves */
+};
+int msg_ports_encode(struct buf *b, const struct msg_ports *m) MVM_MUST_CHECK;
+int msg_ports_decode(struct msg_ports *m, const void *p, size_t n) MVM_MUST_CHECK;
+void msg_ports_done(struct msg_ports *m);
+
 /* The supervisor's account of its VM; the same facts as run.json plus the live state. */
 struct msg_status {
     char state[16]; /* "starting", "ready", "paused", "stopping", "cut off" (the guest broke the protocol), "halted",
@@ -326,6 +354,7 @@ struct msg_status {
     char limits[128];           /* its VMM's, "none: " and why */
     char services[16];          /* as in MSG_SERVICES, "" where the image has none ... */
     char services_problem[256];
+    char ports[PORTS_MAX_TEXT]; /* what is published, one a line, as in MSG_PORTS */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

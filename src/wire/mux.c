@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-_Static_assert(MUX_MAX_STREAMS == 256, "the refusal names it");
+_Static_assert(MUX_MAX_STREAMS == 384, "the refusal names it");
 
 #define OUT_BATCH   (4 * FRAME_MAX_SIZE)
 #define CONTROL_MAX (4u << 20)
@@ -135,6 +135,26 @@ void mux_set_send_window(struct mux *m, uint64_t window)
     m->first_window = window >= FRAME_MAX_PAYLOAD && window <= MUX_WINDOW ? (int64_t)window : MUX_WINDOW;
 }
 
+static uint32_t give_back_of(uint64_t window)
+{
+    return (uint32_t)MIN_OF(window / 2, (uint64_t)WINDOW_RETURN);
+}
+
+size_t mux_record_max(uint64_t window)
+{
+    return (size_t)MIN_OF(window - give_back_of(window), (uint64_t)FRAME_MAX_PAYLOAD);
+}
+
+void mux_set_window(struct mux *m, uint32_t stream, uint64_t window)
+{
+    struct mux_stream *s = mux_find(m, stream);
+    if (!s || window < MUX_LEAST_WINDOW || window > MUX_WINDOW)
+        return;
+    s->send_window = s->recv_window = (int64_t)window;
+    s->give_back = give_back_of(window);
+    s->queue_max = MIN_OF((size_t)window, (size_t)MUX_QUEUE);
+}
+
 struct mux_stream *mux_add_stream(struct mux *m, uint32_t number)
 {
     struct mux_stream *s = m->n_streams < MUX_MAX_STREAMS ? calloc(1, sizeof(*s)) : NULL;
@@ -143,6 +163,8 @@ struct mux_stream *mux_add_stream(struct mux *m, uint32_t number)
     s->number = number;
     s->send_window = m->first_window;
     s->recv_window = MUX_WINDOW;
+    s->give_back = WINDOW_RETURN;
+    s->queue_max = MUX_QUEUE;
     s->records.buf.max = MUX_QUEUE + FRAME_MAX_SIZE;
     s->next = m->streams;
     m->streams = s;
@@ -204,7 +226,7 @@ int64_t mux_open(struct mux *m, const struct buf *request)
 
 static bool has_room(const struct mux_stream *s)
 {
-    return queue_len(&s->records) < MUX_QUEUE;
+    return queue_len(&s->records) < s->queue_max;
 }
 
 bool mux_can_send(const struct mux *m, uint32_t stream)
@@ -257,7 +279,7 @@ void mux_consumed(struct mux *m, uint32_t stream, size_t n)
 static void give_windows_back(struct mux *m)
 {
     for (struct mux_stream *s = m->streams; s && m->out.len < OUT_BATCH; s = s->next) {
-        if (s->unacked < WINDOW_RETURN || s->remote_closed)
+        if (s->unacked < s->give_back || s->remote_closed)
             continue;
         const uint8_t bytes[4] = {(uint8_t)s->unacked, (uint8_t)(s->unacked >> 8), (uint8_t)(s->unacked >> 16),
                                   (uint8_t)(s->unacked >> 24)};

@@ -22,9 +22,10 @@
 
 #include <stdbool.h>
 
-#define MUX_WINDOW      (1u << 20) /* initial window of each direction, bytes */
-#define MUX_QUEUE       (256u * 1024)
-#define MUX_MAX_STREAMS 256
+#define MUX_WINDOW       (1u << 20) /* initial window of each direction, bytes */
+#define MUX_QUEUE        (256u * 1024)
+#define MUX_MAX_STREAMS  384
+#define MUX_LEAST_WINDOW (32u * 1024)
 
 struct mux;
 
@@ -52,6 +53,13 @@ void mux_free(struct mux *m);
 /* What the peer's windows begin with on streams opened from now on, where it has said so: at least FRAME_MAX_PAYLOAD,
  * at most MUX_WINDOW; anything else is MUX_WINDOW. Ours always begin with that. */
 void mux_set_send_window(struct mux *m, uint64_t window);
+
+/* What both directions of a stream begin with on which nothing has moved yet, where both sides say the same; the queue
+ * here holds no more. From MUX_LEAST_WINDOW to MUX_WINDOW, else nothing changes. No record may be longer than
+ * mux_record_max() then. */
+void mux_set_window(struct mux *m, uint32_t stream, uint64_t window);
+/* The longest record that a stream with that window carries: what gathers before it is given back must leave room. */
+size_t mux_record_max(uint64_t window);
 
 /* Bytes from the peer, all of them used; or -EPROTO (see mux_problem), the connection's end. Callbacks may call any
  * function but mux_input and mux_free. */

@@ -21,7 +21,7 @@ static int on_open(struct mux *m, const struct frame *f)
     if (!mux_add_stream(m, f->stream)) {
         mux_send_reset(m, f->stream,
                        m->n_streams < MUX_MAX_STREAMS ? "out of memory"
-                                                      : "256 streams are open already, which is the limit");
+                                                      : "384 streams are open already, which is the limit");
         return 0;
     }
     int r = m->events.open(m->data, f->stream, f->payload, f->len);

@@ -15,7 +15,9 @@ struct mux_stream {
     uint32_t number;
     int64_t send_window; /* payload bytes we may still send */
     int64_t recv_window; /* ... the peer may still send */
-    uint32_t unacked;    /* consumed here, not yet given back */
+    uint32_t unacked;    /* consumed here, not yet given back ... */
+    uint32_t give_back;  /* ... until it is so much */
+    size_t queue_max;    /* bytes of `records` above which none is taken */
     bool local_closed, close_sent, remote_closed;
     bool refused;             /* mux_send said -EAGAIN: tell when there is room */
     struct mux_queue records; /* whole DATA frames */

@@ -239,7 +239,7 @@ static void mux_refuses_more(void)
     for (uint32_t i = 0; i < MUX_MAX_STREAMS + OVER; i++)
         good &= frame_append(&opens, FRAME_OPEN, 2 * i + 1, 0, "request", 7) == 0;
     ok(good && mux_input(p.b.m, opens.data, opens.len) == 0 && p.b.opened == MUX_MAX_STREAMS,
-       "R8: of streams without end a peer gets 256");
+       "R8: of streams without end a peer gets 384");
     unsigned refused = 0;
     const uint8_t *out;
     for (size_t n; (n = mux_output(p.b.m, &out)) > 0; mux_sent(p.b.m, n)) {
@@ -248,7 +248,7 @@ static void mux_refuses_more(void)
         ssize_t used = 0;
         for (size_t at = 0; at < n && (used = frame_parse(out + at, n - at, &f, &why)) > 0; at += (size_t)used)
             refused += f.type == FRAME_RESET && f.stream > 2 * MUX_MAX_STREAMS &&
-                       memmem(f.payload, f.len, "256 streams are open already, which is the limit", 48) != NULL;
+                       memmem(f.payload, f.len, "384 streams are open already, which is the limit", 48) != NULL;
         good &= used > 0;
     }
     ok(good && refused == OVER, "R8: each stream above them is reset, with the limit's name");
@@ -257,6 +257,34 @@ static void mux_refuses_more(void)
     good = frame_append(&opens, FRAME_OPEN, 2 * (MUX_MAX_STREAMS + OVER) + 1, 0, "request", 7) == 0;
     ok(good && mux_input(p.b.m, opens.data, opens.len) == 0 && p.b.opened == MUX_MAX_STREAMS + 1 && p.b.resets == 0,
        "R8: when one has ended another is served");
+}
+
+/* The least window: records of its half get through one after the other, and no more than it waits on either side. */
+static void mux_small_window(void)
+{
+    CLEAN_PAIR struct pair p;
+    pair_init(&p);
+    uint64_t sent = 0;
+    uint32_t stream = open_stream(&p.a);
+    mux_set_window(p.a.m, stream, MUX_LEAST_WINDOW);
+    ok(settle(&p, 4096) == 0 && mux_record_max(MUX_LEAST_WINDOW) == MUX_LEAST_WINDOW / 2 &&
+           mux_record_max(MUX_WINDOW) == FRAME_MAX_PAYLOAD,
+       "a record is at most half of a small window");
+    mux_set_window(p.b.m, stream, MUX_LEAST_WINDOW);
+    p.b.hold = true;
+    while (mux_can_send(p.a.m, stream) && send_some(&p.a, stream, &sent, MUX_LEAST_WINDOW / 2) == 0)
+        settle(&p, 4096);
+    ok(p.b.got[stream] == MUX_LEAST_WINDOW && sent == 2 * MUX_LEAST_WINDOW,
+       "a stream of a small window has that on its way, and as much in its queue");
+    p.b.hold = false;
+    mux_consumed(p.b.m, stream, p.b.held[stream]);
+    for (int i = 0; i < 10; i++) {
+        settle(&p, 4096);
+        if (send_some(&p.a, stream, &sent, MUX_LEAST_WINDOW / 2) < 0)
+            break;
+    }
+    settle(&p, 4096);
+    ok(sent == 14 * (MUX_LEAST_WINDOW / 2) && p.b.got[stream] == sent && !p.b.damaged, "and goes on as it is read");
 }
 
 static void mux_slow_reader(void)
@@ -532,6 +560,7 @@ int main(void)
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
         mux_drained(pieces[i]);
     mux_refuses_more();
+    mux_small_window();
     mux_slow_reader();
     mux_fair();
     mux_resets();

@@ -371,6 +371,46 @@ static void test_cost(void)
     router_free(r);
 }
 
+/* ---- Published ports ---- */
+
+static const char *publish(struct router *r, struct router_client *c, uint32_t stream, uint64_t window)
+{
+    CLEAN_BUF struct buf m = BUF_INIT(256);
+    if (msg_connect_encode(&m, &(struct msg_connect){.port = 80, .protocol = 6, .window = window}) < 0)
+        abort();
+    return send(r, c, FRAME_OPEN, stream, m.data, (uint32_t)m.len);
+}
+
+static void test_publisher(void)
+{
+    static uint8_t bytes[FRAME_MAX_PAYLOAD];
+    struct router_client *clients[2];
+    struct router *r = fresh(true, clients);
+    struct router_client *own = router_add_publisher(r, &sent.clients[1]);
+    bool good = router_guest_is_up(r);
+    for (uint32_t i = 0; i < 200; i++)
+        good &= publish(r, own, 2 * i + 1, 32768) == NULL;
+    ok(good && router_has_room(r) && router_is_used(r), "200 published streams take no client's room");
+    forget();
+    ok(text(r, clients[0], FRAME_OPEN, 1, "exec") == NULL && next_is(&sent.guest, FRAME_OPEN, 401, "exec"),
+       "a client's stream is opened besides");
+    forget();
+    ok(send(r, NULL, FRAME_DATA, 1, bytes, 32768) == NULL, "the guest may send a published stream's window");
+    ok(says(send(r, NULL, FRAME_DATA, 1, bytes, 1), "more data than the window allows"), "and not a byte more");
+    router_free(r);
+    r = fresh(true, clients);
+    own = router_add_publisher(r, &sent.clients[1]);
+    ok(publish(r, own, 1, 32768) == NULL && send(r, own, FRAME_DATA, 1, bytes, 100) == NULL &&
+           window(r, NULL, 1, 100) == NULL,
+       "the guest gives back what came");
+    ok(says(window(r, NULL, 1, 1), "window for data that never came"), "a published stream's window does not grow");
+    router_remove_client(r, own);
+    ok(!router_is_used(r), "a publisher's streams end with it");
+    router_set_guest(r, false, "gone");
+    ok(!router_guest_is_up(r), "a guest that is gone cannot be reached");
+    router_free(r);
+}
+
 int main(void)
 {
     test_queue();
@@ -385,5 +425,6 @@ int main(void)
     buf_done(&sent.guest);
     buf_done(&sent.clients[0]);
     buf_done(&sent.clients[1]);
+    test_publisher();
     return tap_end();
 }
