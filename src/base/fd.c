@@ -182,8 +182,3 @@ int fd_copy_file(int in_fd, int out_fd)
     }
     return 0;
 }
-
-int fd_enable_verity(int fd)
-{
-    return os_enable_verity(fd);
-}

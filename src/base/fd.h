@@ -34,8 +34,3 @@ int fd_set_cloexec(int fd, bool on) MVM_MUST_CHECK;
 /* Copies the whole of a regular file: by reflink or copy_file_range where the file systems can, keeping holes
  * otherwise. out_fd must be empty. */
 int fd_copy_file(int in_fd, int out_fd) MVM_MUST_CHECK;
-
-/* Has the file system refuse every later change of the file's content and verify what it reads (kernel:
- * Documentation/filesystems/fsverity.rst). The descriptor is for reading and no process has the file open for writing.
- * -EOPNOTSUPP and -ENOTTY where file system or kernel cannot. */
-int fd_enable_verity(int fd) MVM_MUST_CHECK;

@@ -23,10 +23,13 @@ int os_clone_file(int in_fd, int out_fd) MVM_MUST_CHECK;
 /* Copies up to n bytes from one place to the same one of the other file, inside the kernel. The count, -EOPNOTSUPP
  * where it cannot. */
 ssize_t os_copy_range(int in_fd, int out_fd, off_t at, size_t n) MVM_MUST_CHECK;
-/* The kernel checks each block of the file against its digest from now on, and nobody can write it. */
+/* Has the file system refuse every later change of the file's content and verify what it reads (kernel:
+ * Documentation/filesystems/fsverity.rst). The descriptor is for reading and no process has the file open for writing.
+ * -EOPNOTSUPP and -ENOTTY where file system or kernel cannot. */
 int os_enable_verity(int fd) MVM_MUST_CHECK;
 
-/* open(2) with O_CLOEXEC; no part of the path is a symlink, and none leads out of dirfd. */
+/* Opens below dirfd, never leaving it, following no symlink: a descriptor or -errno. flags as for open(2), O_CLOEXEC is
+ * added. */
 int os_open_beneath(int dirfd, const char *path, int flags, mode_t mode) MVM_MUST_CHECK;
 /* A file without a name in that folder, for linkat(2). -EOPNOTSUPP where the file system has none. */
 int os_open_unnamed(int dirfd, const char *dir, mode_t mode) MVM_MUST_CHECK;

@@ -84,11 +84,6 @@ int path_open_dir(int dirfd, const char *path, struct mvm_error *err)
     return fd;
 }
 
-int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
-{
-    return os_open_beneath(dirfd, path, flags, mode);
-}
-
 int path_make_parents(int dirfd, const char *path, mode_t mode)
 {
     CLEAN_FD int at = -1;
@@ -103,7 +98,7 @@ int path_make_parents(int dirfd, const char *path, mode_t mode)
         int parent = at >= 0 ? at : dirfd;
         if (mkdirat(parent, name, mode) < 0 && errno != EEXIST)
             return -errno;
-        int next = path_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
+        int next = os_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
         if (next < 0)
             return next;
         fd_closep(&at);

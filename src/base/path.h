@@ -24,10 +24,6 @@ bool path_is_safe_relative(const char *path);
  * it belongs to another user than the one who runs this. */
 int path_open_dir(int dirfd, const char *path, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Opens below dirfd, never leaving it, following no symlink: a descriptor or -errno. flags as for open, O_CLOEXEC is
- * added. */
-int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode) MVM_MUST_CHECK;
-
 /* Makes the missing parent directories of path below dirfd, following no symlink. 0 or -errno. */
 int path_make_parents(int dirfd, const char *path, mode_t mode) MVM_MUST_CHECK;
 

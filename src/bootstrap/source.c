@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/fingerprint.h"
 #include "cache/statindex.h"
@@ -221,7 +222,7 @@ static int copy(const struct source_file *f, int dirfd, struct mvm_error *err)
     sha256_hex(d, hex);
     if (strcmp(hex, f->digest) != 0)
         return mvm_error_set(err, -ESTALE, "%s was changed just now; run mvmctl again", f->from);
-    CLEAN_FD int fd = path_open_beneath(dirfd, f->path, O_WRONLY | O_CREAT | O_EXCL, f->executable ? 0755 : 0644);
+    CLEAN_FD int fd = os_open_beneath(dirfd, f->path, O_WRONLY | O_CREAT | O_EXCL, f->executable ? 0755 : 0644);
     r = fd < 0 ? fd : fd_write_all(fd, content.data, content.len);
     if (r == 0 && fchmod(fd, f->executable ? 0755 : 0644) < 0)
         r = -errno;

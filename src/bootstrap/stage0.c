@@ -1,5 +1,6 @@
 #include "bootstrap/stage0.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "bootstrap/devimage.h"
 #include "bootstrap/packages.h"
@@ -162,7 +163,7 @@ static int assemble(struct home *h, const struct source *source, struct progress
 void stage0_sweep(struct home *h)
 {
     CLEAN_LOCK struct lock lock = LOCK_INIT;
-    CLEAN_FD int builds = path_open_beneath(h->state_fd, BUILDS, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int builds = os_open_beneath(h->state_fd, BUILDS, O_RDONLY | O_DIRECTORY, 0);
     if (builds >= 0 && lock_take(&lock, builds, LOCK, "removing an unfinished dev image", NULL, NULL) == 0)
         (void)!path_remove_tree(builds, STAGE);
 }

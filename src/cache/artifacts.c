@@ -1,6 +1,7 @@
 #include "cache/artifacts.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/lock.h"
 #include "cache/statindex.h"
@@ -92,7 +93,7 @@ static int seal(int dirfd, const struct manifest *m, struct mvm_error *err)
         CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0 || fchmod(fd, 0444) < 0 || fsync(fd) < 0)
             return mvm_error_errno(err, -errno, "cannot keep %s", name);
-        (void)!fd_enable_verity(fd); /* where it can be had; digests tell of changes without it */
+        (void)!os_enable_verity(fd); /* where it can be had; digests tell of changes without it */
     }
     if (fsync(dirfd) < 0)
         return mvm_error_errno(err, -errno, "cannot keep the image");

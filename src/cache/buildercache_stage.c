@@ -1,5 +1,6 @@
 /* Making a builder image, and replacing the live one: the part of buildercache.h that writes. */
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/buildercache_files.h"
 #include "host/os.h"
@@ -121,7 +122,7 @@ static int seal(int dirfd)
             continue;
         if (fd < 0 || fchmod(fd, 0444) < 0 || fsync(fd) < 0)
             return fd < 0 ? fd : -errno;
-        (void)!fd_enable_verity(fd); /* where it can be had */
+        (void)!os_enable_verity(fd); /* where it can be had */
     }
     return fsync(dirfd) < 0 ? -errno : 0;
 }

@@ -4,6 +4,7 @@
  * outside of the child: a path that leaves the folder, or leads over a symlink, is none.
  */
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "flake/confine.h"
 #include "flake/git.h"
@@ -160,7 +161,7 @@ struct writing {
 
 static int write_file(struct writing *w, const char *path, unsigned mode, uint64_t size)
 {
-    CLEAN_FD int fd = path_open_beneath(w->dirfd, path, O_WRONLY | O_CREAT | O_EXCL, mode & 0100 ? 0755 : 0644);
+    CLEAN_FD int fd = os_open_beneath(w->dirfd, path, O_WRONLY | O_CREAT | O_EXCL, mode & 0100 ? 0755 : 0644);
     int r = fd < 0 ? fd : 0;
     for (uint64_t done = 0; r == 0 && done < size;) {
         size_t n = (size_t)MIN_OF((uint64_t)CHUNK, size - done);
@@ -194,7 +195,7 @@ static int write_entry(struct writing *w, const char *path, unsigned mode, uint6
         return write_file(w, path, mode, size);
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     CLEAN_FREE char *folder = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
-    CLEAN_FD int parent = folder ? path_open_beneath(w->dirfd, folder, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+    CLEAN_FD int parent = folder ? os_open_beneath(w->dirfd, folder, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
     if (parent < 0)
         return parent;
     if (mode == GIT_MODE_LINK)

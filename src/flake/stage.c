@@ -1,4 +1,5 @@
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "flake/flake.h"
 #include "flake/lock.h"
@@ -94,7 +95,7 @@ static int send_file(const struct flake_tree *t, const struct flake_file *f, con
         return tree_send_dir(to->s, path, 0755, err);
     if (to->flakes && strcmp(f->path, t->lock_path) == 0)
         return send_lock(t, path, to, err);
-    CLEAN_FD int fd = path_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
+    CLEAN_FD int fd = os_open_beneath(t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return mvm_error_errno(err, fd < 0 ? fd : -errno, "cannot read %s in the flake's tree", f->path);

@@ -1,6 +1,6 @@
 #include "flake/store.h"
 #include "base/fd.h"
-#include "base/path.h"
+#include "base/os.h"
 #include "image/nar.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static int in_order(const void *a, const void *b)
 /* Digested once more by itself: what was listed is what is hashed. */
 static int put_content(struct writer *w, const struct flake_file *f)
 {
-    CLEAN_FD int fd = path_open_beneath(w->t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
+    CLEAN_FD int fd = os_open_beneath(w->t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     struct sha256 own;
     uint8_t digest[SHA256_SIZE];
     char hex[SHA256_HEX_SIZE];

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/statindex.h"
 #include "flake/blob.h"
@@ -63,7 +64,7 @@ static int digest_file(struct lister *l, struct flake_file *f, const struct stat
         snprintf(l->id, sizeof(l->id), "%.*s", GIT_REV_SIZE - 1, id);
         return 0;
     }
-    CLEAN_FD int fd = path_open_beneath(l->t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
+    CLEAN_FD int fd = os_open_beneath(l->t->root_fd, f->path, O_RDONLY | O_NONBLOCK, 0);
     int r = fd < 0 ? fd : blob_digest_fd(fd, f->size, f->digest, l->id);
     if (r == 0 && strcmp(f->path, l->lock_path) == 0)
         r = digest_lock(l, fd, f);
@@ -138,7 +139,7 @@ static int add_path(struct lister *l, const char *path, const struct stat *st)
 /* What is at a tracked path, never through a symlink. False: nothing, it is not there for Nix either. */
 static int look_at(struct lister *l, const char *path, struct stat *st, bool *there)
 {
-    CLEAN_FD int fd = path_open_beneath(l->t->root_fd, path, O_PATH | O_NOFOLLOW, 0);
+    CLEAN_FD int fd = os_open_beneath(l->t->root_fd, path, O_PATH | O_NOFOLLOW, 0);
     int r = fd < 0 ? fd : fstat(fd, st) < 0 ? -errno : 0;
     *there = r == 0;
     if (r == 0 || r == -ENOENT || r == -ENOTDIR || r == -ELOOP)

@@ -1,6 +1,7 @@
 #include "jail/cgroup.h"
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 
 #include <errno.h>
@@ -71,7 +72,7 @@ static int find_parent(int root, const char *own)
 {
     char path[4096], bound[32];
     snprintf(path, sizeof(path), "./%s", own + strspn(own, "/"));
-    CLEAN_FD int here = path_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int here = os_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
     if (here < 0)
         return -ENOTSUP;
     if (divides(here))
@@ -80,7 +81,7 @@ static int find_parent(int root, const char *own)
     if ((bound[0] && strncmp(bound, "max", 3) != 0) || strcmp(path, "./") == 0)
         return -ENOTSUP;
     *strrchr(path, '/') = '\0';
-    CLEAN_FD int above = path_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int above = os_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
     return above >= 0 && divides(above) ? TAKE_FD(above) : -ENOTSUP;
 }
 

@@ -1,5 +1,6 @@
 #include "machine/pinned_image.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "image/manifest.h"
 #include "vmdir/boot_snapshot.h"
@@ -23,7 +24,7 @@ int pinned_image_open(int root, const char *key)
 {
     char path[128];
     snprintf(path, sizeof(path), FOLDER "/%s", key);
-    return path_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
+    return os_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
 }
 
 /* The key of the image that a VM runs: one that continued from a snapshot runs a kept one. */

@@ -1,5 +1,6 @@
 #include "machine/snapshot.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "image/manifest.h"
 #include "machine/pinned_image.h"
@@ -78,7 +79,7 @@ int snapshot_remove(struct home *h, const char *vm, const char *tag, struct mvm_
     int r = root < 0 ? root : snapshot_dir_lock(&lock, root, err);
     if (r < 0)
         return r;
-    CLEAN_FD int folder = path_open_beneath(root, vm, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int folder = os_open_beneath(root, vm, O_RDONLY | O_DIRECTORY, 0);
     r = folder < 0 ? folder : faccessat(folder, tag, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
     if (mvm_error_is_absent(r))
         return no_such(vm, tag, err);

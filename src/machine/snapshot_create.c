@@ -1,6 +1,7 @@
 /* The part of snapshot.h that makes snapshots, to be kept or to be continued at once. */
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "image/manifest.h"
 #include "machine/client.h"
@@ -171,7 +172,7 @@ static int put_files(const struct stage *s, struct home *h, const struct snapsho
     if (r == 0 && (fchmod(state, 0400) < 0 || fsync(state) < 0))
         r = mvm_error_errno(err, -errno, "cannot keep the snapshot");
     if (r == 0)
-        (void)!fd_enable_verity(state); /* where it can be had; refused while a VMM has it open for writing */
+        (void)!os_enable_verity(state); /* where it can be had; refused while a VMM has it open for writing */
     if (r == 0)
         r = put_file(s->fd, SNAPSHOT_DIR_STATE, index, o, err);
     for (int a = 0; r == 0 && a < ARTIFACT_COUNT; a++)

@@ -2,6 +2,7 @@
 #include "machine/snapshot_dir.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "machine/pinned_image.h"
 #include "vmdir/vmdir.h"
@@ -88,7 +89,7 @@ int snapshot_dir_open_one(int root, const char *vm, const char *tag)
 {
     char path[160];
     snprintf(path, sizeof(path), "%s/%s", vm, tag);
-    return path_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
+    return os_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
 }
 
 struct statindex *snapshot_dir_index(struct home *h, const struct snapshot *u)

@@ -1,6 +1,7 @@
 #include "release/release.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "host/os.h"
 
@@ -201,7 +202,7 @@ int release_export(int dirfd, const char *dest, struct release *r, struct progre
         return mvm_error_errno(err, -EEXIST, "%s", dest);
     snprintf(tmp, sizeof(tmp), ".%s.export-%d", name, getpid());
     progress_phase(p, "exporting");
-    CLEAN_FD int to = mkdirat(parent, tmp, 0700) < 0 ? -1 : path_open_beneath(parent, tmp, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int to = mkdirat(parent, tmp, 0700) < 0 ? -1 : os_open_beneath(parent, tmp, O_RDONLY | O_DIRECTORY, 0);
     if (to < 0)
         return mvm_error_errno(err, -errno, "cannot make a folder beside %s", dest);
     int e = export_files(dirfd, to, r, p, err);

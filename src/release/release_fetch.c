@@ -1,6 +1,7 @@
 #include "release/release_fetch.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/lock.h"
 #include "host/install_paths.h"
@@ -212,7 +213,7 @@ static int fresh_folder(int dirfd, const char *name, struct mvm_error *err)
     if (r == 0 && mkdirat(dirfd, name, 0700) < 0)
         r = -errno;
     if (r == 0)
-        r = path_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+        r = os_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
     return r < 0 ? mvm_error_errno(err, r, "cannot make folder %s", name) : r;
 }
 
@@ -269,7 +270,7 @@ int release_verify_url(struct home *h, const struct config *cfg, const char *url
 /* The very set that is published is installed already, and whole. */
 static bool is_installed(const struct fetch *f, int prebuilt, const char *name)
 {
-    CLEAN_FD int dir = path_open_beneath(prebuilt, name, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int dir = os_open_beneath(prebuilt, name, O_RDONLY | O_DIRECTORY, 0);
     CLEAN_BUF struct buf manifest = BUF_INIT(RELEASE_MAX_MANIFEST);
     return dir >= 0 && path_read_file(dir, RELEASE_MANIFEST, &manifest, NULL) == 0 && manifest.len == f->manifest.len &&
            memcmp(manifest.data, f->manifest.data, manifest.len) == 0 &&
@@ -326,7 +327,7 @@ void release_sweep(struct home *h)
     if (downloads < 0 || lock_take(&lock, downloads, DOWNLOADS_OF, "removing unfinished images", NULL, NULL) < 0)
         return;
     (void)!path_remove_tree(downloads, VERIFY_STAGE);
-    CLEAN_FD int prebuilt = path_open_beneath(h->state_fd, PREBUILT, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int prebuilt = os_open_beneath(h->state_fd, PREBUILT, O_RDONLY | O_DIRECTORY, 0);
     if (prebuilt >= 0)
         (void)!path_remove_tree(prebuilt, SEED_STAGE);
 }

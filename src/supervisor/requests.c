@@ -1,6 +1,7 @@
 /* Requests that the supervisor answers itself instead of passing them on to the guest. */
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "supervisor/internal.h"
 
@@ -73,7 +74,7 @@ static int open_target(struct supervisor *s, const char *folder)
     if (home < 0)
         return -errno;
     snprintf(path, sizeof(path), "snapshots/%s/state", folder);
-    CLEAN_FD int fd = path_open_beneath(home, path, O_RDWR | O_NOFOLLOW, 0);
+    CLEAN_FD int fd = os_open_beneath(home, path, O_RDWR | O_NOFOLLOW, 0);
     struct stat st;
     if (fd < 0)
         return fd;

@@ -44,7 +44,7 @@ static int open_parent(struct tree_receiver *t, const char *path, const char **r
     t->parent_path = strndup(path, n);
     if (!t->parent_path)
         return -ENOMEM;
-    int fd = path_open_beneath(t->dirfd, n ? t->parent_path : ".", O_RDONLY | O_DIRECTORY, 0);
+    int fd = os_open_beneath(t->dirfd, n ? t->parent_path : ".", O_RDONLY | O_DIRECTORY, 0);
     t->parent = fd < 0 ? -1 : fd;
     return fd;
 }
@@ -167,7 +167,7 @@ static int open_file(struct tree_receiver *t, int parent, const char *name, mode
 {
     int fd = t->replace ? os_open_unnamed(parent, ".", mode) : -EOPNOTSUPP;
     t->nameless = fd >= 0;
-    return fd >= 0 ? fd : path_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, mode);
+    return fd >= 0 ? fd : os_open_beneath(parent, part_name(t, name), O_WRONLY | O_CREAT | O_EXCL, mode);
 }
 
 static int begin_file(struct tree_receiver *t, const struct msg_entry *e, struct mvm_error *err)
@@ -230,7 +230,7 @@ static int make_dir(struct tree_receiver *t, const struct msg_entry *e, struct m
     bool made = mkdirat(parent, name, 0700) == 0;
     if (!made && errno != EEXIST)
         return mvm_error_errno(err, -errno, "cannot make %s", e->path);
-    CLEAN_FD int fd = path_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int fd = os_open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0);
     r = fd < 0 ? fd : 0;
     /* The owner's bits stay set, or what is in the folder could not be made. */
     if (made && r == 0 && fchmod(fd, (mode_t)(e->mode & 0777) | 0700) < 0)

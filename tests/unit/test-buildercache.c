@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "cache/buildercache.h"
 #include "cache/buildercache_files.h"
@@ -215,7 +216,7 @@ static void test_verity(void)
     if (put_at(dir, "scratch", "x", 1) < 0)
         abort();
     CLEAN_FD int scratch = openat(dir, "scratch", O_RDONLY | O_CLOEXEC);
-    int r = fd_enable_verity(scratch);
+    int r = os_enable_verity(scratch);
     (void)!unlinkat(dir, "scratch", 0);
     if (r < 0) {
         ok(true, "T8: an image is sealed with fs-verity # SKIP the file system or the kernel has none: %s",

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "jail/cgroup.h"
@@ -108,7 +109,7 @@ static void test_enabled(void)
     struct cgroup g;
     put_cgroup("own", "cpuset cpu io memory pids\n", "cpu\n");
     int r = try_make("/own", &g, NULL);
-    CLEAN_FD int own = path_open_beneath(root, "own", O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int own = os_open_beneath(root, "own", O_RDONLY | O_DIRECTORY, 0);
     ok(r == 0 && holds(own, "cgroup.subtree_control", "+memory +pids"),
        "T6: what is delegated and not divided yet is divided");
     cgroup_remove(&g);
@@ -136,7 +137,7 @@ static void test_refused(void)
     refused("/../outside", "outside of what is mounted");
     put_cgroup("reader/scope", "", "");
     put_cgroup("reader", "memory pids\n", "memory pids\n");
-    CLEAN_FD int reader = path_open_beneath(root, "reader", O_RDONLY | O_DIRECTORY, 0);
+    CLEAN_FD int reader = os_open_beneath(root, "reader", O_RDONLY | O_DIRECTORY, 0);
     if (geteuid() == 0 || fchmod(reader, 0555) < 0)
         ok(true, "T6: no cgroup is made where the folder is not the user's # SKIP root may write anywhere");
     else
