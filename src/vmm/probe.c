@@ -12,6 +12,7 @@
 #include "base/path.h"
 #include "host/json.h"
 #include "host/os.h"
+#include "vmm/accel.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -202,7 +203,8 @@ static int verdict_load(int state_fd, const char *boot_id, bool kvm_open, struct
     int64_t khz, schema, had_kvm;
     if (json_get_string(o, "boot_id", &boot, NULL) < 0 || json_get_string(o, "accel", &name, NULL) < 0 ||
         json_get_string(o, "reason", &reason, NULL) < 0 || json_get_int(o, "tsc_khz", &khz, NULL) < 0 ||
-        json_get_int(o, "schema_version", &schema, NULL) < 0 || json_get_int(o, "kvm_open", &had_kvm, NULL) < 0)
+        json_get_int(o, "schema_version", &schema, NULL) < 0 || json_get_int(o, "kvm_open", &had_kvm, NULL) < 0 ||
+        accel_parse(name) == ACCELS)
         return -EINVAL;
     if (schema != VERDICT_SCHEMA || strcmp(boot, boot_id) != 0 || had_kvm != kvm_open || khz < 0)
         return -ESTALE;
@@ -236,13 +238,14 @@ static void judge(int kvm, int kvm_errno, struct vmm_accel *a)
         snprintf(a->reason, sizeof(a->reason), "this machine has no /dev/kvm");
     else
         snprintf(a->reason, sizeof(a->reason), "/dev/kvm cannot be opened: %s", strerror(kvm_errno));
-    snprintf(a->name, sizeof(a->name), "%s", good ? "kvm" : "tcg");
+    snprintf(a->name, sizeof(a->name), "%s", accel_name(good ? ACCEL_KVM : ACCEL_EMULATION));
     a->tsc_khz = measure_tsc_khz();
 }
 
 int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, struct mvm_error *err)
 {
-    if (force && strcmp(force, "kvm") != 0 && strcmp(force, "tcg") != 0)
+    enum accel forced = force ? accel_parse(force) : ACCELS;
+    if (force && forced == ACCELS)
         return mvm_error_set(err, -EINVAL, "acceleration '%s': neither kvm nor tcg", force);
     CLEAN_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     int kvm_errno = kvm < 0 ? errno : 0;
@@ -253,10 +256,10 @@ int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, str
         judge(kvm, kvm_errno, &a);
         verdict_save(state_fd, boot_id, kvm >= 0, &a);
     }
-    if (force && strcmp(force, a.name) != 0) {
-        if (strcmp(force, "kvm") == 0)
+    if (force && forced != accel_parse(a.name)) {
+        if (forced == ACCEL_KVM)
             return mvm_error_set(err, -ENOTSUP, "kvm was asked for but cannot be used: %s", a.reason);
-        snprintf(a.name, sizeof(a.name), "tcg");
+        snprintf(a.name, sizeof(a.name), "%s", accel_name(forced));
         snprintf(a.reason, sizeof(a.reason), "asked for");
     }
     *ret = a;

@@ -1,15 +1,16 @@
 /* Hypervisor.framework is not asked yet (docs/platforms.md): VMs run in software emulation. */
+#include "vmm/accel.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, struct mvm_error *err)
 {
-    if (force && strcmp(force, "tcg") != 0)
+    if (force && accel_parse(force) != ACCEL_EMULATION)
         return mvm_error_set(err, -ENOTSUP, "acceleration '%s': on macOS there is tcg alone", force);
-    *ret = (struct vmm_accel){.name = "tcg"};
+    *ret = (struct vmm_accel){0};
+    snprintf(ret->name, sizeof(ret->name), "%s", accel_name(ACCEL_EMULATION));
     snprintf(ret->reason, sizeof(ret->reason), "Hypervisor.framework is not used yet");
     return 0;
 }

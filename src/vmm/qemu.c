@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "jail/jail.h"
+#include "vmm/accel.h"
 #include "vmm/qemu_args.h"
 #include "vmm/qmp.h"
 #include "vmm/vmm.h"
@@ -188,7 +189,7 @@ static int identify_program(char *out, size_t size, struct mvm_error *err)
 static int identify_cpu(const struct vmm_accel *accel, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
 {
     out[0] = '\0';
-    if (strcmp(accel->name, "kvm") != 0)
+    if (accel_parse(accel->name) != ACCEL_KVM)
         return 0;
     CLEAN_FD int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
     char text[8192]; /* the first processor: all are alike to the guest */

@@ -1,4 +1,5 @@
 #include "vmm/qemu_args.h"
+#include "vmm/accel.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -93,7 +94,7 @@ static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
 
 static void add_machine(struct args *a, const struct vmm_config *c)
 {
-    bool kvm = strcmp(c->accel.name, "kvm") == 0;
+    bool kvm = accel_parse(c->accel.name) == ACCEL_KVM;
     add(a, QEMU_PROGRAM);
     add(a, "-name");
     add(a, "mvm-%s", c->name);

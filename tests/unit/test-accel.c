@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "host/json.h"
+#include "host/os.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -75,6 +76,14 @@ static void test_choose(void)
     ok(json_save_sealed(run, "accel.json", o, 0600, false, NULL) == 0 && vmm_choose_accel(folder, NULL, &a, &e) == 0 &&
            strcmp(a.name, first.name) == 0 && strcmp(a.reason, "old") != 0,
        "the verdict of another boot is none of this one");
+    char boot[64];
+    os_boot_id(boot, sizeof(boot));
+    json_add_string(o, "boot_id", boot);
+    json_add_int(o, "kvm_open", access("/dev/kvm", R_OK | W_OK) == 0);
+    json_add_string(o, "accel", "abacus");
+    ok(json_save_sealed(run, "accel.json", o, 0600, false, NULL) == 0 && vmm_choose_accel(folder, NULL, &a, &e) == 0 &&
+           strcmp(a.name, first.name) == 0,
+       "nor is one that names no acceleration");
     CLEAN_FD int read_only = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     ok(vmm_choose_accel(read_only, NULL, &a, &e) == 0 && a.name[0],
        "where no verdict can be kept one is found all the same");
