@@ -8,17 +8,28 @@ export LC_ALL
 # Files whose functions only a whole mvmctl or a VM reaches. The list gets shorter, never longer: whoever adds a file adds its test.
 exceptions=tests/static/not-yet/untested
 
-# functions FILE: those that others can call, and the tables and descriptions that others can use.
+# functions FILE: those that others can call, and the tables and descriptions that others can use; run:PROGRAM of a file that is
+# the whole program, which a test runs from where it was built.
 functions() {
     awk '/^[a-z]/ && /\(/ && !/^(static|typedef|extern|return)/ && !/;$/ {
         sub(/\(.*/, ""); sub(/.*[ *]/, ""); if ($0 != "main") print
     }
     /^const struct [a-z_]+ [a-z_]+ = / { print $4 }' "$1"
+    case $1 in
+    src/cli/main.c) echo run:mvmctl ;;
+    src/jail/inside.c) echo run:mvm-jail ;;
+    src/jail/preload.c) echo run:mvm-preload.so ;;
+    src/image/nixdb.c | src/image/mkrootfs.c) echo "run:mvm-$(basename "$1" .c)" ;;
+    esac
 }
 # untested TREE: the names of the files that no test names, without their room, which may change.
 untested() {
     (
-        cd "$1" && cat tests/unit/*.[ch] tests/fuzz/*.[ch] | grep -oE '[a-z_0-9]+' | sort -u >"$tmp/named"
+        cd "$1" || exit 1
+        {
+            cat tests/unit/*.[ch] tests/fuzz/*.[ch] | grep -oE '[a-z_0-9]+'
+            cat tests/unit/*.c | grep -oE '(built\("|"%s/)[^"]*"' | sed -n 's/.*[/"]\(mvm[^/"]*\)"$/run:\1/p'
+        } | sort -u >"$tmp/named"
         for file in src/*/*.c; do
             case $file in src/guest/* | *_darwin.c) continue ;; esac # of another process, another system
             functions "$file" | sort -u | comm -12 - "$tmp/named" | grep -q . || basename "$file"

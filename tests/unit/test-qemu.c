@@ -1,10 +1,14 @@
 /* The command line of QEMU, word by word: what a guest's devices are stands here. */
 #include "tap.h"
 
+#include "base/fd.h"
+#include "base/path.h"
 #include "vmm/qemu_args.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *line_of(const struct vmm_config *c)
 {
@@ -99,8 +103,83 @@ static void test_offers(void)
     }
 }
 
+/* ---- What others ask of the backend ---- */
+
+static struct vmm_identity identity_of(const struct vmm_config *c)
+{
+    struct vmm_identity id = {0};
+    if (vmm_qemu.identity(c, &id, NULL) < 0)
+        abort();
+    return id;
+}
+
+/* What a snapshot depends on, and what not: a program of that name stands in for QEMU. */
+static void test_identity(void)
+{
+    const char *folder = tap_folder();
+    CLEAN_FREE char *path = strdup(getenv("PATH"));
+    CLEAN_FREE char *program = path_join(folder, QEMU_PROGRAM, NULL);
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct vmm_config c = config();
+    char text[200];
+    setenv("PATH", folder, 1);
+    ok(vmm_qemu.available(&e) == -ENOENT && strstr(e.msg, QEMU_PROGRAM) && strstr(e.hint, QEMU_PACKAGE),
+       "where QEMU is missing its package is named");
+    static const char script[] = "#!/bin/sh\necho 'QEMU emulator version 7'\necho more\n";
+    CLEAN_FD int fd = open(program, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    if (fd < 0 || fd_write_all(fd, script, sizeof(script) - 1) < 0)
+        abort();
+    fd_closep(&fd);
+    ok(vmm_qemu.available(NULL) == 0 && vmm_qemu.version(text, sizeof(text), NULL) == 0 &&
+           strcmp(text, "QEMU emulator version 7") == 0,
+       "its version is the first line that it says");
+    struct vmm_identity one = identity_of(&c), other;
+    c.name = "another";
+    c.kernel = "/j/vmlinux";
+    c.disks[1].path = "/v/another";
+    c.channel_fd = 20;
+    c.accel.tsc_khz++;
+    other = identity_of(&c);
+    ok(strcmp(one.machine, other.machine) == 0 && one.machine[0],
+       "names, paths, descriptors and the clock's rate are no part of what a machine is");
+    c.vcpus++;
+    other = identity_of(&c);
+    ok(strcmp(one.machine, other.machine) != 0, "a machine with a processor more is another");
+    ok(strcmp(one.backend, other.backend) == 0 && !one.cpu[0],
+       "under software emulation the host's processor is no matter");
+    snprintf(c.accel.name, sizeof(c.accel.name), "kvm");
+    other = identity_of(&c);
+    ok(other.cpu[0], "with hardware acceleration it is");
+    unlink(program);
+    rmdir(folder);
+    setenv("PATH", path, 1);
+}
+
+static void test_network_and_disks(void)
+{
+    struct vmm_net_plan plan;
+    vmm_qemu.net_plan(VMM_NET_USER, &plan);
+    ok(strchr(plan.address, '/') && plan.gateway[0] && plan.dns[0] && plan.host[0],
+       "a guest with a network is told its address, gateway and name server");
+    vmm_qemu.net_plan(VMM_NET_NONE, &plan);
+    ok(!plan.address[0] && !plan.gateway[0] && !plan.dns[0] && !plan.host[0], "one without is told nothing");
+
+    const char *folder = tap_folder();
+    CLEAN_FREE char *path = path_join(folder, "disk", NULL);
+    CLEAN_FD int first = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CLEAN_FD int second = open(path, O_RDWR | O_CLOEXEC);
+    ok(first >= 0 && vmm_qemu.lock_disk(first, false) == 0 && vmm_qemu.lock_disk(second, false) == -EAGAIN,
+       "a disk has one that writes to it");
+    fd_closep(&first);
+    ok(vmm_qemu.lock_disk(second, false) == 0, "until that one is gone");
+    unlink(path);
+    rmdir(folder);
+}
+
 int main(void)
 {
+    test_identity();
+    test_network_and_disks();
     test_offers();
     struct vmm_config c = config();
     is_line(&c,

@@ -1,0 +1,168 @@
+/* From a command's options and an image to a VM's configuration: starting it is played here. */
+#include "tap.h"
+
+#include "captured.h"
+#include "cli/boot.h"
+#include "cli/command.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+extern const struct command cmd_up;
+
+/* ---- What is started ---- */
+
+static struct {
+    struct machine_config config;
+    char name[VMDIR_MAX_NAME + 1], hostname[64];
+    unsigned starts, taken; /* so many names are taken before one is free */
+} played;
+
+int __wrap_machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
+                         struct mvm_error *err);
+int __wrap_machine_pick_name(struct home *h, const char *base, char ret[static VMDIR_MAX_NAME + 1],
+                             struct mvm_error *err);
+
+int __wrap_machine_start(struct home *h, const struct machine_config *c, struct progress *p, struct machine_info *info,
+                         struct mvm_error *err)
+{
+    played.starts++;
+    played.config = *c;
+    snprintf(played.name, sizeof(played.name), "%s", c->name);
+    snprintf(played.hostname, sizeof(played.hostname), "%s", c->hostname ? c->hostname : "");
+    return played.starts <= played.taken ? mvm_error_set(err, -EEXIST, "it runs") : 0;
+}
+
+int __wrap_machine_pick_name(struct home *h, const char *base, char ret[static VMDIR_MAX_NAME + 1],
+                             struct mvm_error *err)
+{
+    snprintf(ret, VMDIR_MAX_NAME + 1, "%.30s-%u", base, played.starts + 1);
+    return 0;
+}
+
+/* ---- The command's side ---- */
+
+static struct args arguments(const char *line)
+{
+    static char text[256], *words[32];
+    struct args a;
+    int n = 1;
+    words[0] = text;
+    snprintf(text, sizeof(text), "%s", line);
+    for (char *w = strtok(text, " "); w; w = strtok(NULL, " "))
+        words[n++] = w;
+    if (args_parse(&a, &cmd_up, n, words) != 0)
+        abort();
+    return a;
+}
+
+static int boot(const char *line, const char *name, bool transient, struct mvm_error *e)
+{
+    struct artifact_image img = ARTIFACT_IMAGE_INIT;
+    struct machine_info info;
+    struct args a = arguments(line);
+    char path[] = "/image";
+    img.path = path;
+    img.metadata.memory_mib = 300;
+    img.metadata.vcpus = 3;
+    snprintf(img.metadata.name, sizeof(img.metadata.name), "%s", name);
+    snprintf(img.digest, sizeof(img.digest), "digest");
+    unsigned taken = played.taken;
+    memset(&played, 0, sizeof(played));
+    played.taken = taken;
+    *e = (struct mvm_error)MVM_ERROR_INIT;
+    return boot_image(&a, NULL, &img, transient, 7, NULL, &info, e);
+}
+
+static void test_image(void)
+{
+    struct mvm_error e;
+    ok(boot("image", "web", false, &e) == 0 && played.config.memory_mib == 300 && played.config.vcpus == 3 &&
+           played.config.ready == READY_SERVICES && played.config.settle_ms == 7 && !played.config.cold &&
+           played.config.role == VM_ROLE_RUNTIME && strcmp(played.config.image_digest, "digest") == 0,
+       "what the options leave open the image says");
+    ok(strcmp(played.name, "web-1") == 0 && strcmp(played.hostname, "web") == 0,
+       "a VM without a name has a free one made of the image's, the guest the image's own: %s", played.name);
+    ok(boot("image --memory 128M --cpus 2 --cold --timeout 2.5 --ready agent --name my", "web", false, &e) == 0 &&
+           played.config.memory_mib == 128 && played.config.vcpus == 2 && played.config.cold &&
+           played.config.timeout_ms == 2500 && played.config.ready == READY_AGENT && strcmp(played.name, "my") == 0,
+       "options win over the image");
+    ok(boot("image", "builder-3", false, &e) == 0 && strcmp(played.name, "vm-1") == 0,
+       "an image with a builder's name lends it to no VM");
+    ok(boot("image", "web", true, &e) == 0 && played.config.transient && played.config.ready == READY_AGENT,
+       "a transient VM waits for no services");
+    played.taken = 3;
+    ok(boot("image", "web", false, &e) == 0 && played.starts == 4 && strcmp(played.name, "web-4") == 0,
+       "where another took the name meanwhile, the next one is tried");
+    played.taken = 100;
+    ok(boot("image", "web", false, &e) == -EEXIST && played.starts == 20,
+       "a free name is tried for twenty times at most");
+    ok(boot("image --name my", "web", false, &e) == -EEXIST && played.starts == 1,
+       "a name that was asked for is tried once");
+    played.taken = 0;
+}
+
+static void test_refusals(void)
+{
+    struct mvm_error e;
+    static const struct {
+        const char *line, *words;
+    } bad[] = {
+        {"image --ready soon", "--ready soon"},    {"image --name builder", "builder"},
+        {"image --name builder-12", "builder-12"}, {"image --name ../x", "../x"},
+        {"image --hypervisor stone", "stone"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct args a = arguments(bad[i].line);
+        e = (struct mvm_error)MVM_ERROR_INIT;
+        ok(boot_check_options(&a, &e) == -EINVAL && strstr(e.msg, bad[i].words) && e.hint[0],
+           "'up %s' is refused before anything long begins", bad[i].line);
+    }
+    struct args good = arguments("image --ready services --name web --memory 1G");
+    ok(boot_check_options(&good, &e) == 0, "options that are right are taken");
+    ok(boot("image --name builder-1", "web", false, &e) == -EINVAL && played.starts == 0,
+       "a builder's name starts no VM either");
+    static const char *const names[] = {"builders", "builder-x", "builder-1x", "my-builder"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        ok(boot_check_name(names[i], NULL) == 0, "'%s' is no builder's name", names[i]);
+}
+
+/* ---- What is told ---- */
+
+static void test_print(void)
+{
+    CLEAN_BUF struct buf out = BUF_INIT(65536);
+    CLEAN_BUF struct buf errors = BUF_INIT(65536);
+    struct machine_info info = {.name = "web", .image = "digest", .backend = "qemu", .accel = {.name = "tcg"}};
+    info.status.ready_ns = 42000000;
+    snprintf(info.status.mode, sizeof(info.status.mode), "cold");
+    snprintf(info.status.confinement, sizeof(info.status.confinement), "none: too old");
+    for (int json = 0; json < 2; json++) {
+        ui_init(json, false);
+        struct captured o = capture(STDOUT_FILENO), e = capture(STDERR_FILENO);
+        json_object *more = json_object_new_object();
+        json_add_string(more, "from", "a:b");
+        boot_print(&info, NULL, NULL, NULL, false, more);
+        capture_end(&e, &errors);
+        capture_end(&o, &out);
+        if (json)
+            ok(strstr(buf_cstr(&out), "\"name\":\"web\"") && strstr(buf_cstr(&out), "\"mode\":\"cold\"") &&
+                   strstr(buf_cstr(&out), "\"from\":\"a:b\"") && strstr(buf_cstr(&out), "\"address\":null"),
+               "with --json it is an object, with what the command adds");
+        else
+            ok(strcmp(buf_cstr(&out), "web  ready in 42 ms\n") == 0 &&
+                   strstr(buf_cstr(&errors), "warning: confinement of the VMM: none: too old"),
+               "a VM that was started is a line, and a warning where its VMM is not confined");
+    }
+    ui_init(false, false);
+}
+
+int main(void)
+{
+    commands_install();
+    ui_init(false, false);
+    test_image();
+    test_refusals();
+    test_print();
+    return tap_end();
+}
