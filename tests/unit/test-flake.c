@@ -10,10 +10,12 @@
 #include "flake/literals.h"
 #include "flake/lock.h"
 #include "flake/store.h"
+#include "jail/landlock.h"
 #include "wire/frame.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -197,6 +199,43 @@ static int count_descriptors(void *data, struct buf *out, struct mvm_error *err)
     for (int fd = 0; fd < 64; fd++)
         n += fd != 3 && fstat(fd, &st) == 0 && (fd > 2 || !S_ISCHR(st.st_mode));
     return buf_printf(out, "%u", n);
+}
+
+/* The bits of what a process can do once it reads that folder alone. */
+static int confined_can(const char *allowed, const char *file, const char *other)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        const char *const folders[] = {allowed};
+        if (confine_reader(folders, 1) < 0)
+            _exit(128);
+        int can = open(file, O_RDONLY) >= 0 ? 1 : 0;
+        can |= open(other, O_RDONLY) >= 0 ? 2 : 0;
+        can |= open(file, O_WRONLY) >= 0 ? 4 : 0;
+        can |= socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 8 : 0;
+        can |= unlink(file) == 0 ? 16 : 0;
+        can |= kill(getpid(), 0) == 0 ? 32 : 0;
+        _exit(can);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_confine_reader(void)
+{
+    const char *top = tap_folder();
+    CLEAN_FREE char *allowed = path_join(top, "allowed", NULL), *other = path_join(top, "other", NULL);
+    CLEAN_FREE char *file = path_join(allowed, "file", NULL);
+    CLEAN_FD int a = mkdir(allowed, 0755) < 0 ? -1 : open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    CLEAN_FD int b = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    int abi, rules = landlock_open(false, &abi), can = confined_can(allowed, file, other);
+    if (rules >= 0)
+        close(rules);
+    ok(a >= 0 && b >= 0 && can == (rules >= 0 ? 1 : 3),
+       "a confined process reads its folder, and does nothing else (%d)", can);
+    (void)!path_remove_tree(AT_FDCWD, top);
 }
 
 static void test_confined(void)
@@ -843,6 +882,7 @@ int main(void)
     test_index();
     test_reader();
     test_outside();
+    test_confine_reader();
     test_confined();
     test_literals();
     test_remote();
