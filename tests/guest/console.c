@@ -17,7 +17,7 @@ struct control {
 };
 
 static struct {
-    uint8_t *mmio;
+    struct virtio device;
     const char *name;
     unsigned port; /* of that name; 0: not known yet */
     struct queue control_in, control_out, in[MAX_PORTS], out[MAX_PORTS];
@@ -71,22 +71,20 @@ static bool take_control(void)
 
 bool console_begin(const char *name)
 {
-    unsigned irq;
+    const struct virtio *v = &console.device;
     console.name = name;
-    console.mmio = virtio_find(DEVICE_CONSOLE, F_MULTIPORT, &irq);
-    if (!console.mmio)
+    if (!virtio_find(&console.device, DEVICE_CONSOLE, F_MULTIPORT))
         return false;
-    unsigned ports = MIN_OF(virtio_config(console.mmio, 4), (uint32_t)MAX_PORTS);
-    virtio_queue(&console.control_in, console.mmio, 2, IN_SIZE);
-    virtio_queue(&console.control_out, console.mmio, 3, IN_SIZE);
+    unsigned ports = MIN_OF(virtio_config(v, 4), (uint32_t)MAX_PORTS);
+    virtio_queue(&console.control_in, v, 2, IN_SIZE);
+    virtio_queue(&console.control_out, v, 3, IN_SIZE);
     for (unsigned p = 1; p < ports; p++) {
-        virtio_queue(&console.in[p], console.mmio, 2 + 2 * p, IN_SIZE);
-        virtio_queue(&console.out[p], console.mmio, 3 + 2 * p, OUT_SIZE);
+        virtio_queue(&console.in[p], v, 2 + 2 * p, IN_SIZE);
+        virtio_queue(&console.out[p], v, 3 + 2 * p, OUT_SIZE);
     }
     for (unsigned i = 0; i < QUEUE_SIZE; i++)
         console.free[i] = true;
-    virtio_begin(console.mmio);
-    machine_listen(irq);
+    virtio_begin(v);
     give_all(&console.control_in);
     for (unsigned p = 1; p < ports; p++)
         give_all(&console.in[p]);
@@ -145,7 +143,7 @@ bool console_is_empty(void)
 
 bool console_has_news(void)
 {
-    virtio_acknowledge(console.mmio);
+    virtio_acknowledge(&console.device);
     return queue_has(&console.control_in) ||
            (console.port && (queue_has(&console.in[console.port]) || queue_has(&console.out[console.port])));
 }

@@ -15,12 +15,12 @@
 #define PERIODIC      (1u << 17)
 #define IOAPIC        0xfec00000u
 
-#define VECTOR_DEVICE   0x20
 #define VECTOR_TIMER    0x21
 #define VECTOR_SPURIOUS 0xff
 
 char cmdline[4096];
 volatile uint64_t ticks;
+uint64_t acpi_rsdp;
 
 static struct {
     uint64_t begin, khz;          /* of the time stamp counter */
@@ -89,6 +89,7 @@ struct pvh_memory {
 };
 
 /* Linux, Documentation/arch/x86/zero-page.rst. */
+#define ZERO_RSDP      0x070
 #define ZERO_CMDLINE   0x228
 #define ZERO_N_E820    0x1e8
 #define ZERO_E820      0x2d0
@@ -110,6 +111,7 @@ static void use_memory(uint64_t from, uint64_t size)
 static void read_pvh(const struct pvh_info *info)
 {
     const struct pvh_memory *m = at_address(info->memmap);
+    acpi_rsdp = info->rsdp;
     snprintf(cmdline, sizeof(cmdline), "%s", (const char *)at_address(info->cmdline));
     for (uint32_t i = 0; i < info->n_memmap; i++)
         if (m[i].type == 1)
@@ -119,6 +121,7 @@ static void read_pvh(const struct pvh_info *info)
 static void read_linux(const uint8_t *zero)
 {
     uint32_t at;
+    memcpy(&acpi_rsdp, zero + ZERO_RSDP, sizeof(acpi_rsdp));
     memcpy(&at, zero + ZERO_CMDLINE, sizeof(at));
     snprintf(cmdline, sizeof(cmdline), "%s", (const char *)at_address(at));
     for (const uint8_t *e = zero + ZERO_E820; e < zero + ZERO_E820 + zero[ZERO_N_E820] * ZERO_E820_SIZE;

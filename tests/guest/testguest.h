@@ -4,7 +4,8 @@
  * general registers only, no user space, files in memory. What its programs do is in shell.c's table.
  *
  *   boot.S     the ways in, interrupts          machine.c  serial line, clock, interrupt controllers, the end
- *   libc.c     what src/wire wants of libc      virtio.c   virtio-mmio and its queues
+ *   libc.c     what src/wire wants of libc      virtio.c   virtio devices and their queues
+ *   pci.c      virtio devices on a PCI bus
  *   console.c  the port to the host             agent.c    the protocol, the main loop
  *   job.c      what serves a stream             shell.c    programs      files.c  files, copies in and out
  */
@@ -21,7 +22,10 @@
 
 #define TICK_MS 10
 
+#define VECTOR_DEVICE 0x20 /* of the interrupt by which a device wakes machine_idle() */
+
 extern volatile uint64_t ticks; /* of the timer, while it runs */
+extern uint64_t acpi_rsdp;      /* where ACPI's tables begin; 0: the VMM did not say */
 
 /* What the VMM has given: the kernel's command line, and memory from heap_begin to heap_end. */
 extern char cmdline[4096];
@@ -54,8 +58,16 @@ void *pages(size_t bytes);
 
 #define QUEUE_SIZE 16
 
+/* A device over MMIO has its registers in one place, one on a PCI bus in several. */
+struct virtio {
+    uint8_t *mmio;                     /* NULL: on a PCI bus */
+    uint8_t *common, *notify, *config; /* there: Virtio 1.1, 4.1.4 */
+    uint32_t notify_step;
+};
+
 struct queue {
-    uint8_t *mmio;
+    const struct virtio *device;
+    volatile uint16_t *doorbell; /* on a PCI bus */
     unsigned index;
     size_t buffer_size;
     uint8_t *buffers; /* QUEUE_SIZE of them */
@@ -64,20 +76,25 @@ struct queue {
     uint16_t added, seen;
 };
 
-/* The device of that kind, reset and with these features (of the first 32) accepted, and its interrupt line; NULL where
- * there is none. */
-uint8_t *virtio_find(unsigned device, uint32_t features, unsigned *ret_irq);
-uint32_t virtio_config(uint8_t *mmio, unsigned offset);
-void virtio_queue(struct queue *q, uint8_t *mmio, unsigned index, size_t buffer_size);
-void virtio_begin(uint8_t *mmio);
+/* The device of that kind, named on the command line or else found on the PCI bus, reset and with these features (of
+ * the first 32) accepted; its interrupts wake machine_idle(). */
+bool virtio_find(struct virtio *v, unsigned device, uint32_t features);
+uint32_t virtio_config(const struct virtio *v, unsigned offset);
+void virtio_queue(struct queue *q, const struct virtio *v, unsigned index, size_t buffer_size);
+void virtio_begin(const struct virtio *v);
 /* The interrupt has been noticed: the next one will be another. */
-void virtio_acknowledge(uint8_t *mmio);
+void virtio_acknowledge(const struct virtio *v);
 /* Gives buffer i to the device, for n bytes that it writes (in) or reads. */
 void queue_give(struct queue *q, unsigned i, size_t n, bool in);
 void queue_kick(struct queue *q);
 /* The next buffer that the device has given back, -1 where there is none; and whether there is one. */
 int queue_take(struct queue *q, size_t *ret_n);
 bool queue_has(const struct queue *q);
+
+/* ---- pci.c ---- */
+
+/* Where the device of that kind has its registers, its interrupts as messages to VECTOR_DEVICE. */
+bool pci_find_virtio(struct virtio *v, unsigned device);
 
 /* ---- console.c ---- */
 
