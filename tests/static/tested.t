@@ -40,6 +40,8 @@ untested . >"$tmp/untested"
 is 'each .c file of a host room has a unit test, or is on the list of those that have none yet' "$(comm -23 "$tmp/untested" "$exceptions")" ''
 is 'and what has got a test is taken off that list' "$(comm -13 "$tmp/untested" "$exceptions")" ''
 
+is 'a unit test makes its folder where tap.h does' "$(grep -lE 'mkdtemp|XXXXXX' tests/unit/*.c)" ''
+
 mkdir -p "$tmp/tree/src/base"
 cp -r tests "$tmp/tree/"
 printf 'int quite_new(void)\n{\n    return 0;\n}\n' >"$tmp/tree/src/base/new.c"

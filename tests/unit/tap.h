@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static unsigned tap_count, tap_failed;
 
@@ -46,16 +47,33 @@ __attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, cons
 }
 #define ok(cond, ...) tap_ok((cond), __FILE__, __LINE__, __VA_ARGS__)
 
+__attribute__((unused)) static const char *tap_folder_in(const char *parent)
+{
+    static char path[256];
+    snprintf(path, sizeof(path), "%s/unit.XXXXXX", parent);
+    if (!mkdtemp(path))
+        abort();
+    return path;
+}
+
 /* Makes a folder for the test below the check's own, which goes with that where the test is killed. Its path, in a
  * static buffer; the test removes it. */
 __attribute__((unused)) static const char *tap_folder(void)
 {
-    static char path[256];
     const char *tmp = getenv("MVM_TEST_TMP");
-    snprintf(path, sizeof(path), "%s/unit.XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(path))
-        abort();
-    return path;
+    return tap_folder_in(tmp ? tmp : "/tmp");
+}
+
+/* One that another user reaches, as a test needs it that becomes one: the check's own folder is its user's alone. */
+__attribute__((unused)) static const char *tap_open_folder(void)
+{
+    return tap_folder_in("/tmp");
+}
+
+/* One in memory, for a test that syncs often: what a killed process leaves is the same there. */
+__attribute__((unused)) static const char *tap_memory_folder(void)
+{
+    return access("/dev/shm", W_OK) == 0 ? tap_folder_in("/dev/shm") : tap_folder();
 }
 
 /* How many rounds of what is random: a few in each run, many with MVM_TEST_LONG, which tools/nightly sets. */

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char top[64];
+static char top[256];
 static int folder = -1;
 static struct home home = HOME_INIT;
 
@@ -329,9 +329,7 @@ static void test_hostfacts(void)
 
 int main(void)
 {
-    snprintf(top, sizeof(top), "/tmp/mvm-test-XXXXXX");
-    if (!mkdtemp(top))
-        return 1;
+    snprintf(top, sizeof(top), "%s", tap_folder());
     setenv("MVM_HOME", top, 1);
     setenv("MVM_CACHE_DIR", top, 1);
     if (home_open(&home, NULL) < 0 || (folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)

@@ -25,7 +25,7 @@
 
 static struct home home = HOME_INIT;
 static int folder = -1;
-static char *folder_path;
+static const char *folder_path;
 
 /* A file of the test tree, its folders made. */
 static void put(const char *name, const char *text, mode_t mode)
@@ -520,14 +520,14 @@ static void test_unreadable(void)
 
 int main(void)
 {
-    char template[] = "/tmp/mvm-test-builder.XXXXXX", path[64];
+    char path[300];
     struct mvm_error e = MVM_ERROR_INIT;
-    folder_path = mkdtemp(template);
-    folder = folder_path ? open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    folder_path = tap_open_folder();
+    folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     (void)!chmod(folder_path, 0755);
-    snprintf(path, sizeof(path), "%s/state", template);
+    snprintf(path, sizeof(path), "%s/state", folder_path);
     setenv("MVM_HOME", path, 1);
-    snprintf(path, sizeof(path), "%s/cache", template);
+    snprintf(path, sizeof(path), "%s/cache", folder_path);
     setenv("MVM_CACHE_DIR", path, 1);
     if (home_open(&home, &e) < 0)
         abort();
@@ -543,6 +543,6 @@ int main(void)
     test_unreadable();
     home_done(&home);
     close(folder);
-    (void)!path_remove_tree(AT_FDCWD, template);
+    (void)!path_remove_tree(AT_FDCWD, folder_path);
     return tap_end();
 }

@@ -386,18 +386,12 @@ int main(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
     struct utsname u;
-    /* In memory: what a killed process leaves is the same there, and 600 images are quick. */
-    char dir[] = "/dev/shm/mvm-buildercache.XXXXXX", on_disk[] = "/tmp/mvm-buildercache.XXXXXX";
     uname(&u);
     snprintf(live, sizeof(live), "builder-vm/%.40s", u.machine);
     snprintf(want.fingerprint, sizeof(want.fingerprint), OLD);
-    char *where = mkdtemp(dir);
-    if (!where)
-        where = mkdtemp(on_disk);
-    if (!where)
-        return 1;
+    const char *where = tap_memory_folder(); /* for 600 images */
     setenv("MVM_HOME", where, 1);
-    char cache[64];
+    char cache[300];
     snprintf(cache, sizeof(cache), "%s/cache", where);
     setenv("MVM_CACHE_DIR", cache, 1);
     if (home_open(&home, &e) < 0) {

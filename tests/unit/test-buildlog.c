@@ -283,13 +283,12 @@ static void test_folder(void)
 
 int main(void)
 {
-    char template[] = "/tmp/mvm-test-buildlog.XXXXXX", path[64];
+    const char *top = tap_folder();
+    char path[300];
     struct mvm_error e = MVM_ERROR_INIT;
-    if (!mkdtemp(template))
-        abort();
-    snprintf(path, sizeof(path), "%s/state", template);
+    snprintf(path, sizeof(path), "%s/state", top);
     setenv("MVM_HOME", path, 1);
-    snprintf(path, sizeof(path), "%s/cache", template);
+    snprintf(path, sizeof(path), "%s/cache", top);
     setenv("MVM_CACHE_DIR", path, 1);
     if (home_open(&home, &e) < 0)
         abort();
@@ -298,6 +297,6 @@ int main(void)
     test_reasons();
     test_folder();
     home_done(&home);
-    (void)!path_remove_tree(AT_FDCWD, template);
+    (void)!path_remove_tree(AT_FDCWD, top);
     return tap_end();
 }

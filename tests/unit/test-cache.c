@@ -568,12 +568,13 @@ static void test_stages(void)
 
 int main(void)
 {
-    char template[] = "/tmp/mvm-test-cache.XXXXXX", path[64];
+    const char *top = tap_folder();
+    char path[300];
     struct mvm_error e = MVM_ERROR_INIT;
-    folder = mkdtemp(template) ? open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    snprintf(path, sizeof(path), "%s/home", template);
+    folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/home", top);
     setenv("MVM_HOME", path, 1);
-    snprintf(path, sizeof(path), "%s/cache", template);
+    snprintf(path, sizeof(path), "%s/cache", top);
     setenv("MVM_CACHE_DIR", path, 1);
     struct stat st;
     ok(home_open(&home, &e) == 0, "home and cache are made");
@@ -594,6 +595,6 @@ int main(void)
     test_stages();
     home_done(&home);
     close(folder);
-    (void)!path_remove_tree(AT_FDCWD, template);
+    (void)!path_remove_tree(AT_FDCWD, top);
     return tap_end();
 }

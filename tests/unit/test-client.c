@@ -20,7 +20,7 @@
 #define RECORDS 40000u /* with headers more than a stream's queue; without them less than what makes a peer answer */
 
 static struct home home = HOME_INIT;
-static char root[] = "/tmp/mvm-test-client.XXXXXX";
+static const char *root;
 
 /* Takes everything and says nothing, as a peer does that has no window to give back yet. Ends with status 0 as soon as
  * all came. */
@@ -123,9 +123,8 @@ static void test_closed_peer(void)
 
 int main(void)
 {
-    char path[64];
-    if (!mkdtemp(root))
-        abort();
+    char path[300];
+    root = tap_folder();
     snprintf(path, sizeof(path), "%s/state", root);
     setenv("MVM_HOME", path, 1);
     snprintf(path, sizeof(path), "%s/cache", root);

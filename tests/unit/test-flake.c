@@ -868,9 +868,9 @@ static void test_locks(void)
 
 int main(void)
 {
-    char name[] = "/tmp/mvm-test-flake.XXXXXX";
+    const char *name = tap_open_folder();
     unsetenv("GIT_DIR");
-    if (!mkdtemp(name) || chdir(name) < 0)
+    if (chdir(name) < 0)
         abort();
     folder = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEAN_FREE char *h = path_join(name, "home", NULL);

@@ -96,12 +96,10 @@ static void test_ready(void)
 /* As a service does it. */
 static void test_notify_socket(void)
 {
-    char folder[] = "/tmp/mvm-test-notify-XXXXXX";
+    const char *folder = tap_folder();
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    if (!mkdtemp(folder))
-        return;
     int ours = ready_notify_open(folder, "web");
-    snprintf(a.sun_path, sizeof(a.sun_path), "%s/web", folder);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%.100s/web", folder);
     int theirs = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ok(ours >= 0 && !ready_notify_read(ours), "G3: a socket for a service's messages");
     sendto(theirs, "STATUS=1", 8, 0, (const struct sockaddr *)&a, sizeof(a));

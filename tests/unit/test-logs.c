@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char top[64];
+static char top[256];
 static int folder = -1;
 
 static void begin(void)
@@ -18,8 +18,8 @@ static void begin(void)
     if (folder >= 0)
         (void)!path_remove_tree(AT_FDCWD, top);
     fd_closep(&folder);
-    snprintf(top, sizeof(top), "/tmp/mvm-test-logs.XXXXXX");
-    folder = mkdtemp(top) ? open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    snprintf(top, sizeof(top), "%s", tap_folder());
+    folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         abort();
 }

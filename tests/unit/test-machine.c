@@ -20,7 +20,7 @@
 #define DIGEST     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define SNAP       "cache/snapshots/" DIGEST "/16m-1c"
 
-static char top[64];
+static char top[256];
 static int folder = -1;
 static struct runfile run;
 static const struct vmm_identity id = {.backend = "qemu 7", .machine = "devices", .cpu = "cpu"};
@@ -564,8 +564,8 @@ static void test_needed(void)
 
 int main(void)
 {
-    snprintf(top, sizeof(top), "/tmp/mvm-test-machine.XXXXXX");
-    folder = mkdtemp(top) ? open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    snprintf(top, sizeof(top), "%s", tap_folder());
+    folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 || path_make_parents(folder, "images/" DIGEST "/x", 0700) < 0)
         return 1;
     run = (struct runfile){.memory_mib = MEMORY_MIB, .vcpus = 1, .image = DIGEST, .accel = {.tsc_khz = 2000000}};

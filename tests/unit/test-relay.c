@@ -338,9 +338,8 @@ static void put(const char *path, const char *text)
 
 static void test_interpreter(void)
 {
-    char dir[] = "/tmp/mvm-test-workers.XXXXXX", path[128], out[64];
-    if (!mkdtemp(dir))
-        abort();
+    const char *dir = tap_folder();
+    char path[300], out[64];
     CLEAN_FD int sh = open("/bin/sh", O_RDONLY | O_CLOEXEC);
     ok(sh >= 0 && interpreter_of(sh, out, sizeof(out)) && out[0] == '/' && access(out, F_OK) == 0,
        "R11: the loader of a program is found (%s)", out);

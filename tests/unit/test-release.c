@@ -22,7 +22,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/mvm-test-XXXXXX";
+static const char *folder;
 static int here = -1;
 static struct home home = HOME_INIT;
 static struct config config = CONFIG_INIT;
@@ -252,7 +252,8 @@ int main(int argc, char **argv)
     uname(&u);
     if (argc == 3)
         return fetch_builder(argv[2]);
-    if (!mkdtemp(folder) || chdir(folder) < 0)
+    folder = tap_folder();
+    if (chdir(folder) < 0)
         return 1;
     here = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     setenv("MVM_HOME", "home", 1);

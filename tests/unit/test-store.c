@@ -191,16 +191,15 @@ static void test_vmm(void)
 
 int main(void)
 {
-    char template[] = "/tmp/mvm-test-store.XXXXXX", path[64];
+    const char *top = tap_folder();
+    char path[300];
     struct utsname u;
     uname(&u);
     snprintf(disk, sizeof(disk), "builder-vm/nix-store-%.40s.img", u.machine);
     snprintf(state, sizeof(state), "builder-vm/nix-store-%.40s.state", u.machine);
-    if (!mkdtemp(template))
-        abort();
-    snprintf(path, sizeof(path), "%s/state", template);
+    snprintf(path, sizeof(path), "%s/state", top);
     setenv("MVM_HOME", path, 1);
-    snprintf(path, sizeof(path), "%s/cache", template);
+    snprintf(path, sizeof(path), "%s/cache", top);
     setenv("MVM_CACHE_DIR", path, 1);
     unsetenv("MVM_STORE_CAP");
     if (home_open(&home, NULL) < 0)
@@ -211,6 +210,6 @@ int main(void)
     test_sizes();
     test_vmm();
     home_done(&home);
-    (void)!path_remove_tree(AT_FDCWD, template);
+    (void)!path_remove_tree(AT_FDCWD, top);
     return tap_end();
 }
