@@ -2,6 +2,7 @@
  */
 #include "tap.h"
 
+#include "supervisor/frame_cost.h"
 #include "supervisor/outqueue.h"
 #include "supervisor/router.h"
 #include "wire/msg.h"
@@ -411,8 +412,30 @@ static void test_publisher(void)
     router_free(r);
 }
 
+/* What frames cost by themselves: test_cost has what a router charges. */
+static void test_frame_cost(void)
+{
+    struct frame_cost c = {0};
+    const struct frame data = {.type = FRAME_DATA, .len = 40960}, close = {.type = FRAME_CLOSE},
+                       open = {.type = FRAME_OPEN, .len = 1024};
+    frame_cost_charge(&c, &close, true);
+    ok(frame_cost_take(&c, 0) == 1 && frame_cost_take(&c, 0) == 0, "a small frame costs one, once");
+    frame_cost_charge(&c, &open, false);
+    ok(frame_cost_take(&c, 0) == 10, "a request costs its answer, and a large frame more");
+    frame_cost_charge(&c, &data, true);
+    frame_cost_charge(&c, &open, false);
+    ok(frame_cost_take(&c, 0) == 0, "what an open stream moves pays for other frames");
+    frame_cost_charge(&c, &data, true);
+    (void)frame_cost_take(&c, 8192);
+    frame_cost_charge(&c, &open, false);
+    ok(frame_cost_take(&c, 0) == 8, "what is left of it counts later, up to a bound");
+    frame_cost_charge(&c, &data, false);
+    ok(frame_cost_take(&c, 0) == 81, "payload of a stream that is not open pays for nothing");
+}
+
 int main(void)
 {
+    test_frame_cost();
     test_queue();
     test_two_clients();
     test_gone();
