@@ -86,10 +86,9 @@ static void lose_guest(struct supervisor *s, const char *why)
     if (vm_retry(&s->vm, why))
         return;
     starter_fail(s, "the guest's agent broke the protocol: %s", why);
-    if (s->state != READY)
+    if (!life_happens(&s->life, LIFE_E_BROKEN))
         return;
     s->cut_off = true;
-    supervisor_set_state(s, READY, VM_STATE_CUT_OFF);
     snprintf(s->status.problem, sizeof(s->status.problem), "the guest was cut off: %.900s", why);
 }
 
@@ -98,8 +97,9 @@ static void on_halted(void *owner)
     struct supervisor *s = owner;
     static const char why[] = "the guest has halted: its processors wait with interrupts off, and nothing wakes them";
     logfile_printf(&s->agent_log, "mvm: %s\n", why);
+    if (!life_happens(&s->life, LIFE_E_HALTED))
+        return;
     s->cut_off = true;
-    supervisor_set_state(s, READY, VM_STATE_HALTED);
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", why);
     router_set_guest(s->router, false, why);
     halt_watch(&s->halt, false);
@@ -109,7 +109,7 @@ static void on_halted(void *owner)
 static bool may_ask_halted(void *owner)
 {
     const struct supervisor *s = owner;
-    return s->state == READY && !s->cut_off && !s->serving.type && s->live_save.stage == LIVE_SAVE_IDLE &&
+    return s->life.stage == LIFE_READY && !s->serving.type && s->live_save.stage == LIVE_SAVE_IDLE &&
            run_state_is_running(&s->vm.processors);
 }
 
@@ -117,7 +117,7 @@ static bool may_ask_halted(void *owner)
 static void on_clock_jumped(void *owner)
 {
     struct supervisor *s = owner;
-    if (s->state == READY && !s->cut_off && run_state_is_running(&s->vm.processors))
+    if (s->life.stage == LIFE_READY && run_state_is_running(&s->vm.processors))
         run_state_set_clock(supervisor_guest(s));
 }
 

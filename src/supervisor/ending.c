@@ -24,7 +24,7 @@ static bool describe_reset(const struct supervisor *s, char *out, size_t size)
 static void write_last(struct supervisor *s, int status)
 {
     char why[256];
-    bool failed = !s->asked_to_stop && (s->cut_off || s->said == VM_STATE_FAILED);
+    bool failed = !s->asked_to_stop && (s->cut_off || s->life.said == VM_STATE_FAILED);
     if (s->asked_to_stop)
         snprintf(why, sizeof(why), "stopped");
     else if (failed)
@@ -49,7 +49,7 @@ static void write_last(struct supervisor *s, int status)
 void ending_settled(void *owner)
 {
     struct supervisor *s = owner;
-    uv_stop(&s->loop);
+    (void)life_happens(&s->life, LIFE_E_SETTLED);
 }
 
 void ending_vm_ended(void *owner, int status)
@@ -57,7 +57,7 @@ void ending_vm_ended(void *owner, int status)
     struct supervisor *s = owner;
     router_set_guest(s->router, false, supervisor_why_gone(s));
     requests_ended(s);
-    if (s->state == STARTING) {
+    if (s->life.stage == LIFE_STARTING) {
         int code = process_exit_code(status);
         char line[200];
         lastwords_telling(&s->console, line, sizeof(line));
@@ -67,22 +67,21 @@ void ending_vm_ended(void *owner, int status)
         else
             starter_fail(s, "%s ended with status %d before the guest was ready", s->run.backend, code);
     }
-    if (s->state == READY && !s->told) {
+    if (life_is_up(&s->life) && !s->told) {
         snprintf(s->status.services, sizeof(s->status.services), "%s", services_state_name(SERVICES_FAILED));
         snprintf(s->status.services_problem, sizeof(s->status.services_problem),
                  "the guest ended before its services were ready");
         starter_say_ready(s);
     }
     write_last(s, status);
-    if (!vm_settle(&s->vm))
-        uv_stop(&s->loop);
+    (void)life_happens(&s->life, LIFE_E_ENDED);
 }
 
 /* A transient VM leaves nothing; of others the logs stay until `down` or the next `up` of that name. */
 void ending_remove_traces(struct supervisor *s)
 {
     unlinkat(s->dirfd, VMDIR_SOCKET, 0);
-    if (!s->run.transient || s->said == VM_STATE_FAILED)
+    if (!s->run.transient || s->life.said == VM_STATE_FAILED)
         return;
     CLEAN_FD int vms = openat(s->dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (vms >= 0)

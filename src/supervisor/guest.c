@@ -91,7 +91,7 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     snprintf(s->status.store, sizeof(s->status.store), "%s", m.store);
     if (m.problem[0])
         logfile_printf(&s->agent_log, "mvm: %s\n", m.problem);
-    if (s->state != STARTING)
+    if (s->life.stage != LIFE_STARTING)
         return 0;
     /* A builder without its store is of no use; a runtime VM without a network still is. */
     if (m.problem[0] && vm_role_parse(s->run.role) == VM_ROLE_BUILDER) {
@@ -103,9 +103,8 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     s->configured_at = clock_now();
     snprintf(s->status.mode, sizeof(s->status.mode), "%s", vm_start_name(s->vm.warm ? VM_START_WARM : VM_START_COLD));
     snprintf(s->status.cold_reason, sizeof(s->status.cold_reason), "%s", s->vm.warm ? "" : s->vm.cold_reason);
-    supervisor_set_state(s, READY, VM_STATE_READY);
     s->used_at = clock_now();
-    supervisor_watch_idle(s);
+    (void)life_happens(&s->life, LIFE_E_READY);
     /* To execute a service is the guest's next step: who does not look for failures need not wait for that. */
     bool wait = m.services && s->run.ready == READY_SERVICES && (m.slow || s->run.settle_ms);
     if (m.slow && !s->status.services[0])
@@ -137,8 +136,8 @@ static int on_ending(struct supervisor *s, const void *p, size_t n)
     if (msg_ending_decode(&m, p, n) < 0)
         return -EPROTO;
     s->ending = m.how == ENDING_RESTART ? "the guest restarted" : "the guest powered off";
-    if (s->state == READY)
-        supervisor_stop(s, IDLE_GRACE_MS);
+    if (life_is_up(&s->life))
+        supervisor_stop(s, IDLE_GRACE_MS, false);
     return 0;
 }
 

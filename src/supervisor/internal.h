@@ -1,6 +1,6 @@
-/* What the supervisor's files share, each of which uses the ones before it: life.c (what it does at the moment),
- * starter.c (whom it tells), guest.c (what the agent says), requests.c (what it answers itself), ending.c,
- * connections.c, supervisor.c (the start). */
+/* What the supervisor's files share, each of which uses the ones before it: control.c (what all ask of it), starter.c
+ * (whom it tells), guest.c (what the agent says), requests.c (what it answers itself), ending.c, connections.c,
+ * supervisor.c (the start). */
 #pragma once
 
 #include "supervisor/clients.h"
@@ -10,6 +10,7 @@
 #include "supervisor/hostclock.h"
 #include "supervisor/idle_pause.h"
 #include "supervisor/lastwords.h"
+#include "supervisor/life.h"
 #include "supervisor/live_save.h"
 #include "supervisor/router.h"
 #include "supervisor/vm.h"
@@ -21,8 +22,6 @@
 #define DEFAULT_GRACE_MS 5000
 #define IDLE_GRACE_MS    20000 /* nobody waits, and a builder has much to write; a guest that ends by itself, too */
 
-enum state { STARTING, READY, STOPPING };
-
 /* Clients at a time: a descriptor each. Those that want something of the guest leave some places to those that ask the
  * supervisor. */
 #define MAX_CLIENTS      1000
@@ -32,8 +31,7 @@ struct supervisor {
     uv_loop_t loop;
     struct runfile run;
     int dirfd;
-    enum state state;
-    enum vm_state said; /* as status.state has it in words */
+    struct life life;
     struct msg_status status;
     bool asked_to_stop; /* by a client or signal: ending is no failure */
     bool cut_off;       /* the guest broke the protocol; status.problem says how */
@@ -59,7 +57,6 @@ struct supervisor {
     struct router *router;
     struct logfile console_log, agent_log;
 
-    bool paused; /* by a user */
     struct idle_pause idle_pause;
     struct msg_hello hello; /* the agent's last one */
     struct live_save live_save;
@@ -72,18 +69,16 @@ struct supervisor {
 
 /* Confines this process for the rest of its life (confine.c). */
 int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHECK;
-/* ---- life.c ---- */
+/* ---- control.c ---- */
 
-/* What is done, and what is said of it. */
-void supervisor_set_state(struct supervisor *s, enum state state, enum vm_state said);
 /* ns since the command that started the VM was given. */
 uint64_t supervisor_since_start(const struct supervisor *s);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
 /* What clients are told whose streams end with the guest. */
 const char *supervisor_why_gone(const struct supervisor *s);
-/* Ends the VM, after at most grace_ms of the guest's own doing. */
-void supervisor_stop(struct supervisor *s, uint64_t grace_ms);
+/* Ends the VM, after at most grace_ms of the guest's own doing. asked: that is no failure. */
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms, bool asked);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */
 void supervisor_watch_idle(struct supervisor *s);
 
@@ -91,6 +86,8 @@ void supervisor_watch_idle(struct supervisor *s);
 
 /* A start that fails: says why, and ends the VM. Nothing where the VM has been ready. */
 void starter_fail(struct supervisor *s, const char *fmt, ...) MVM_PRINTF(2, 3);
+/* Sends it the status, once. */
+void starter_tell(struct supervisor *s);
 void starter_say_ready(struct supervisor *s);
 /* While the starter waits for services: they are ready, and stay so for as long as it wishes, or have failed. */
 void starter_judge_services(struct supervisor *s);

@@ -109,10 +109,8 @@ static void end_request(struct supervisor *s, const char *problem)
 static void on_pause_served(void *owner, int r, const char *problem)
 {
     struct supervisor *s = owner;
-    if (r == 0 && s->state == READY) {
-        s->paused = run_state_holds(&s->vm.processors, VM_HOLD_USER);
-        supervisor_set_state(s, READY, s->paused ? VM_STATE_PAUSED : VM_STATE_READY);
-    }
+    if (r == 0)
+        (void)life_happens(&s->life, run_state_holds(&s->vm.processors, VM_HOLD_USER) ? LIFE_E_PAUSED : LIFE_E_RESUMED);
     if (s->serving.type == MSG_PAUSE || s->serving.type == MSG_RESUME)
         end_request(s, r < 0 ? problem : "");
 }
@@ -137,15 +135,18 @@ void requests_ended(struct supervisor *s)
 /* Why the request cannot be served now, NULL where it is being served. */
 static const char *begin(struct supervisor *s, uint8_t type, const void *p, size_t n, bool *ret_other_folder)
 {
-    if (s->state != READY || !supervisor_guest(s))
+    const bool paused = s->life.stage == LIFE_PAUSED;
+    if (!life_is_up(&s->life) || !supervisor_guest(s))
         return "the vm is not ready";
+    if (s->life.stage == LIFE_LOST)
+        return s->status.problem;
     if (vm_role_parse(s->run.role) == VM_ROLE_BUILDER)
         return "it is a builder";
     if (s->live_save.stage != LIVE_SAVE_IDLE || s->serving.type)
         return "another request to save, pause or resume it is being served";
-    if (s->paused && type != MSG_RESUME)
+    if (paused && type != MSG_RESUME)
         return type == MSG_PAUSE ? "it is paused already" : "it is paused";
-    if (!s->paused && type == MSG_RESUME)
+    if (!paused && type == MSG_RESUME)
         return "it is not paused";
     if (type == MSG_SAVE)
         return save(s, p, n, ret_other_folder);
@@ -205,8 +206,7 @@ static bool on_stop(struct supervisor *s, struct msg_reader *r)
     while (msg_next(r))
         if (r->field == 1)
             grace = msg_u64(r);
-    s->asked_to_stop = true;
-    supervisor_stop(s, grace);
+    supervisor_stop(s, grace, true);
     return true; /* the stream ends with the connection, when the VM is gone */
 }
 
@@ -214,7 +214,7 @@ static bool on_stop(struct supervisor *s, struct msg_reader *r)
 static void refusal(const struct supervisor *s, const struct conn *c, char *out, size_t size)
 {
     *out = '\0';
-    if (s->paused)
+    if (s->life.stage == LIFE_PAUSED)
         snprintf(out, size, "the vm is paused");
     else if (s->cut_off)
         snprintf(out, size, "%s", s->status.problem);

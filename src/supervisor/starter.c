@@ -8,8 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Sends the packet, once. */
-static void tell(struct supervisor *s)
+void starter_tell(struct supervisor *s)
 {
     if (s->starter_gone || s->told)
         return;
@@ -24,16 +23,14 @@ static void tell(struct supervisor *s)
 
 void starter_fail(struct supervisor *s, const char *fmt, ...)
 {
-    if (s->state != STARTING)
+    if (s->life.stage != LIFE_STARTING)
         return;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(s->status.problem, sizeof(s->status.problem), fmt, ap);
     va_end(ap);
     logfile_printf(&s->agent_log, "mvm: %s\n", s->status.problem);
-    supervisor_set_state(s, s->state, VM_STATE_FAILED);
-    tell(s);
-    supervisor_stop(s, 0);
+    (void)life_happens(&s->life, LIFE_E_FAIL);
 }
 
 /* The starter hears now what became of the start. */
@@ -45,7 +42,7 @@ void starter_say_ready(struct supervisor *s)
     if (s->status.ready_ns == 0)
         s->status.ready_ns = supervisor_since_start(s);
     steps_format(&s->vm.steps, s->status.steps, sizeof(s->status.steps));
-    tell(s);
+    starter_tell(s);
 }
 
 static void on_services_settled(uv_timer_t *t)
@@ -57,7 +54,7 @@ static void on_services_settled(uv_timer_t *t)
 void starter_judge_services(struct supervisor *s)
 {
     enum services_state services = services_state_parse(s->status.services);
-    if (s->told || s->state != READY || !s->status.services[0] || services == SERVICES_STARTING)
+    if (s->told || !life_is_up(&s->life) || !s->status.services[0] || services == SERVICES_STARTING)
         return;
     if (s->status.ready_ns == 0) {
         s->status.ready_ns = supervisor_since_start(s);
@@ -74,7 +71,7 @@ void starter_judge_services(struct supervisor *s)
 void starter_timeout(uv_timer_t *t)
 {
     struct supervisor *s = t->data;
-    if (s->state == READY) { /* but its services are not: that is said, and the VM stays to be looked at */
+    if (life_is_up(&s->life)) { /* but its services are not: that is said, and the VM stays to be looked at */
         starter_say_ready(s);
         return;
     }
@@ -89,8 +86,6 @@ void starter_event(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
         return;
     uv_read_stop(st);
     s->starter_gone = true;
-    if (!s->told || s->run.transient) {
-        s->asked_to_stop = true;
-        supervisor_stop(s, s->told ? DEFAULT_GRACE_MS : 0);
-    }
+    if (!s->told || s->run.transient)
+        supervisor_stop(s, s->told ? DEFAULT_GRACE_MS : 0, true);
 }

@@ -5,8 +5,7 @@
  * the truth about "running"), and a socket to the starter, on which it sends one MSG_STATUS when the VM is ready or has
  * failed. The starter's end closing before that, or at any time for a transient VM, ends the VM.
  *
- * Its life: start the VMM, booting or restoring (vm.c) -> the agent is there -> configure it -> ready -> stopping
- * (guest asked, then VMM, then killed) -> gone. One libuv loop, nothing blocks, nothing is polled.
+ * Its life is a table (life.c), that of its VM another (vm.c). One libuv loop, nothing blocks, nothing is polled.
  */
 #include "supervisor/supervisor.h"
 #include "base/clock.h"
@@ -70,10 +69,86 @@ static const struct vm_ops vm_ops = {
 
 static void on_signal(uv_signal_t *h, int sig)
 {
-    struct supervisor *s = h->data;
-    s->asked_to_stop = true;
-    supervisor_stop(s, DEFAULT_GRACE_MS);
+    supervisor_stop(h->data, DEFAULT_GRACE_MS, true);
 }
+
+/* ---- Its life ---- */
+
+static void on_changed(void *owner)
+{
+    struct supervisor *s = owner;
+    snprintf(s->status.state, sizeof(s->status.state), "%s", vm_state_name(s->life.said));
+    supervisor_watch_idle(s);
+}
+
+static void on_failed(void *owner)
+{
+    starter_tell(owner);
+}
+
+static void on_ending(void *owner)
+{
+    struct supervisor *s = owner;
+    vm_stop(&s->vm);
+    uv_timer_stop(&s->timer);
+    idle_pause_wake(&s->idle_pause);
+    (void)!run_state_unhold(&s->vm.processors, VM_HOLD_USER,
+                            (struct vmm_done){0}); /* or the guest could not do its part */
+}
+
+static bool can_ask_guest(void *owner)
+{
+    return supervisor_guest(owner);
+}
+
+static void ask_guest(void *owner)
+{
+    conn_send_bare(supervisor_guest(owner), MSG_POWEROFF);
+}
+
+static bool writes_disk(void *owner)
+{
+    const struct supervisor *s = owner;
+    return s->vm.now && s->run.store_disk[0];
+}
+
+static int ask_vmm(void *owner)
+{
+    struct supervisor *s = owner;
+    return s->vm.backend->quit(s->vm.now->vmm);
+}
+
+static void kill_vmm(void *owner)
+{
+    struct supervisor *s = owner;
+    if (s->vm.now)
+        process_signal(&s->vm.now->process, SIGKILL);
+}
+
+static bool on_ended(void *owner)
+{
+    struct supervisor *s = owner;
+    return vm_settle(&s->vm);
+}
+
+static void leave(void *owner)
+{
+    struct supervisor *s = owner;
+    uv_stop(&s->loop);
+}
+
+static const struct life_ops life_ops = {
+    .changed = on_changed,
+    .failed = on_failed,
+    .ending = on_ending,
+    .can_ask_guest = can_ask_guest,
+    .ask_guest = ask_guest,
+    .writes_disk = writes_disk,
+    .ask_vmm = ask_vmm,
+    .kill_vmm = kill_vmm,
+    .ended = on_ended,
+    .leave = leave,
+};
 
 /* ---- Start ---- */
 
@@ -117,10 +192,11 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     s->dirfd = dirfd;
     s->console_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_CONSOLE, CONSOLE_CAP);
     s->agent_log = (struct logfile)LOGFILE_INIT(dirfd, VMDIR_AGENT, AGENT_CAP);
-    supervisor_set_state(s, STARTING, VM_STATE_STARTING);
     s->router = router_new(&supervisor_router_ops, s);
     if (!s->router || uv_loop_init(&s->loop) < 0)
         return -ENOMEM;
+    s->life = (struct life){.ops = &life_ops, .owner = s};
+    life_init(&s->life, &s->loop);
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;
     requests_init(s);
@@ -162,7 +238,7 @@ int supervisor_main(int argc, char **argv)
         r = supervisor_start(&s, starter_fd, begun_at, &err);
     }
     if (r < 0) {
-        supervisor_set_state(&s, s.state, VM_STATE_FAILED);
+        (void)life_happens(&s.life, LIFE_E_FAIL);
         snprintf(s.status.problem, sizeof(s.status.problem), "%.1023s", err.msg);
         snprintf(s.status.hint, sizeof(s.status.hint), "%s", err.hint);
         CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
@@ -175,6 +251,7 @@ int supervisor_main(int argc, char **argv)
         ending_remove_traces(&s);
         return 1;
     }
+    (void)life_happens(&s.life, LIFE_E_STARTED);
     uv_run(&s.loop, UV_RUN_DEFAULT);
     vm_done(&s.vm);
     launcher_stop(&s.launcher);

@@ -1,0 +1,49 @@
+/* What each file of the supervisor asks of it: its guest, its end, and to watch whether it is used. */
+#include "base/clock.h"
+#include "supervisor/internal.h"
+
+uint64_t supervisor_since_start(const struct supervisor *s)
+{
+    return clock_now() - s->run.start_mono;
+}
+
+struct conn *supervisor_guest(struct supervisor *s)
+{
+    return s->vm.now ? s->vm.now->channel : NULL;
+}
+
+const char *supervisor_why_gone(const struct supervisor *s)
+{
+    return s->cut_off ? s->status.problem : s->ending ? s->ending : "the vm is gone";
+}
+
+void supervisor_stop(struct supervisor *s, uint64_t grace_ms, bool asked)
+{
+    s->asked_to_stop |= asked;
+    life_stop(&s->life, grace_ms);
+}
+
+/* ---- Nobody uses it ---- */
+
+static void on_idle(uv_timer_t *t)
+{
+    struct supervisor *s = t->data;
+    logfile_printf(&s->agent_log, "mvm: stopped after %.1f s without a client\n", (double)s->run.idle_ms / 1000);
+    supervisor_stop(s, IDLE_GRACE_MS, true);
+}
+
+/* Whenever clients come or go, or the time changes. Who only looks (MSG_STATUS) does not count as use. */
+void supervisor_watch_idle(struct supervisor *s)
+{
+    s->status.clients = s->clients.n;
+    s->status.idle_ms = s->run.idle_ms;
+    uint64_t idle_ms = (clock_now() - s->used_at) / NSEC_PER_MSEC;
+    if (life_is_up(&s->life) && s->clients.n == 0 && s->run.idle_ms)
+        uv_timer_start(&s->idle, on_idle, idle_ms < s->run.idle_ms ? s->run.idle_ms - idle_ms : 0, 0);
+    else
+        uv_timer_stop(&s->idle);
+    if (life_is_up(&s->life) && s->clients.n == 0 && vm_role_parse(s->run.role) == VM_ROLE_BUILDER)
+        idle_pause_unused(&s->idle_pause, s->used_at);
+    else
+        idle_pause_keep(&s->idle_pause);
+}
