@@ -1,6 +1,7 @@
 #include "supervisor/vm_boot.h"
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -130,7 +131,9 @@ int vm_restore(struct vm *v)
     const struct vmm_source source = {.memory_fd = v->snapshot.memory_fd, .restore = true};
     const struct vmm_done done = {.done = on_loaded, .owner = v};
     int r = vm_launch(v, &source);
-    if (r == 0 && v->backend->restore(v->now->vmm, v->snapshot.state_fd, v->run->state[0], done) < 0)
+    int taken = r == 0 ? v->backend->restore(v->now->vmm, v->snapshot.state_fd, v->run->state[0], done) : 0;
+    /* One that has ended by now is heard of next. */
+    if (taken < 0 && taken != -EPIPE)
         r = mvm_error_set(&v->error, -EIO, "the backend takes no state");
     /* Where there is nothing to do instead, only the user's patience counts. */
     if (r == 0 && !v->run->state[0])

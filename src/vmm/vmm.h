@@ -137,7 +137,8 @@ struct vmm_ops {
     bool (*input)(struct vmm *v, const void *p, size_t n);
     const struct vmm_facts *(*facts)(const struct vmm *v);
 
-    /* The commands: -errno where one is not taken (then `done` is not called). One of a kind at a time. */
+    /* The commands: -errno where one is not taken (then `done` is not called), -EPIPE where the VMM has ended. One of a
+     * kind at a time. */
     /* The processors stand still; they run. Resuming one that runs is nothing. */
     int (*pause)(struct vmm *v, struct vmm_done d);
     int (*resume)(struct vmm *v, struct vmm_done d);

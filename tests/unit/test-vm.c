@@ -20,7 +20,8 @@ struct vmm {
 };
 
 static struct {
-    bool no_start, no_save, no_restore, no_measure, speaks, has_last_words;
+    int no_restore;
+    bool no_start, no_save, no_measure, speaks, has_last_words;
     int find, begin;
 } world;
 
@@ -43,7 +44,7 @@ static int take_save(struct vmm *v, int state_fd, bool whole, struct vmm_done d)
 static int take_restore(struct vmm *v, int state_fd, bool whole, struct vmm_done d)
 {
     v->restore = d;
-    return world.no_restore ? -EIO : 0;
+    return world.no_restore;
 }
 
 static const struct vmm_facts *tell_facts(const struct vmm *v)
@@ -231,9 +232,10 @@ static const struct vm_ops vm_ops = {
 
 enum kind { PLAIN, MAKES, RESTORES, STATE };
 
-static int begin(enum kind kind, unsigned vcpus)
+static int begin_where(enum kind kind, unsigned vcpus, int no_restore)
 {
     memset(&world, 0, sizeof(world));
+    world.no_restore = no_restore;
     memset(&seen, 0, sizeof(seen));
     starts = removed = 0;
     if (uv_loop_init(&loop) < 0)
@@ -247,6 +249,11 @@ static int begin(enum kind kind, unsigned vcpus)
     world.find = kind == RESTORES ? 0 : -ENOENT;
     vm = (struct vm){.loop = &loop, .run = &run, .ops = &vm_ops};
     return vm_start(&vm, NULL);
+}
+
+static int begin(enum kind kind, unsigned vcpus)
+{
+    return begin_where(kind, vcpus, 0);
 }
 
 static void end(void)
@@ -412,7 +419,7 @@ static void test_make_fails(void)
     ok(is_at(VM_PLAIN, 2, 0), "one whose files cannot be hashed boots instead");
     end();
     reach_measuring();
-    world.no_restore = true;
+    world.no_restore = -EIO;
     wait_for_work();
     ok(is_at(VM_PLAIN, 3, 0), "one that cannot be restored from what was made boots instead");
     end();
@@ -467,6 +474,11 @@ static void test_restore(void)
     begin(RESTORES, 1);
     dies(9);
     ok(is_at(VM_PLAIN, 2, 0) && removed == 0, "where the VMM is killed it boots, and the snapshot stays");
+    end();
+    begin_where(RESTORES, 1, -EPIPE);
+    ok(is_at(VM_RESTORING, 1, 0), "one whose VMM has ended before it was told to restore");
+    dies(9);
+    ok(is_at(VM_PLAIN, 2, 0) && removed == 0, "boots when that end is heard, and the snapshot stays");
     end();
     begin(RESTORES, 1);
     process->answered_at = 1;
