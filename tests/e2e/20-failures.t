@@ -6,6 +6,8 @@
 gone() { ! kill -0 "$1" 2>/dev/null; }
 no_vm() { [ -z "$(vm_processes)$(supervisors)" ]; }
 
+# One builder for all until its processes are looked at.
+unset MVM_NO_PERSISTENT_BUILDER
 flake=$tmp/syntax
 mkdir "$flake"
 printf '{ outputs = { self }: {\n  x = ;\n}; }\n' >"$flake/flake.nix"
@@ -39,7 +41,7 @@ has 'says what is missing' "$(json .error)" 'no vmlinux'
 has 'and what is there' "$(json .error)" 'readme'
 check 'no VMM is left' test -z "$(vm_processes)"
 check 'no staging folder is left' test -z "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*')"
-check 'no VM folder is left' test -z "$(ls "$MVM_HOME/vms")"
+check 'no VM folder is left' test -z "$(vm_folders)"
 
 # A symlink out of the tree is a symlink for Nix too; what it points to does not travel.
 flake=$tmp/link
@@ -48,6 +50,10 @@ echo secret >"$tmp/secret"
 ln -s "$tmp/secret" "$flake/out"
 run mvm build --flake "$flake"
 is 'a symlink out of the tree stays a symlink' "$status" 0
+
+mvm dev down >/dev/null 2>&1
+MVM_NO_PERSISTENT_BUILDER=1
+export MVM_NO_PERSISTENT_BUILDER
 
 # A guest that never gets ready.
 image=$(mvm build --flake "$flake" --json 2>/dev/null | jq -r .kernel)
@@ -107,8 +113,10 @@ wait "$pid" || status=$?
 is 'an interrupt ends the build' "$status" 130
 check 'and its builder' test -z "$(vm_processes)"
 
-# Two builds of one flake at once.
-sed -i 's/a microVM/two microVMs/' "$flake/flake.nix"
+# Two builds of one flake at once, in one builder.
+unset MVM_NO_PERSISTENT_BUILDER
+flake=$tmp/least
+least_flake "$flake"
 "$MVMCTL" build --flake "$flake" --json >"$tmp/a.json" 2>/dev/null &
 one=$!
 "$MVMCTL" build --flake "$flake" --json >"$tmp/b.json" 2>"$tmp/b.err" &

@@ -23,16 +23,7 @@ make_flake() {
   };
 }
 N
-    # The least that is taken for a kernel and a root file system.
-    cat >"$1/make" <<'N'
-$bb dd if=/dev/zero of=vmlinux bs=1 count=1 seek=2097151
-$bb dd if=/dev/zero of=rootfs.ext4 bs=1 count=1 seek=2097151
-$bb printf 'ARM\144' | $bb dd of=vmlinux bs=1 seek=56 conv=notrunc
-# Its super block: 512 blocks of 4096 bytes.
-$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1029 conv=notrunc
-$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1048 conv=notrunc
-$bb printf '\123\357' | $bb dd of=rootfs.ext4 bs=1 seek=1080 conv=notrunc
-N
+    least_image >"$1/make"
     touch -d @1500000000 "$1/make"
 }
 # What the image's command line says, which is where the flakes above put what they saw.

@@ -43,6 +43,35 @@ example() {
     mkdir -p "$2"
     cp "$MVM_SOURCE/examples/$1/flake.nix" "$2/"
 }
+# least_image: what a builder's shell runs, in the folder that it makes, for the least that is taken for a kernel and a root file
+# system, where no guest boots them. $bb is busybox.
+least_image() {
+    cat <<'N'
+$bb dd if=/dev/zero of=vmlinux bs=1 count=1 seek=2097151
+$bb dd if=/dev/zero of=rootfs.ext4 bs=1 count=1 seek=2097151
+$bb printf 'ARM\144' | $bb dd of=vmlinux bs=1 seek=56 conv=notrunc
+# Its super block: 512 blocks of 4096 bytes.
+$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1029 conv=notrunc
+$bb printf '\002' | $bb dd of=rootfs.ext4 bs=1 seek=1048 conv=notrunc
+$bb printf '\123\357' | $bb dd of=rootfs.ext4 bs=1 seek=1080 conv=notrunc
+N
+}
+# least_flake FOLDER [COMMAND]: a flake of such an image, which a changed COMMAND of the shell makes another.
+least_flake() {
+    mkdir -p "$1"
+    { least_image && echo "${2:-:}"; } >"$1/make"
+    cat >"$1/flake.nix" <<'N'
+{
+  inputs.tools.url = "mvm-tools";
+  outputs = { self, tools }: let bb = "${tools}/bin/busybox"; in {
+    packages.x86_64-linux.default = derivation {
+      name = "least"; system = "x86_64-linux"; builder = bb; inherit bb;
+      args = [ "sh" "-c" "$bb mkdir $out; cd $out; ${builtins.readFile ./make}" ];
+    };
+  };
+}
+N
+}
 if [ -n "${wants_image:-}" ] && [ ! -d "$image" ]; then
     example hello "$tmp/hello"
     mvm build --flake "$tmp/hello" --json >"$tmp/built" 2>&1
