@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 static int port;
+static bool said_hello; /* by the one that was saved */
 static uint8_t in[4 * FRAME_MAX_SIZE];
 static size_t n_in;
 static struct buf out = {.max = 64u << 20};
@@ -158,6 +159,8 @@ static void wait_for_streams(size_t n)
 
 static void hello(void)
 {
+    if (said_hello)
+        return;
     CLEAN_BUF struct buf b = BUF_INIT(4096);
     const struct msg_hello m = {.protocol = MVM_PROTOCOL_VERSION, .role = "runtime", .kernel = "0-fake"};
     if (msg_hello_encode(&b, &m) < 0)
@@ -454,7 +457,7 @@ static void goodbye(void)
     for_ever();
 }
 
-void agent_run(int channel, const char *behaviour)
+void agent_run(int channel, const char *behaviour, bool restored)
 {
     static const struct {
         const char *name;
@@ -490,6 +493,7 @@ void agent_run(int channel, const char *behaviour)
         {"goodbye", goodbye},
     };
     port = channel;
+    said_hello = restored;
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         if (strcmp(all[i].name, behaviour) == 0) {
             all[i].run();
