@@ -11,14 +11,16 @@ unset MVM_NO_PERSISTENT_BUILDER
 state() { mvm persistent-builder status --json | jq -r .state; }
 pid() { mvm persistent-builder status --json | jq -r .supervisor_pid; }
 record=$MVM_HOME/run/persistent-builder.json
-flake=$tmp/hello
-example hello "$flake"
+# What is built is the least that can be, but where somebody looks at it.
+hello=$tmp/hello
+example hello "$hello"
+flake=$tmp/least
 no_builder() { [ -z "$(builder_processes)" ]; }
 n=0
-change() { n=$((n + 1)) && sed -i "s/a [a-z0-9]*microVM/a ${n}microVM/" "$flake/flake.nix"; }
+change() { n=$((n + 1)) && least_flake "$flake" "# $n"; }
 
 is 'at first there is none' "$(state)" absent
-run mvm build --flake "$flake" --json
+run mvm build --flake "$hello" --json
 is 'a build starts it' "$(json '.builder.mode')/$status" persistent/0
 is 'it stays' "$(state)" ready
 is 'its record is private' "$(stat -c %a "$record")" 600
@@ -29,7 +31,7 @@ is 'the next build uses it' "$(json '.builder.mode')/$(pid)" "persistent/$first"
 has_not 'and boots nothing' "$(json '.timings | keys | join(" ")')" 'builder-stop'
 run mvm ls --json
 is 'it is no VM of the user' "$(json '.vms | length')" 0
-run mvm up --flake "$flake" --name builder
+run mvm up --flake "$hello" --name builder
 is 'its name is taken' "$status" 2
 run mvm down --all
 is 'and down --all leaves it' "$(pid)" "$first"
@@ -54,20 +56,20 @@ check 'to its end' eventually 30 stands_still
 # Under emulation, programs that are always at the same address are translated once.
 placed() { mvm exec "$@" -- cat /proc/sys/kernel/randomize_va_space; }
 case $(mvm doctor --json | jq -r '.checks[] | select(.name == "acceleration").detail') in tcg*) fixed=0 ;; *) fixed=2 ;; esac
-is 'so an emulated builder does not move them; VMs of images do' "$(placed builder) $(placed --flake "$flake")" "$fixed 2"
+is 'so an emulated builder does not move them; VMs of images do' "$(placed builder) $(placed --flake "$hello")" "$fixed 2"
 
 # Files that the builder has seen do not travel again.
-mkdir "$flake/data"
-for i in 1 2 3 4 5 6 7 8 9; do echo "file $i" >"$flake/data/$i"; done
-run mvm build --flake "$flake" --json
+mkdir "$hello/data"
+for i in 1 2 3 4 5 6 7 8 9; do echo "file $i" >"$hello/data/$i"; done
+run mvm build --flake "$hello" --json
 has 'new files travel' "$err" ' (9|10|11) new to the builder'
-echo changed >"$flake/data/5"
-run mvm build --flake "$flake" --json
+echo changed >"$hello/data/5"
+run mvm build --flake "$hello" --json
 has 'of many, the one that changed' "$err" ' [12] new to the builder'
 is 'the build is right' "$status" 0
-sed -i 's|files."/usr/bin/hello"|files."/five".source = ./data/5; &|' "$flake/flake.nix"
-run mvm build --flake "$flake" --json
-is 'with its content' "$(mvm exec --flake "$flake" -- cat /five)" changed
+sed -i 's|files."/usr/bin/hello"|files."/five".source = ./data/5; &|' "$hello/flake.nix"
+run mvm build --flake "$hello" --json
+is 'with its content' "$(mvm exec --flake "$hello" -- cat /five)" changed
 
 # Without it: a builder and a store of its own while the persistent one runs.
 change
@@ -81,24 +83,7 @@ run env MVM_NO_PERSISTENT_BUILDER=1 "$MVMCTL" build --flake "$flake" --json
 is 'so does MVM_NO_PERSISTENT_BUILDER=1' "$(json '.builder.mode')/$status" single-shot/0
 
 # Several at once, one of them interrupted, one of them killed.
-cat >"$tmp/sleepy.nix" <<'N'
-{
-  inputs.mvm.url = "mvm";
-  inputs.tools.url = "mvm-tools";
-  outputs = { self, mvm, tools }: {
-    packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest {
-      name = "NAME";
-      command = "sleep 1";
-      packages = [ (derivation { name = "sleepy-NAME"; system = "x86_64-linux"; builder = "${tools}/bin/busybox";
-        args = [ "sh" "-c" "${tools}/bin/busybox sleep SECONDS; ${tools}/bin/busybox mkdir $out" ]; }) ];
-    };
-  };
-}
-N
-sleepy() {
-    mkdir -p "$tmp/$1"
-    sed "s/NAME/$1/g; s/SECONDS/$2/" "$tmp/sleepy.nix" >"$tmp/$1/flake.nix"
-}
+sleepy() { least_flake "$tmp/$1" "\$bb sleep $2 # $1"; }
 start=$(date +%s)
 for i in 1 2 3 4 5 6 7 8; do
     sleepy "s$i" 5
@@ -168,7 +153,7 @@ first=$(pid)
 
 # Low-level controls.
 mkdir "$tmp/space"
-example hello "$tmp/space/sub"
+least_flake "$tmp/space/sub"
 run mvm persistent-builder start --workspace "$tmp/space"
 is 'start says what runs' "$(mvm persistent-builder status --json | jq -r .workspace)/$(pid)" "$tmp/space/$first"
 run mvm persistent-builder submit --flake path:/work/sub --attr packages.x86_64-linux.default --json
@@ -180,7 +165,7 @@ is 'but nothing outside of it' "$status" 2
 run mvm dev up
 is 'dev up' "$status/$(pid)" "0/$first"
 is 'holds it' "$(mvm persistent-builder status --json | jq -r '.held, .idle_stop_ms' | tr '\n' ' ')" 'true 0 '
-cd "$flake" || exit 1
+cd "$hello" || exit 1
 run mvm dev shell -- sh -c 'pwd; cat flake.nix | head -n 1; nix --version; nix eval --raw .#packages.x86_64-linux.default.name'
 has 'dev shell runs in the flake' "$out" '^/work$'
 is 'R10: a command of dev shell gets standard input' "$(printf 'one\ntwo\n' | mvm dev shell -- cat)" 'one
