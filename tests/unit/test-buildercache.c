@@ -312,7 +312,7 @@ static bool nothing_left(void)
 
 static void test_kills(void)
 {
-    const unsigned kills = tap_rounds(40, 200);
+    const unsigned kills = tap_rounds(12, 200);
     unsigned old = 0, new = 0, wrong = 0, left = 0;
     struct mvm_error e = MVM_ERROR_INIT;
     struct buildercache_want w = want;
