@@ -140,7 +140,7 @@ static int run(const char *name, void (*builder)(void), bool image, struct job_r
     char remote[] = "github:a/b";
     struct flake_ref ref = {.remote = remote};
     struct flake_inputs inputs = {0};
-    struct buildlog log = BUILDLOG_INIT;
+    CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
     struct progress p = PROGRESS_INIT(NULL, NULL);
     const struct job_opts o = {.ref = &ref,
                                .inputs = &inputs,
