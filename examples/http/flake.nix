@@ -1,4 +1,4 @@
-# A small web server on port 8080, answering inside the guest: mvmctl exec http -- wget -qO- http://127.0.0.1:8080/
+# A small web server on port 8080: mvmctl run -p 8080:8080, then curl http://127.0.0.1:8080/
 {
   description = "a web server in a microVM";
 

@@ -96,6 +96,8 @@ static int check_needs(const struct args *a)
         {"exec", "cold", "flake", started},
         {"exec", "verify", "flake", started},
         {"exec", "hypervisor", "flake", started},
+        {"exec", "publish", "flake", "mvmctl port NAME --publish publishes ports of a VM that runs"},
+        {"exec", "publish-all", "flake", "mvmctl port NAME --publish publishes ports of a VM that runs"},
         {"exec", "timeout", "flake", "it is how long a VM may take to start; in the guest, timeout ends a program"},
         {"dev up", "flake", "shell", "the shell begins in the flake's files; nothing else uses them"}};
     for (size_t i = 0; i < ARRAY_SIZE(needs); i++)

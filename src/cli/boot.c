@@ -1,7 +1,10 @@
 /* VMs from images, as the options say: what up, run, exec, fork and dev shell share. */
 #include "cli/boot.h"
+#include "base/clock.h"
+#include "base/fd.h"
 #include "builder/persistent.h"
 #include "cli/options.h"
+#include "cli/publish.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -48,8 +51,8 @@ int boot_check_name(const char *name, struct mvm_error *err)
     return -EINVAL;
 }
 
-int boot_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
-               struct machine_info *info, struct mvm_error *err)
+static int start_named(struct home *h, struct machine_config *c, const char *base, struct progress *p,
+                       struct machine_info *info, struct mvm_error *err)
 {
     char free_name[VMDIR_MAX_NAME + 1];
     int r = 0;
@@ -69,6 +72,24 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
     return r;
 }
 
+/* A VM that does not publish what it was to is not what was asked for. */
+int boot_named(struct home *h, struct machine_config *c, const char *base, struct port_sockets *ports,
+               struct progress *p, struct machine_info *info, struct mvm_error *err)
+{
+    int r = start_named(h, c, base, p, info, err);
+    if (r < 0 || !ports)
+        return r;
+    uint64_t since = clock_now();
+    r = ports_publish(h, info->name, ports, &info->status, err);
+    steps_add(&info->steps, "publish", since);
+    if (r == 0)
+        return 0;
+    mvm_error_wrap(err, "vm '%s' cannot publish its ports, and was stopped", info->name);
+    (void)!machine_stop(h, info->name, 0, NULL);
+    fd_closep(&info->tether);
+    return r;
+}
+
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
@@ -82,12 +103,15 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
         .transient = transient,
         .settle_ms = settle_ms,
     };
+    CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
     int r = machine_options(a, img, &c, err);
     if (transient)
         c.ready = READY_AGENT;
     if (r == 0 && c.name)
         r = boot_check_name(c.name, err);
-    return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", p, info, err);
+    if (r == 0)
+        r = publish_open(a, &img->metadata, h, &ports, err);
+    return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", ports, p, info, err);
 }
 
 int boot_check_options(const struct args *a, struct mvm_error *err)
@@ -98,6 +122,8 @@ int boot_check_options(const struct args *a, struct mvm_error *err)
     int r = machine_options(a, &none, &c, err);
     if (r == 0 && arg_value(a, "name"))
         r = boot_check_name(arg_value(a, "name"), err);
+    if (r == 0)
+        r = publish_check(a, err);
     if (r == 0)
         r = vmm_find(c.hypervisor, &backend, err);
     return r;
@@ -112,6 +138,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     ui_clear();
     if (!ui.json) {
         ui_line("%s  ready in %.0f ms", info->name, ready);
+        publish_print(st, "  ");
         if (table)
             trace_print(trace);
         if (!st->confined)
@@ -137,6 +164,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_double(o, "ready_ms", ready);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
     json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
+    json_add(o, "ports", publish_json(st));
     json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);
     json_add_double(t, "hello_ms", (double)st->hello_ns / 1e6);
     json_add_double(t, "ready_ms", ready);

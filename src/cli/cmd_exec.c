@@ -159,8 +159,8 @@ const struct command cmd_exec = {
             "about that VM: without --flake they are refused, because a VM that runs keeps what it was started "
             "with.",
     .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_interactive, &opt_terminal, &opt_env, &opt_cwd,
-                       &opt_user, &opt_cpus, &opt_memory, &opt_hypervisor, &opt_cold, &opt_verify_all, &opt_timeout,
-                       &opt_trace, &opt_verbose),
+                       &opt_user, &opt_cpus, &opt_memory, &opt_hypervisor, &opt_publish, &opt_publish_all, &opt_cold,
+                       &opt_verify_all, &opt_timeout, &opt_trace, &opt_verbose),
     .words = WORDS_VMS | WORDS_PROGRAM,
     .run = run_exec,
 };

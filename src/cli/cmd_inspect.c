@@ -2,6 +2,7 @@
 #include "base/path.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/publish.h"
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -34,6 +35,7 @@ json_object *vm_json(const struct machine_info *m)
     json_add_string(o, "limits", st->limits[0] ? st->limits : NULL);
     json_add_string(o, "problem", vm_problem(m)[0] ? vm_problem(m) : NULL);
     json_add_string(o, "ended", m->ended[0] ? m->ended : NULL);
+    json_add(o, "ports", publish_json(st));
     return o;
 }
 
@@ -75,6 +77,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("start", st->mode);
     line("cold reason", st->cold_reason);
     line("address", st->address);
+    publish_print(st, "published     ");
     line("network", network);
     line("confinement", st->confinement);
     line("limits", st->limits);

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/publish.h"
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -35,6 +36,7 @@ static void print_table(const struct machine_info *list, size_t n)
         ui_line("%-20s %-14s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s", m->name, m->state,
                 m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
                 m->status.address[0] ? m->status.address : "-", age, note[0] ? "; " : "", note);
+        publish_print(&m->status, "  ");
     }
 }
 

@@ -4,6 +4,7 @@
 #include "builder/persistent.h"
 #include "cli/boot.h"
 #include "cli/options.h"
+#include "cli/publish.h"
 #include "cli/trace.h"
 #include "host/interrupt.h"
 #include "machine/snapshot.h"
@@ -78,7 +79,8 @@ static int open_named_image(struct home *h, const char *word, bool verify, struc
 
 static int up_from(struct args *a)
 {
-    static const char *const others[] = {"flake", "profile", "attr", "cpus", "memory", "hypervisor", "cold", "ready"};
+    static const char *const others[] = {"flake",      "profile", "attr",  "cpus",       "memory",
+                                         "hypervisor", "cold",    "ready", "publish-all"};
     struct mvm_error err = MVM_ERROR_INIT;
     CLEAN_HOME struct home h = HOME_INIT;
     CLEAN_FREE struct snapshot *u = calloc(1, sizeof(*u));
@@ -90,6 +92,7 @@ static int up_from(struct args *a)
     for (size_t i = 0; i < ARRAY_SIZE(others); i++)
         if (arg_value(a, others[i]))
             return ui_usage("a snapshot says what it is of", "up: --from and --%s", others[i]);
+    CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
     struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
     struct trace t = {0};
     const char *timeout = arg_value(a, "timeout");
@@ -105,10 +108,12 @@ static int up_from(struct args *a)
     if (r == 0)
         r = u ? snapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
               : mvm_error_errno(&err, -ENOMEM, "snapshot");
+    if (r == 0)
+        r = publish_open(a, NULL, &h, &ports, &err);
     if (r == 0) {
         progress_phase(&boot, "boot");
         snapshot_fill(u, &c);
-        r = boot_named(&h, &c, u->vm, &boot, &info, &err);
+        r = boot_named(&h, &c, u->vm, ports, &boot, &info, &err);
     }
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
@@ -209,8 +214,8 @@ const struct command cmd_up = {
             "files that were there, and with an identity of its own (random numbers, machine id, host name). It "
             "never boots instead: where the snapshot is damaged or does not fit, that is an error.",
     .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory,
-                       &opt_hypervisor, &opt_attach, &opt_cold, &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing,
-                       &opt_trace, &opt_json, &opt_verbose),
+                       &opt_hypervisor, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
+                       &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n",
     .words = WORDS_FOLDERS,
     .run = run_up,
@@ -224,8 +229,8 @@ const struct command cmd_run = {
             "quarter of what the start took) whether a service fails.",
     .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
                        &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
-                       &opt_hypervisor, &opt_attach, &opt_cold, &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing,
-                       &opt_trace, &opt_json, &opt_verbose),
+                       &opt_hypervisor, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
+                       &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "cached: true where nothing had to be built\n",
     .run = run_run,
 };

@@ -15,6 +15,9 @@
     x(cmd_run) \
     x(cmd_exec) \
     x(cmd_cp) \
+    x(cmd_port) \
+    x(cmd_forward) \
+    x(cmd_open) \
     x(cmd_ls) \
     x(cmd_inspect) \
     x(cmd_logs) \

@@ -61,6 +61,16 @@ const struct option_spec opt_cold = {.name = "cold",
 const struct option_spec opt_trace = {
     .name = "trace", .argument = "FILE", .help = "write what it did when, as a Chrome trace (JSON, for Perfetto)"};
 
+const struct option_spec opt_publish = {
+    .name = "publish",
+    .letter = 'p',
+    .argument = "[ADDR:]HOST:GUEST",
+    .help = "publish a port of the guest on this host: 8080:80, [::1]:8080:80, 53:53/udp, 8000-8009:8000-8009, "
+            "0:80 for a free port, unix:PATH:80 (ADDR: 127.0.0.1; may be given several times)"};
+
+const struct option_spec opt_publish_all = {
+    .name = "publish-all", .letter = 'P', .help = "publish the ports that the image names, on free ports of this host"};
+
 const struct option_spec opt_timeout = {.name = "timeout",
                                         .argument = "SECONDS",
                                         .help = "how long the VM may take (default: " QUOTED(DEFAULT_TIMEOUT_S) ")"};

@@ -11,13 +11,17 @@
 
 extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, opt_force, opt_no_write_lock_file,
     opt_offline, opt_allow_input, opt_no_persistent_builder, opt_verify_all, opt_jobs, opt_json, opt_verbose, opt_cpus,
-    opt_memory, opt_hypervisor, opt_cold, opt_trace, opt_timeout;
+    opt_memory, opt_hypervisor, opt_cold, opt_trace, opt_timeout, opt_publish, opt_publish_all;
 
 /* What may be the matter with the builder's cache, in the order of judging. */
 #define REASONS                                                                                                        \
     "missing_artifact, invalid_stage0_artifacts, missing_fingerprint, fingerprint_mismatch, "                          \
     "missing_artifact_digest_manifest, artifact_digest_mismatch, missing_provenance, provenance_mismatch "             \
     "or hit"
+
+#define PORTS_JSON                                                                                                     \
+    "ports: what it publishes: a list of objects with address, host_port, guest_port, protocol (tcp, udp) and path "   \
+    "(of a socket in the file system, without address and host_port; else null)\n"
 
 /* A VM that was started. */
 #define UP_JSON                                                                                                        \
@@ -35,7 +39,7 @@ extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, op
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, "                     \
     "guest_ready_ms (guest's own clock), steps: a list of objects with name, process, start_ms and ms\n"               \
     "address: the guest's network address\n"                                                                           \
-    "problem: what went wrong in the guest, or null\n"
+    "problem: what went wrong in the guest, or null\n" PORTS_JSON
 
 /* A VM that there is. */
 #define VM_JSON                                                                                                        \
@@ -57,4 +61,4 @@ extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, op
     "confinement: what confines its VMM, or none and why\n"                                                            \
     "limits: the bounds of its cgroup, or none and why\n"                                                              \
     "problem: what is wrong with it, where something is\n"                                                             \
-    "ended: how it ended, where it is stopped\n"
+    "ended: how it ended, where it is stopped\n" PORTS_JSON

@@ -251,6 +251,25 @@ static int load_kernel(struct image_metadata *m, json_object *o, struct mvm_erro
                                                                : load_devices(o, &m->kernel_offers, err);
 }
 
+/* Ports that services listen on: absent in what is not mkGuest's. */
+static int load_ports(struct image_metadata *m, json_object *o, struct mvm_error *err)
+{
+    json_object *list = NULL;
+    if (!json_object_object_get_ex(o, "ports", &list) || !list)
+        return 0;
+    if (!json_object_is_type(list, json_type_array) || json_object_array_length(list) > IMAGE_PORTS)
+        return mvm_error_set(err, -EINVAL, "field 'ports' is no list of at most %d ports", IMAGE_PORTS);
+    m->n_ports = (unsigned)json_object_array_length(list);
+    for (unsigned i = 0; i < m->n_ports; i++) {
+        json_object *v = json_object_array_get_idx(list, i);
+        int64_t port = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : 0;
+        if (port < 1 || port > UINT16_MAX)
+            return mvm_error_set(err, -EINVAL, "field 'ports' has what is no port");
+        m->ports[i] = (uint16_t)port;
+    }
+    return 0;
+}
+
 int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
@@ -271,6 +290,8 @@ int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *e
         r = optional_number(o, "vcpus", MAX_VCPUS, &loaded.vcpus, err);
     if (r == 0)
         r = load_kernel(&loaded, o, err);
+    if (r == 0)
+        r = load_ports(&loaded, o, err);
     if (r == 0)
         r = optional_number(o, "boot_budget_minstr", MAX_BUDGET, &loaded.boot_budget_minstr, err);
     if (r == 0)

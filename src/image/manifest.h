@@ -55,15 +55,18 @@ int manifest_check_listed(const struct manifest *m, int dirfd, bool with_others,
 void manifest_digest(const struct manifest *m, char out[static SHA256_HEX_SIZE]);
 
 /* image.json, as mkGuest writes it. */
+#define IMAGE_PORTS 64
 struct image_metadata {
     char name[64];
     char system[32];
     uint64_t agent_protocol;
-    uint64_t memory_mib;     /* 0: no wish */
-    uint64_t min_memory_mib; /* 0: its kernel's (image_check_memory) */
-    uint64_t vcpus;          /* 0: no wish */
-    char kernel_kind[16];    /* "distribution", "slim"; "" where the image does not say */
-    unsigned kernel_offers;  /* a set (kernel_offers.h) */
+    uint64_t memory_mib;         /* 0: no wish */
+    uint64_t min_memory_mib;     /* 0: its kernel's (image_check_memory) */
+    uint64_t vcpus;              /* 0: no wish */
+    char kernel_kind[16];        /* "distribution", "slim"; "" where the image does not say */
+    unsigned kernel_offers;      /* a set (kernel_offers.h) */
+    uint16_t ports[IMAGE_PORTS]; /* that its services listen on */
+    unsigned n_ports;
     /* What a start may cost; 0: anything. */
     uint64_t boot_budget_minstr;  /* million guest instructions from reset to the agent's hello */
     uint64_t boot_budget_warm_ms; /* a warm start */

@@ -283,6 +283,35 @@ int client_open(struct client *c, const struct buf *request, uint32_t *ret_strea
     return 0;
 }
 
+/* With the first byte of what is to be sent: a new connection takes it at once. */
+static int send_descriptors(struct client *c, const int *fds, size_t n)
+{
+    const uint8_t *p;
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(int) * PORTS_MAX)];
+    } control = {0};
+    struct iovec iov = {.iov_len = mux_output(c->mux, &p)};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof(int) * n)};
+    iov.iov_base = (void *)(uintptr_t)p;
+    *CMSG_FIRSTHDR(&m) =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int) * n)};
+    memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof(int) * n);
+    ssize_t w = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+    mux_sent(c->mux, w < 0 ? 0 : (size_t)w);
+    return w < 0 ? -errno : 0;
+}
+
+int client_open_with(struct client *c, const struct buf *request, const int *fds, size_t n, uint32_t *ret_stream,
+                     struct mvm_error *err)
+{
+    int r = n > PORTS_MAX ? -E2BIG : client_open(c, request, ret_stream, err);
+    if (r == 0 && n)
+        r = send_descriptors(c, fds, n);
+    return r < 0 ? mvm_error_errno(err, r, "the request") : 0;
+}
+
 /* The peer's last word on the stream is among the events: it reads no more of what is sent. */
 static bool peer_has_ended(const struct client *c, uint32_t stream)
 {

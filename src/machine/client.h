@@ -40,6 +40,9 @@ pid_t client_peer(const struct client *c);
 /* Opens a stream with a request message. */
 int client_open(struct client *c, const struct buf *request, uint32_t *ret_stream,
                 struct mvm_error *err) MVM_MUST_CHECK;
+/* The same with descriptors for the peer, as the first that this connection says. */
+int client_open_with(struct client *c, const struct buf *request, const int *fds, size_t n, uint32_t *ret_stream,
+                     struct mvm_error *err) MVM_MUST_CHECK;
 /* Queues a record; where the queue is full, moves bytes until there is room. -EPIPE where the stream or connection is
  * gone, or the peer has closed the stream and takes no more (events that came meanwhile are kept: read them to learn
  * why), -EINTR when interrupt_pending() (base/interrupt.h). */

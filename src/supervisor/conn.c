@@ -192,7 +192,7 @@ void conn_resume(struct conn *c)
 
 /* ---- Life ---- */
 
-struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
+static struct conn *make(uv_loop_t *loop, const struct conn_ops *ops, void *owner, bool sockets)
 {
     struct conn *c = calloc(1, sizeof(*c));
     if (!c)
@@ -201,12 +201,22 @@ struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
     c->owner = owner;
     c->writing.data = c;
     c->in.max = READ_CHUNK + FRAME_MAX_SIZE;
-    if (uv_pipe_init(loop, &c->pipe, 0) < 0) {
+    if (uv_pipe_init(loop, &c->pipe, sockets) < 0) {
         free(c);
         return NULL;
     }
     c->pipe.data = c;
     return c;
+}
+
+struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
+{
+    return make(loop, ops, owner, false);
+}
+
+struct conn *conn_new_client(uv_loop_t *loop, const struct conn_ops *ops, void *owner)
+{
+    return make(loop, ops, owner, true);
 }
 
 int conn_start(struct conn *c)

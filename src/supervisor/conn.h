@@ -52,6 +52,8 @@ struct conn {
 
 /* One that is not open yet (uv_pipe_open, uv_accept); NULL where memory is short. It frees itself when it is closed. */
 struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner);
+/* The same for a client, which may send sockets along (MSG_PORTS). */
+struct conn *conn_new_client(uv_loop_t *loop, const struct conn_ops *ops, void *owner);
 /* Begins to read. */
 int conn_start(struct conn *c) MVM_MUST_CHECK;
 /* Takes what a peer that has ended had sent before. NULL is nothing. */

@@ -25,7 +25,11 @@ static void to_guest(void *data, const void *p, size_t n)
 
 static void to_client(void *data, void *client, const void *p, size_t n)
 {
-    conn_send(client, p, n);
+    struct supervisor *s = data;
+    if (publish_is(s->publish, client))
+        publish_input(s->publish, p, n);
+    else
+        conn_send(client, p, n);
 }
 
 const struct router_ops supervisor_router_ops = {
@@ -102,6 +106,7 @@ static void on_halted(void *owner)
     s->cut_off = true;
     snprintf(s->status.problem, sizeof(s->status.problem), "%s", why);
     router_set_guest(s->router, false, why);
+    publish_guest(s->publish, false);
     halt_watch(&s->halt, false);
 }
 
@@ -144,11 +149,13 @@ static void on_gone(struct conn *c)
         if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
         router_set_guest(s->router, false, supervisor_why_gone(s));
+        publish_guest(s->publish, false);
         clients_wake(&s->clients);
         uv_timer_start(&s->channel_lost, on_channel_lost, VMM_END_MS, 0);
         return;
     }
     requests_gone(s, c);
+    publish_untie(s->publish, c);
     clients_remove(&s->clients, c);
     clients_wake(&s->clients);
     if (c->used)
@@ -165,7 +172,7 @@ const struct conn_ops supervisor_conn_ops = {
 static void on_client(uv_stream_t *listener, int status)
 {
     struct supervisor *s = listener->data;
-    struct conn *c = status == 0 ? conn_new(&s->loop, &supervisor_conn_ops, s) : NULL;
+    struct conn *c = status == 0 ? conn_new_client(&s->loop, &supervisor_conn_ops, s) : NULL;
     if (!c)
         return;
     if (uv_accept(listener, &c->stream) < 0 || (s->clients.n >= s->max_clients && !clients_evict(&s->clients)) ||
@@ -208,7 +215,7 @@ static struct conn *guest_of(void *owner)
 /* As many clients as there may be descriptors; some are for everything else. */
 void connections_init(struct supervisor *s)
 {
-    enum { OTHERS = 64 };
+    enum { OTHERS = 64 + GUEST_STREAMS + PORTS_MAX };
     struct rlimit l;
     s->max_clients = MAX_CLIENTS;
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < MAX_CLIENTS + OTHERS) {

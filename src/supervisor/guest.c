@@ -87,6 +87,8 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
     vm_configured(&s->vm);
     router_set_small_windows(s->router, m.window == ROUTER_WINDOW);
     router_set_guest(s->router, true, "");
+    s->connects = m.connects;
+    publish_guest(s->publish, true);
     snprintf(s->status.address, sizeof(s->status.address), "%s", m.address);
     snprintf(s->status.store, sizeof(s->status.store), "%s", m.store);
     if (m.problem[0])

@@ -12,6 +12,7 @@
 #include "supervisor/lastwords.h"
 #include "supervisor/life.h"
 #include "supervisor/live_save.h"
+#include "supervisor/publish.h"
 #include "supervisor/router.h"
 #include "supervisor/vm.h"
 #include "vmdir/logfile.h"
@@ -55,6 +56,8 @@ struct supervisor {
     struct hostclock hostclock;
     uint64_t used_at; /* when the last client went that had asked the guest for something; clock_now() */
     struct router *router;
+    struct publish *publish;
+    bool connects; /* the agent knows MSG_CONNECT */
     struct logfile console_log, agent_log;
 
     struct idle_pause idle_pause;
@@ -119,7 +122,7 @@ void ending_remove_traces(struct supervisor *s);
 
 /* ---- requests.c ---- */
 
-void requests_init(struct supervisor *s);
+int requests_init(struct supervisor *s) MVM_MUST_CHECK;
 /* See struct router_ops: local. */
 bool requests_request(void *data, void *handle, uint32_t stream, const void *p, size_t n);
 /* A client has left; the VM has ended. */

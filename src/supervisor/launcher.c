@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@
 
 struct order {
     bool share, restore;
+    bool remove;           /* the socket store_path: nothing is started, and nothing is answered */
     char store_path[4096]; /* "" for the VM's own */
 };
 
@@ -180,6 +182,19 @@ static void carry_out(const struct launch_duty *d, const struct order *o, const 
     a->pid = ret->pid;
 }
 
+/* A socket of this user's that nothing listens on: what has taken its place meanwhile stays. */
+static void remove_socket(const char *path)
+{
+    struct stat st;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || (size_t)snprintf(a.sun_path, sizeof(a.sun_path), "%s", path) >= sizeof(a.sun_path))
+        return;
+    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() &&
+        connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
+        unlink(path);
+}
+
 /* False at the end of the socket. */
 static bool wait_order(int fd, struct bounded *running)
 {
@@ -197,18 +212,24 @@ static bool wait_order(int fd, struct bounded *running)
     }
 }
 
-static bool serve_order(int fd, const struct launch_duty *d, struct bounded *ret)
+/* *next: where what is started is kept. */
+static bool serve_order(int fd, const struct launch_duty *d, struct bounded *running, size_t *next)
 {
+    struct bounded *ret = &running[*next];
     struct order o;
     struct answer a = {0};
     struct process vmm = PROCESS_INIT;
     struct packet p = {.data = &o, .size = sizeof(o)};
     int r = packet_receive(fd, &p);
-    bounded_done(ret); /* more at a time than there ever are: the next run removes it if it is not empty */
-    if (r == 0) {
-        o.store_path[sizeof(o.store_path) - 1] = '\0';
-        carry_out(d, &o, &p, &a, &vmm, &ret->cgroup);
+    o.store_path[sizeof(o.store_path) - 1] = '\0';
+    if (r == 0 && p.n_fds == 0 && o.remove) {
+        remove_socket(o.store_path);
+        return true;
     }
+    *next = (*next + 1) % MAX_BOUNDED;
+    bounded_done(ret); /* more at a time than there ever are: the next run removes it if it is not empty */
+    if (r == 0)
+        carry_out(d, &o, &p, &a, &vmm, &ret->cgroup);
     for (size_t i = 0; i < p.n_fds; i++)
         close(p.fds[i]);
     const struct packet answer = {.data = &a, .size = sizeof(a), .fds = {vmm.pidfd}, .n_fds = vmm.pidfd >= 0};
@@ -225,8 +246,8 @@ static void serve(int fd, const struct launch_duty *d)
     struct bounded running[MAX_BOUNDED];
     for (size_t i = 0; i < MAX_BOUNDED; i++)
         running[i] = (struct bounded){.pidfd = -1, .cgroup = CGROUP_INIT};
-    for (size_t next = 0; wait_order(fd, running); next = (next + 1) % MAX_BOUNDED)
-        if (!serve_order(fd, d, &running[next]))
+    for (size_t next = 0; wait_order(fd, running);)
+        if (!serve_order(fd, d, running, &next))
             break;
     for (size_t i = 0; i < MAX_BOUNDED; i++)
         bounded_done(&running[i]);
@@ -262,6 +283,14 @@ int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, str
         be_launcher(theirs, &duty, self);
     l->fd = TAKE_FD(ours);
     return 0;
+}
+
+void launcher_remove_socket(const struct launcher *l, const char *path)
+{
+    struct order o = {.remove = true};
+    const struct packet order = {.data = &o, .size = sizeof(o)};
+    snprintf(o.store_path, sizeof(o.store_path), "%s", path);
+    (void)!packet_send(l->fd, &order); /* what stays is replaced by the next that is published there */
 }
 
 void launcher_stop(struct launcher *l)

@@ -13,6 +13,9 @@ struct launcher {
 
 /* Forks it; the calling process must have one thread. dirfd: the VM's folder. */
 int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
+/* Has it remove a socket of the file system on which nothing listens any more; a supervisor reaches its VM's folder
+ * only. */
+void launcher_remove_socket(const struct launcher *l, const char *path);
 /* Ends it, when the last VMM has ended: it removes that one's cgroup (cgroup.h) first. */
 void launcher_stop(struct launcher *l);
 /* A VMM with a socket pair for each of its connections. */

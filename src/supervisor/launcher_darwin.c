@@ -1,6 +1,8 @@
 /* On macOS nothing confines a supervisor, which therefore starts its VMMs itself. */
 #include "supervisor/launcher.h"
 
+#include <unistd.h>
+
 static const struct runfile *run;
 
 int launcher_start(struct launcher *l, const struct runfile *r, int dirfd, struct mvm_error *err)
@@ -8,6 +10,11 @@ int launcher_start(struct launcher *l, const struct runfile *r, int dirfd, struc
     l->fd = -1;
     run = r;
     return 0;
+}
+
+void launcher_remove_socket(const struct launcher *l, const char *path)
+{
+    unlink(path);
 }
 
 void launcher_stop(struct launcher *l)

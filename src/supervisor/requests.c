@@ -210,6 +210,40 @@ static bool on_stop(struct supervisor *s, struct msg_reader *r)
     return true; /* the stream ends with the connection, when the VM is gone */
 }
 
+static void on_ports_changed(void *owner)
+{
+    struct supervisor *s = owner;
+    publish_format(s->publish, s->status.ports, sizeof(s->status.ports));
+}
+
+static void on_ports_remove(void *owner, const char *path)
+{
+    struct supervisor *s = owner;
+    launcher_remove_socket(&s->launcher, path);
+}
+
+static const struct publish_ops publish_ops = {.changed = on_ports_changed, .remove = on_ports_remove};
+
+static const char *serve_ports(struct supervisor *s, struct conn *c, const struct msg_ports *m)
+{
+    const char *why = !life_is_up(&s->life) ? "the vm is not ready"
+                      : m->publish.n && !s->connects
+                          ? "the agent in its image is older than published ports: build the image again"
+                          : NULL;
+    if (!why)
+        return publish_serve(s->publish, m, &c->stream, c);
+    publish_refuse(s->publish, &c->stream);
+    return why;
+}
+
+static void on_ports(struct supervisor *s, struct conn *c, uint32_t stream, const void *p, size_t n)
+{
+    struct msg_ports m = {0};
+    const char *why = msg_ports_decode(&m, p, n) < 0 ? "the request cannot be understood" : serve_ports(s, c, &m);
+    answer_exit(c, stream, why ? why : "");
+    msg_ports_done(&m);
+}
+
 /* Why nothing can be asked of the guest now; "" where it can. */
 static void refusal(const struct supervisor *s, const struct conn *c, char *out, size_t size)
 {
@@ -250,6 +284,9 @@ bool requests_request(void *data, void *handle, uint32_t stream, const void *p, 
         return on_idle_time(s, c, stream, p, n);
     case MSG_STOP:
         return on_stop(s, &r);
+    case MSG_PORTS:
+        on_ports(s, c, stream, p, n);
+        return true;
     case MSG_SAVE:
     case MSG_PAUSE:
     case MSG_RESUME:
@@ -260,8 +297,11 @@ bool requests_request(void *data, void *handle, uint32_t stream, const void *p, 
     }
 }
 
-void requests_init(struct supervisor *s)
+int requests_init(struct supervisor *s)
 {
+    s->publish = publish_new(&s->loop, s->router, &publish_ops, s);
+    if (!s->publish)
+        return -ENOMEM;
     idle_pause_init(&s->idle_pause, &s->loop);
     s->idle_pause.vm = &s->vm;
     live_save_init(&s->live_save, &s->loop);
@@ -270,4 +310,5 @@ void requests_init(struct supervisor *s)
     s->live_save.vm = &s->vm;
     s->live_save.done = on_captured;
     s->live_save.owner = s;
+    return 0;
 }

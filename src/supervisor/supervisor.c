@@ -199,7 +199,8 @@ static int supervisor_init(struct supervisor *s, int dirfd)
     life_init(&s->life, &s->loop);
     uv_timer_init(&s->loop, &s->timer);
     s->timer.data = s;
-    requests_init(s);
+    if (requests_init(s) < 0)
+        return -ENOMEM;
     connections_init(s);
     uv_timer_init(&s->loop, &s->idle);
     uv_timer_init(&s->loop, &s->channel_lost);
@@ -253,6 +254,7 @@ int supervisor_main(int argc, char **argv)
     }
     (void)life_happens(&s.life, LIFE_E_STARTED);
     uv_run(&s.loop, UV_RUN_DEFAULT);
+    publish_end(s.publish);
     vm_done(&s.vm);
     launcher_stop(&s.launcher);
     ending_remove_traces(&s);

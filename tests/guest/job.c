@@ -92,6 +92,51 @@ static int flood_run(struct job *j)
     return j->in_ended ? 0 : LATER;
 }
 
+/* ---- Services, as the agent would connect to them ---- */
+
+/* 7 gives back what it gets; as UDP too, a datagram for a datagram. */
+static int echo_run(struct job *j)
+{
+    while (j->in.len) {
+        size_t n = MIN_OF(j->in.len, mux_record_max(j->left));
+        if (!job_write(j, j->in.data, n))
+            return LATER;
+        job_take(j, n);
+    }
+    return j->in_ended ? 0 : LATER;
+}
+
+/* 80 answers a request, whatever it is, when its headers have come. */
+static int web_run(struct job *j)
+{
+    static const char answer[] = "HTTP/1.0 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
+    if (j->in.len < 4 || memcmp(j->in.data + j->in.len - 4, "\r\n\r\n", 4) != 0)
+        return j->in_ended ? 0 : LATER;
+    return job_write(j, answer, sizeof(answer) - 1) ? 0 : LATER;
+}
+
+/* 19 gives bytes without end. */
+static int endless_run(struct job *j)
+{
+    static const uint8_t zeros[FRAME_MAX_PAYLOAD];
+    while (job_write(j, zeros, mux_record_max(j->left)))
+        ;
+    return LATER;
+}
+
+/* Nothing listens on other ports. */
+static int begin_connection(struct job *j, const void *p, size_t n)
+{
+    struct msg_connect m = {0};
+    if (msg_connect_decode(&m, p, n) < 0)
+        return -EPROTO;
+    j->datagrams = m.protocol == 17;
+    j->left = m.window ? m.window : MUX_WINDOW;
+    j->run = m.port == 7 ? echo_run : m.port == 80 ? web_run : m.port == 19 ? endless_run : NULL;
+    mux_set_window(channel, j->stream, m.window);
+    return j->run ? 0 : -ECONNREFUSED;
+}
+
 void job_spawn(const struct msg_strings *argv, struct file *to)
 {
     struct job *j = job_new(0, MSG_EXEC);
@@ -136,6 +181,13 @@ int jobs_open(void *data, uint32_t stream, const void *p, size_t n)
     struct job *j = e < 0 ? NULL : job_new(stream, r.type);
     if (!j)
         return e < 0 ? e : -ENOMEM;
+    if (r.type == MSG_CONNECT) {
+        e = begin_connection(j, p, n);
+        if (e < 0)
+            job_free(j);
+        moved = true;
+        return e;
+    }
     if (begin(j, p, n) < 0) {
         j->done = true;
         j->exit.code = 125;
@@ -162,6 +214,11 @@ static void on_message(struct job *j, const void *p, size_t n)
 int jobs_record(void *data, uint32_t stream, uint8_t chan, const void *p, size_t n)
 {
     struct job *j = find(stream);
+    if (j && j->datagrams) {
+        mux_consumed(channel, stream, n);
+        moved = true;
+        return mux_send(channel, stream, CHAN_OUT, p, n) == -ENOMEM ? -ENOMEM : 0;
+    }
     if (j && !j->done && j->type != MSG_PUSH && chan == CHAN_OUT)
         return buf_append(&j->in, p, n); /* given back as it is taken */
     mux_consumed(channel, stream, n);
@@ -211,7 +268,7 @@ static bool finish(struct job *j)
     }
     if (!mux_can_send(channel, j->stream))
         return false;
-    if (msg_exit_encode(&b, &j->exit) == 0)
+    if (j->type != MSG_CONNECT && msg_exit_encode(&b, &j->exit) == 0)
         (void)!mux_send(channel, j->stream, CHAN_MSG, b.data, b.len);
     mux_consumed(channel, j->stream, j->in.len);
     mux_close(channel, j->stream);

@@ -137,7 +137,8 @@ struct job {
     /* Of a copy. */
     struct msg_transfer transfer;
     struct file *file;
-    uint64_t left; /* of a flood */
+    uint64_t left;  /* of a flood; the window of a connection */
+    bool datagrams; /* it is one of UDP */
     /* Common. */
     struct buf in;
     bool in_ended, done;

@@ -1,6 +1,7 @@
 #include "tap.h"
 
 #include "cli/cli.h"
+#include "cli/publish.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -203,6 +204,26 @@ static void test_plain(void)
        "C4: plain lines are in users' words, with how long a phase took");
 }
 
+static void test_ports(void)
+{
+    static struct msg_status st;
+    struct port_spec p;
+    size_t n = 0;
+    char cwd[4096], want[4200];
+    ok(chdir("/tmp") == 0 && getcwd(cwd, sizeof(cwd)) && publish_parse("unix:./web.sock:80", &p, 1, &n, NULL) == 0,
+       "a socket's path may be relative");
+    snprintf(want, sizeof(want), "%s/web.sock", cwd);
+    ok(strcmp(p.path, want) == 0, "to where the command was given");
+    snprintf(st.ports, sizeof(st.ports), "[::1]:8080:80/tcp\nunix:/run/web:80/tcp\n");
+    CLEAN_JSON json_object *list = publish_json(&st);
+    ok(strcmp(
+           json_object_to_json_string_ext(list, JSON_C_TO_STRING_PLAIN),
+           "[{\"address\":\"::1\",\"host_port\":8080,\"guest_port\":80,\"protocol\":\"tcp\",\"path\":null},"
+           "{\"address\":null,\"host_port\":null,\"guest_port\":80,\"protocol\":\"tcp\",\"path\":\"\\/run\\/web\"}]") ==
+           0,
+       "published ports are objects");
+}
+
 int main(void)
 {
     commands_install();
@@ -214,5 +235,6 @@ int main(void)
     test_table();
     test_clock();
     test_plain();
+    test_ports();
     return tap_end();
 }

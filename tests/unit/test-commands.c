@@ -14,10 +14,11 @@
 
 extern const struct command cmd_bench_boot, cmd_bench_exec, cmd_bench_build, cmd_bench_density, cmd_build,
     cmd_build_log, cmd_up, cmd_run, cmd_exec, cmd_cp, cmd_ls, cmd_inspect, cmd_logs, cmd_down, cmd_pause, cmd_resume,
-    cmd_fork, cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm, cmd_dev_up, cmd_dev_down, cmd_dev_status,
-    cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair, cmd_dev_image_export, cmd_dev_image_sign,
-    cmd_dev_image_verify, cmd_image_verify, cmd_persistent_start, cmd_persistent_status, cmd_persistent_submit,
-    cmd_persistent_stop, cmd_doctor, cmd_version, cmd_completion, cmd_help;
+    cmd_fork, cmd_port, cmd_forward, cmd_open, cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm, cmd_dev_up,
+    cmd_dev_down, cmd_dev_status, cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair,
+    cmd_dev_image_export, cmd_dev_image_sign, cmd_dev_image_verify, cmd_image_verify, cmd_persistent_start,
+    cmd_persistent_status, cmd_persistent_submit, cmd_persistent_stop, cmd_doctor, cmd_version, cmd_completion,
+    cmd_help;
 
 static char *home;
 
@@ -166,6 +167,20 @@ static const struct {
     {&cmd_build_log, "--list a", "unexpected argument 'a'"},
     {&cmd_build_log, "--json", "--json needs --list"},
     {&cmd_up, "a b", "more than one image"},
+    {&cmd_up, "a -p 80", "port '80': it names one port only"},
+    {&cmd_up, "a -p 8080:0", "port 0 of the guest"},
+    {&cmd_up, "a -p 8080:80 -p 8080:81", "port '127.0.0.1:8080': it is given twice"},
+    {&cmd_up, "a -p 70000:80", "port '70000:80': no such port"},
+    {&cmd_run, "-p x:80", "port 'x:80': not a port number"},
+    {&cmd_up, "--from a -P", "--from and --publish-all"},
+    {&cmd_exec, "a -p 8080:80 true", "exec: --publish has no effect without --flake"},
+    {&cmd_port, "", "one VM's name is wanted"},
+    {&cmd_port, "a b", "one VM's name is wanted"},
+    {&cmd_port, "a --publish 1:2:3", "no such address"},
+    {&cmd_forward, "a", "what leads where"},
+    {&cmd_forward, "a 80", "it names one port only"},
+    {&cmd_open, "", "one VM's name is wanted"},
+    {&cmd_open, "a:http", "port 'http'"},
     {&cmd_up, "a --flake .", "more than one image"},
     {&cmd_up, "a --attr b", "--attr and an image"},
     {&cmd_up, "--from a:b --memory 1G", "--from and --memory"},

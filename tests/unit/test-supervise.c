@@ -374,7 +374,8 @@ static void begin(struct supervisor *s, const char *name, int *ret_starter)
     life_init(&s->life, &s->loop);
     (void)life_happens(&s->life, LIFE_E_STARTED);
     uv_timer_init(&s->loop, &s->timer);
-    requests_init(s);
+    if (requests_init(s) < 0)
+        abort();
     connections_init(s);
     uv_timer_init(&s->loop, &s->idle);
     uv_timer_init(&s->loop, &s->channel_lost);
