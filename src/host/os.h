@@ -38,9 +38,11 @@ int os_lock_until(int fd, uint64_t deadline) MVM_MUST_CHECK;
 int os_watch_folder(int dirfd) MVM_MUST_CHECK;
 void os_watch_clear(int fd);
 
-/* ---- Sockets of Unix' family: no program inherits them ---- */
+/* ---- Sockets: no program inherits them ---- */
 
-int os_unix_socket(void) MVM_MUST_CHECK;
+/* socket(2), of the protocol that is usual for the type. */
+int os_socket(int family, int type) MVM_MUST_CHECK;
+/* Pairs are of Unix' family. */
 int os_stream_pair(int ret[2]) MVM_MUST_CHECK;
 /* Each send is received whole; the other end's close is an end or an error. */
 int os_packet_pair(int ret[2]) MVM_MUST_CHECK;

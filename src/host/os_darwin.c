@@ -135,9 +135,9 @@ static int close_on_exec(const int *fds, size_t n)
     return 0;
 }
 
-int os_unix_socket(void)
+int os_socket(int family, int type)
 {
-    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    CLEAN_FD int fd = socket(family, type, 0);
     int r = fd < 0 ? -errno : close_on_exec(&fd, 1);
     return r < 0 ? r : TAKE_FD(fd);
 }

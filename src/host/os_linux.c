@@ -149,9 +149,9 @@ void os_watch_clear(int fd)
 
 /* ---- Sockets ---- */
 
-int os_unix_socket(void)
+int os_socket(int family, int type)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(family, type | SOCK_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }
 

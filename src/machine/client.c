@@ -102,7 +102,7 @@ static int connect_socket(struct home *h, const char *name, uint64_t deadline, s
     CLEAN_FD int dir = vmdir_open(h, name, err);
     if (dir < 0)
         return dir;
-    CLEAN_FD int fd = os_unix_socket();
+    CLEAN_FD int fd = os_socket(AF_UNIX, SOCK_STREAM);
     struct sockaddr_un a = vmdir_socket_address(dir);
     int r = fd < 0 ? fd : connect_within(fd, &a, deadline);
     if (r == 0)

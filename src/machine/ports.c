@@ -1,6 +1,7 @@
 #include "machine/ports.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "host/os.h"
 #include "host/port_owner.h"
 #include "machine/machine.h"
 
@@ -98,9 +99,9 @@ static int cannot_bind(struct home *h, const struct port_spec *p, int r, struct 
 static bool is_stale(const struct port_spec *p, const struct sockaddr *a, socklen_t n)
 {
     struct stat st;
-    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return fd >= 0 && lstat(p->path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() &&
-           connect(fd, a, n) < 0 && errno == ECONNREFUSED;
+    CLEAN_FD int fd = os_socket(AF_UNIX, SOCK_STREAM);
+    return fd >= 0 && fd_set_nonblock(fd, true) == 0 && lstat(p->path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+           st.st_uid == geteuid() && connect(fd, a, n) < 0 && errno == ECONNREFUSED;
 }
 
 static int bind_to(int fd, const struct port_spec *p)
@@ -134,9 +135,9 @@ static int open_one(struct home *h, struct port_spec *p, struct mvm_error *err)
 {
     const int on = 1, family = p->path[0] ? AF_UNIX : strchr(p->address, ':') ? AF_INET6 : AF_INET;
     const bool udp = p->protocol == IPPROTO_UDP;
-    CLEAN_FD int fd = socket(family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+    CLEAN_FD int fd = os_socket(family, udp ? SOCK_DGRAM : SOCK_STREAM);
     if (fd < 0)
-        return mvm_error_errno(err, -errno, "cannot make a socket");
+        return mvm_error_errno(err, fd, "cannot make a socket");
     /* Connections of the one before may still be ending; UDP knows none. */
     if (family != AF_UNIX && !udp)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

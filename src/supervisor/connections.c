@@ -188,7 +188,7 @@ static void on_client(uv_stream_t *listener, int status)
 
 int connections_listen(struct supervisor *s)
 {
-    CLEAN_FD int fd = os_unix_socket();
+    CLEAN_FD int fd = os_socket(AF_UNIX, SOCK_STREAM);
     if (fd < 0)
         return fd;
     struct sockaddr_un a = vmdir_socket_address(s->dirfd);

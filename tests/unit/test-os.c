@@ -196,7 +196,7 @@ static void test_sockets(void)
     char text[16];
     if (os_stream_pair(stream) < 0 || os_packet_pair(packets) < 0 || os_pipe(pipes) < 0)
         abort();
-    CLEAN_FD int single = os_unix_socket();
+    CLEAN_FD int single = os_socket(AF_UNIX, SOCK_STREAM);
     ok(closes_on_exec(stream[0]) && closes_on_exec(stream[1]) && closes_on_exec(packets[0]) &&
            closes_on_exec(packets[1]) && closes_on_exec(pipes[0]) && closes_on_exec(pipes[1]) && closes_on_exec(single),
        "no socket and no pipe is inherited");
