@@ -11,13 +11,13 @@ need_test_guest() {
     skip 'the test guest boots' 'it is made for x86-64 alone, and QEMU runs it'
     finish
 }
-# test_image FOLDER: makes an image of it, for `mvmctl up FOLDER`.
+# test_image FOLDER: makes an image of it, for `mvmctl up FOLDER`. As those of mkGuest, it has the word for an earlier mvmctl.
 test_image() {
     mkdir -p "$1"
     cp "$MVM_RELEASE/tests/guest/test-guest" "$1/vmlinux"
     truncate -s 1M "$1/vmlinux"
     mke2fs -q -t ext4 -O ^has_journal "$1/rootfs.ext4" 1M >/dev/null 2>&1
-    printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","kernel_offers":["mmio-cmdline","console"]}\n' \
+    printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","devices":"cmdline","kernel_offers":["mmio-cmdline","console"]}\n' \
         "$(uname -m)" >"$1/image.json"
 }
 # The snapshot of a first boot is synced and kept a moment after its VM is ready.
