@@ -253,7 +253,7 @@ static void test_unreadable(void)
 static bool exists(const char *suffix)
 {
     struct utsname u;
-    char name[128];
+    char name[512];
     uname(&u);
     snprintf(name, sizeof(name), "builder-vm/.%s%s", u.machine, suffix);
     return faccessat(home.cache_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
@@ -276,7 +276,7 @@ static void test_replace(void)
     ok(make_image(OLD, 'o', &e) == 0 && exists(".previous"), "an image that never booted is not kept");
     CLEAN_BUF struct buf b = BUF_INIT(256);
     struct utsname u;
-    char name[128];
+    char name[512];
     uname(&u);
     snprintf(name, sizeof(name), "builder-vm/.%s.previous/.mvm-source.sha256", u.machine);
     ok(path_read_file(home.cache_fd, name, &b, &e) == 0 && strncmp(buf_cstr(&b), OLD, 64) == 0,

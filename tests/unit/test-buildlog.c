@@ -270,7 +270,7 @@ static void test_folder(void)
                  strcmp(all[i].error, "it broke") == 0 && strcmp(all[i].phase, "nix-build") == 0 && all[i].size == 5;
     ok(sorted, "the newest comes first");
     ok(found && strcmp(all[n - 1].status, "unfinished") == 0, "each says what became of it");
-    char name[80];
+    char name[512];
     snprintf(name, sizeof(name), "%s/logs/%s.log", home.cache, all[1].id);
     ok(truncate(name, (off_t)BUILD_HISTORY_BYTES) == 0, "a log of the greatest size");
     free(all);

@@ -253,7 +253,7 @@ static int open_home_at(mode_t mode, struct mvm_error *e)
 
 static void put_in_home(const char *name)
 {
-    char path[96];
+    char path[512];
     snprintf(path, sizeof(path), "x/%s", name);
     CLEAN_FD int fd =
         path_make_parents(folder, path, 0755) < 0 ? -1 : openat(folder, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -286,7 +286,7 @@ static void test_homes(void)
         {{"vms/a", ".mvm"}, 0777, -EPERM, "a folder of mvmctl's that others can write"},
     };
     CLEAN_FREE char *was = strdup(getenv("MVM_HOME"));
-    char path[96];
+    char path[512];
     struct stat st;
     snprintf(path, sizeof(path), "%s/../x", was);
     setenv("MVM_HOME", path, 1);
@@ -359,7 +359,7 @@ static int make_image(void)
     static const char metadata[] = "{\"name\": \"x\", \"system\": \"x86_64-linux\", \"memory_mib\": 256}\n";
     const char *const texts[] = {"kernel", "root", metadata};
     struct manifest m = {0};
-    char path[128];
+    char path[512];
     (void)!path_remove_tree(home.cache_fd, "artifacts/made");
     CLEAN_FD int dir = path_open_dir(home.cache_fd, "artifacts/made", NULL);
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {

@@ -152,7 +152,7 @@ static void add_sample(struct fstree *t, unsigned order)
     for (unsigned i = 0; i < 3000; i++) {
         /* another order of adding for each value of `order`; 7 and 3000 have no common factor */
         unsigned k = order ? (i * 7 + order) % 3000 : i;
-        char name[80];
+        char name[512];
         snprintf(name, sizeof(name), "many/a-rather-long-name-for-a-file-%u", k);
         r |= fstree_add_memory(t, name, 0444, name, strlen(name), NULL);
     }

@@ -485,14 +485,14 @@ static const char *const keys[] = {"1111", "2222", "3333", "4444"};
 
 static bool image_is_kept(size_t i)
 {
-    char path[128];
+    char path[512];
     snprintf(path, sizeof(path), "home/snapshots/.images/%s", keys[i]);
     return is_there(path);
 }
 
 static void make_images(void)
 {
-    char path[128];
+    char path[512];
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         snprintf(path, sizeof(path), "home/snapshots/.images/%s/x", keys[i]);
         if (path_make_parents(folder, path, 0700) < 0)
