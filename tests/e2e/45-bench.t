@@ -50,11 +50,12 @@ is 'two configurations take turns' "$(json '[.sides[] | .name, .mode, .n, .memor
 is 'and have a ratio' "$(json '.ratios | length')" 1
 is 'they leave no image behind' "$(find "$MVM_CACHE_DIR/artifacts" -name '.stage*')" ''
 
-# Counting. Now and then a boot waits for its disk so long that its clock jumps; the median is what counts.
+# Counting. On a busy machine a boot waits for its disk so long that its clock jumps, which adds to its count: the least of three is
+# what is compared.
 count() { mvm bench boot --flake "$flake" --count-instructions --samples "$1" --warmups 0 --json 2>/dev/null; }
 one=$(count 3)
 two=$(count 3)
-is 'two counts differ by less than 5 %' "$(printf '%s%s' "$one" "$two" | jq -s '(.[0].instructions / .[1].instructions - 1) | fabs < 0.05')" true
+is 'the least of two counts differ by less than 5 %' "$(printf '%s%s' "$one" "$two" | jq -s '(.[0].sides[0].min / .[1].sides[0].min - 1) | fabs < 0.05')" true
 one=$(count 1)
 is 'a count is of millions' "$(printf '%s' "$one" | jq '.instructions > 50000000 and .sides[0].unit == "instructions"')" true
 is 'its phases add up to it' "$(printf '%s' "$one" | jq '.instructions == ([.sides[0].phases[].p50] | add) and (.sides[0].phases | keys_unsorted) == ["firmware", "kernel", "init"]')" true
