@@ -306,10 +306,10 @@ static int send_descriptors(struct client *c, const int *fds, size_t n)
 int client_open_with(struct client *c, const struct buf *request, const int *fds, size_t n, uint32_t *ret_stream,
                      struct mvm_error *err)
 {
-    int r = n > PORTS_MAX ? -E2BIG : client_open(c, request, ret_stream, err);
-    if (r == 0 && n)
-        r = send_descriptors(c, fds, n);
-    return r < 0 ? mvm_error_errno(err, r, "the request") : 0;
+    int r = n > PORTS_MAX ? mvm_error_errno(err, -E2BIG, "the request") : client_open(c, request, ret_stream, err);
+    if (r == 0 && n > 0 && (r = send_descriptors(c, fds, n)) < 0)
+        mvm_error_errno(err, r, "the request");
+    return r;
 }
 
 /* The peer's last word on the stream is among the events: it reads no more of what is sent. */
