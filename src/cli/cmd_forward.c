@@ -1,5 +1,4 @@
 /* forward: a port of a VM, published for as long as the command runs. */
-#include "base/clock.h"
 #include "cli/options.h"
 #include "cli/publish.h"
 #include "host/interrupt.h"
@@ -15,17 +14,10 @@ static void say(const struct port_sockets *p, const char *name)
         ui_line("%s -> %s:%u/%s", host, name, p->specs[i].guest, port_spec_protocol(&p->specs[i]));
     }
     if (ui.json) {
-        CLEAN_FREE struct msg_status *st = calloc(1, sizeof(*st));
-        size_t at = 0;
-        for (size_t i = 0; st && i < p->n && at + PORT_SPEC_MAX_TEXT < sizeof(st->ports); i++) {
-            char text[PORT_SPEC_MAX_TEXT];
-            port_spec_format(&p->specs[i], text);
-            at += (size_t)snprintf(st->ports + at, sizeof(st->ports) - at, "%s\n", text);
-        }
         json_object *o = json_object_new_object();
         json_add_string(o, "status", "ok");
         json_add_string(o, "name", name);
-        json_add(o, "ports", st ? publish_json(st) : NULL);
+        json_add(o, "ports", publish_json_of(p->specs, p->n));
         ui_print_json(o);
     }
     fflush(stdout);

@@ -71,13 +71,10 @@ void publish_print(const struct msg_status *st, const char *before)
     }
 }
 
-json_object *publish_json(const struct msg_status *st)
+json_object *publish_json_of(const struct port_spec *v, size_t n)
 {
-    struct port_spec specs[PORTS_MAX];
-    size_t n = ports_of_status(st, specs);
     json_object *list = json_object_new_array();
-    for (size_t i = 0; i < n; i++) {
-        const struct port_spec *p = &specs[i];
+    for (const struct port_spec *p = v; p < v + n; p++) {
         json_object *o = json_object_new_object();
         json_add_string(o, "address", p->path[0] ? NULL : p->address);
         if (p->path[0])
@@ -90,4 +87,10 @@ json_object *publish_json(const struct msg_status *st)
         json_object_array_add(list, o);
     }
     return list;
+}
+
+json_object *publish_json(const struct msg_status *st)
+{
+    struct port_spec specs[PORTS_MAX];
+    return publish_json_of(specs, ports_of_status(st, specs));
 }

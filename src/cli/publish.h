@@ -19,3 +19,5 @@ int publish_open(const struct args *a, const struct image_metadata *m, struct ho
 /* One line for each of a VM's ports. */
 void publish_print(const struct msg_status *st, const char *before);
 json_object *publish_json(const struct msg_status *st);
+/* The same of ports that no status tells of. */
+json_object *publish_json_of(const struct port_spec *v, size_t n);
