@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/name_table.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -26,10 +27,8 @@ const char *mvm_phase_name(enum mvm_phase phase)
 
 enum mvm_phase mvm_phase_parse(const char *name)
 {
-    for (unsigned i = 1; i < MVM_PHASE_COUNT; i++)
-        if (strcmp(phase_names[i], name) == 0)
-            return (enum mvm_phase)i;
-    return MVM_PHASE_NONE;
+    size_t i = name_find(phase_names, MVM_PHASE_COUNT, name);
+    return i < MVM_PHASE_COUNT ? (enum mvm_phase)i : MVM_PHASE_NONE;
 }
 
 int mvm_error_set(struct mvm_error *err, int code, const char *fmt, ...)

@@ -1,5 +1,6 @@
 #include "builder/job.h"
 #include "base/fd.h"
+#include "base/name_table.h"
 #include "base/path.h"
 #include "buildlog/build_error.h"
 #include "flake/store.h"
@@ -285,9 +286,7 @@ static int job_failed(struct job *j, struct mvm_error *err)
 static int on_phase(struct job *j, const struct msg_phase *m)
 {
     static const char *const names[] = {"queue", "stage", "eval", "build", "extract"};
-    size_t i = 0;
-    while (i < ARRAY_SIZE(names) && strcmp(names[i], m->name) != 0)
-        i++;
+    size_t i = name_find(names, ARRAY_SIZE(names), m->name);
     if (i == ARRAY_SIZE(names))
         return -EPROTO;
     progress_phase(j->p, names[i]);

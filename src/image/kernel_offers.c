@@ -1,5 +1,6 @@
 #include "image/kernel_offers.h"
 #include "base/macros.h"
+#include "base/name_table.h"
 
 #include <string.h>
 
@@ -29,10 +30,8 @@ const char *kernel_offer_name(enum kernel_offer offer)
 
 int kernel_offer_parse(const char *name)
 {
-    for (int o = 0; o < KERNEL_OFFERS; o++)
-        if (strcmp(names[o], name) == 0)
-            return o;
-    return -1;
+    size_t o = name_find(names, KERNEL_OFFERS, name);
+    return o < KERNEL_OFFERS ? (int)o : -1;
 }
 
 /* 'y', 'm', or 0 where the configuration does not have the option. */

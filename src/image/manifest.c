@@ -1,5 +1,6 @@
 #include "image/manifest.h"
 #include "base/fd.h"
+#include "base/name_table.h"
 #include "base/path.h"
 #include "host/json.h"
 #include "image/ext4.h"
@@ -45,10 +46,8 @@ const char *artifact_name(enum artifact a)
 
 int artifact_parse(const char *name)
 {
-    for (int a = 0; a < ARTIFACT_COUNT; a++)
-        if (strcmp(names[a], name) == 0)
-            return a;
-    return -1;
+    size_t a = name_find(names, ARTIFACT_COUNT, name);
+    return a < ARTIFACT_COUNT ? (int)a : -1;
 }
 
 static int load_artifact(struct artifact_info *info, json_object *artifacts, const char *name, struct mvm_error *err)

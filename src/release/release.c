@@ -1,6 +1,7 @@
 #include "release/release.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/name_table.h"
 #include "base/os.h"
 #include "base/path.h"
 #include "host/os.h"
@@ -26,10 +27,8 @@ const char *release_kind_name(enum release_kind kind)
 
 int release_kind_parse(const char *name)
 {
-    for (int k = 0; k < RELEASE_KIND_COUNT; k++)
-        if (strcmp(kinds[k], name) == 0)
-            return k;
-    return -1;
+    size_t k = name_find(kinds, RELEASE_KIND_COUNT, name);
+    return k < RELEASE_KIND_COUNT ? (int)k : -1;
 }
 
 /* ---- The manifest ---- */

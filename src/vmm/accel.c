@@ -1,8 +1,7 @@
 /* What the accelerators are called; which one a VM gets is decided in probe.c. */
 #include "vmm/accel.h"
+#include "base/name_table.h"
 #include "vmm/vmm.h"
-
-#include <string.h>
 
 #define EMULATION "tcg"
 
@@ -18,10 +17,7 @@ const char *accel_name(enum accel a)
 
 enum accel accel_parse(const char *name)
 {
-    enum accel a = 0;
-    while (a < ACCELS && strcmp(names[a], name) != 0)
-        a++;
-    return a;
+    return (enum accel)name_find(names, ACCELS, name);
 }
 
 bool vmm_accel_emulates(const struct vmm_accel *a)

@@ -1,7 +1,6 @@
 #include "wire/vm_state.h"
 #include "base/macros.h"
-
-#include <string.h>
+#include "base/name_table.h"
 
 static const char *const states[] = {"starting", "ready", "paused", "cut off", "halted", "stopping", "failed"};
 _Static_assert(ARRAY_SIZE(states) == VM_STATES, "a name for each state");
@@ -18,14 +17,6 @@ _Static_assert(ARRAY_SIZE(services) == SERVICES_STATES, "a name for each state o
 static const char *const healths[] = {"ok", "repaired", "broken"};
 _Static_assert(ARRAY_SIZE(healths) == STORE_HEALTHS, "a name for each health of the store");
 
-static unsigned find(const char *const *names, unsigned n, const char *text)
-{
-    unsigned i = 0;
-    while (i < n && strcmp(names[i], text) != 0)
-        i++;
-    return i;
-}
-
 const char *vm_state_name(enum vm_state s)
 {
     return states[s];
@@ -33,7 +24,7 @@ const char *vm_state_name(enum vm_state s)
 
 enum vm_state vm_state_parse(const char *text)
 {
-    return find(states, VM_STATES, text);
+    return (enum vm_state)name_find(states, VM_STATES, text);
 }
 
 const char *vm_role_name(enum vm_role r)
@@ -43,7 +34,7 @@ const char *vm_role_name(enum vm_role r)
 
 enum vm_role vm_role_parse(const char *text)
 {
-    return find(roles, VM_ROLES, text) == VM_ROLE_BUILDER ? VM_ROLE_BUILDER : VM_ROLE_RUNTIME;
+    return name_find(roles, VM_ROLES, text) == VM_ROLE_BUILDER ? VM_ROLE_BUILDER : VM_ROLE_RUNTIME;
 }
 
 const char *vm_start_name(enum vm_start s)
@@ -53,7 +44,7 @@ const char *vm_start_name(enum vm_start s)
 
 enum vm_start vm_start_parse(const char *text)
 {
-    return find(starts, VM_STARTS, text);
+    return (enum vm_start)name_find(starts, VM_STARTS, text);
 }
 
 const char *services_state_name(enum services_state s)
@@ -63,7 +54,7 @@ const char *services_state_name(enum services_state s)
 
 enum services_state services_state_parse(const char *text)
 {
-    return find(services, SERVICES_STATES, text);
+    return (enum services_state)name_find(services, SERVICES_STATES, text);
 }
 
 const char *store_health_name(enum store_health h)
@@ -73,5 +64,5 @@ const char *store_health_name(enum store_health h)
 
 enum store_health store_health_parse(const char *text)
 {
-    return find(healths, STORE_HEALTHS, text);
+    return (enum store_health)name_find(healths, STORE_HEALTHS, text);
 }

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/name_table.h"
 #include "base/os.h"
 #include "base/path.h"
 #include "base/process.h"
@@ -346,6 +347,15 @@ static void test_bucket(void)
     ok(bucket_take(&b, 20, t) && !bucket_take(&b, 1, t + 3600 * NSEC_PER_SEC), "a bucket without a rate never fills");
 }
 
+static void test_name_table(void)
+{
+    static const char *const names[] = {"one", "two", ""};
+    ok(name_find(names, 3, "one") == 0 && name_find(names, 3, "two") == 1 && name_find(names, 3, "") == 2,
+       "a name is found in its table");
+    ok(name_find(names, 3, "on") == 3 && name_find(names, 2, "") == 2 && name_find(names, 0, "one") == 0,
+       "what is no name of the table is its length");
+}
+
 int main(void)
 {
     const char *template = tap_folder();
@@ -355,6 +365,7 @@ int main(void)
     test_error();
     test_text();
     test_names();
+    test_name_table();
     test_files();
     test_write_all();
     test_copy();
