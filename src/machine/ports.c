@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG     4096
@@ -95,15 +94,6 @@ static int cannot_bind(struct home *h, const struct port_spec *p, int r, struct 
     return r;
 }
 
-/* A socket of this user's, on which nothing listens any more: of a supervisor that was killed. */
-static bool is_stale(const struct port_spec *p, const struct sockaddr *a, socklen_t n)
-{
-    struct stat st;
-    CLEAN_FD int fd = os_socket(AF_UNIX, SOCK_STREAM);
-    return fd >= 0 && fd_set_nonblock(fd, true) == 0 && lstat(p->path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-           st.st_uid == geteuid() && connect(fd, a, n) < 0 && errno == ECONNREFUSED;
-}
-
 static int bind_to(int fd, const struct port_spec *p)
 {
     struct sockaddr_storage a;
@@ -113,7 +103,7 @@ static int bind_to(int fd, const struct port_spec *p)
         return bind(fd, any, n) < 0 ? -errno : 0;
     mode_t old = umask(0177);
     int r = bind(fd, any, n) < 0 ? -errno : 0;
-    if (r == -EADDRINUSE && is_stale(p, any, n) && unlink(p->path) == 0)
+    if (r == -EADDRINUSE && port_socket_remove_stale(p->path))
         r = bind(fd, any, n) < 0 ? -errno : 0;
     umask(old);
     return r;

@@ -7,6 +7,7 @@
 #include "base/os.h"
 #include "base/path.h"
 #include "jail/cgroup.h"
+#include "vmdir/port_spec.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -17,7 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -182,19 +182,6 @@ static void carry_out(const struct launch_duty *d, const struct order *o, const 
     a->pid = ret->pid;
 }
 
-/* A socket of this user's that nothing listens on: what has taken its place meanwhile stays. */
-static void remove_socket(const char *path)
-{
-    struct stat st;
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    CLEAN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || (size_t)snprintf(a.sun_path, sizeof(a.sun_path), "%s", path) >= sizeof(a.sun_path))
-        return;
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() &&
-        connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
-        unlink(path);
-}
-
 /* False at the end of the socket. */
 static bool wait_order(int fd, struct bounded *running)
 {
@@ -223,7 +210,7 @@ static bool serve_order(int fd, const struct launch_duty *d, struct bounded *run
     int r = packet_receive(fd, &p);
     o.store_path[sizeof(o.store_path) - 1] = '\0';
     if (r == 0 && p.n_fds == 0 && o.remove) {
-        remove_socket(o.store_path);
+        (void)port_socket_remove_stale(o.store_path);
         return true;
     }
     *next = (*next + 1) % MAX_BOUNDED;

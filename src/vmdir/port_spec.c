@@ -1,10 +1,15 @@
 #include "vmdir/port_spec.h"
+#include "base/fd.h"
+#include "host/os.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 static const char form[] = "it is [ADDRESS:]HOST:GUEST[/tcp|udp], such as 8080:80, or unix:PATH:GUEST";
 
@@ -231,4 +236,18 @@ socklen_t port_spec_address(const struct port_spec *p, struct sockaddr_storage *
     a->sin_port = htons(p->host);
     (void)!inet_pton(AF_INET, p->address, &a->sin_addr);
     return sizeof(*a);
+}
+
+bool port_socket_remove_stale(const char *path)
+{
+    struct port_spec p = {0};
+    struct sockaddr_storage a;
+    struct stat st;
+    if ((size_t)snprintf(p.path, sizeof(p.path), "%s", path) >= sizeof(p.path))
+        return false;
+    socklen_t n = port_spec_address(&p, &a);
+    CLEAN_FD int fd = os_socket(AF_UNIX, SOCK_STREAM);
+    return fd >= 0 && fd_set_nonblock(fd, true) == 0 && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+           st.st_uid == geteuid() && connect(fd, (struct sockaddr *)&a, n) < 0 && errno == ECONNREFUSED &&
+           unlink(path) == 0;
 }

@@ -40,3 +40,6 @@ int port_specs_check(const struct port_spec *v, size_t n, struct mvm_error *err)
 /* The address for bind(2); its length. */
 struct sockaddr_storage;
 socklen_t port_spec_address(const struct port_spec *p, struct sockaddr_storage *ret);
+/* Removes a socket of this user's on which nothing listens, as a supervisor that was killed leaves it: true if it did.
+ * What has taken its place meanwhile stays. */
+bool port_socket_remove_stale(const char *path);
