@@ -49,15 +49,19 @@ __attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, cons
 
 __attribute__((unused)) static const char *tap_folder_in(const char *parent)
 {
-    static char path[256];
-    snprintf(path, sizeof(path), "%s/unit.XXXXXX", parent);
+    static char paths[32][256];
+    static unsigned n;
+    if (n == sizeof(paths) / sizeof(paths[0]))
+        abort();
+    char *path = paths[n++];
+    snprintf(path, sizeof(paths[0]), "%s/unit.XXXXXX", parent);
     if (!mkdtemp(path))
         abort();
     return path;
 }
 
-/* Makes a folder for the test below the check's own, which goes with that where the test is killed. Its path, in a
- * static buffer; the test removes it. */
+/* Makes a folder for the test below the check's own, which goes with that where the test is killed. Its path,
+ * which stays; the test removes it. */
 __attribute__((unused)) static const char *tap_folder(void)
 {
     const char *tmp = getenv("MVM_TEST_TMP");

@@ -2,6 +2,7 @@
 #include "tap.h"
 
 #include "base/fd.h"
+#include "base/path.h"
 #include "cache/home.h"
 #include "host/port_owner.h"
 #include "machine/ports.h"
@@ -198,5 +199,6 @@ int main(void)
     test_addresses();
     test_paths(folder);
     home_done(&home);
+    (void)!path_remove_tree(AT_FDCWD, folder);
     return tap_end();
 }
