@@ -3,19 +3,20 @@
  * window closes. The socket is read only while the multiplexer takes records for its stream. Datagrams never wait: one
  * that finds no room is lost, as anywhere on its way.
  *
- * A service may listen on the loopback only, or on the card's address only, so that each is tried in turn. Whether
- * anything takes a datagram is known only when the kernel reports that nothing did: the datagram is sent again then,
- * to the next one.
+ * The places where a service may listen (service_address.h) are tried in turn. Where its accept queue is full, a
+ * connection has no socket yet and waits, behind those to the same port that came before it. Whether anything takes a
+ * datagram is known only when the kernel reports that nothing did: the datagram is sent again then, to the next one.
  */
 #include "guest/connect.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fd.h"
+#include "guest/accept_queue.h"
+#include "guest/service_address.h"
 #include "wire/msg.h"
 #include "wire/mux.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -23,13 +24,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum place { LOOPBACK, LOOPBACK6, CARD, PLACES };
+/* A service that accepts nothing for so long gets the connection anyway, for the kernel to end. */
+#define PATIENCE_MS 30000
 
 struct connection {
-    struct connection *next;
-    uint32_t stream; /* 0 once that is gone */
+    struct connection *next; /* the next that came */
+    uint32_t stream;         /* 0 once that is gone */
     int fd;
     bool udp, connecting;
+    bool waits; /* for room in the accept queue */
+    uint64_t waits_until;
     bool host_closed;  /* the host sends no more ... */
     bool said_closed;  /* ... and the socket was told */
     bool guest_closed; /* the socket has no more */
@@ -45,9 +49,11 @@ struct connection {
 static struct {
     struct mux *mux;
     int epoll;
+    int timer;  /* while connections wait; else -1 */
+    bool ended; /* one has, so that the service may accept another */
     struct connection *first;
     uint8_t chunk[FRAME_MAX_PAYLOAD];
-} serving;
+} serving = {.timer = -1};
 
 static struct connection *find(uint32_t stream)
 {
@@ -67,6 +73,7 @@ static void forget(struct connection *c)
             break;
         }
     }
+    serving.ended = true;
     fd_closep(&c->fd); /* which takes it out of the epoll set */
     buf_done(&c->out);
     free(c);
@@ -88,54 +95,36 @@ static void fail(struct connection *c, int error)
 
 /* ---- Sockets ---- */
 
-/* The address of a card that is up: false where there is none. */
-static bool card_address(struct sockaddr_in *ret)
+static bool must_wait(struct connection *c, const struct sockaddr *to)
 {
-    struct ifaddrs *all = NULL;
-    bool found = false;
-    if (getifaddrs(&all) < 0)
+    unsigned under_way = 0;
+    bool behind = false; /* another, which came before */
+    for (const struct connection *o = serving.first; o && o != c; o = o->next) {
+        bool same = o->connecting && o->port == c->port;
+        behind |= same && o->waits;
+        under_way += same && !o->waits;
+    }
+    if (c->udp || clock_left_ms(c->waits_until) == 0 || (!behind && accept_queue_room(to, under_way)))
         return false;
-    for (const struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
-        found = a->ifa_addr && a->ifa_addr->sa_family == AF_INET && (a->ifa_flags & IFF_UP) &&
-                !(a->ifa_flags & IFF_LOOPBACK);
-        if (found)
-            memcpy(ret, a->ifa_addr, sizeof(*ret));
-    }
-    freeifaddrs(all);
-    return found;
-}
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-/* Its length, 0 where there is no such place. */
-static socklen_t address_of(const struct connection *c, union address *ret)
-{
-    *ret = (union address){0};
-    if (c->place == LOOPBACK6) {
-        ret->v6 = (struct sockaddr_in6){
-            .sin6_family = AF_INET6, .sin6_port = htons(c->port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-        return sizeof(ret->v6);
-    }
-    ret->v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (c->place == CARD && !card_address(&ret->v4))
-        return 0;
-    ret->v4.sin_port = htons(c->port);
-    return sizeof(ret->v4);
+    if (serving.timer < 0)
+        serving.timer = accept_queue_timer(serving.epoll, &serving);
+    if (!c->waits_until)
+        c->waits_until = clock_deadline(PATIENCE_MS);
+    return serving.timer >= 0;
 }
 
 /* Begins to connect to c->place: 0, -EINPROGRESS, or why not. */
 static int begin_at(struct connection *c)
 {
     union address a;
-    socklen_t n = address_of(c, &a);
+    socklen_t n = service_address(c->place, c->port, &a);
     fd_closep(&c->fd);
     c->events = 0;
     if (n == 0)
         return -EADDRNOTAVAIL;
+    c->connecting = c->waits = must_wait(c, &a.any);
+    if (c->waits)
+        return -EINPROGRESS;
     CLEAN_FD int fd = socket(a.any.sa_family, (c->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
@@ -172,6 +161,8 @@ static bool begin_next(struct connection *c)
 
 static void watch(struct connection *c)
 {
+    if (c->waits)
+        return;
     uint32_t events = c->connecting || (!c->udp && c->out.len > c->out_head) ? EPOLLOUT : 0;
     if (!c->connecting && !c->guest_closed && mux_can_send(serving.mux, c->stream))
         events |= EPOLLIN;
@@ -322,6 +313,12 @@ static void pull(struct connection *c)
         watch(c);
 }
 
+static void go_on(struct connection *c)
+{
+    if (c->connecting || (push(c) && !finished(c)))
+        watch(c);
+}
+
 /* The connection is there, or was refused. */
 static void connected(struct connection *c)
 {
@@ -338,13 +335,38 @@ static void connected(struct connection *c)
             return;
         }
     }
-    if (c->connecting || (push(c) && !finished(c)))
-        watch(c);
+    go_on(c);
+}
+
+/* In the order in which they came. */
+static void try_waiting(void)
+{
+    bool any = false;
+    serving.ended = false;
+    accept_queue_changed();
+    for (struct connection *c = serving.first, *next; c; c = next) {
+        next = c->next;
+        if (!c->waits)
+            continue;
+        if (!begin_here(c) && !begin_next(c)) {
+            fail(c, c->refused);
+            continue;
+        }
+        any |= c->waits;
+        go_on(c);
+    }
+    if (!any)
+        fd_closep(&serving.timer);
 }
 
 bool connect_event(void *ptr, uint32_t events)
 {
     struct connection *c = serving.first;
+    uint64_t expired;
+    if (ptr == &serving && read(serving.timer, &expired, sizeof(expired)) > 0)
+        try_waiting();
+    if (ptr == &serving)
+        return true;
     while (c && c != ptr)
         c = c->next;
     if (!c)
@@ -393,14 +415,19 @@ int connect_open(uint32_t stream, const void *p, size_t n)
         free(c);
         return r;
     }
-    c->next = serving.first;
-    serving.first = c;
+    struct connection **last = &serving.first;
+    while (*last)
+        last = &(*last)->next;
+    *last = c;
     watch(c);
     return 0;
 }
 
 void connect_watch(void)
 {
+    accept_queue_changed();
+    if (serving.timer >= 0 && serving.ended)
+        try_waiting();
     for (struct connection *c = serving.first; c; c = c->next)
         watch(c);
 }
@@ -409,6 +436,7 @@ void connect_end_all(void)
 {
     while (serving.first)
         abort_connection(serving.first);
+    fd_closep(&serving.timer);
 }
 
 bool connect_busy(void)

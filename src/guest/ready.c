@@ -1,6 +1,7 @@
 #include "guest/ready.h"
 #include "base/buf.h"
 #include "base/path.h"
+#include "guest/listeners.h"
 #include "wire/msg.h"
 
 #include <errno.h>
@@ -12,19 +13,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define TCP_LISTEN 0x0a
-
-/* "  0: 0100007F:1F90 00000000:0000 0A ...", addresses of 8 or 32 digits. */
 static bool listens(const char *text, unsigned port)
 {
-    for (const char *line = text; *line;) {
-        unsigned local, state;
-        if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%4x %*[0-9A-Fa-f]:%*4x %2x", &local, &state) == 2 && local == port &&
-            state == TCP_LISTEN)
+    struct listener l;
+    while (listeners_next(&text, &l))
+        if (l.port == port)
             return true;
-        line += strcspn(line, "\n");
-        line += *line == '\n';
-    }
     return false;
 }
 

@@ -5,7 +5,9 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "guest/accept_queue.h"
 #include "guest/connect.h"
+#include "guest/listeners.h"
 #include "tap.h"
 #include "wire/msg.h"
 #include "wire/mux.h"
@@ -16,6 +18,15 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* The patience of connections that wait is over as soon as it begins. */
+static bool impatient;
+uint64_t __real_clock_deadline(int64_t ms);
+uint64_t __wrap_clock_deadline(int64_t ms);
+uint64_t __wrap_clock_deadline(int64_t ms)
+{
+    return impatient ? 1 : __real_clock_deadline(ms);
+}
 
 static struct {
     struct mux *client, *agent;
@@ -339,8 +350,105 @@ static void test_udp_other_loopback(void)
     end();
 }
 
+static void test_listeners(void)
+{
+    static const char tcp[] =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+        "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000  1000        0 21 1\n"
+        "   1: 0F02000A:1F91 00000000:0000 0A 00000000:00000002 00:00000000 00000000  1000        0 22 1\n"
+        "   2: 00000000:0050 00000000:0000 0A 00000000:00000007 00:00000000 00000000  1000        0 22 1\n"
+        "   3: 00000000:0050 00000000:0000 0A 00000000:00000005 00:00000000 00000000  1000        0 22 1\n"
+        "   4: 0100007F:0051 0202000A:C350 01 00000000:00000001 00:00000000 00000000  1000        0 22 1\n";
+    static const char tcp6[] =
+        "  sl  local_address\n"
+        "   0: 00000000000000000000000001000000:1F92 00000000000000000000000000000000:0000 0A 00000000:00000001\n"
+        "   1: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 00000000:FFFFFFFF\n";
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    static const struct {
+        uint16_t port;
+        int v4, v6;
+        const char *what;
+    } of[] = {{8080, 3, -ENOENT, "127.0.0.1"},
+              {8081, -ENOENT, -ENOENT, "the card's address, which is not asked for,"},
+              {80, 5, -ENOENT, "all addresses, twice,"},
+              {81, -ENOENT, -ENOENT, "nothing, of a connection's port,"},
+              {8082, -ENOENT, 1, "::1"},
+              {443, INT32_MAX, INT32_MAX, "all addresses of both"}};
+    for (size_t i = 0; i < ARRAY_SIZE(of); i++) {
+        v4.sin_port = v6.sin6_port = htons(of[i].port);
+        ok(listeners_queue(tcp, tcp6, (const struct sockaddr *)&v4) == of[i].v4 &&
+               listeners_queue(tcp, tcp6, (const struct sockaddr *)&v6) == of[i].v6,
+           "the queue of what listens on %s is found", of[i].what);
+    }
+    ok(listeners_queue("", "garbage\n 0: zz:1", (const struct sockaddr *)&v4) == -ENOENT, "garbage is no listener");
+}
+
+/* How many connections wait to be accepted there. */
+static int queued(uint16_t port)
+{
+    const struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return listeners_queue_now((const struct sockaddr *)&a);
+}
+
+/* Takes n connections, each of which says the next number. */
+static bool accept_in_order(int listener, int n)
+{
+    uint64_t deadline = clock_deadline(10000);
+    for (int i = 0; i < n && clock_left_ms(deadline) > 0;) {
+        uint8_t byte;
+        CLEAN_FD int served = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+        round_of_agent(served < 0 ? 10 : 0);
+        if (served < 0)
+            continue;
+        while (recv(served, &byte, 1, 0) < 0 && errno == EAGAIN && clock_left_ms(deadline) > 0)
+            round_of_agent(1);
+        if (byte != i++)
+            return false;
+    }
+    return clock_left_ms(deadline) > 0;
+}
+
+static void test_accept_queue(void)
+{
+    enum { MANY = 3 * ACCEPT_QUEUE };
+    uint16_t port = 0, other_port = 0;
+    begin();
+    CLEAN_FD int listener = service(AF_INET, SOCK_STREAM, &port);
+    CLEAN_FD int other = service(AF_INET, SOCK_STREAM, &other_port);
+    if (fd_set_nonblock(listener, true) < 0)
+        abort();
+    for (uint8_t i = 0; i < MANY; i++)
+        if (mux_send(at.client, open_to(port, IPPROTO_TCP, 0), CHAN_OUT, &i, 1) < 0)
+            abort();
+    (void)UNTIL(queued(port) >= ACCEPT_QUEUE);
+    for (int i = 0; i < 5; i++)
+        round_of_agent(20);
+    ok(queued(port) == ACCEPT_QUEUE, "%d of %d connections wait in a queue that would overflow", queued(port), MANY);
+    open_to(other_port, IPPROTO_TCP, 0);
+    ok(UNTIL(queued(other_port) == 1), "a connection to another service waits for none of them");
+    ok(accept_in_order(listener, MANY), "all reach the service when it accepts, in the order in which they came");
+    impatient = true;
+    for (int i = 0; i < ACCEPT_QUEUE + 2; i++)
+        open_to(port, IPPROTO_TCP, 0);
+    round_of_agent(10);
+    impatient = false;
+    ok(UNTIL(queued(port) == ACCEPT_QUEUE + 2), "a service that accepts nothing for long gets the connection anyway");
+    uint32_t waiting = open_to(port, IPPROTO_TCP, 0);
+    round_of_agent(10);
+    fd_closep(&listener);
+    unsigned before = at.resets;
+    mux_close(at.client, waiting);
+    ok(UNTIL(at.resets == before + ACCEPT_QUEUE + 3),
+       "a connection that waits is refused when the service listens no longer: %s", at.reason);
+    end();
+}
+
 int main(void)
 {
+    test_listeners();
+    test_accept_queue();
     test_tcp();
     test_refused();
     test_other_loopback();

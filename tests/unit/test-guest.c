@@ -82,7 +82,7 @@ static void test_ready(void)
         "   1: 0F02000A:0051 0202000A:C350 01 00000000:00000000 00:00000000 00000000  1000        0 22 1\n";
     static const char tcp6[] =
         "  sl  local_address\n"
-        "   0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 0\n";
+        "   0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 00000000:00000000\n";
     ok(ready_listens(tcp, "", 8080) && ready_listens(tcp, tcp6, 443), "G3: a port is listened on, by IPv4 or IPv6");
     ok(!ready_listens(tcp, tcp6, 81) && !ready_listens(tcp, tcp6, 80) && !ready_listens("", "", 0) &&
            !ready_listens("garbage\n0: zz", "\n", 8080),
