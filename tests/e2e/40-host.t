@@ -74,6 +74,7 @@ if [ "$(id -u)" = 0 ]; then
         }
         run as_user run --flake "$tmp/user/hello" --name theirs
         is 'an ordinary user builds and boots' "$status" 0
+        has_not 'in the builder that there is: programs of guests are the same with and without sanitizers' "$err" 'made (now|anew)'
         has 'and gets the answer' "$(as_user exec theirs -- hello)" 'Hello from theirs'
         as_user down --all >/dev/null
         as_user dev down >/dev/null
