@@ -94,6 +94,13 @@ json_object *seed_packages(const struct seed *s, struct mvm_error *err)
     return r < 0 ? NULL : packages_to_json(buf_cstr(&text));
 }
 
+int seed_digest(const struct seed *s, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
+{
+    CLEAN_FD int rootfs = open_plain(s->dirfd, ARTIFACT_ROOTFS);
+    int r = rootfs < 0 ? rootfs : sha256_fd(rootfs, out);
+    return r < 0 ? mvm_error_errno(err, r, "cannot read the seed") : 0;
+}
+
 /* ---- What there is ---- */
 
 static void add(struct seed_candidates *c, const char *folder, const char *label)

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cache/home.h"
 #include "host/json.h"
+#include "host/sha256.h"
 
 struct seed {
     int dirfd;
@@ -28,6 +29,8 @@ int seed_open(struct seed *s, struct home *h, const char *folder, struct mvm_err
 void seed_done(struct seed *s);
 /* What the seed consists of: its list of packages. NULL with err where it cannot be read. */
 json_object *seed_packages(const struct seed *s, struct mvm_error *err);
+/* Of its root file system, in which are the kernel and the packages too. */
+int seed_digest(const struct seed *s, char out[static SHA256_HEX_SIZE], struct mvm_error *err) MVM_MUST_CHECK;
 
 #define SEED_MAX_CANDIDATES 32
 

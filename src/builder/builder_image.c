@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SOURCE "source" /* below the staging folder, while the image is built */
+#define SOURCE      "source" /* below the staging folder, while the image is built */
+#define SOURCE_SEED "seed"   /* in it: the digest of the image whose packages are taken */
 
 struct bootstrap {
     struct home *home;
@@ -60,9 +61,22 @@ static int source_ref(const struct buildercache_stage *s, const char *cache, str
     return ref->text && ref->root && ref->subdir ? 0 : mvm_error_errno(err, -ENOMEM, "builder image");
 }
 
-static int run_job(struct bootstrap *b, struct builder_session *session, struct buildercache_stage *stage,
-                   struct mvm_error *err)
+/* What Nix cannot see, as the packages are no input: of another seed it is another derivation. */
+static int name_seed(const struct seed *seed, int source, struct mvm_error *err)
 {
+    char digest[SHA256_HEX_SIZE];
+    int r = seed_digest(seed, digest, err);
+    return r < 0 ? r : path_write_file(source, SOURCE_SEED, digest, strlen(digest), 0644, false, err);
+}
+
+static int run_job(struct bootstrap *b, const struct seed *seed, struct builder_session *session,
+                   struct buildercache_stage *stage, struct mvm_error *err)
+{
+    /* The sandbox of this build sees the seed's packages: to hash them and to copy them into the store takes a third
+     * of the time that making an image takes. */
+    static char packages[] = "extra-sandbox-paths=/packages=/usr";
+    char *options[] = {packages, NULL};
+    const struct nix_settings settings = {.options = {.v = options, .n = 1}};
     CLEAN_FLAKE_REF struct flake_ref ref = {0};
     CLEAN_FLAKE_TREE struct flake_tree tree = {.root_fd = -1};
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
@@ -73,6 +87,8 @@ static int run_job(struct bootstrap *b, struct builder_session *session, struct 
     snprintf(attr, sizeof(attr), "packages.%s.default", system);
     CLEAN_FD int source = path_open_dir(stage->fd, SOURCE, err);
     int r = source < 0 ? source : source_copy(&b->source, source, err);
+    if (r == 0)
+        r = name_seed(seed, source, err);
     if (r == 0)
         r = source_ref(stage, b->home->cache, &ref, err);
     if (r == 0)
@@ -86,6 +102,7 @@ static int run_job(struct bootstrap *b, struct builder_session *session, struct 
         .attr = attr,
         .system = system,
         .offline = true,
+        .settings = &settings,
         .builder_image = true,
         .stage_fd = stage->fd,
         .log = &log,
@@ -108,7 +125,7 @@ static int build_in(struct bootstrap *b, const struct seed *seed, const char *la
     int r = builder_session_start(&session, b->home, &o, b->progress, err);
     *started = r == 0;
     if (r == 0)
-        r = run_job(b, &session, stage, err);
+        r = run_job(b, seed, &session, stage, err);
     if (r < 0)
         return r;
     progress_phase(b->progress, "builder-stop");

@@ -425,6 +425,9 @@ static void test_seeds(void)
     ok(json_object_array_length(packages) == 1 && json_get_string(first, "version", &version, NULL) == 0 &&
            strcmp(version, "1:2.47-1") == 0,
        "and says what it consists of: %s", json_object_to_json_string(packages));
+    char digest[SHA256_HEX_SIZE], wanted[SHA256_HEX_SIZE] = "";
+    ok(sha256_fd(image, wanted) == 0 && seed_digest(&seed, digest, &e) == 0 && strcmp(digest, wanted) == 0,
+       "its digest is that of the root file system, in which all of that is");
     seed_done(&seed);
 }
 

@@ -1,5 +1,6 @@
 # shellcheck shell=sh disable=SC2154 # Nix sets packages, source, out
 # Runs in Nix's sandbox under the packages' busybox: the seed's packages and this checkout become a builder image.
+# $packages is the seed's /usr.
 set -eu
 bb=$packages/bin/busybox
 image=$source/images/builder-vm
@@ -20,7 +21,7 @@ make() {
 }
 
 "$bb" mkdir "$out"
-"$bb" ln -s "$packages/share/mvm/kernels/distribution/vmlinux" "$out/vmlinux"
+"$bb" cp "$packages/share/mvm/kernels/distribution/vmlinux" "$out/vmlinux"
 "$bb" cp "$image/cmdline.txt" "$out/cmdline.txt"
 make --spec "$image/initrd.spec" --format initrd --output "$out/initrd"
 make --spec "$image/rootfs.spec" --output "$out/rootfs.ext4"

@@ -1,16 +1,12 @@
 # The builder VM's image. mvmctl builds it inside a Stage 0 image: it stages the nix/ folder with its own programs beside
-# (programs/), and the Stage 0 image's registry provides the distribution's packages it was made of, so that no network is
-# needed. The result: vmlinux, rootfs.ext4, initrd, cmdline.txt and manifest.json.
+# (programs/), and has the sandbox show the Stage 0 image's own packages as /packages, so that no network is needed and
+# nothing of them is copied into the store. Which image that is stands in the file seed, which makes it a part of the
+# derivation. The result: vmlinux, rootfs.ext4, initrd, cmdline.txt and manifest.json.
 {
   description = "mvm: the builder VM";
 
-  inputs.packages = {
-    url = "mvm-packages";
-    flake = false;
-  };
-
   outputs =
-    { self, packages }:
+    { self }:
     let
       systems = [ "x86_64-linux" "aarch64-linux" ];
       forAll = f: builtins.listToAttrs (map (system: { name = system; value = f system; }) systems);
@@ -19,9 +15,9 @@
         derivation {
           name = "mvm-builder-vm";
           inherit system;
-          builder = "${packages}/bin/busybox";
+          builder = "/packages/bin/busybox";
           args = [ "sh" "${self}/build.sh" ];
-          packages = "${packages}";
+          packages = "/packages";
           source = self.sourceInfo.outPath;
           preferLocalBuild = true;
           allowSubstitutes = false;
