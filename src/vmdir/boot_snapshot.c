@@ -99,7 +99,7 @@ static struct statindex *open_index(struct boot_snapshot *s, const char *image)
 static struct snapshot_meta present(const struct boot_snapshot *s)
 {
     return (struct snapshot_meta){
-        .id = s->id, .tsc_khz = s->run->accel.tsc_khz, .store_size = file_size(s->run->store_disk), .hello = s->hello};
+        .id = s->id, .tsc_khz = s->run->accel.tsc_khz, .store_size = s->store_size, .hello = s->hello};
 }
 
 static int save_meta(const struct boot_snapshot *s, struct mvm_error *err)
@@ -132,6 +132,7 @@ int boot_snapshot_find(struct boot_snapshot *s, const struct runfile *run, const
 {
     char image[SHA256_HEX_SIZE];
     s->id = *id;
+    s->store_size = file_size(run->store_disk);
     int r = name_it(s, run, image, err);
     if (r < 0)
         return r;
@@ -208,7 +209,7 @@ static int make_files(struct boot_snapshot *s, struct mvm_error *err)
     if (!s->run->store_disk[0])
         return 0;
     CLEAN_FD int store = openat(s->dir, STORE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (store < 0 || ftruncate(store, (off_t)file_size(s->run->store_disk)) < 0)
+    if (store < 0 || ftruncate(store, (off_t)s->store_size) < 0)
         return mvm_error_errno(err, -errno, "cannot make the store's stand-in");
     return 0;
 }
@@ -218,6 +219,7 @@ int boot_snapshot_begin(struct boot_snapshot *s, const struct runfile *run, cons
 {
     char image[SHA256_HEX_SIZE], lock[HIDDEN_SIZE], stage[HIDDEN_SIZE];
     s->id = *id;
+    s->store_size = file_size(run->store_disk); /* when it is sealed, the next builder may have made another disk */
     int r = name_it(s, run, image, err);
     if (r < 0)
         return r;

@@ -40,6 +40,7 @@ struct boot_snapshot {
     bool staged;
     char name[96];
     char *store_path;                   /* one in the making of a builder: what stands for the store's disk */
+    uint64_t store_size;                /* bytes of the disk that the VM, or the guest in the snapshot, has; 0: none */
     struct vmm_identity id;             /* what it fits */
     struct snapshot_file memory, state; /* of one in the making, once measured */
     const struct runfile *run;          /* borrowed */

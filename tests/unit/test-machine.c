@@ -149,6 +149,31 @@ static void test_make(void)
        "it is counted with what it takes (%llu)", (unsigned long long)usage.bytes);
 }
 
+/* A snapshot is sealed while its VM runs, or has ended already and the next builder has made the disk anew. */
+static void test_store(void)
+{
+    static const char state[] = "the devices";
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct boot_snapshot s = BOOT_SNAPSHOT_INIT;
+    char path[300];
+    snprintf(path, sizeof(path), "%s/store.img", top);
+    snprintf(run.store_disk, sizeof(run.store_disk), "%s", path);
+    CLEAN_FD int disk = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int r = ftruncate(disk, 8 << 20) < 0 ? -errno : boot_snapshot_begin(&s, &run, &id, &e);
+    ok(r == 0 && fd_write_all(s.state_fd, state, sizeof(state)) == 0, "a builder's snapshot is begun (%s)", e.msg);
+    boot_snapshot_saved(&s, &(struct msg_hello){.protocol = MVM_PROTOCOL_VERSION, .role = "builder", .kernel = "6.1"});
+    ok(ftruncate(disk, 4 << 20) == 0 && boot_snapshot_measure(&s, &e) == 0 && boot_snapshot_seal(&s, &e) == 0,
+       "and sealed when the disk has another size (%s)", e.msg);
+    boot_snapshot_done(&s);
+    r = boot_snapshot_find(&s, &run, &id, &e);
+    ok(r == -ESTALE, "a disk of another size than the guest in the snapshot has seen does not fit it (%d)", r);
+    boot_snapshot_done(&s);
+    ok(ftruncate(disk, 8 << 20) == 0 && boot_snapshot_find(&s, &run, &id, &e) == 0, "one of that size does (%s)",
+       e.msg);
+    boot_snapshot_done(&s);
+    run.store_disk[0] = '\0';
+}
+
 static void test_unfinished(void)
 {
     static const char stage[] = "cache/snapshots/" DIGEST "/.16m-1c.new", other[] = "cache/snapshots/" DIGEST "/.x.new";
@@ -575,6 +600,7 @@ int main(void)
     test_make();
     test_sets();
     test_failures();
+    test_store();
     test_unfinished();
     test_fit();
     test_flipped();
