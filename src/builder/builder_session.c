@@ -110,6 +110,7 @@ int builder_session_start(struct builder_session *s, struct home *h, const struc
         r = start(s, &o, err);
     if (r < 0) {
         mvm_error_phase(err, MVM_PHASE_BUILDER_BOOTSTRAP);
+        store_disk_hint_host(s->vm.store.dirfd >= 0 ? s->vm.store.dirfd : h->cache_fd, err);
         mvm_error_hint(err, "mvmctl doctor checks what a build needs");
     }
     return r;

@@ -12,14 +12,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define LOCK_NAME     "flake.lock"
 #define MAX_LOCK      (4u << 20)
 #define MAX_ARTIFACTS (16ull << 30)  /* bytes of content */
 #define MAX_FILE      (256ull << 30) /* a root file system's size, holes included */
-#define FULL_BELOW    (16ull << 20)  /* bytes left on the host */
 #define DIGEST_ZEROS  (256u * 1024)
 
 /* The receiving side: artifacts are digested while they arrive. */
@@ -257,19 +255,6 @@ static int open_job(struct job *j, struct mvm_error *err)
 
 /* ---- The outcome ---- */
 
-/* The caches' file system is full, or nearly: the reason of many failures, here and in the builder. */
-static bool host_is_full(const struct job *j)
-{
-    struct statvfs v;
-    return fstatvfs(j->o->stage_fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < FULL_BELOW;
-}
-
-static void hint_room(const struct job *j, struct mvm_error *err)
-{
-    if (host_is_full(j))
-        mvm_error_hint(err, "the host's disk is full: make room on the file system of MVM_CACHE_DIR");
-}
-
 static int job_failed(struct job *j, struct mvm_error *err)
 {
     const struct build_error o = {
@@ -277,7 +262,7 @@ static int job_failed(struct job *j, struct mvm_error *err)
         .log = j->o->log,
         .system = j->o->system,
         .offline = j->o->offline,
-        .host_full = host_is_full(j),
+        .host_full = store_disk_host_full(j->o->stage_fd),
     };
     return build_error_explain(&o, err);
 }
@@ -416,10 +401,10 @@ int job_run(struct builder_session *s, const struct job_opts *o, struct progress
     j->tree.data = j;
     j->tree.keeper = &keeper;
     int r = run(j, err);
-    if (r == -ENOSPC) {
-        hint_room(j, err);
+    if (r < 0)
+        store_disk_hint_host(o->stage_fd, err);
+    if (r == -ENOSPC)
         mvm_error_hint(err, "make room on the file system of MVM_CACHE_DIR");
-    }
     if (r < 0 && j->stream && !j->done)
         client_reset(s->vm.client, j->stream, r == -EINTR ? "interrupted" : "the host gave up");
     tree_receiver_done(&j->tree);

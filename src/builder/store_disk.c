@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define FOLDER      "builder-vm"
@@ -24,6 +25,7 @@
 #define LOCK_NAME   "nix-store.lock"
 #define SCHEMA      2
 #define MAX_STATE   4096
+#define FULL_BELOW  (16ull << 20) /* bytes left on the host */
 
 static void disk_name(char *out, size_t size)
 {
@@ -348,6 +350,18 @@ void store_disk_close(struct store_disk *s)
 }
 
 /* ---- From outside ---- */
+
+bool store_disk_host_full(int fd)
+{
+    struct statvfs v;
+    return fstatvfs(fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < FULL_BELOW;
+}
+
+void store_disk_hint_host(int fd, struct mvm_error *err)
+{
+    if (store_disk_host_full(fd))
+        mvm_error_hint(err, "the host's disk is full: make room on the file system of MVM_CACHE_DIR");
+}
 
 int store_disk_inspect(struct home *h, uint64_t cap, struct store_disk_info *ret, struct mvm_error *err)
 {

@@ -40,6 +40,12 @@ struct store_disk_info {
 
 int store_disk_inspect(struct home *h, uint64_t cap, struct store_disk_info *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* The file system of fd, one of the caches', is full, or nearly: the reason of many failures, here and in a builder,
+ * whose disk then fails. */
+bool store_disk_host_full(int fd);
+/* Then says so in err's hint, where that has none. */
+void store_disk_hint_host(int fd, struct mvm_error *err);
+
 /* Removes the disk; the next build begins with an empty one. -EAGAIN naming the holder where a builder has it. */
 int store_disk_remove(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* Removes copies of the disk that killed processes left. */

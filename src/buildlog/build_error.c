@@ -31,12 +31,10 @@ static void name_available(const struct build_error *o, struct mvm_error *err)
 static void explain_kind(const struct build_error *o, const char *kind, struct mvm_error *err)
 {
     mvm_error_kind(err, kind, NULL);
-    if (strcmp(kind, "disk-full") == 0 && o->host_full)
-        mvm_error_hint(err, "the host's disk is full: make room on the file system of MVM_CACHE_DIR");
-    else if (strcmp(kind, "disk-full") == 0 && strstr(err->msg, "full"))
+    if (strcmp(kind, "disk-full") == 0 && !o->host_full)
         mvm_error_hint(err, "what could be collected is gone already: give the builder's store more room "
                             "(MVM_STORE_CAP=32G), or empty it (mvmctl dev cache prune --store)");
-    else if (strcmp(kind, "disk-full") == 0)
+    else if (strcmp(kind, "disk-error") == 0 && !o->host_full)
         mvm_error_hint(err, "the next build checks the builder's disk, and makes it anew where it is beyond repair");
     else if (strcmp(kind, "out-of-memory") == 0)
         mvm_error_hint(err, "let it use less at once, such as fewer compilers side by side; other builds go on");
@@ -117,6 +115,8 @@ int build_error_explain(const struct build_error *o, struct mvm_error *err)
     else if (step)
         explain_step(o, &o->log->nix.failure, phase, err);
     err->phase = phase;
+    if (o->host_full)
+        mvm_error_hint(err, "the host's disk is full: make room on the file system of MVM_CACHE_DIR");
     if (step)
         mvm_error_detail(err, buf_cstr(&o->log->tail), o->log->tail.len);
     if (step && strstr(err->msg, NO_SLIM_KERNEL))

@@ -139,7 +139,7 @@ const struct command cmd_build = {
             "DESCRIPTION).\n\n"
             "Where a build fails, kind says which of its phase's failures it is. nix-eval: attribute (there is "
             "no such one), eval, fetch, hash-mismatch. nix-build: builder (a derivation's builder failed), "
-            "fetch, hash-mismatch, out-of-memory, too-many-processes, disk-full, build (anything else). "
+            "fetch, hash-mismatch, out-of-memory, too-many-processes, disk-full, disk-error, build (anything else). "
             "artifact-extraction: artifacts (the output is no image). boot-budget: instructions, warm-start (a "
             "start of the image costs more than the flake's bootBudget).",
     .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_system, &opt_force, &opt_no_write_lock_file,

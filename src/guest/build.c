@@ -118,8 +118,11 @@ static void prepare(struct build_job *j)
     snprintf(j->tmpdir, sizeof(j->tmpdir), "TMPDIR=%s/tmp", j->work);
     snprintf(j->new_lock, sizeof(j->new_lock), "%s/new.lock", j->work);
     const char *tmp = strchr(j->tmpdir, '=') + 1;
-    if (mkdir(j->work, 0700) < 0 || mkdir(tmp, 0700) < 0)
-        build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no room for the job: %s", strerror(errno));
+    if (mkdir(j->work, 0700) < 0 || mkdir(tmp, 0700) < 0) {
+        int e = errno;
+        build_job_check_disk(j, e);
+        build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the job's folder cannot be made: %s", strerror(e));
+    }
     int r = cgroup_open(&j->cgroup, j->id);
     if (r < 0)
         build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the job's cgroup cannot be made: %s", strerror(-r));

@@ -45,13 +45,14 @@ static void receive_tree(struct build_job *j)
     struct tree_receiver t;
     CLEAN_BUF struct buf b = BUF_INIT(FRAME_MAX_PAYLOAD + 64);
     CLEAN_FD int dir = path_open_dir(AT_FDCWD, j->work, &err);
-    if (dir < 0 && dir != -ENOSPC)
+    build_job_check_disk(j, dir < 0 ? -dir : 0);
+    if (dir < 0)
         build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the builder has no place for the flake: %.300s", err.msg);
     tree_receiver_init(&t, dir, &limits);
     t.keeper = &file_cache_keeper;
     t.canonical = true;
     t.owner = SOURCE_OWNER;
-    int r = dir < 0 ? dir : 0;
+    int r = 0;
     while (r >= 0 && !t.complete) {
         r = worker_recv(j->sock, &b);
         if (r == 0)
@@ -64,8 +65,7 @@ static void receive_tree(struct build_job *j)
     tree_receiver_done(&t);
     if (r >= 0)
         file_cache_keep(dir, j->cgroup.procs_fd, j->sock);
-    if (r == -ENOSPC)
-        FAIL_KIND(j, "disk-full", MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
+    build_job_check_disk(j, r < 0 ? -r : 0);
     if (r < 0)
         build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "the flake did not arrive whole: %.300s", err.msg);
 }
@@ -101,6 +101,7 @@ static bool put_into_store(struct build_job *j, char path[static 128])
         return false;
     int r = source_to_store(j->source, j->id, j->m, path, &err);
     if (r < 0 && r != -ENOTSUP) {
+        build_job_check_disk(j, -r);
         build_job_keep(j, err.msg, strlen(err.msg));
         nix_check_means(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1);
         build_job_fail(j, MVM_PHASE_BUILDER_BOOTSTRAP, 1, "%.900s", err.msg);

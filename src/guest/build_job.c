@@ -40,6 +40,14 @@ void build_job_fail(struct build_job *j, enum mvm_phase phase, uint64_t code, co
     build_job_finish(j);
 }
 
+void build_job_check_disk(struct build_job *j, int e)
+{
+    if (e == ENOSPC || e == EDQUOT)
+        FAIL_KIND(j, "disk-full", MVM_PHASE_NIX_BUILD, 1, "the builder's disk is full");
+    if (e == EIO || e == EROFS || e == EUCLEAN || e == EBADMSG)
+        FAIL_KIND(j, "disk-error", MVM_PHASE_NIX_BUILD, 1, "the builder's disk cannot be written: %s", strerror(e));
+}
+
 void build_job_keep(struct build_job *j, const char *p, size_t n)
 {
     size_t max = j->tail.max;

@@ -47,6 +47,8 @@ void build_job_finish(struct build_job *j) __attribute__((noreturn));
 /* The same with a failure. */
 void build_job_fail(struct build_job *j, enum mvm_phase phase, uint64_t code, const char *fmt, ...) MVM_PRINTF(4, 5)
     __attribute__((noreturn));
+/* The same where e (an errno) says that the builder's disk is full or fails; returns where it says anything else. */
+void build_job_check_disk(struct build_job *j, int e);
 /* The same with the kind of failure, which the host would have to guess. */
 #define FAIL_KIND(j, kind_, ...)                                                                                       \
     do {                                                                                                               \

@@ -235,7 +235,7 @@ void nix_check_means(struct build_job *j, enum mvm_phase phase, int code)
         FAIL_KIND(j, "disk-full", phase, (uint64_t)code, "the builder's disk is full");
     if (nix_said(j, "Input/output error") || nix_said(j, "Read-only file system") ||
         nix_said(j, "Structure needs cleaning") || nix_said(j, "Bad message"))
-        FAIL_KIND(j, "disk-full", phase, (uint64_t)code, "the builder's disk cannot be written");
+        FAIL_KIND(j, "disk-error", phase, (uint64_t)code, "the builder's disk cannot be written");
 }
 
 void nix_add_escaped(struct buf *b, const char *text)

@@ -48,7 +48,7 @@ static int check_disk(const char *device, struct msg_configured *ret)
 
 static bool is_damage(int e)
 {
-    return e == -EINVAL || e == -EUCLEAN || e == -EBADMSG || e == -EIO;
+    return e == -EINVAL || e == -EUCLEAN || e == -EBADMSG || e == -EIO || e == -EROFS;
 }
 
 static bool find_disk(char out[static 80])
@@ -93,20 +93,6 @@ static int mount_disk(const char *device)
         return e;
     }
     return 0;
-}
-
-static int check_and_mount(const char *device, bool check, struct msg_configured *ret)
-{
-    strcpy(ret->store, store_health_name(STORE_OK));
-    int r = check ? check_disk(device, ret) : 0;
-    if (r == 0)
-        r = mount_disk(device);
-    if (!check && is_damage(r)) {
-        r = check_disk(device, ret);
-        if (r == 0)
-            r = mount_disk(device);
-    }
-    return r;
 }
 
 /* Opens the database and compares it with what is there: paths that were lost are struck off. */
@@ -163,32 +149,55 @@ static bool clear_work(void)
     return d;
 }
 
-static void make_folders(void)
+/* On a full disk what is lacking stays lacking: jobs say so, and a collection may make room. */
+static int make_folders(void)
 {
     static const char *const dirs[] = {
         "/nix/store",    "/nix/var", "/nix/var/nix", "/nix/var/nix/gcroots",
         NIX_STORE_ROOTS, BUILD_HOME, BUILD_WORK, /* the last one: where it is, the others are */
     };
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
-        mkdir(dirs[i], 0755);
+        if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST && errno != ENOSPC)
+            return -errno;
+    return 0;
 }
 
 /* With the disk mounted. checked: it may have lost something. Each file that is looked at costs milliseconds in a guest
  * that was just restored. */
-static void prepare(const char *device, bool checked)
+static int prepare(const char *device, bool checked)
 {
-    uint64_t used, size;
+    int r = 0;
     grow(device);
     if (!clear_work() || checked) {
         nix_store_drop_reserve(); /* folders need room too */
-        make_folders();
+        r = make_folders();
     }
     nix_store_take_reserve();
-    size = nix_store_size(&used);
-    set_limits(size);
+    uint64_t used, size = nix_store_size(&used);
     /* What collections could not free is fetched sources, which Nix keeps for ever. Nobody uses them now. */
     if (used > size / 10 * 9)
         (void)!path_remove_tree(AT_FDCWD, CACHES);
+    return r;
+}
+
+/* unclean: it was not closed in order. */
+static int open_store(const char *device, bool check, bool unclean, struct msg_configured *ret)
+{
+    strcpy(ret->store, store_health_name(STORE_OK));
+    int r = check ? check_disk(device, ret) : 0;
+    if (r == 0)
+        r = mount_disk(device);
+    if (r < 0)
+        return r;
+    /* After an unclean end a kept file may have its size and not its content: nothing was synced. */
+    if (unclean)
+        (void)!path_remove_tree(AT_FDCWD, BUILD_FILES);
+    r = prepare(device, check);
+    if (r == 0 && check)
+        r = check_database();
+    if (r < 0)
+        (void)!umount2("/nix", MNT_DETACH);
+    return r;
 }
 
 void store_disk_mount(const struct msg_configure *m, struct msg_configured *ret)
@@ -202,19 +211,14 @@ void store_disk_mount(const struct msg_configure *m, struct msg_configured *ret)
         snprintf(ret->problem, sizeof(ret->problem), "the store's disk is not there");
         return;
     }
-    int r = check_and_mount(device, m->store_check, ret);
-    bool checked = m->store_check || store_health_parse(ret->store) != STORE_OK;
+    int r = open_store(device, m->store_check, m->store_check, ret);
+    if (!m->store_check && is_damage(r))
+        r = open_store(device, true, false, ret);
     if (r == 0) {
-        /* After an unclean end a kept file may have its size and not its content: nothing was synced. */
-        if (m->store_check)
-            (void)!path_remove_tree(AT_FDCWD, BUILD_FILES);
-        prepare(device, checked);
-        if (checked)
-            r = check_database();
-    }
-    if (r == 0)
+        uint64_t used;
+        set_limits(nix_store_size(&used));
         return;
-    (void)!umount2("/nix", 0);
+    }
     strcpy(ret->store, is_damage(r) ? store_health_name(STORE_BROKEN) : "");
     snprintf(ret->problem, sizeof(ret->problem), "the store's disk %s: %s",
              is_damage(r) ? "is damaged" : "cannot be used", strerror(-r));

@@ -157,12 +157,14 @@ static void test_counts(void)
 
 /* ---- Reasons ---- */
 
+static bool host_full;
+
 static struct mvm_error explain(const char *log, const char *phase, const char *kind)
 {
     CLEAN_BUILDLOG struct buildlog l = BUILDLOG_INIT;
     struct msg_result r = {.exit_code = 1};
     struct mvm_error e = MVM_ERROR_INIT;
-    const struct build_error o = {.result = &r, .log = &l, .system = "x86_64-linux"};
+    const struct build_error o = {.result = &r, .log = &l, .system = "x86_64-linux", .host_full = host_full};
     snprintf(r.phase, sizeof(r.phase), "%s", phase);
     snprintf(r.kind, sizeof(r.kind), "%s", kind);
     snprintf(r.problem, sizeof(r.problem), "build of 'x' failed");
@@ -235,8 +237,25 @@ static void test_reasons(void)
     ok(is(&e, "build", "build of 'x' failed", "mvmctl build-log"), "no reason at all");
     e = explain(ERROR("builder for '/nix/store/" HASH "-x.drv' failed due to signal 9"), "nix-build", "out-of-memory");
     ok(is(&e, "out-of-memory", "build of 'x' failed", "less at once"), "what the guest knows goes first");
-    e = explain("", "nonsense", "disk-full");
-    ok(is(&e, "disk-full", "", "checks the builder's disk") && e.phase == MVM_PHASE_NIX_BUILD, "a phase that is none");
+    e = explain("", "nix-build", "disk-full");
+    ok(is(&e, "disk-full", "", "MVM_STORE_CAP"), "a full store");
+    e = explain("", "nonsense", "disk-error");
+    ok(is(&e, "disk-error", "", "checks the builder's disk") && e.phase == MVM_PHASE_NIX_BUILD, "a phase that is none");
+}
+
+static void test_host_full(void)
+{
+    static const char *const kinds[] = {"disk-full", "disk-error", ""};
+    struct mvm_error e;
+    host_full = true;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        e = explain("", "builder-bootstrap", kinds[i]);
+        ok(is(&e, kinds[i], "build of 'x' failed", "the host's disk is full"),
+           "where the host's disk is full, that is said, whatever has failed (%s)", kinds[i]);
+    }
+    e = explain("", "nix-build", "out-of-memory");
+    ok(is(&e, "out-of-memory", "", "less at once"), "unless the reason is known");
+    host_full = false;
 }
 
 /* ---- The folder ---- */
@@ -295,6 +314,7 @@ int main(void)
     test_text();
     test_counts();
     test_reasons();
+    test_host_full();
     test_folder();
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, top);
