@@ -12,9 +12,9 @@
 #pragma once
 
 #include "base/bucket.h"
-#include "net/denials.h"
 #include "net/dns.h"
 #include "net/policy.h"
+#include "net/reply.h"
 
 #define ANSWERER_SLOTS   64
 #define ANSWERER_SERVERS 3 /* as resolv.conf(5) has */
@@ -25,7 +25,7 @@
 
 enum answerer_action {
     ANSWERER_NOTHING,
-    ANSWERER_REPLY, /* message: for the guest, whose asker this is; the slot is free again */
+    ANSWERER_REPLY, /* message: for the guest; the slot is free again */
     ANSWERER_SEND, /* message: to servers[server], from slot, over UDP, or over TCP where tcp (without the length); what
                       the slot's socket was connected to before is over */
     ANSWERER_CLOSE, /* the slot is free, nobody waits for it */
@@ -35,11 +35,12 @@ struct answerer_step {
     enum answerer_action action;
     unsigned slot, server;
     bool tcp;
-    void *asker;            /* as answerer_query had it */
+    struct reply_to to;     /* ANSWERER_REPLY: who asked over UDP, */
+    void *stream;           /* or over TCP; NULL for UDP */
     const uint8_t *message; /* within the answerer, until the next call */
     size_t len;
-    char what[RULE_MAX_NAME];                      /* for gate_note: the name, "" where nothing is to be said */
-    char said[RULE_MAX_NAME + ADDRESS_TEXT + 160]; /* what was denied and the flag that would allow it */
+    char what[RULE_MAX_NAME + 16];      /* for gate_note: the name, "" where nothing is to be said */
+    char said[2 * RULE_MAX_NAME + 160]; /* what was denied and the flag that would allow it */
 };
 
 struct answerer_counters {
@@ -47,19 +48,17 @@ struct answerer_counters {
 };
 
 struct answerer_slot;
+struct answerer_check;
 struct answerer {
     struct policy *policy; /* the owner's */
     struct address host4;  /* answers HOST_NAME */
-    /* The addresses of another VM of this VM's networks, at most n: how many. NULL: there are none. */
-    size_t (*find_vm)(void *data, const char *name, struct address *ret, size_t n);
-    void *find_vm_data;
     uint64_t (*random)(void *data);
     void *random_data;
     unsigned n_servers; /* answerer_set_servers */
     struct bucket budget;
-    struct answerer_slot *slots; /* owned */
-    uint8_t *out;                /* owned */
-    uint64_t *checks;            /* owned: when each rule's name is looked up, 0: it has been */
+    struct answerer_slot *slots;   /* owned */
+    uint8_t *out;                  /* owned */
+    struct answerer_check *checks; /* owned: of each rule */
     struct answerer_counters count;
 };
 
@@ -70,17 +69,17 @@ void answerer_done(struct answerer *a);
 /* How many resolvers the caller knows now (it keeps their addresses): queries under way begin again. */
 void answerer_set_servers(struct answerer *a, unsigned n);
 
-/* From the guest. asker comes back with the reply; tcp: it takes an answer of any size. One that is under way for the
- * same name, type and identifier is not asked twice (ANSWERER_NOTHING). */
-void answerer_query(struct answerer *a, const uint8_t *query, size_t len, bool tcp, void *asker, uint64_t now,
-                    struct answerer_step *ret);
+/* From the guest, over UDP (stream NULL), or over TCP: then the reply may have any size, and stream comes back with it.
+ * A query that is under way with the same sender, identifier, name and type is not asked twice (ANSWERER_NOTHING). */
+void answerer_query(struct answerer *a, const uint8_t *query, size_t len, const struct reply_to *to, void *stream,
+                    uint64_t now, struct answerer_step *ret);
 /* From servers[server] at the slot's socket. What does not match changes nothing. */
 void answerer_answer(struct answerer *a, unsigned slot, unsigned server, bool tcp, const uint8_t *answer, size_t len,
                      uint64_t now, struct answerer_step *ret);
 /* The slot's socket failed (refused, unreachable): goes on to the next try at once. */
 void answerer_failed(struct answerer *a, unsigned slot, uint64_t now, struct answerer_step *ret);
-/* The asker is gone (its TCP connection closed): its slots end when they end, without a reply. */
-void answerer_forget(struct answerer *a, void *asker);
+/* The TCP connection is closed: what it asked ends without a reply (ANSWERER_CLOSE). */
+void answerer_forget(struct answerer *a, const void *stream);
 /* When answerer_tick has something to do, 0: never. */
 uint64_t answerer_next(const struct answerer *a);
 /* One step of what time brings: call it until it says ANSWERER_NOTHING. */

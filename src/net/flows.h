@@ -28,10 +28,10 @@ struct flows {
 /* At most max flows. seed: random, the guest must not know it. -ENOMEM. */
 int flows_init(struct flows *f, uint32_t max, uint64_t seed, struct mvm_error *err) MVM_MUST_CHECK;
 void flows_done(struct flows *f);
-/* True where it is known and has not expired, and stays so. tcp_flags: of the packet (packet.h), 0 for others; outward:
- * from the guest. A TCP flow is half open (a minute) until the guest sends a second packet, then may be idle for two
- * hours; one that was closed or reset has a minute. A flow of datagrams has four minutes (libslirp's sockets have as
- * long). */
+/* True where it is known and has not expired, and stays so: a second opening of the same ports is another one.
+ * tcp_flags: of the packet (packet.h), 0 for others; outward: from the guest. A TCP flow is half open (a minute) until
+ * the guest sends a second packet, then may be idle for two hours; one that was closed or reset has a minute. A flow of
+ * datagrams has four minutes (libslirp's sockets have as long). */
 bool flows_touch(struct flows *f, const struct flow_key *k, uint8_t tcp_flags, bool outward, uint64_t now);
 /* Of one that is not there. False where there is no room. */
 bool flows_add(struct flows *f, const struct flow_key *k, uint64_t now);

@@ -13,7 +13,7 @@
 #include "net/policy.h"
 #include "net/reply.h"
 
-#define GATE_LINE 512
+#define GATE_LINE 704
 
 enum gate_action {
     GATE_PASS,

@@ -12,6 +12,7 @@
 
 #include "net/rule.h"
 
+#define POLICY_FLAG      (RULE_TEXT + 8)
 #define POLICY_MAX_RULES 128 /* of all layers */
 #define POLICY_MAX_NAMES 1024
 #define POLICY_MIN_TTL   60   /* s that an answer counts at least */
@@ -20,7 +21,7 @@
 enum policy_kind {
     POLICY_NONE,
     POLICY_PUBLIC,
-    POLICY_FULL,    /* what the host can reach, private, link-local and metadata addresses included */
+    POLICY_FULL,    /* what the host can reach, private, link-local, reserved and metadata addresses included */
     POLICY_LISTED,  /* nothing but the rules: --allow without --network */
     POLICY_BUILDER, /* public, private and shared ones: where a binary cache or a proxy may be */
     POLICY_KINDS,
@@ -48,7 +49,8 @@ struct policy {
 
 enum policy_verdict {
     POLICY_ALLOW,
-    POLICY_ALLOW_EXACT, /* by a rule that names this address alone: even where it is the host's own */
+    POLICY_ALLOW_OWN, /* the host's own addresses, too: full, or a rule of the first layer that names this address alone
+                       */
     POLICY_DENY,
 };
 
@@ -59,7 +61,7 @@ const char *policy_kind_name(enum policy_kind kind);
 /* Empty: denies all until a layer is added. -ENOMEM. */
 int policy_init(struct policy *p, struct mvm_error *err) MVM_MUST_CHECK;
 void policy_done(struct policy *p);
-/* Adds a layer; policy_allow adds rules to the last one. At most two. */
+/* Adds a layer, the user's first; policy_allow adds rules to the last one. At most two. */
 int policy_add_layer(struct policy *p, enum policy_kind kind, struct mvm_error *err) MVM_MUST_CHECK;
 /* A rule in words. -EINVAL (rule.h), -E2BIG, -EEXIST where the layer has it already. In a layer of POLICY_NONE rules
  * are refused. */
@@ -72,7 +74,8 @@ enum policy_verdict policy_judge(const struct policy *p, const struct address *a
 /* Whether this TCP port of the host's loopback is open. */
 bool policy_opens_host(const struct policy *p, uint16_t port);
 /* What would allow it: "--allow 10.0.0.5:443"; "" where nothing does. Returns text. */
-const char *policy_flag(const struct address *a, uint8_t protocol, uint16_t port, char text[RULE_TEXT]);
+const char *policy_flag(const struct policy *p, const struct address *a, uint8_t protocol, uint16_t port,
+                        char text[POLICY_FLAG]);
 
 /* Whether the name (rule.h: lower case) may be looked up. */
 bool policy_may_ask(const struct policy *p, const char *name);

@@ -12,7 +12,7 @@
 #include "net/address.h"
 
 #define RULE_MAX_NAME 254 /* with the NUL */
-#define RULE_TEXT     (RULE_MAX_NAME + 16)
+#define RULE_TEXT     (RULE_MAX_NAME + 32)
 #define HOST_NAME     "host.mvm.internal"
 
 /* As in an IP header (IANA's protocol numbers). */
