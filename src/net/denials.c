@@ -28,7 +28,7 @@ static struct denial *place(struct denials *d, uint64_t key)
     for (size_t i = 0; i < DENIALS_REMEMBERED; i++) {
         if (d->v[i].key == key)
             return &d->v[i];
-        if (d->v[i].said_at < oldest->said_at)
+        if (oldest->key && (!d->v[i].key || d->v[i].said_at < oldest->said_at))
             oldest = &d->v[i];
     }
     return oldest;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd };
+enum { TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_RARP = 0x8035, TYPE_IPV6 = 0x86dd };
 enum { IGMP = 2, HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, ESP = 50, AH = 51, ICMPV6 = 58, DESTINATION = 60 };
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 enum {
@@ -376,6 +376,8 @@ static void parse(struct reading *r, size_t len)
         parse_ipv6(r);
     else if (type == TYPE_ARP)
         parse_arp(r);
+    else if (type == TYPE_RARP)
+        r->ret->kind = PACKET_QUIET; /* a restored card's VMM says where it is now */
     else
         refuse(r->ret, FAULT_TYPE);
     /* One machine's packet in a frame for many. */

@@ -31,7 +31,7 @@ static long number(const char *s, long max)
 static int take_protocol(const char *text, char *s, struct rule *r, struct mvm_error *err)
 {
     char *slash = strrchr(s, '/');
-    if (!slash || is_digits(slash + 1))
+    if (!slash || (slash[1] >= '0' && slash[1] <= '9'))
         return 0;
     if (strcmp(slash, "/tcp") == 0)
         r->protocol = NET_TCP;
