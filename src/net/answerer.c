@@ -345,6 +345,8 @@ void answerer_answer(struct answerer *a, unsigned slot, unsigned server, bool tc
     if (slot >= ANSWERER_SLOTS || !a->slots[slot].used)
         return;
     struct answerer_slot *s = &a->slots[slot];
+    if (!s->deadline)
+        return; /* it begins again: the servers are others now */
     if (server != s->server || tcp != s->tcp || dns_read_head(&r, answer, len, &h) < 0 || !matches(s, &h))
         return;
     if (h.truncated && !tcp) {

@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel
+mkdir -p packet dns answerer rule text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -55,6 +55,35 @@ seed tree/hand-dots-outside          05 05 01 ff01 0100 00 01
 seed tree/hand-overlap               05 00 01 ff01 0001 00 02 0000 6400 61 02 0100 6400 61 01
 seed tree/hand-wrong-checksum        05 00 01 ff01 0001 00 02 0000 6400 01 01
 
+# policy; then of each frame how it is mended (1 MAC and type, 2 IPv6, 4 ARP, 8 source, 16 from outside) and its length
+ethernet4="525500000202 525400123456 0800"
+ethernet6="525500000202 525400123456 86dd"
+from6=fd6d766d000000000000000000000015
+seed packet/hand-metadata            01 09 3600 "$ethernet4" 4500 0028 0000 4000 4006 0000 0a00020f a9fea9fe 9c40 0050 00000000 00000000 5002 0000 0000 0000
+seed packet/hand-public-and-back     01 09 2b00 "$ethernet4" 4500 001d 0000 4000 4011 0000 0a00020f 08080808 1388 0035 0009 0000 61 \
+    11 2b00 525400123456 525500000202 0800 4500 001d 0000 4000 4011 0000 08080808 0a00020f 0035 1388 0009 0000 61
+seed packet/hand-fragments           01 09 3600 "$ethernet4" 4500 0028 0001 2000 4006 0000 0a00020f 08080808 9c40 0050 00000000 00000000 5002 0000 0000 0000 \
+    09 3600 "$ethernet4" 4500 0028 0001 0001 4006 0000 0a00020f 08080808 9c40 0016 00000000 00000000 5002 0000 0000 0000
+seed packet/hand-mapped-loopback     02 03 4a00 "$ethernet6" 60000000 0014 06 40 "$from6" 00000000000000000000ffff7f000001 9c40 1f90 00000000 00000000 5002 0000 0000 0000
+seed packet/hand-dns                 03 09 2b00 "$ethernet4" 4500 001d 0000 4000 4011 0000 0a00020f 0a000203 1388 0035 0009 0000 61
+seed packet/hand-host-port           03 09 3600 "$ethernet4" 4500 0028 0000 4000 4006 0000 0a00020f 0a000202 9c40 1f90 00000000 00000000 5002 0000 0000 0000
+seed packet/hand-router-claimed      01 03 5600 "$ethernet6" 60000000 0020 3a ff "$from6" ff020000000000000000000000000001 8800 0000 60000000 fd6d766d000000000000000000000002 0201 525400123456
+seed packet/hand-router-advertised   01 03 4600 "$ethernet6" 60000000 0010 3a ff fe80000000000000505400fffe123456 ff020000000000000000000000000001 8600 0000 40000708 00000000 00000000
+seed packet/hand-arp-for-router      01 05 2a00 ffffffffffff 525400123456 0806 0001 0800 06 04 0002 525400123456 0a000202 000000000000 0a000202
+seed packet/hand-membership          01 03 5a00 "$ethernet6" 60000000 0024 00 01 fe80000000000000505400fffe123456 ff020000000000000000000000000016 3a00 0502 0000 0100 8f00 0000 00000001 04000000 "$(repeat 16 00)"
+question="076578616d706c65 036f7267 00 0001 0001"
+seed dns/hand-query                  1234 0100 0001 0000 0000 0001 "$question" 00 0029 04d0 00000000 0000
+seed dns/hand-alias                  1234 8180 0001 0002 0000 0000 "$question" c00c 0005 0001 0000003c 0006 03777777 c00c 03777777 c00c 0001 0001 0000003c 0004 08080808
+seed dns/hand-soa                    1234 8183 0001 0000 0001 0000 "$question" c014 0006 0001 0000003c 0018 c00c c014 00000001 00000002 00000003 00000004 00000005
+seed dns/hand-pointers-in-a-circle   1234 8180 0001 0001 0000 0000 "$question" c01f c01d 0001 0001 0000003c 0004 08080808
+seed dns/hand-stream                 001d 1234 0100 0001 0000 0000 0000 "$question"
+# steps: 00 query (name, type), 01 the same over TCP, 02 answer (flags, counts, length, records), 14 time
+seed answerer/hand-good              00 04 02 00 01 10 c00c 0001 0001 0000003c 0004 08080808 00 00 01 02 00 01 10 c00c 0001 0001 0000003c 0004 08080808
+seed answerer/hand-rebinding         00 00 00 01 02 00 01 10 c00c 0001 0001 0000003c 0004 7f000001 00 00 01 02 00 01 10 c00c 0001 0001 0000003c 0004 0a000005
+seed answerer/hand-cut-then-tcp      01 01 00 01 02 02 00 00 02 00 01 10 c00c 0001 0001 0000003c 0004 08080808
+seed answerer/hand-time              01 00 00 01 f4 f4 f4 f4 f4 f4 07 00 f4
+seed answerer/hand-refused           00 00 02 01 00 03 01 00 04 01
+
 # text FILE TEXT: escapes as for printf %b.
 text() {
     printf '%b' "$2" >"$1"
@@ -68,6 +97,11 @@ text toml/hand-deep         "a = $(repeat 40 '[')"
 text toml/hand-surrogate    'a = "\0355\0240\0200"'
 # minisign/hand-*: a public key, secret keys without and with a password, signatures of both kinds, by Debian's minisign.
 
+text rule/hand-name '*.example.org:443/tcp'
+text rule/hand-range '[fd00::/8]:443/udp'
+text rule/hand-host 'host:8080'
+text rule/hand-wrapped '::ffff:10.0.0.1'
+text rule/hand-rate '10M/1M'
 text text/hand-escapes      '\033[31mred\033[0m \033]0;title\007 \0302\0233 \0342\0200\0256 \r\nb\rc\td\177'
 text text/hand-broken       '\0355\0240\0200\0364\0220\0200\0200\0300\0200\0342\0202'
 

@@ -558,7 +558,11 @@ static void test_tries(void)
     answerer_failed(&t.a, t.step.slot, t.now, &t.step);
     ok(t.step.action == ANSWERER_SEND && t.step.server == 1,
        "after a socket that failed the next resolver is asked at once");
+    m = answer_to(t.sent.b, t.sent.n, 0);
+    m.b[2] |= 2;
+    unsigned old = t.step.slot;
     answerer_set_servers(&t.a, 1);
+    ok(answered(&t, old, 1, false, &m) == ANSWERER_NOTHING, "what resolvers of before say is late");
     ok(ticked(&t, 0) == ANSWERER_SEND && t.step.server == 0, "with other resolvers it begins again");
     answerer_set_servers(&t.a, 0);
     ok(ticked(&t, 0) == ANSWERER_REPLY && replied(&t, DNS_SERVFAIL, 0, ""), "without resolvers it fails");

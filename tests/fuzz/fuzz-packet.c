@@ -1,0 +1,135 @@
+/* Any frames from a guest through the gate: only what policy opens passes, and each answer is a frame that can be read.
+ */
+#include "fuzz.h"
+
+#include "net/gate.h"
+
+#include <string.h>
+
+static struct address from6(const char *text)
+{
+    struct address a;
+    if (address_parse(text, &a) < 0)
+        abort();
+    return a;
+}
+
+static struct net_link wire(void)
+{
+    struct net_link l = {
+        .mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56},
+        .guest4 = from6("10.0.2.15"),
+        .router4 = from6("10.0.2.2"),
+        .dns4 = from6("10.0.2.3"),
+        .host4 = from6("10.0.2.2"),
+        .net4 = {from6("10.0.2.0"), 120},
+        .guest6 = from6("fd6d:766d::15"),
+        .router6 = from6("fd6d:766d::2"),
+        .dns6 = from6("fd6d:766d::3"),
+        .net6 = {from6("fd6d:766d::"), 64},
+    };
+    return l;
+}
+
+/* What a fuzzer does not find by chance: the guest's MAC, the type, and the sum of an IPv4 header. */
+static void mend(uint8_t *f, size_t n, const struct net_link *l, uint8_t how)
+{
+    uint32_t s = 0;
+    if (n >= 14 && how & 1) {
+        memcpy(f + 6, l->mac, 6);
+        f[12] = how & 2 ? 0x86 : 8;
+        f[13] = how & 2 ? 0xdd : how & 4 ? 6 : 0;
+    }
+    if (n < 34 || f[12] != 8 || f[13] != 0 || !(how & 1))
+        return;
+    if (how & 8)
+        memcpy(f + 26, address_v4(&l->guest4), 4);
+    f[24] = f[25] = 0;
+    for (size_t i = 14; i < 34; i += 2)
+        s += (uint32_t)(f[i] << 8 | f[i + 1]);
+    while (s >> 16)
+        s = (s & 0xffff) + (s >> 16);
+    f[24] = (uint8_t)(~s >> 8);
+    f[25] = (uint8_t)~s;
+}
+
+/* What passed, by a look of its own at the bytes. */
+static void check_passed(const struct gate *g, const uint8_t *f, size_t n)
+{
+    MUST(n >= 14 && n <= PACKET_MAX && memcmp(f + 6, g->link.mac, 6) == 0);
+    if (f[12] == 8 && f[13] == 6)
+        return;
+    bool v6 = f[12] == 0x86;
+    MUST(v6 ? n >= 54 : n >= 34);
+    uint8_t protocol = v6 ? f[20] : f[23];
+    MUST(protocol == 6 || protocol == 17 || protocol == (v6 ? 58 : 1));
+    const uint8_t *to = v6 ? f + 38 : f + 30;
+    if (v6 && to[0] == 0xff)
+        MUST(protocol == 58 && f[54] >= 133 && f[54] <= 136 && f[54] != 134);
+    if (!v6 && to[0] == 127)
+        MUST(false);
+    if (!v6)
+        MUST((f[20] & 0x3f) == 0 && f[21] == 0 && f[14] == 0x45);
+    if (protocol != 6)
+        return;
+    uint16_t port = (uint16_t)(v6 ? f[56] << 8 | f[57] : f[36] << 8 | f[37]);
+    if (!v6 && to[0] == 10 && to[1] == 0 && to[2] == 2)
+        MUST((to[3] == 2 && port == 8080) || (to[3] == 3 && port == 53));
+    if (!v6 && to[0] == 169 && to[1] == 254)
+        MUST(g->policy->layers[0].kind == POLICY_FULL);
+    static const uint8_t mapped_loopback[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
+    MUST(!v6 || memcmp(to, mapped_loopback, 13) != 0);
+}
+
+static void go(struct gate *g, struct input *in)
+{
+    uint64_t now = 0;
+    while (in->left) {
+        uint8_t how = input_u8(in);
+        size_t n;
+        uint16_t wanted = input_u16(in) % 2048;
+        const uint8_t *p = input_bytes(in, wanted, &n);
+        uint8_t *f = malloc(n ? n : 1);
+        if (!f)
+            abort();
+        if (n)
+            memcpy(f, p, n);
+        now += (uint64_t)(how >> 5) * 20000000000u;
+        mend(f, n, &g->link, how);
+        if (how & 16) {
+            gate_to_guest(g, f, n, now);
+        } else {
+            struct gate_result r;
+            gate_from_guest(g, f, n, now, &r);
+            MUST(strlen(r.said) < GATE_LINE && r.reply_len <= REPLY_REJECTION);
+            MUST((r.action == GATE_REPLY) == (r.reply_len > 0));
+            if (r.action == GATE_PASS)
+                check_passed(g, f, n);
+            if (r.action == GATE_DNS) {
+                uint8_t out[REPLY_HEADERS + 600];
+                MUST(r.query >= f && r.query + r.query_len <= f + n);
+                if (r.query_len <= 600)
+                    MUST(reply_udp(&r.asker, r.query, r.query_len, out, sizeof(out)) > r.query_len);
+            }
+        }
+        free(f);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    struct policy policy;
+    struct gate gate;
+    struct net_link l = wire();
+    uint8_t kind = input_u8(&in);
+    l.dns_tcp = kind & 8;
+    MUST(policy_init(&policy, NULL) == 0 && policy_add_layer(&policy, kind % POLICY_KINDS, NULL) == 0);
+    if (kind % POLICY_KINDS != POLICY_NONE)
+        MUST(policy_allow(&policy, "host:8080", NULL) == 0 && policy_allow(&policy, "10.0.0.0/8:443", NULL) == 0);
+    MUST(gate_init(&gate, &l, &policy, 8, 1, 0, NULL) == 0);
+    go(&gate, &in);
+    gate_done(&gate);
+    policy_done(&policy);
+    return 0;
+}
