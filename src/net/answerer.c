@@ -91,6 +91,7 @@ static size_t reply_cap(const struct dns_query *q, const void *stream)
 static void reply(struct answerer *a, const struct reply_to *to, void *stream, size_t len, struct answerer_step *ret)
 {
     ret->action = ANSWERER_REPLY;
+    ret->slot = ANSWERER_SLOTS;
     ret->to = *to;
     ret->stream = stream;
     ret->message = a->out;
@@ -184,11 +185,11 @@ static void send_try(struct answerer *a, struct answerer_slot *s, uint64_t now, 
 
 static void finish(struct answerer *a, struct answerer_slot *s, size_t len, struct answerer_step *ret)
 {
-    ret->slot = (unsigned)(s - a->slots);
     if (s->check || s->forgotten)
         ret->action = ANSWERER_CLOSE;
     else
         reply(a, &s->to, s->stream, len, ret);
+    ret->slot = (unsigned)(s - a->slots);
     s->used = false;
 }
 

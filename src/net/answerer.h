@@ -25,7 +25,7 @@
 
 enum answerer_action {
     ANSWERER_NOTHING,
-    ANSWERER_REPLY, /* message: for the guest; the slot is free again */
+    ANSWERER_REPLY, /* message: for the guest; the slot is free again (ANSWERER_SLOTS: there was none) */
     ANSWERER_SEND, /* message: to servers[server], from slot, over UDP, or over TCP where tcp (without the length); what
                       the slot's socket was connected to before is over */
     ANSWERER_CLOSE, /* the slot is free, nobody waits for it */

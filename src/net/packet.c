@@ -90,7 +90,7 @@ static bool is_guest6(const struct net_link *l, const uint8_t ip[16])
     const uint8_t *m = l->mac;
     const uint8_t eui64[8] = {m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]};
     if (memcmp(ip, l->guest6.b, 16) == 0)
-        return true;
+        return !is_zero(ip, 16);
     return memcmp(ip + 8, eui64, 8) == 0 && (memcmp(ip, link_local, 8) == 0 || memcmp(ip, l->net6.base.b, 8) == 0);
 }
 

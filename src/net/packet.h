@@ -13,8 +13,9 @@
 
 /* A VM's wire, as its network process serves it. */
 struct net_link {
-    uint8_t mac[6];                /* the guest's card */
-    struct address guest4, guest6; /* its addresses; guest6 besides those that it makes of its MAC (EUI-64, RFC 4291) */
+    uint8_t mac[6]; /* the guest's card */
+    struct address guest4,
+        guest6; /* its addresses; guest6 (zeros: none) besides those that it makes of its MAC (EUI-64, RFC 4291) */
     struct address router4, router6;
     struct address dns4, dns6; /* where the answerer is asked */
     struct address host4;      /* HOST_NAME; may be router4 */
