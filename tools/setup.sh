@@ -2,11 +2,11 @@
 # Sourced by tools/demo and tools/check: phases with their seconds, and the Debian packages both need.
 
 packages_build="gcc libc6-dev meson ninja-build pkg-config libjson-c-dev libssl-dev libuv1-dev libext2fs-dev comerr-dev
-libzstd-dev liblzma-dev zlib1g-dev libcurl4-openssl-dev libgit2-dev libsqlite3-dev"
-packages_run="qemu-system-x86 bubblewrap mmdebstrap git ca-certificates"
+libzstd-dev liblzma-dev zlib1g-dev libcurl4-openssl-dev libgit2-dev libsqlite3-dev libslirp-dev"
+packages_run="qemu-system-x86 bubblewrap libslirp0 mmdebstrap git ca-certificates"
 packages_kernel="linux-source gcc libc6-dev make flex bison bc libelf-dev xz-utils"
 packages_check="clang clang-format clang-tidy libclang-rt-14-dev shellcheck mandoc perl e2fsprogs procps jq python3 strace
-minisign openssl dpkg-dev zsh fish python3-pexpect python3-pip chromium"
+iproute2 minisign openssl dpkg-dev zsh fish python3-pexpect python3-pip chromium"
 
 phase_name=
 phase_log=

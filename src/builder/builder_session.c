@@ -96,7 +96,8 @@ static int fill_in(struct builder_vm_opts *o, struct home *h, struct mvm_error *
     o->single_shot = o->single_shot || !c.persistent;
     o->memory_mib = o->memory_mib ? o->memory_mib : c.builder_memory >> 20;
     o->vcpus = o->vcpus ? o->vcpus : (unsigned)c.builder_cpus;
-    return store_disk_cap(c.store_size, &o->store_cap, err);
+    r = builder_network(&c, o->network, err);
+    return r < 0 ? r : store_disk_cap(c.store_size, &o->store_cap, err);
 }
 
 int builder_session_start(struct builder_session *s, struct home *h, const struct builder_vm_opts *opts,

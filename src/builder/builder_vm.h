@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "builder/builder_network.h"
 #include "builder/store_disk.h"
 #include "cache/home.h"
 #include "host/progress.h"
@@ -32,6 +33,7 @@ struct builder_vm_opts {
     /* What config.toml decides alone; builder_session_start() fills it in. */
     uint64_t idle_ms;   /* after which a persistent builder that is started now stops by itself; 0: never */
     uint64_t store_cap; /* bytes */
+    char network[BUILDER_NETWORK_MAX];
 };
 
 /* Boots the VM of that name with the store that v has open. stays: it outlives this process. The store is made anew

@@ -1,10 +1,11 @@
 #include "builder/nix_settings.h"
 #include "base/buf.h"
+#include "builder/builder_network.h"
 #include "cache/config.h"
-#include "vmm/vmm.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_TEXT 16384
@@ -23,47 +24,39 @@ static int add_joined(struct msg_strings *list, const char *head, const struct c
     return r;
 }
 
-/* A proxy on this machine's loopback is at another address for a VM. */
-static int add_proxy(struct msg_strings *env, const char *name, const char *value, const char *host_seen)
-{
-    static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
-    const char *host = strstr(value, "://");
-    host = host ? host + 3 : value;
-    const char *at = strpbrk(host, "@/");
-    host = at && *at == '@' ? at + 1 : host;
-    char *text = NULL;
-    for (size_t i = 0; i < ARRAY_SIZE(loopback); i++) {
-        size_t n = strlen(loopback[i]);
-        if (*host_seen && strncmp(host, loopback[i], n) == 0 && (host[n] == ':' || host[n] == '/' || !host[n]))
-            return asprintf(&text, "%s=%.*s%s%s", name, (int)(host - value), value, host_seen, host + n) < 0
-                       ? -ENOMEM
-                       : msg_strings_add(env, text);
-    }
-    return asprintf(&text, "%s=%s", name, value) < 0 ? -ENOMEM : msg_strings_add(env, text);
-}
-
 static int add_proxies(struct nix_settings *n, const struct config *c)
 {
-    const struct {
-        const char *name, *value;
-    } all[] = {
-        {"http_proxy", c->http_proxy ? c->http_proxy : getenv("http_proxy")},
-        {"https_proxy", c->https_proxy ? c->https_proxy : getenv("https_proxy")},
-    };
+    static const char *const names[] = {"http_proxy", "https_proxy"};
     const char *none = c->no_proxy ? c->no_proxy : getenv("no_proxy");
-    const struct vmm_ops *backend;
-    struct vmm_net_plan plan;
-    int r = vmm_find(NULL, &backend, NULL);
-    if (r == 0)
-        backend->net_plan(VMM_NET_USER, &plan);
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(all); i++)
-        if (all[i].value && *all[i].value) {
-            n->secret |= strchr(all[i].value, '@') != NULL;
-            r = add_proxy(&n->env, all[i].name, all[i].value, plan.host);
-        }
     char *text = NULL;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
+        const char *value = builder_network_proxy(c, names[i]);
+        if (!value || !*value)
+            continue;
+        n->secret |= strchr(value, '@') != NULL;
+        CLEAN_FREE char *seen = builder_network_url(value);
+        r = !seen || asprintf(&text, "%s=%s", names[i], seen) < 0 ? -ENOMEM : msg_strings_add(&n->env, text);
+        if (seen)
+            explicit_bzero(seen, strlen(seen));
+    }
     if (r == 0 && none && *none)
         r = asprintf(&text, "no_proxy=%s", none) < 0 ? -ENOMEM : msg_strings_add(&n->env, text);
+    return r;
+}
+
+/* As the builder reaches them. */
+static int add_substituters(struct nix_settings *n, const struct config *c)
+{
+    struct config_list seen = {.n = c->substituters.n};
+    int r = 0;
+    for (size_t i = 0; i < seen.n; i++)
+        if (!(seen.v[i] = builder_network_url(c->substituters.v[i])))
+            r = -ENOMEM;
+    if (r == 0)
+        r = add_joined(&n->options, "extra-substituters=", &seen);
+    for (size_t i = 0; i < seen.n; i++)
+        free(seen.v[i]);
     return r;
 }
 
@@ -76,7 +69,7 @@ int nix_settings_load(struct nix_settings *n, struct home *h, struct mvm_error *
         return r;
     n->jobs = c.builder_jobs;
     n->secret = c.access_tokens.n > 0;
-    r = add_joined(&n->options, "extra-substituters=", &c.substituters);
+    r = add_substituters(n, &c);
     if (r == 0)
         r = add_joined(&n->options, "extra-trusted-public-keys=", &c.trusted_public_keys);
     if (r == 0)

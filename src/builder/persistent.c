@@ -25,6 +25,7 @@
 struct record {
     char image[65];
     char workspace[4096];
+    char network[BUILDER_NETWORK_MAX];
     uint64_t started_at, idle_ms;
     bool held;
 };
@@ -33,7 +34,7 @@ struct record {
 static int record_load(int run, struct record *r, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
-    const char *image = "", *workspace = "";
+    const char *image = "", *workspace = "", *network = "";
     int64_t schema = 0, started = 0, idle = 0;
     json_object *held = NULL;
     *r = (struct record){0};
@@ -46,6 +47,8 @@ static int record_load(int run, struct record *r, struct mvm_error *err)
         return -ENOENT;
     snprintf(r->image, sizeof(r->image), "%s", image);
     snprintf(r->workspace, sizeof(r->workspace), "%s", workspace);
+    if (json_get_string(o, "network", &network, NULL) == 0) /* older ones lack it */
+        snprintf(r->network, sizeof(r->network), "%s", network);
     r->started_at = (uint64_t)started;
     r->idle_ms = (uint64_t)idle;
     r->held = json_object_object_get_ex(o, "held", &held) && json_object_get_boolean(held);
@@ -59,6 +62,7 @@ static int record_save(int run, const struct record *r, struct mvm_error *err)
     json_add_string(o, "vm", PERSISTENT_NAME);
     json_add_string(o, "image", r->image);
     json_add_string(o, "workspace", r->workspace);
+    json_add_string(o, "network", r->network);
     json_add_int(o, "started_at", (int64_t)r->started_at);
     json_add_int(o, "idle_ms", (int64_t)r->idle_ms);
     json_add_bool(o, "held", r->held);
@@ -164,6 +168,7 @@ static int start_it(struct builder_vm *v, int run, const struct builder_vm_opts 
     struct record r = {.started_at = clock_wall(), .idle_ms = o->idle_ms};
     struct msg_status status;
     snprintf(r.image, sizeof(r.image), "%s", o->image_digest);
+    snprintf(r.network, sizeof(r.network), "%s", o->network);
     int e = builder_vm_boot_lasting(v, PERSISTENT_NAME, o, err);
     if (e == 0)
         e = record_save(run, &r, err);
@@ -179,17 +184,19 @@ static int take_running(struct builder_vm *v, int run, const struct builder_vm_o
     if (recorded < 0 && recorded != -ENOENT)
         return recorded;
     int e = connect_to(v, &status, err);
-    bool same = recorded == 0 && strcmp(r.image, o->image_digest) == 0;
-    if (e == -EBUSY || e == -EINTR || (e == 0 && same))
+    const char *differs = recorded < 0 || strcmp(r.image, o->image_digest) != 0 ? "runs another image"
+                          : strcmp(r.network, o->network) != 0 ? "may reach other ports of this machine's loopback"
+                                                               : NULL;
+    if (e == -EBUSY || e == -EINTR || (e == 0 && !differs))
         return e;
     client_free(TAKE_PTR(v->client));
     if (e == 0 && status.clients > 1)
-        return mvm_error_set(err, -EBUSY, "the persistent builder runs another image, for others");
+        return mvm_error_set(err, -EBUSY, "the persistent builder %s, for others", differs);
     bool ends = vm_state_parse(status.state) == VM_STATE_STOPPING;
-    progress_verbose(v->progress, "the persistent builder is started anew: %s",
-                     ends    ? "it has stopped by itself"
-                     : e < 0 ? "it does not answer"
-                             : "it runs another image");
+    progress_verbose(v->progress, "the persistent builder is started anew: it %s",
+                     ends    ? "has stopped by itself"
+                     : e < 0 ? "does not answer"
+                             : differs);
     e = machine_stop(v->home, PERSISTENT_NAME, e < 0 && !ends ? 0 : STOP_GRACE_MS, err);
     return e < 0 && e != -ENOENT ? e : 1;
 }

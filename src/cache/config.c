@@ -24,6 +24,8 @@ enum kind {
     PUBLIC_KEYS,
 };
 
+static const char *const network_words[] = {
+    [CONFIG_NETWORK_PUBLIC] = "public", [CONFIG_NETWORK_NONE] = "none", [CONFIG_NETWORK_FULL] = "full", NULL};
 static const char *const confine_words[] = {[CONFINE_AUTO] = "auto", [CONFINE_REQUIRED] = "required", NULL};
 
 static const struct setting {
@@ -95,6 +97,11 @@ static const struct setting {
     {{"network", "no_proxy", "HOSTS", "hosts that are reached without (default: the environment's no_proxy)"},
      TEXT,
      offsetof(struct config, no_proxy)},
+    {{"network", "policy", "public | none | full",
+      "what VMs may reach that are started without --network and --allow (default: \"public\")"},
+     WORD,
+     offsetof(struct config, network_policy),
+     .words = network_words},
     {{"builder", "persistent", "BOOLEAN", "builds share a builder that stays between them (default: true)"},
      BOOLEAN,
      offsetof(struct config, persistent)},
@@ -114,6 +121,11 @@ static const struct setting {
      offsetof(struct config, confine),
      .words = confine_words},
 };
+
+const char *config_network(const struct config *c)
+{
+    return network_words[c->network_policy];
+}
 
 const struct config_key *config_key(size_t i)
 {

@@ -17,6 +17,8 @@
 #define CONFIG_MAX_LIST 16
 
 enum confine { CONFINE_AUTO, CONFINE_REQUIRED };
+/* What VMs may reach that nothing else is said of (net/policy.h). */
+enum config_network { CONFIG_NETWORK_PUBLIC, CONFIG_NETWORK_NONE, CONFIG_NETWORK_FULL };
 
 struct config_list {
     char *v[CONFIG_MAX_LIST]; /* owned */
@@ -40,6 +42,7 @@ struct config {
     bool persistent;       /* builds share a builder that stays */
     bool boot_snapshots;   /* VMs are restored from snapshots of their images */
     int confine;           /* enum confine: whether VMMs run that cannot be confined */
+    int network_policy;    /* enum config_network */
     int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
 };
@@ -56,6 +59,8 @@ int config_parse_size(const char *text, uint64_t *ret) MVM_MUST_CHECK;
 /* c must be CONFIG_INIT; it stays that on failure. */
 int config_load(struct config *c, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 void config_done(struct config *c);
+/* "public": as --network takes it. */
+const char *config_network(const struct config *c);
 
 /* "https://..." or "file:///...": a URL that images may come from. */
 int config_check_url(const char *url, struct mvm_error *err) MVM_MUST_CHECK;

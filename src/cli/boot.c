@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "builder/persistent.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
 
@@ -104,7 +105,11 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
         .settle_ms = settle_ms,
     };
     CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
+    char network[NETWORK_OPTIONS_MAX];
     int r = machine_options(a, img, &c, err);
+    if (r == 0)
+        r = network_options(a, network, err);
+    c.network = network;
     if (transient)
         c.ready = READY_AGENT;
     if (r == 0 && c.name)
@@ -119,7 +124,10 @@ int boot_check_options(const struct args *a, struct mvm_error *err)
     const struct artifact_image none = ARTIFACT_IMAGE_INIT;
     struct machine_config c = {0};
     const struct vmm_ops *backend;
+    char network[NETWORK_OPTIONS_MAX];
     int r = machine_options(a, &none, &c, err);
+    if (r == 0)
+        r = network_options(a, network, err);
     if (r == 0 && arg_value(a, "name"))
         r = boot_check_name(arg_value(a, "name"), err);
     if (r == 0)

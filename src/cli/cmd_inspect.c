@@ -39,14 +39,30 @@ json_object *vm_json(const struct machine_info *m)
     return o;
 }
 
-/* The VMM has the host's network namespace (docs/security.md). */
-static const char network[] = "the VMM's own user network, in the host's network namespace: the guest reaches what "
-                              "listens on the host's loopback";
-
 static void line(const char *name, const char *value)
 {
     if (value[0])
         ui_line("%-13s %s", name, value);
+}
+
+/* The policy of a VM's network, and what it allows besides: "public", "listed". "" of one that an mvmctl started which
+ * had none. The rules follow up to the next layer. */
+static const char *network_of(const struct machine_info *m, char out[static 32])
+{
+    const char *kind = m->network[0] == '@' ? m->network + 1 : "";
+    size_t n = strcspn(kind, " ");
+    snprintf(out, 32, "%.*s", (int)n, kind);
+    return kind[n] ? kind + n + 1 : "";
+}
+
+static json_object *rules_json(const char *rules)
+{
+    json_object *list = json_object_new_array();
+    for (size_t n; *rules && *rules != '@'; rules += n + (rules[n] == ' ')) {
+        n = strcspn(rules, " ");
+        json_object_array_add(list, json_object_new_string_len(rules, (int)n));
+    }
+    return list;
 }
 
 static void number(const char *name, uint64_t value, const char *unit)
@@ -58,6 +74,8 @@ static void number(const char *name, uint64_t value, const char *unit)
 static void print_vm(const struct machine_info *m, const char *folder)
 {
     const struct msg_status *st = &m->status;
+    char network[32];
+    const char *rules = network_of(m, network);
     char accel[sizeof(m->backend) + sizeof(m->accel.name) + sizeof(m->accel.reason) + 8], started[32] = "";
     time_t at = (time_t)(m->started_at / NSEC_PER_SEC);
     struct tm tm;
@@ -79,6 +97,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("address", st->address);
     publish_print(st, "published     ");
     line("network", network);
+    line("allowed", rules);
     line("confinement", st->confinement);
     line("limits", st->limits);
     line("supervisor in", st->own_confinement);
@@ -106,7 +125,10 @@ static int run_inspect(struct args *a)
     json_object *o = vm_json(m);
     json_add_string(o, "mode", m->status.mode[0] ? m->status.mode : NULL);
     json_add_string(o, "cold_reason", m->status.cold_reason[0] ? m->status.cold_reason : NULL);
-    json_add_string(o, "network", network);
+    char network[32];
+    const char *rules = network_of(m, network);
+    json_add_string(o, "network", network[0] ? network : NULL);
+    json_add(o, "allow", rules_json(rules));
     json_add_string(o, "supervisor_confinement", m->status.own_confinement[0] ? m->status.own_confinement : NULL);
     json_add_string(o, "folder", folder);
     ui_print_json(o);
@@ -124,7 +146,9 @@ const struct command cmd_inspect = {
     .options = OPTIONS(&opt_json),
     .json = VM_JSON "mode: warm (restored) or cold (booted)\n"
                     "cold_reason: why it was booted\n"
-                    "network: what the guest reaches\n"
+                    "network: the policy that says what the guest reaches: public, none, full, listed (what is "
+                    "allowed alone) or builder\n"
+                    "allow: a list of what was allowed besides\n"
                     "supervisor_confinement: what confines its supervisor\n"
                     "folder: where its logs are\n",
     .words = WORDS_VMS,

@@ -3,6 +3,7 @@
 #include "base/path.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
 #include "cli/trace.h"
@@ -95,10 +96,13 @@ static int up_from(struct args *a)
     CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
     struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
     struct trace t = {0};
+    char network[NETWORK_OPTIONS_MAX];
     const char *timeout = arg_value(a, "timeout");
     interrupt_install();
     steps_add(&t.own, "startup", ui.born);
-    int r = snapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
+    int r = network_options(a, network, &err);
+    if (r == 0)
+        r = snapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
     if (r == 0 && c.name)
         r = boot_check_name(c.name, &err);
     if (r == 0 && timeout)
@@ -113,6 +117,8 @@ static int up_from(struct args *a)
     if (r == 0) {
         progress_phase(&boot, "boot");
         snapshot_fill(u, &c);
+        if (network[0])
+            c.network = network;
         r = boot_named(&h, &c, u->vm, ports, &boot, &info, &err);
     }
     if (r < 0) {
@@ -213,9 +219,10 @@ const struct command cmd_up = {
             "With --from, a VM continues from a snapshot that snapshot create has made: with the processes and "
             "files that were there, and with an identity of its own (random numbers, machine id, host name). It "
             "never boots instead: where the snapshot is damaged or does not fit, that is an error.",
-    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory,
-                       &opt_hypervisor, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
-                       &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
+    .options =
+        OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory, &opt_hypervisor,
+                &opt_network, &opt_allow, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
+                &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n",
     .words = WORDS_FOLDERS,
     .run = run_up,
@@ -227,10 +234,11 @@ const struct command cmd_run = {
     .summary = "build if needed, then boot",
     .text = "Does what build and up do, one after the other, and looks a little longer (half a second, or a "
             "quarter of what the start took) whether a service fails.",
-    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
-                       &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
-                       &opt_hypervisor, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
-                       &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
+    .options =
+        OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
+                &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
+                &opt_hypervisor, &opt_network, &opt_allow, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold,
+                &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "cached: true where nothing had to be built\n",
     .run = run_run,
 };

@@ -1,5 +1,6 @@
 #include "base/os.h"
 #include "cli/cli.h"
+#include "net/process.h"
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
@@ -112,6 +113,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--supervise") == 0)
         return supervisor_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "--network") == 0)
+        return network_main(argc - 2, argv + 2);
     ensure_standard_fds();
     /* What was inherited goes no further; it can still be named (/dev/fd/N). */
     (void)!os_close_on_exec();

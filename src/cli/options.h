@@ -12,6 +12,8 @@
 extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, opt_force, opt_no_write_lock_file,
     opt_offline, opt_allow_input, opt_no_persistent_builder, opt_verify_all, opt_jobs, opt_json, opt_verbose, opt_cpus,
     opt_memory, opt_hypervisor, opt_cold, opt_trace, opt_timeout, opt_publish, opt_publish_all;
+/* network_options.h */
+extern const struct option_spec opt_network, opt_allow;
 
 /* What may be the matter with the builder's cache, in the order of judging. */
 #define REASONS                                                                                                        \

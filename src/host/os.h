@@ -46,6 +46,8 @@ int os_socket(int family, int type) MVM_MUST_CHECK;
 int os_stream_pair(int ret[2]) MVM_MUST_CHECK;
 /* Each send is received whole; the other end's close is an end or an error. */
 int os_packet_pair(int ret[2]) MVM_MUST_CHECK;
+/* Each send is received whole or lost; nothing tells one end that the other has closed. */
+int os_datagram_pair(int ret[2]) MVM_MUST_CHECK;
 /* The process at the other end when it connected; 0 where that is not known. */
 pid_t os_peer(int sock);
 

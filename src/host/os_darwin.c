@@ -165,6 +165,11 @@ int os_packet_pair(int ret[2])
     return make_pair(SOCK_DGRAM, ret);
 }
 
+int os_datagram_pair(int ret[2])
+{
+    return make_pair(SOCK_DGRAM, ret);
+}
+
 pid_t os_peer(int sock)
 {
     pid_t pid = 0;

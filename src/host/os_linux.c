@@ -165,6 +165,11 @@ int os_packet_pair(int ret[2])
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
 }
 
+int os_datagram_pair(int ret[2])
+{
+    return socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
+}
+
 pid_t os_peer(int sock)
 {
     struct ucred peer = {0};

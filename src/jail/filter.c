@@ -1,8 +1,8 @@
 /*
- * The system calls that a VMM or a supervisor may use: an allow-list, the same for the whole of its life. A VMM's is in
- * force before it is executed (its own filter, where it has one, comes on top and takes execve away). What is not
- * listed gives ENOSYS, so that a library falls back as on an older kernel, and what would begin a way out gives EPERM.
- * Linux: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
+ * The system calls that a VMM, a network process or a supervisor may use: an allow-list, the same for the whole of its
+ * life. That of the first two is in force before they are executed (their own filter, where they have one, comes on top
+ * and takes execve away). What is not listed gives ENOSYS, so that a library falls back as on an older kernel, and what
+ * would begin a way out gives EPERM. Linux: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
  */
 #include "jail/landlock.h"
 
@@ -148,11 +148,7 @@ static const uint16_t allowed[] = {
     SYS_prctl,
     SYS_seccomp,
     SYS_setsid,
-    /* sockets: the user network's and those that were connected before */
-    SYS_bind,
-    SYS_listen,
-    SYS_accept,
-    SYS_accept4,
+    /* sockets: those that were connected before */
     SYS_getsockname,
     SYS_getpeername,
     SYS_getsockopt,
@@ -189,10 +185,21 @@ static const uint16_t allowed[] = {
 #endif
 };
 
-/* A supervisor starts nothing (the launcher does) and connects to no socket: it is told so plainly. */
-static const uint16_t allowed_vmm[] = {SYS_execve, SYS_connect};
+/* What some roles may and others not: these are told so plainly. A supervisor starts nothing (the launcher does) and
+ * connects to no socket, a network process listens nowhere, a VMM has no network at all. */
+static const struct {
+    uint16_t nr;
+    unsigned roles; /* bits: 1 << enum filter_role */
+} allowed_some[] = {
+    {SYS_execve, 1u << FILTER_VMM | 1u << FILTER_NETWORK},
+    {SYS_connect, 1u << FILTER_NETWORK},
+    {SYS_bind, 1u << FILTER_NETWORK | 1u << FILTER_SUPERVISOR},
+    {SYS_listen, 1u << FILTER_SUPERVISOR},
+    {SYS_accept, 1u << FILTER_SUPERVISOR},
+    {SYS_accept4, 1u << FILTER_SUPERVISOR},
+};
 
-/* But it keeps files. */
+/* A supervisor keeps files. */
 static const uint16_t allowed_supervisor[] = {
     SYS_unlinkat,
     SYS_mkdirat,
@@ -272,7 +279,7 @@ static void end_call(struct program *p, unsigned short begun)
     p->steps[begun].jf = (uint8_t)(p->n - begun - 1);
 }
 
-/* No new namespaces, and of a supervisor threads alone. */
+/* No new namespaces, and of all but a VMM threads alone. */
 static void with_clone(struct program *p, enum filter_role role)
 {
     unsigned short begun = begin_call(p, SYS_clone);
@@ -286,9 +293,10 @@ static void with_clone(struct program *p, enum filter_role role)
 }
 
 /*
- * A VMM's user network takes the Internet's sockets. With one of Unix' family, other than a connected pair, whatever
+ * A network process makes the Internet's sockets. With one of Unix' family, other than a connected pair, whatever
  * listens on the host could be spoken to, because Landlock does not cover sockets in the file system; a datagram socket
- * reaches them without connect(2). So a VMM makes none, a supervisor (which may not connect) stream sockets only.
+ * reaches them without connect(2). So neither it nor a VMM makes one, a supervisor (which may not connect) stream
+ * sockets only.
  */
 static void with_sockets(struct program *p, enum filter_role role)
 {
@@ -296,9 +304,9 @@ static void with_sockets(struct program *p, enum filter_role role)
     for (size_t i = 0; i < 2; i++) {
         unsigned short begun = begin_call(p, calls[i]);
         load(p, ARGUMENT(0));
-        if (calls[i] == SYS_socket && role == FILTER_VMM) {
-            when(p, AF_INET, SECCOMP_RET_ALLOW);
-            when(p, AF_INET6, SECCOMP_RET_ALLOW);
+        if (calls[i] == SYS_socket && role != FILTER_SUPERVISOR) {
+            when(p, AF_INET, role == FILTER_NETWORK ? SECCOMP_RET_ALLOW : DENY);
+            when(p, AF_INET6, role == FILTER_NETWORK ? SECCOMP_RET_ALLOW : DENY);
             give(p, DENY);
         } else {
             step(p, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
@@ -339,8 +347,8 @@ int filter_enforce(enum filter_role role)
     with_ioctl(&p);
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
         when(&p, allowed[i], SECCOMP_RET_ALLOW);
-    for (size_t i = 0; i < sizeof(allowed_vmm) / sizeof(allowed_vmm[0]); i++)
-        when(&p, allowed_vmm[i], role == FILTER_VMM ? SECCOMP_RET_ALLOW : DENY);
+    for (size_t i = 0; i < sizeof(allowed_some) / sizeof(allowed_some[0]); i++)
+        when(&p, allowed_some[i].nr, allowed_some[i].roles >> role & 1 ? SECCOMP_RET_ALLOW : DENY);
     for (size_t i = 0; role == FILTER_SUPERVISOR && i < sizeof(allowed_supervisor) / sizeof(allowed_supervisor[0]); i++)
         when(&p, allowed_supervisor[i], SECCOMP_RET_ALLOW);
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)

@@ -1,7 +1,8 @@
 /*
- * mvm-jail PLAN-FD SOCKET-FD: the last program before the VMM, inside the namespaces where there are some. It closes
- * what was not named, sets limits, gives up new privileges, puts Landlock and seccomp in force, says so, and executes
- * the VMM. Static, so that it needs nothing of the root that it was given (jail.c, which starts it).
+ * mvm-jail PLAN-FD SOCKET-FD: the last program before the VMM or its network process, inside the namespaces where there
+ * are some. It closes what was not named, sets limits, gives up new privileges, puts Landlock and seccomp in force,
+ * says so, and executes the program. Static, so that it needs nothing of the root that it was given (jail.c, which
+ * starts it).
  */
 #include "jail/landlock.h"
 #include "jail/plan.h"
@@ -29,7 +30,7 @@ static struct {
     const char *exec;
     char *argv[MAX_WORDS + 1], *envp[MAX_WORDS + 1];
     size_t n_argv, n_envp;
-    bool adopt, require;
+    bool adopt, require, network;
     bool keep[MAX_FD];
     int sync;
 } jail;
@@ -99,6 +100,8 @@ static void take(const char *key, char *value)
         jail.adopt = true;
     else if (strcmp(key, "require") == 0)
         jail.require = true;
+    else if (strcmp(key, "network") == 0)
+        jail.network = true;
     else if (strcmp(key, "keep") == 0 && fd >= 0 && fd < MAX_FD)
         jail.keep[fd] = true;
     else if (strcmp(key, "fsize") == 0)
@@ -185,7 +188,7 @@ int main(int argc, char **argv)
     if (!w.landlock && !jail.adopt && jail.require)
         die("Landlock", -ENOSYS);
     say(&w); /* before the filter, so that what it takes away does not matter */
-    int r = filter_enforce(FILTER_VMM);
+    int r = filter_enforce(jail.network ? FILTER_NETWORK : FILTER_VMM);
     if (r < 0)
         die("seccomp", r);
     execve(jail.exec, jail.argv, jail.envp);

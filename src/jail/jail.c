@@ -24,9 +24,9 @@
 #define MAX_ARGS  160
 #define NO_FILES  "1024"
 
-/* What every VMM may read: programs, libraries and firmware, and what libraries and the user network look up. */
+/* What everyone in a jail may read: programs, libraries and firmware, and what libraries look up. */
 static const char *const folders[] = {"/usr", "/lib", "/lib64", "/nix/store"};
-static const char *const system_files[] = {"/etc/ld.so.cache", "/etc/alternatives", "/etc/resolv.conf",
+static const char *const system_files[] = {"/etc/ld.so.cache", "/etc/alternatives",
                                            "/sys/kernel/mm/transparent_hugepage"};
 static const char *const devices[] = {"/dev/null", "/dev/urandom"};
 static const char *const proc_files[] = {"/proc/self", "/proc/cpuinfo", "/proc/meminfo"};
@@ -63,7 +63,7 @@ static void record_number(struct buf *b, int *r, const char *key, uint64_t value
     record(b, r, key, text);
 }
 
-static int write_plan(const struct jail_spec *s, const char *folder, bool adopt, int *ret_fd)
+static int write_plan(const struct jail_spec *s, const char *shown, bool adopt, int *ret_fd)
 {
     CLEAN_BUF struct buf b = BUF_INIT(JAIL_PLAN_MAX - 1);
     int r = 0;
@@ -71,8 +71,10 @@ static int write_plan(const struct jail_spec *s, const char *folder, bool adopt,
         record(&b, &r, "adopt", "");
     if (s->required)
         record(&b, &r, "require", "");
+    if (s->network)
+        record(&b, &r, "network", "");
     record(&b, &r, "exec", s->program);
-    record(&b, &r, "ro", folder);
+    record(&b, &r, "ro", shown);
     for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
         record(&b, &r, "ro", folders[i]);
     for (size_t i = 0; i < ARRAY_SIZE(system_files); i++)
@@ -150,14 +152,14 @@ static void bind_folders(struct words *w)
     }
 }
 
-static void wrap(struct words *w, const struct jail_spec *s, const char *folder, const char *inside, const char *plan,
+static void wrap(struct words *w, const struct jail_spec *s, const char *shown, const char *inside, const char *plan,
                  const char *sync)
 {
     static const char *const first[] = {"bwrap",         "--unshare-user", "--unshare-pid", "--unshare-ipc",
                                         "--unshare-uts", "--as-pid-1",     "--cap-drop",    "ALL"};
     for (size_t i = 0; i < ARRAY_SIZE(first); i++)
         word(w, first[i]);
-    if (s->no_network)
+    if (!s->network)
         word(w, "--unshare-net");
     bind_folders(w);
     for (size_t i = 0; i < ARRAY_SIZE(system_files); i++)
@@ -168,8 +170,8 @@ static void wrap(struct words *w, const struct jail_spec *s, const char *folder,
         bind_it(w, "--dev-bind-try", s->device);
     word(w, "--proc");
     word(w, "/proc");
-    if (strncmp(folder, "/usr/", 5) != 0 && strcmp(folder, "/") != 0)
-        bind_it(w, "--ro-bind", folder);
+    if (strncmp(shown, "/usr/", 5) != 0)
+        bind_it(w, "--ro-bind", shown);
     bind_it(w, "--ro-bind", inside);
     for (size_t i = 0; i < s->n_files; i++)
         if (s->files[i].path)
@@ -223,7 +225,7 @@ static int adopt(struct process *p, int sync, uint64_t deadline, struct mvm_erro
         return mvm_error_set(err, -ENOTSUP, "bubblewrap made no namespaces");
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0)
-        return mvm_error_errno(err, -errno, "the VMM cannot be watched");
+        return mvm_error_errno(err, -errno, "the process cannot be watched");
     process_signal(p, SIGKILL);
     r = process_wait(p, deadline);
     process_done(p);
@@ -231,7 +233,7 @@ static int adopt(struct process *p, int sync, uint64_t deadline, struct mvm_erro
     w = (struct jail_word){.kind = JAIL_GO};
     if (r == 0 && send(sync, &w, sizeof(w), MSG_NOSIGNAL) != (ssize_t)sizeof(w))
         r = -errno;
-    return r < 0 ? mvm_error_errno(err, r, "the VMM's jail") : 0;
+    return r < 0 ? mvm_error_errno(err, r, "the jail") : 0;
 }
 
 static int hear_all(const struct jail_spec *s, int sync, uint64_t deadline, struct jail_report *report,
@@ -251,17 +253,25 @@ static int hear_all(const struct jail_spec *s, int sync, uint64_t deadline, stru
     return r < 0 ? mvm_error_errno(err, r, "cannot start %s", s->argv[0]) : 0;
 }
 
+/* What may be read for the program's sake: a VMM's folder has firmware in it, beside that of a network process may lie
+ * anything. The caller frees. */
+static char *shown_for(const struct jail_spec *s)
+{
+    size_t n = (size_t)(strrchr(s->program, '/') - s->program);
+    return s->network ? strdup(s->program) : n ? strndup(s->program, n) : strdup("/usr");
+}
+
 static int start(const struct jail_spec *s, const char *inside, bool namespaces, struct process *ret,
                  struct jail_report *report, struct mvm_error *err)
 {
-    CLEAN_FREE char *folder = strndup(s->program, (size_t)(strrchr(s->program, '/') - s->program));
+    CLEAN_FREE char *shown = shown_for(s);
     CLEAN_FD int plan = -1;
     int pair[2];
-    int r = folder ? write_plan(s, *folder ? folder : "/usr", namespaces, &plan) : -ENOMEM;
+    int r = shown ? write_plan(s, shown, namespaces, &plan) : -ENOMEM;
     if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         r = -errno;
     if (r < 0)
-        return mvm_error_errno(err, r, "the VMM's jail");
+        return mvm_error_errno(err, r, "the jail");
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
     const int one = 1;
@@ -271,7 +281,7 @@ static int start(const struct jail_spec *s, const char *inside, bool namespaces,
     snprintf(sync_text, sizeof(sync_text), "%d", theirs);
     CLEANUP(words_done) struct words w = {0};
     if (namespaces)
-        wrap(&w, s, *folder ? folder : "/", inside, plan_text, sync_text);
+        wrap(&w, s, shown, inside, plan_text, sync_text);
     else
         w = (struct words){.v = {inside, plan_text, sync_text}, .n = 3};
     int keep[16] = {plan, theirs};

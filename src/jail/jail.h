@@ -1,8 +1,9 @@
 /*
- * What confines a VMM: bubblewrap makes namespaces (user, mount, pid, ipc, uts) with a root of read-only binds and this
- * VM's files, and in it mvm-jail (inside.c) adds Landlock, an allow-list of system calls and limits before it executes
- * the VMM. Where bubblewrap is missing or namespaces are refused: mvm-jail alone. The VMM is the caller's own child
- * either way, with its true exit status, and dies with the calling thread.
+ * What confines a VMM or its network process: bubblewrap makes namespaces (user, mount, pid, ipc, uts, and network for
+ * a VMM) with a root of read-only binds and this VM's files, and in it mvm-jail (inside.c) adds Landlock, an allow-list
+ * of system calls and limits before it executes the program. Where bubblewrap is missing or namespaces are refused:
+ * mvm-jail alone. The program is the caller's own child either way, with its true exit status, and dies with the
+ * calling thread.
  */
 #pragma once
 
@@ -34,7 +35,7 @@ struct jail_spec {
     size_t n_fds;
     const char *device;  /* what it is accelerated by, where it is there; NULL: nothing */
     int log_fd;          /* standard output and error */
-    bool no_network;     /* takes the host's network away, too */
+    bool network;        /* is left the host's network, and may make sockets of the Internet's families */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
     int cgroup_fd;       /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;        /* it becomes a child of the caller's parent, which is a subreaper */

@@ -1,5 +1,5 @@
-/* Landlock and the lists of system calls, for who confines itself: mvm-jail before it executes a VMM (inside.c), a
- * supervisor (self.c). libc alone. */
+/* Landlock and the lists of system calls, for who confines itself: mvm-jail before it executes a VMM or a network
+ * process (inside.c), a supervisor (self.c). libc alone. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +20,6 @@ int landlock_path(int rules, int abi, const char *path, enum landlock_access acc
 int landlock_fd(int rules, int abi, int fd, enum landlock_access access);
 int landlock_enforce(int rules);
 
-enum filter_role { FILTER_VMM, FILTER_SUPERVISOR };
+enum filter_role { FILTER_VMM, FILTER_NETWORK, FILTER_SUPERVISOR };
 /* filter.c: the allow-list of system calls. 0 or -errno. */
 int filter_enforce(enum filter_role role);

@@ -8,6 +8,7 @@
  *   fsize N  nofile N     limits
  *   adopt -               bubblewrap's own process goes away first
  *   require -             confine = "required"
+ *   network -             a network process: its list of system calls, not a VMM's
  *   exec PATH  env V  arg V
  */
 #pragma once

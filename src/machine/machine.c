@@ -69,6 +69,7 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
         snprintf(ret->role, sizeof(ret->role), "%s", run->role);
         snprintf(ret->image, sizeof(ret->image), "%s", run->image);
         snprintf(ret->backend, sizeof(ret->backend), "%s", run->backend);
+        snprintf(ret->network, sizeof(ret->network), "%s", run->network);
         ret->accel = run->accel;
         ret->memory_mib = run->memory_mib;
         ret->vcpus = (unsigned)run->vcpus;

@@ -22,6 +22,7 @@ struct machine_config {
     const char *store_disk;   /* builder: absolute path of the /nix disk */
     bool store_check;         /* it was not closed in order: the guest checks it before use */
     const char *hostname;     /* NULL: name */
+    const char *network;      /* what it may reach (runfile.network); NULL or "": what config.toml says */
     uint64_t memory_mib;
     unsigned vcpus;
     uint64_t timeout_ms; /* to ready */
@@ -44,6 +45,7 @@ struct machine_info {
     bool running;   /* it has a supervisor */
     char image[65];
     char backend[32];
+    char network[4096]; /* as in runfile */
     struct vmm_accel accel;
     uint64_t memory_mib;
     unsigned vcpus;

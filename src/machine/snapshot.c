@@ -235,4 +235,5 @@ void snapshot_fill(const struct snapshot *u, struct machine_config *c)
     c->memory_mib = u->memory_mib;
     c->vcpus = (unsigned)u->vcpus;
     c->state = u->state_path;
+    c->network = u->network;
 }

@@ -26,6 +26,7 @@ struct snapshot {
     char image_key[SHA256_HEX_SIZE];
     char backend[32];
     char accel[8];
+    char network[sizeof(((struct machine_info *)0)->network)]; /* what the VM might reach */
     uint64_t memory_mib, vcpus;
     uint64_t created_at; /* CLOCK_REALTIME ns */
     uint64_t bytes;      /* of the state, allocated on the disk */

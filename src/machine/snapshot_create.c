@@ -74,6 +74,12 @@ static int stage_prepare(struct stage *s, struct home *h, const char *vm, struct
     }
     if (r == 0 && lock_is_held(dir, VMDIR_LOCK) != 1)
         r = mvm_error_set(err, -ENOENT, "vm '%s' is not running", vm);
+    if (r == 0 && !s->run.network[0]) {
+        r = mvm_error_set(err, -ENOTSUP,
+                          "vm '%s' was started before VMs had a network process: the VMM's own network is in its state",
+                          vm);
+        mvm_error_hint(err, "what is started from now on can be saved: mvmctl down %s, then mvmctl up", vm);
+    }
     if (r < 0)
         return r;
     s->root = snapshot_dir_open(h, err);
@@ -123,6 +129,7 @@ static int stage_save(struct stage *s, struct home *h, const char *vm, struct sn
     snprintf(u->vm, sizeof(u->vm), "%s", vm);
     snprintf(u->image, sizeof(u->image), "%s", s->run.image);
     snprintf(u->backend, sizeof(u->backend), "%s", s->run.backend);
+    snprintf(u->network, sizeof(u->network), "%s", s->run.network);
     snprintf(u->accel, sizeof(u->accel), "%s", s->run.accel.name);
     u->memory_mib = s->run.memory_mib;
     u->vcpus = s->run.vcpus;

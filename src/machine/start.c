@@ -132,6 +132,7 @@ static void info_from_run(struct machine_info *info, const struct runfile *run)
     snprintf(info->role, sizeof(info->role), "%s", run->role);
     snprintf(info->image, sizeof(info->image), "%s", run->image);
     snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
+    snprintf(info->network, sizeof(info->network), "%s", run->network);
 }
 
 /* What continues has its memory and its devices already. */
@@ -176,6 +177,10 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         (!run->cold_reason[0] && !c->state && !c->counting &&
          (size_t)snprintf(run->snapshots, sizeof(run->snapshots), "%s/snapshots", h->cache) >= sizeof(run->snapshots)))
         return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
+    if (c->network && *c->network)
+        snprintf(run->network, sizeof(run->network), "%s", c->network);
+    else
+        snprintf(run->network, sizeof(run->network), "@%s", config_network(&config));
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define LINES_A_SECOND 2
-#define LINES_AT_ONCE  32
+#define LINES_AT_ONCE  100
 
 void denials_init(struct denials *d, uint64_t seed, uint64_t now)
 {

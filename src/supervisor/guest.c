@@ -1,6 +1,7 @@
 /* What the guest's agent says to this process: that it is there, that it is configured, how its services are, that it
  * ends. */
 #include "base/clock.h"
+#include "net/layout.h"
 #include "supervisor/internal.h"
 
 #include <errno.h>
@@ -24,11 +25,9 @@ static void send_configure(struct supervisor *s)
 {
     struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
     snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
-    struct vmm_net_plan net;
-    s->vm.backend->net_plan(VMM_NET_USER, &net);
-    snprintf(m.address, sizeof(m.address), "%s", net.address);
-    snprintf(m.gateway, sizeof(m.gateway), "%s", net.gateway);
-    snprintf(m.dns, sizeof(m.dns), "%s", net.dns);
+    snprintf(m.address, sizeof(m.address), NET_GUEST "/%d", NET_BITS);
+    snprintf(m.gateway, sizeof(m.gateway), NET_GATEWAY);
+    snprintf(m.dns, sizeof(m.dns), NET_DNS);
     m.store_check = s->run.store_check;
     m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;
     m.window = ROUTER_WINDOW;

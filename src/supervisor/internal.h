@@ -12,6 +12,7 @@
 #include "supervisor/lastwords.h"
 #include "supervisor/life.h"
 #include "supervisor/live_save.h"
+#include "supervisor/network.h"
 #include "supervisor/publish.h"
 #include "supervisor/router.h"
 #include "supervisor/vm.h"
@@ -42,6 +43,7 @@ struct supervisor {
     struct launcher launcher;
     struct jail_report jail; /* what confines this process */
     struct vm vm;
+    struct network network;
     uv_pipe_t listener, starter;
     uv_timer_t timer, idle, channel_lost;
     uv_signal_t signals[3];

@@ -2,6 +2,7 @@
 #include "host/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,16 +18,28 @@ static int make_pair(int *ret_ours, int *ret_theirs)
     return 0;
 }
 
-int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS])
+int launch_make_card(int *ret_vmm, int *ret_network)
 {
-    int *const ours[LAUNCH_ENDS] = {[LAUNCH_CHANNEL] = &l->channel_fd,
-                                    [LAUNCH_CONSOLE] = &l->console_fd,
-                                    [LAUNCH_CONTROL] = &l->control_fd,
-                                    [LAUNCH_LOG] = &l->log_fd};
+    int fds[2];
+    int r = os_datagram_pair(fds);
+    if (r < 0)
+        return r;
+    *ret_vmm = fds[0];
+    *ret_network = fds[1];
+    return 0;
+}
+
+int launched_connect(struct launched *l, int frames_fd, int ends[static LAUNCH_ENDS])
+{
+    int *const ours[LAUNCH_FRAMES] = {[LAUNCH_CHANNEL] = &l->channel_fd,
+                                      [LAUNCH_CONSOLE] = &l->console_fd,
+                                      [LAUNCH_CONTROL] = &l->control_fd,
+                                      [LAUNCH_LOG] = &l->log_fd};
     int r = 0;
-    for (size_t i = 0; r == 0 && i < LAUNCH_ENDS; i++)
+    for (size_t i = 0; r == 0 && i < LAUNCH_FRAMES; i++)
         r = make_pair(ours[i], &ends[i]);
-    return r;
+    ends[LAUNCH_FRAMES] = fcntl(frames_fd, F_DUPFD_CLOEXEC, 3);
+    return r == 0 && ends[LAUNCH_FRAMES] < 0 ? -errno : r;
 }
 
 int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct vmm_source *source,
@@ -40,6 +53,7 @@ int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const s
     p.config.console_fd = ends[LAUNCH_CONSOLE];
     p.config.control_fd = ends[LAUNCH_CONTROL];
     p.config.log_fd = ends[LAUNCH_LOG];
+    p.config.frames_fd = ends[LAUNCH_FRAMES];
     p.config.cgroup_fd = source->cgroup_fd;
     p.config.sibling = true;
     return backend->start(&p.config, ret, jail, err);

@@ -20,9 +20,12 @@ struct launched {
 #define CLEAN_LAUNCHED CLEANUP(launched_done)
 
 /* The VMM's ends of its connections, in this order. */
-enum launch_end { LAUNCH_CHANNEL, LAUNCH_CONSOLE, LAUNCH_CONTROL, LAUNCH_LOG, LAUNCH_ENDS };
-/* Makes the connections: -errno. The VMM's ends are the caller's. */
-int launched_connect(struct launched *l, int ends[static LAUNCH_ENDS]) MVM_MUST_CHECK;
+enum launch_end { LAUNCH_CHANNEL, LAUNCH_CONSOLE, LAUNCH_CONTROL, LAUNCH_LOG, LAUNCH_FRAMES, LAUNCH_ENDS };
+/* Makes the two ends of a guest's card. -errno. */
+int launch_make_card(int *ret_vmm, int *ret_network) MVM_MUST_CHECK;
+/* Makes the connections: -errno. frames_fd is the card's, of which the VMM gets a duplicate. The VMM's ends are the
+ * caller's. */
+int launched_connect(struct launched *l, int frames_fd, int ends[static LAUNCH_ENDS]) MVM_MUST_CHECK;
 /* Starts the VMM as a child of the caller's parent; the ends stay the caller's. -EXDEV where it cannot be born in the
  * cgroup. */
 int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct vmm_source *source,

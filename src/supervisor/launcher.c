@@ -6,7 +6,11 @@
 #include "supervisor/launcher.h"
 #include "base/os.h"
 #include "base/path.h"
+#include "host/os.h"
 #include "jail/cgroup.h"
+#include "net/resolvers.h"
+#include "supervisor/handover.h"
+#include "supervisor/launch_network.h"
 #include "vmdir/port_spec.h"
 
 #include <errno.h>
@@ -21,9 +25,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define ANSWER_MS 15000
-#define STOP_MS   1000
-#define MAX_FDS   5
+#define ANSWER_MS   15000
+#define STOP_MS     1000
+#define NETWORK_FDS 2
+#define MAX_FDS     6
 
 /* What a VMM takes besides the guest's memory: its heap, page tables, buffers of its network; software
  * emulation keeps at most 1 GiB of translated code. Threads: one for each processor, and 64 that read and write files.
@@ -45,52 +50,6 @@ struct answer {
     struct mvm_error err;
 };
 
-/* One packet and the descriptors that come with it. */
-struct packet {
-    void *data;
-    size_t size;
-    int fds[MAX_FDS];
-    size_t n_fds;
-};
-
-union control {
-    struct cmsghdr align;
-    char room[CMSG_SPACE(sizeof(int) * MAX_FDS)];
-};
-
-static int packet_send(int fd, const struct packet *p)
-{
-    union control c = {0};
-    struct iovec iov = {.iov_base = p->data, .iov_len = p->size};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (p->n_fds) {
-        m.msg_control = &c;
-        m.msg_controllen = CMSG_SPACE(sizeof(int) * p->n_fds);
-        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-        h->cmsg_level = SOL_SOCKET;
-        h->cmsg_type = SCM_RIGHTS;
-        h->cmsg_len = CMSG_LEN(sizeof(int) * p->n_fds);
-        memcpy(CMSG_DATA(h), p->fds, sizeof(int) * p->n_fds);
-    }
-    return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-static int packet_receive(int fd, struct packet *p)
-{
-    union control c = {0};
-    struct iovec iov = {.iov_base = p->data, .iov_len = p->size};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c)};
-    ssize_t n = fd_recv_message(fd, &m, MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return (int)n;
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    if (h && h->cmsg_type == SCM_RIGHTS) {
-        p->n_fds = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        memcpy(p->fds, CMSG_DATA(h), p->n_fds * sizeof(int));
-    }
-    return n == 0 ? -EPIPE : (size_t)n == p->size ? 0 : -EPROTO;
-}
-
 /* ---- The launcher ---- */
 
 /* A store that is not the VM's own is one in the making, of a snapshot. */
@@ -106,6 +65,8 @@ struct launch_duty {
     const struct runfile *run;
     const struct vmm_ops *backend;
     struct cgroup_bounds bounds;
+    int network_fd; /* where network processes are ordered */
+    int resolv_fd;  /* where the network process asks; -1: nowhere */
 };
 
 /* A VMM that runs in a cgroup of its own, which goes when it has ended. Where one follows another, the one before may
@@ -144,6 +105,37 @@ static struct cgroup_bounds bounds_of(const struct runfile *run, int dirfd)
     };
 }
 
+/* Of the two ends that come with the order. What cannot be answered is of nobody. */
+static void launch_networker(struct launch_duty *d)
+{
+    char order;
+    struct answer a = {0};
+    int pair[2] = {-1, -1};
+    CLEAN_PROCESS struct process p = PROCESS_INIT;
+    struct handover received = {.data = &order, .size = sizeof(order)};
+    int r = handover_receive(d->network_fd, &received);
+    fd_closep(&d->resolv_fd);
+    if (r == 0 && received.n_fds == NETWORK_FDS)
+        r = os_packet_pair(pair);
+    d->resolv_fd = pair[0];
+    CLEAN_FD int theirs = pair[1];
+    const struct network_ends ends = {.frames_fd = received.fds[0], .report_fd = received.fds[1], .resolv_fd = theirs};
+    if (r == 0 && theirs >= 0)
+        a.r = launch_network(d->run, &ends, true, &p, &a.jail, &a.err);
+    else
+        a.r = mvm_error_errno(&a.err, r < 0 ? r : -EPROTO, "the launcher was given an order that it does not follow");
+    for (size_t i = 0; i < received.n_fds; i++)
+        close(received.fds[i]);
+    a.pid = p.pid;
+    const struct handover answer = {.data = &a, .size = sizeof(a), .fds = {p.pidfd}, .n_fds = p.pidfd >= 0};
+    if (r < 0 || handover_send(d->network_fd, &answer) < 0)
+        fd_closep(&d->network_fd);
+    else
+        fd_closep(&p.pidfd); /* it is the supervisor's */
+    if (p.pidfd < 0)
+        p = (struct process)PROCESS_INIT;
+}
+
 /* In a cgroup where one can be had, which is *ret_cgroup then. */
 static int launch_bounded(const struct launch_duty *d, struct vmm_source *source, const int *ends, struct process *ret,
                           struct answer *a, struct cgroup *ret_cgroup)
@@ -165,7 +157,7 @@ static int launch_bounded(const struct launch_duty *d, struct vmm_source *source
     return r;
 }
 
-static void carry_out(const struct launch_duty *d, const struct order *o, const struct packet *p, struct answer *a,
+static void carry_out(const struct launch_duty *d, const struct order *o, const struct handover *p, struct answer *a,
                       struct process *ret, struct cgroup *ret_cgroup)
 {
     if (p->n_fds < LAUNCH_ENDS || !is_allowed(d->run, o->store_path)) {
@@ -182,20 +174,32 @@ static void carry_out(const struct launch_duty *d, const struct order *o, const 
     a->pid = ret->pid;
 }
 
+/* Of the network process meanwhile: an order to start one, and its question for the host's resolvers. */
+static void serve_network(struct launch_duty *d, const struct pollfd *order, const struct pollfd *resolv)
+{
+    if (resolv->revents && !resolvers_answer(d->resolv_fd))
+        fd_closep(&d->resolv_fd);
+    if (order->revents)
+        launch_networker(d);
+}
+
 /* False at the end of the socket. */
-static bool wait_order(int fd, struct bounded *running)
+static bool wait_order(int fd, struct launch_duty *d, struct bounded *running)
 {
     for (;;) {
-        struct pollfd p[MAX_BOUNDED + 1] = {{.fd = fd, .events = POLLIN}};
+        struct pollfd p[MAX_BOUNDED + 3] = {{.fd = fd, .events = POLLIN},
+                                            {.fd = d->network_fd, .events = POLLIN},
+                                            {.fd = d->resolv_fd, .events = POLLIN}};
         for (size_t i = 0; i < MAX_BOUNDED; i++)
-            p[i + 1] = (struct pollfd){.fd = running[i].pidfd, .events = POLLIN};
+            p[i + 3] = (struct pollfd){.fd = running[i].pidfd, .events = POLLIN};
         if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
             return false;
         for (size_t i = 0; i < MAX_BOUNDED; i++)
-            if (p[i + 1].revents)
+            if (p[i + 3].revents)
                 bounded_done(&running[i]);
         if (p[0].revents)
             return p[0].revents & POLLIN;
+        serve_network(d, &p[1], &p[2]);
     }
 }
 
@@ -206,8 +210,8 @@ static bool serve_order(int fd, const struct launch_duty *d, struct bounded *run
     struct order o;
     struct answer a = {0};
     struct process vmm = PROCESS_INIT;
-    struct packet p = {.data = &o, .size = sizeof(o)};
-    int r = packet_receive(fd, &p);
+    struct handover p = {.data = &o, .size = sizeof(o)};
+    int r = handover_receive(fd, &p);
     o.store_path[sizeof(o.store_path) - 1] = '\0';
     if (r == 0 && p.n_fds == 0 && o.remove) {
         (void)port_socket_remove_stale(o.store_path);
@@ -219,21 +223,21 @@ static bool serve_order(int fd, const struct launch_duty *d, struct bounded *run
         carry_out(d, &o, &p, &a, &vmm, &ret->cgroup);
     for (size_t i = 0; i < p.n_fds; i++)
         close(p.fds[i]);
-    const struct packet answer = {.data = &a, .size = sizeof(a), .fds = {vmm.pidfd}, .n_fds = vmm.pidfd >= 0};
+    const struct handover answer = {.data = &a, .size = sizeof(a), .fds = {vmm.pidfd}, .n_fds = vmm.pidfd >= 0};
     if (r == 0)
-        r = packet_send(fd, &answer);
+        r = handover_send(fd, &answer);
     ret->pidfd = vmm.pidfd; /* the supervisor has one, too, and the process */
     if (ret->pidfd < 0 || ret->cgroup.fd < 0)
         bounded_done(ret);
     return r == 0;
 }
 
-static void serve(int fd, const struct launch_duty *d)
+static void serve(int fd, struct launch_duty *d)
 {
     struct bounded running[MAX_BOUNDED];
     for (size_t i = 0; i < MAX_BOUNDED; i++)
         running[i] = (struct bounded){.pidfd = -1, .cgroup = CGROUP_INIT};
-    for (size_t next = 0; wait_order(fd, running);)
+    for (size_t next = 0; wait_order(fd, d, running);)
         if (!serve_order(fd, d, running, &next))
             break;
     for (size_t i = 0; i < MAX_BOUNDED; i++)
@@ -244,9 +248,10 @@ static _Noreturn void be_launcher(int fd, struct launch_duty *d, pid_t superviso
 {
     prctl(PR_SET_NAME, "mvm-launcher");
     signal(SIGPIPE, SIG_IGN);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 || os_close_from(4) < 0 ||
-        vmm_find(d->run->backend, &d->backend, NULL) < 0)
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 ||
+        dup2(d->network_fd, 4) < 0 || os_close_from(5) < 0 || vmm_find(d->run->backend, &d->backend, NULL) < 0)
         _exit(1);
+    d->network_fd = 4;
     serve(3, d);
     _exit(0);
 }
@@ -255,29 +260,38 @@ static _Noreturn void be_launcher(int fd, struct launch_duty *d, pid_t superviso
 
 int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, struct mvm_error *err)
 {
-    int pair[2];
+    int pair[2] = {-1, -1}, network[2] = {-1, -1};
     pid_t self = getpid();
-    struct launch_duty duty = {.run = run, .bounds = bounds_of(run, dirfd)};
+    int r = launch_make_card(&l->frames_fd, &l->network_frames_fd);
     /* The VMMs that it starts become children of this process. */
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return mvm_error_errno(err, -errno, "cannot make the launcher");
+    if (r == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        r = -errno;
+    if (r == 0)
+        r = os_packet_pair(pair);
+    if (r == 0)
+        r = os_packet_pair(network);
     CLEAN_FD int ours = pair[0];
     CLEAN_FD int theirs = pair[1];
-    pid_t pid = fork();
+    CLEAN_FD int our_network = network[0];
+    CLEAN_FD int their_network = network[1];
+    struct launch_duty duty = {
+        .run = run, .bounds = bounds_of(run, dirfd), .network_fd = their_network, .resolv_fd = -1};
+    pid_t pid = r == 0 ? fork() : -1;
     if (pid < 0)
-        return mvm_error_errno(err, -errno, "cannot make the launcher");
+        return mvm_error_errno(err, r < 0 ? r : -errno, "cannot make the launcher");
     if (pid == 0)
         be_launcher(theirs, &duty, self);
     l->fd = TAKE_FD(ours);
+    l->network_fd = TAKE_FD(our_network);
     return 0;
 }
 
 void launcher_remove_socket(const struct launcher *l, const char *path)
 {
     struct order o = {.remove = true};
-    const struct packet order = {.data = &o, .size = sizeof(o)};
+    const struct handover order = {.data = &o, .size = sizeof(o)};
     snprintf(o.store_path, sizeof(o.store_path), "%s", path);
-    (void)!packet_send(l->fd, &order); /* what stays is replaced by the next that is published there */
+    (void)!handover_send(l->fd, &order); /* what stays is replaced by the next that is published there */
 }
 
 void launcher_stop(struct launcher *l)
@@ -286,27 +300,21 @@ void launcher_stop(struct launcher *l)
     if (l->fd >= 0 && shutdown(l->fd, SHUT_WR) == 0)
         (void)!poll(&p, 1, STOP_MS);
     fd_closep(&l->fd);
+    fd_closep(&l->network_fd);
+    fd_closep(&l->frames_fd);
+    fd_closep(&l->network_frames_fd);
 }
 
-static int ask(const struct launcher *l, const struct vmm_source *source, const int *ends, struct launched *ret,
-               struct mvm_error *err)
+static int take_answer(int fd, struct process *ret, struct jail_report *jail, struct mvm_error *err)
 {
-    struct order o = {.share = source->share, .restore = source->restore};
-    struct packet order = {.data = &o, .size = sizeof(o), .n_fds = LAUNCH_ENDS};
     struct answer a;
-    struct packet answer = {.data = &a, .size = sizeof(a)};
-    snprintf(o.store_path, sizeof(o.store_path), "%s", source->store_path ? source->store_path : "");
-    memcpy(order.fds, ends, LAUNCH_ENDS * sizeof(int));
-    if (source->memory_fd >= 0)
-        order.fds[order.n_fds++] = source->memory_fd;
-    struct pollfd p = {.fd = l->fd, .events = POLLIN};
-    int r = packet_send(l->fd, &order);
-    if (r == 0)
-        r = poll(&p, 1, ANSWER_MS) > 0 ? packet_receive(l->fd, &answer) : -ETIMEDOUT;
+    struct handover answer = {.data = &a, .size = sizeof(a)};
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int r = poll(&p, 1, ANSWER_MS) > 0 ? handover_receive(fd, &answer) : -ETIMEDOUT;
     if (r < 0)
         return mvm_error_errno(err, r, "the launcher does not answer");
-    ret->process = (struct process){.pid = a.pid, .pidfd = answer.n_fds ? answer.fds[0] : -1};
-    ret->jail = a.jail;
+    *ret = (struct process){.pid = a.pid, .pidfd = answer.n_fds ? answer.fds[0] : -1};
+    *jail = a.jail;
     if (a.r == 0 && answer.n_fds == 0)
         a.r = mvm_error_set(&a.err, -EPROTO, "the launcher sent no process");
     if (a.r < 0 && err)
@@ -314,13 +322,41 @@ static int ask(const struct launcher *l, const struct vmm_source *source, const 
     return a.r;
 }
 
+static int ask(const struct launcher *l, const struct vmm_source *source, const int *ends, struct launched *ret,
+               struct mvm_error *err)
+{
+    struct order o = {.share = source->share, .restore = source->restore};
+    struct handover order = {.data = &o, .size = sizeof(o), .n_fds = LAUNCH_ENDS};
+    snprintf(o.store_path, sizeof(o.store_path), "%s", source->store_path ? source->store_path : "");
+    memcpy(order.fds, ends, LAUNCH_ENDS * sizeof(int));
+    if (source->memory_fd >= 0)
+        order.fds[order.n_fds++] = source->memory_fd;
+    int r = handover_send(l->fd, &order);
+    return r < 0 ? mvm_error_errno(err, r, "the launcher does not answer")
+                 : take_answer(l->fd, &ret->process, &ret->jail, err);
+}
+
 int launcher_launch(const struct launcher *l, const struct vmm_source *source, struct launched *ret,
                     struct mvm_error *err)
 {
-    int ends[LAUNCH_ENDS] = {-1, -1, -1, -1};
-    int r = launched_connect(ret, ends);
+    int ends[LAUNCH_ENDS] = {-1, -1, -1, -1, -1};
+    int r = launched_connect(ret, l->frames_fd, ends);
     r = r < 0 ? mvm_error_errno(err, r, "cannot make sockets") : ask(l, source, ends, ret, err);
     for (size_t i = 0; i < LAUNCH_ENDS; i++)
         fd_closep(&ends[i]);
     return r;
+}
+
+int launcher_order_network(struct launcher *l, int report_fd, struct mvm_error *err)
+{
+    char order = 0;
+    const struct handover packet = {
+        .data = &order, .size = sizeof(order), .fds = {l->network_frames_fd, report_fd}, .n_fds = NETWORK_FDS};
+    int r = handover_send(l->network_fd, &packet);
+    return r < 0 ? mvm_error_errno(err, r, "the launcher takes no order") : 0;
+}
+
+int launcher_take_network(struct launcher *l, struct process *ret, struct jail_report *jail, struct mvm_error *err)
+{
+    return take_answer(l->network_fd, ret, jail, err);
 }

@@ -8,10 +8,19 @@
 #include "supervisor/launch.h"
 
 struct launcher {
-    int fd; /* -1: none; the launcher ends with this socket, and with the supervisor */
+    int fd;         /* -1: none; the launcher ends with this socket, and with the supervisor */
+    int network_fd; /* readable when an ordered network process has been started; -1: at once */
+    /* Both ends of the guest's card, which outlive the VMMs and network processes that have them. */
+    int frames_fd, network_frames_fd;
+    struct process network; /* where nothing confines a supervisor: what it has started itself */
 };
 
-/* Forks it; the calling process must have one thread. dirfd: the VM's folder. */
+#define LAUNCHER_INIT                                                                                                  \
+    {                                                                                                                  \
+        .fd = -1, .network_fd = -1, .frames_fd = -1, .network_frames_fd = -1, .network = PROCESS_INIT                  \
+    }
+
+/* Makes the card's ends and forks it; the calling process must have one thread. dirfd: the VM's folder. */
 int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 /* Has it remove a socket of the file system on which nothing listens any more; a supervisor reaches its VM's folder
  * only. */
@@ -21,3 +30,8 @@ void launcher_stop(struct launcher *l);
 /* A VMM with a socket pair for each of its connections. */
 int launcher_launch(const struct launcher *l, const struct vmm_source *source, struct launched *ret,
                     struct mvm_error *err) MVM_MUST_CHECK;
+/* Orders the VM's network process, which writes lines to report_fd and ends with it. Nothing is waited for. */
+int launcher_order_network(struct launcher *l, int report_fd, struct mvm_error *err) MVM_MUST_CHECK;
+/* What became of the order, when that can be read. */
+int launcher_take_network(struct launcher *l, struct process *ret, struct jail_report *jail,
+                          struct mvm_error *err) MVM_MUST_CHECK;

@@ -67,6 +67,8 @@ static const struct vm_ops vm_ops = {
     .settled = ending_settled,
 };
 
+static const struct network_ops network_ops = {.log = on_vm_log};
+
 static void on_signal(uv_signal_t *h, int sig)
 {
     supervisor_stop(h->data, DEFAULT_GRACE_MS, true);
@@ -180,7 +182,9 @@ static int supervisor_start(struct supervisor *s, int starter_fd, uint64_t begun
         return r;
     uint64_t since = clock_now();
     s->status.spawn_ns = supervisor_since_start(s);
-    r = open_pipe(s, &s->starter, starter_fd, starter_event);
+    r = network_init(&s->network, &s->loop, &s->launcher, &network_ops, s);
+    if (r == 0)
+        r = open_pipe(s, &s->starter, starter_fd, starter_event);
     if (r == 0)
         r = connections_listen(s);
     steps_add(&s->vm.steps, "control-socket", since);
@@ -226,7 +230,7 @@ int supervisor_main(int argc, char **argv)
         return 2;
     os_set_name("mvm-supervisor");
     struct mvm_error err = MVM_ERROR_INIT;
-    static struct supervisor s = {.launcher = {.fd = -1}};
+    static struct supervisor s = {.launcher = LAUNCHER_INIT, .network = {.process = PROCESS_INIT, .report_fd = -1}};
     int r = runfile_load(&s.run, dirfd, &err);
     if (r == 0) /* before libuv's first loop, whose handlers would follow each fork */
         r = launcher_start(&s.launcher, &s.run, dirfd, &err);
@@ -248,6 +252,7 @@ int supervisor_main(int argc, char **argv)
         if (s.vm.now)
             process_done(&s.vm.now->process);
         vm_done(&s.vm);
+        network_stop(&s.network);
         launcher_stop(&s.launcher);
         ending_remove_traces(&s);
         return 1;
@@ -255,6 +260,7 @@ int supervisor_main(int argc, char **argv)
     (void)life_happens(&s.life, LIFE_E_STARTED);
     uv_run(&s.loop, UV_RUN_DEFAULT);
     publish_end(s.publish);
+    network_stop(&s.network);
     vm_done(&s.vm);
     launcher_stop(&s.launcher);
     ending_remove_traces(&s);

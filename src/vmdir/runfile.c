@@ -24,6 +24,7 @@ static const struct json_field fields[] = {
     TEXT("snapshots", snapshots),
     LATER_TEXT("cold_reason", cold_reason),
     LATER_TEXT("state", state),
+    LATER_TEXT("network", network),
     TEXT("accel", accel.name),
     TEXT("accel_reason", accel.reason),
     NUMBER("tsc_khz", accel.tsc_khz),

@@ -13,6 +13,8 @@ enum runfile_counting {
     COUNTING_INITCALLS, /* and the kernel notes what its initcalls take, which costs instructions itself */
 };
 
+#define RUNFILE_NETWORK "@public"
+
 /* What machine_start waits for. */
 enum runfile_ready {
     READY_AGENT,    /* the guest can be reached */
@@ -30,6 +32,8 @@ struct runfile {
     char snapshots[4096];  /* MVM_CACHE_DIR/snapshots; "" for a VM that shall boot */
     char cold_reason[256]; /* why it shall boot */
     char state[4096];      /* the state that it continues from, of a user's snapshot or a fork; "" for none */
+    char network[4096];    /* what the guest may reach, as its network process is told it (net/process.h): layers and
+                              rules, separated by spaces; "" for RUNFILE_NETWORK */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

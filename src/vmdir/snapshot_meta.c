@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #define BLOCK   (64u * 1024)
-#define KHZ_PPM 200 /* two measurements of one clock differ by less */
+#define NETWORK "frames" /* where a card's frames go: an earlier mvmctl's VMM had a network of its own in its state */
+#define KHZ_PPM 200      /* two measurements of one clock differ by less */
 
 /* ---- Files ---- */
 
@@ -112,6 +113,7 @@ void snapshot_meta_put(json_object *o, const struct snapshot_meta *m)
     json_add_string(o, "backend", m->id.backend);
     json_add_string(o, "machine", m->id.machine);
     json_add_string(o, "cpu", m->id.cpu);
+    json_add_string(o, "network", NETWORK);
     json_add_int(o, "tsc_khz", (int64_t)m->tsc_khz);
     json_add_int(o, "store_size", (int64_t)m->store_size);
     json_add_int(hello, "protocol", (int64_t)m->hello.protocol);
@@ -159,6 +161,8 @@ const char *snapshot_meta_judge(json_object *o, struct snapshot_meta *now)
         return "the snapshot's description is damaged or of another version";
     if (!same_text(o, "backend", now->id.backend))
         return "the snapshot was made by another version of the backend";
+    if (!same_text(o, "network", NETWORK))
+        return "the snapshot is from before VMs had a network process: the VMM's own network is in its state";
     if (!same_text(o, "machine", now->id.machine))
         return "the snapshot is of a machine with other devices or another command line";
     if (!same_text(o, "cpu", now->id.cpu))

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "image/manifest.h"
+#include "net/layout.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +73,8 @@ int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_sou
         .memory_fd = source->memory_fd,
         .memory_shared = source->share,
         .incoming = source->restore,
-        .net = VMM_NET_USER,
+        .net = VMM_NET_FRAMES,
+        .mac = NET_MAC,
         .accel = run->accel,
         .count = run->counting != COUNTING_OFF,
         .initcalls = run->counting == COUNTING_INITCALLS,

@@ -54,7 +54,13 @@ static int qemu_version(char *out, size_t size, struct mvm_error *err)
 static int start_plain(const struct vmm_config *c, const struct args *a, struct process *ret, struct mvm_error *err)
 {
     CLEAN_FREE const char **env = process_environment(NULL, TUNABLES);
-    const int keep[] = {c->console_fd, c->control_fd, c->channel_fd, c->memory_fd};
+    const int all[] = {c->console_fd, c->control_fd, c->channel_fd, c->net == VMM_NET_FRAMES ? c->frames_fd : -1,
+                       c->memory_fd};
+    int keep[ARRAY_SIZE(all)];
+    size_t n_keep = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        if (all[i] >= 0)
+            keep[n_keep++] = all[i];
     const struct process_opts o = {
         .argv = (const char *const *)a->v,
         .envp = env,
@@ -62,7 +68,7 @@ static int start_plain(const struct vmm_config *c, const struct args *a, struct 
         .stdout_fd = c->log_fd,
         .stderr_fd = c->log_fd,
         .keep_fds = keep,
-        .n_keep_fds = ARRAY_SIZE(keep) - (c->memory_fd >= 0 ? 0 : 1),
+        .n_keep_fds = n_keep,
         .cgroup_fd = c->cgroup_fd,
         .die_with_parent = true,
         .sibling = c->sibling,
@@ -101,6 +107,7 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
     const struct jail_fd fds[] = {{.fd = c->console_fd},
                                   {.fd = c->control_fd},
                                   {.fd = c->channel_fd},
+                                  {.fd = c->net == VMM_NET_FRAMES ? c->frames_fd : -1},
                                   {.fd = c->memory_fd, .file = true, .write = !preload}};
     const struct jail_spec spec = {
         .program = program,
@@ -217,7 +224,7 @@ static int identify_machine(const struct vmm_config *c, char out[static SHA256_H
     struct vmm_config same = *c;
     same.name = same.kernel = "";
     same.initrd = c->initrd ? "" : NULL;
-    same.memory_fd = same.channel_fd = same.console_fd = same.control_fd = 1;
+    same.memory_fd = same.channel_fd = same.console_fd = same.control_fd = same.frames_fd = 1;
     same.memory_shared = same.incoming = false;
     same.accel.tsc_khz = c->accel.tsc_khz ? 1 : 0;
     for (unsigned i = 0; i < same.n_disks; i++)
@@ -244,15 +251,6 @@ static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, s
 
 /* ---- What others need to know ---- */
 
-/* QEMU manual, "Network emulation": what its user-mode network (SLIRP) is like where nobody says otherwise. */
-static void qemu_net_plan(enum vmm_net net, struct vmm_net_plan *ret)
-{
-    *ret = (struct vmm_net_plan){0};
-    if (net == VMM_NET_USER)
-        *ret = (struct vmm_net_plan){
-            .address = "10.0.2.15/24", .gateway = "10.0.2.2", .dns = "10.0.2.3", .host = "10.0.2.2"};
-}
-
 /* QEMU locks single bytes from 100 (what it does) and from 200 on (what others must not do): block/file-posix.c. */
 static int qemu_lock_disk(int disk_fd, bool wait)
 {
@@ -268,7 +266,6 @@ const struct vmm_ops vmm_qemu = {
     .confinement = qemu_confinement,
     .identity = qemu_identity,
     .takes_kernel = qemu_takes_kernel,
-    .net_plan = qemu_net_plan,
     .lock_disk = qemu_lock_disk,
     .start = qemu_start,
     .open = qmp_open,

@@ -192,11 +192,11 @@ int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
         add_kernel(a, c);
     for (unsigned i = 0; i < c->n_disks; i++)
         add_disk(a, i, &c->disks[i]);
-    if (c->net == VMM_NET_USER) {
+    if (c->net == VMM_NET_FRAMES) {
         add(a, "-netdev");
-        add(a, "user,id=net0");
+        add(a, "dgram,id=net0,local.type=fd,local.str=%d", c->frames_fd);
         add(a, "-device");
-        add(a, "virtio-net-%s,netdev=net0", on_bus(a));
+        add(a, "virtio-net-%s,netdev=net0,mac=%s", on_bus(a), c->mac);
     }
     add_channels(a, c);
     return a->error ? mvm_error_errno(err, a->error, "qemu's arguments") : 0;

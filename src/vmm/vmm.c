@@ -32,7 +32,7 @@ void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char ou
     uint8_t digest[SHA256_SIZE];
     char text[SHA256_HEX_SIZE];
     *out = '\0';
-    if (o == vmm_all[0] && c->net == VMM_NET_USER && c->volume_slots == 0)
+    if (o == vmm_all[0] && c->net == VMM_NET_FRAMES && c->volume_slots == 0)
         return;
     sha256_init(&sha);
     sha256_update(&sha, facts, sizeof(facts));

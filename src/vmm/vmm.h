@@ -1,7 +1,7 @@
 /*
  * The contract of every backend: a config goes in, a VMM comes out. Builder and runtime use it alike. One file pair per
  * backend (qemu.c, qmp.c); probe.c says what this host can really run. Nothing outside this folder knows which VMM it
- * has, what that one speaks, or how its network is laid out: what differs is asked for (struct vmm_caps, net_plan).
+ * has, or what that one speaks: what differs is asked for (struct vmm_caps).
  *
  * A VMM is started by one process and spoken to by another (supervisor/launcher.h): `start` makes the process from
  * descriptors that were connected before, `open` makes the handle for what the other side of them speaks.
@@ -39,14 +39,7 @@ struct vmm_disk {
 
 enum vmm_net {
     VMM_NET_NONE,
-    VMM_NET_USER, /* the VMM itself translates what the guest sends to the network of the host */
-};
-
-/* Where a guest finds itself and others in the network that its VMM makes. "" where the guest has to ask (DHCP). */
-struct vmm_net_plan {
-    char address[20]; /* of the guest, with the prefix's length */
-    char gateway[16], dns[16];
-    char host[16]; /* this machine's loopback, as the guest sees it; "" where it does not */
+    VMM_NET_FRAMES, /* a card, whose frames go to and come from frames_fd */
 };
 
 struct vmm_config {
@@ -70,10 +63,12 @@ struct vmm_config {
     int channel_fd; /* connected stream socket: the guest's mvm.agent port */
     int console_fd; /* connected stream socket: the console's output */
     int control_fd; /* connected stream socket: the backend's own control protocol; see `open` */
-    int log_fd;     /* the VMM's stderr */
-    int cgroup_fd;  /* the folder of the cgroup that it is born in; 0: the caller's */
-    bool sibling;   /* it becomes a child of the caller's parent, which is a subreaper */
-    bool confine;   /* it is not started where it cannot be confined (jail.h) */
+    int frames_fd;  /* a datagram socket: each Ethernet frame of the guest's card is one datagram */
+    const char *mac;
+    int log_fd;    /* the VMM's stderr */
+    int cgroup_fd; /* the folder of the cgroup that it is born in; 0: the caller's */
+    bool sibling;  /* it becomes a child of the caller's parent, which is a subreaper */
+    bool confine;  /* it is not started where it cannot be confined (jail.h) */
 };
 
 #define VMM_SET_SIZE 40
@@ -121,8 +116,6 @@ struct vmm_ops {
     int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
     /* -ENOTSUP with what to do where it has no devices for a kernel with those kernel_offers. */
     int (*takes_kernel)(unsigned offers, struct mvm_error *err);
-    /* The network that it makes. */
-    void (*net_plan)(enum vmm_net net, struct vmm_net_plan *ret);
     /* Takes the lock by which a VMM has the disk for writing, for as long as the descriptor is open: 0, -errno; where
      * one has it, waits for that one's end, or -EAGAIN. */
     int (*lock_disk)(int disk_fd, bool wait);

@@ -39,9 +39,10 @@ is 'T6: the supervisor gains no privileges, and a filter of ours is in force' \
     "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$supervisor/status" | tr '\n' ' ')" '1 1 '
 run mvm inspect second --json
 limits=$(json .limits)
-# In a cgroup's folder, its parent's, and a VMM's process.
-case $limits in none:*) descriptors=4 ;; *) descriptors=7 ;; esac
-is 'T6: the supervisor has one process beside it, and that no descriptor but its socket, standard ones and those of a cgroup' \
+# Standard ones, two sockets to the supervisor and one to the network process; a cgroup's folder, its parent's, and a VMM's process.
+case $limits in none:*) descriptors=6 ;; *) descriptors=9 ;; esac
+check "T6: the second VM's network process runs" eventually 20 pgrep -P "$supervisor" -x mvm-network
+is 'T6: the launcher has no descriptor but its sockets, standard ones and those of a cgroup' \
     "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" "$descriptors"
 run mvm doctor --json
 detail=$(json '.checks[] | select(.name == "limits").detail')
@@ -66,7 +67,7 @@ is 'T6: the VMM has no capability' "$(sed -n 's/^CapBnd:[[:space:]]*//p' "/proc/
 has_not 'T6: nothing of the environment reaches the VMM' "$(tr '\0' '\n' <"/proc/$pid/environ")" '^(MVM_HOME|HOME|USER)='
 has 'T6: it leaves no core file' "$(cat "/proc/$pid/limits")" 'core file size  *0  *0 '
 if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind / / true 2>/dev/null; then
-    for ns in user mnt pid ipc uts; do
+    for ns in user mnt pid ipc uts net; do
         check_fails "T6: the VMM has its own $ns namespace" test "$(readlink "/proc/$pid/ns/$ns")" = "$(readlink "/proc/self/ns/$ns")"
     done
     for path in etc/passwd etc/shadow root home "${MVM_HOME#/}"; do
@@ -81,7 +82,18 @@ if command -v bwrap >/dev/null && bwrap --unshare-user --unshare-pid --ro-bind /
     run mvm inspect second --json
     has 'T6: inspect says it' "$(json .confinement)" '^namespaces, .*seccomp'
     has 'T6: inspect says it of the supervisor' "$(json .supervisor_confinement)" '^(Landlock [0-9]+, )?seccomp'
-    has 'T6: inspect says that the network is not confined' "$(json .network)" "host's network namespace"
+    is 'T5: inspect says what the guest reaches' "$(json .network)" public
+    network=$(pgrep -P "$supervisor" -x mvm-network)
+    is "T5: the network process has the host's network" "$(readlink "/proc/$network/ns/net")" "$(readlink /proc/self/ns/net)"
+    for ns in user mnt pid ipc uts; do
+        check_fails "T5: the network process has its own $ns namespace" \
+            test "$(readlink "/proc/$network/ns/$ns")" = "$(readlink "/proc/self/ns/$ns")"
+    done
+    for path in etc/passwd root home "${MVM_HOME#/}"; do
+        check_fails "T5: the network process does not see /$path" test -e "/proc/$network/root/$path"
+    done
+    is 'T5: the network process gains no privileges, and a filter of ours is in force' \
+        "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$network/status" | tr '\n' ' ')" '1 1 '
     run mvm inspect second
     has 'T6: inspect says it to people' "$out" 'confinement  *namespaces, '
     run mvm doctor --json
@@ -146,11 +158,18 @@ is 'T7: vmm.log and the one before it stay below 2 MiB + 64 KiB of 5 MB' \
     "$(($(cat "$MVM_HOME/vms/noisy/vmm.log"* | wc -c) <= 2162688))" 1
 has 'T7: the last words are in vmm.log' "$(cat "$MVM_HOME/vms/noisy/vmm.log")" 'the last word'
 
+network=$(pgrep -P "$supervisor" -x mvm-network)
+kill -9 "$network"
+check 'T5: a network process that was killed is said' eventually 10 grep -q 'network process was killed by signal 9' "$MVM_HOME/vms/second/agent.log"
+run mvm exec second -- true
+is 'T5: the VM goes on without its network process' "$status" 0
 launcher=$(pgrep -P "$supervisor" -x mvm-launcher)
 # Killing the supervisor kills the VMM, with bubblewrap gone from between them.
 kill -9 "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")"
 gone() { ! kill -0 "$pid" 2>/dev/null; }
 check 'T6: the VMM dies with its supervisor' eventually 5 gone
+no_network() { [ -z "$(pgrep -P "$supervisor" -x mvm-network)" ] && ! kill -0 "$network" 2>/dev/null; }
+check 'T5: the network process dies with its supervisor, too' eventually 5 no_network
 no_launcher() { [ -z "$(pgrep -P "$supervisor" -x mvm-launcher)" ] && ! kill -0 "$launcher" 2>/dev/null; }
 check 'T6: the launcher dies with its supervisor, too' eventually 5 no_launcher
 pid=$(vmm_of first)

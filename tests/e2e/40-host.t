@@ -131,6 +131,11 @@ server.serve_forever()
 P
 server=$!
 eventually 10 test -s "$port_file"
+run mvm build --flake "tarball+http://10.0.2.2:$(cat "$port_file")/web.tar.gz"
+check "T5: what listens on this host's loopback is not fetched from ($status)" test "$status" != 0
+is 'T5: and was asked for nothing' "$(grep -c web.tar.gz "$tmp/requests")" 0
+# But where config.toml names it.
+printf '[nix]\nsubstituters = ["http://127.0.0.1:%s/none"]\n' "$(cat "$port_file")" >"$MVM_HOME/config.toml"
 run mvm run --flake "tarball+http://10.0.2.2:$(cat "$port_file")/web.tar.gz" --name fetched
 is 'a remote reference is built' "$status" 0
 has 'and answers' "$(mvm exec fetched -- hello)" 'a tarball on Linux'
@@ -181,7 +186,7 @@ key=$(in_builder 'nix key generate-secret --key-name ours-1 >key && nix key conv
 in_builder "p=\$(ls -d /nix/store/*-asked-for-$$) && nix copy --to 'file:///tmp/cache?secret-key=/tmp/key' \$p && nix store delete --ignore-liveness \$p" >"$tmp/copied" 2>&1 ||
     say <"$tmp/copied"
 in_builder 'tar -C cache -c .' | tar -C "$tmp/cache-of-ours" -x
-printf '[nix]\nsubstituters = ["http://10.0.2.2:%s/cache-of-ours"]\n' "$port" >"$MVM_HOME/config.toml"
+printf '[nix]\nsubstituters = ["http://127.0.0.1:%s/cache-of-ours"]\n' "$port" >"$MVM_HOME/config.toml"
 run mvm build --flake "$tmp/asked" --verbose
 has 'a binary cache is asked' "$(cat "$tmp/requests")" 'GET /cache-of-ours/nix-cache-info'
 has 'what nobody trusts is built all the same' "$err" "building asked-for-$$"

@@ -101,7 +101,6 @@ text rule/hand-name '*.example.org:443/tcp'
 text rule/hand-range '[fd00::/8]:443/udp'
 text rule/hand-host 'host:8080'
 text rule/hand-wrapped '::ffff:10.0.0.1'
-text rule/hand-rate '10M/1M'
 text text/hand-escapes      '\033[31mred\033[0m \033]0;title\007 \0302\0233 \0342\0200\0256 \r\nb\rc\td\177'
 text text/hand-broken       '\0355\0240\0200\0364\0220\0200\0200\0300\0200\0342\0202'
 

@@ -32,7 +32,7 @@ if not os.path.islink(link):
 with open(f"{os.environ['MVM_SOURCE']}/src/vmdir/runfile.c") as f:
     schema = int(re.search(r"#define SCHEMA (\d+)", f.read())[1])
 run = dict(schema_version=schema, transient=False, counting=0, store_check=False, name=name, role="runtime", image="", backend="qemu",
-           hostname=name, image_path=image, store_disk="", snapshots=snapshots, cold_reason="", state="", accel="tcg", accel_reason="",
+           hostname=name, image_path=image, store_disk="", snapshots=snapshots, cold_reason="", state="", network="@public", accel="tcg", accel_reason="",
            tsc_khz=0, memory_mib=64, vcpus=vcpus, timeout_ms=timeout_ms, idle_ms=0, started_at=time.time_ns(),
            start_mono=time.monotonic_ns())
 # Sealed: the digest of what is before it, then the end (src/host/json.c).

@@ -21,9 +21,14 @@ check 'no package registry is named by its host' test -z "$found"
 # shellcheck disable=SC2046 # paths without spaces
 check 'clang-format is content' clang-format --dry-run -Werror $(ls src/*/*.[ch] tests/*/*.[ch] bench/*.c)
 
-# Which VMM there is, what it speaks and how its network is laid out is for src/vmm to know.
-foreign() { (cd "$1" && grep -nEi '\bqemu|\bkvm\b|\bqmp\b|"tcg"|\b10\.0\.2\.' src/*/*.[ch] | grep -v '^src/vmm/'); }
-is 'no file outside src/vmm names a VMM, its accelerator or its network' "$(foreign .)" ''
+# Which VMM there is and what it speaks is for src/vmm to know, how a VM's network is laid out for src/net/layout.h.
+foreign() {
+    (
+        cd "$1" && grep -nEi '\bqemu|\bkvm\b|\bqmp\b|"tcg"' src/*/*.[ch] | grep -v '^src/vmm/'
+        grep -nE '\b10\.0\.2\.' src/*/*.[ch] | grep -v '^src/net/layout.h:'
+    )
+}
+is 'no file outside src/vmm names a VMM or its accelerator, none an address of the network of VMs' "$(foreign .)" ''
 echo '#define GATEWAY "10.0.2.2"' >"$tmp/src/builder/new.c"
 has 'a file that does is found' "$(foreign "$tmp")" 'src/builder/new.c:1'
 

@@ -4,6 +4,7 @@
 #include "captured.h"
 #include "cli/boot.h"
 #include "cli/command.h"
+#include "cli/network_options.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -157,10 +158,41 @@ static void test_print(void)
     ui_init(false, false);
 }
 
+static void network(const char *line, const char *want)
+{
+    struct args a = arguments(line);
+    char got[NETWORK_OPTIONS_MAX];
+    struct mvm_error e = MVM_ERROR_INIT;
+    int r = network_options(&a, got, &e);
+    if (want)
+        ok(r == 0 && strcmp(got, want) == 0, "'%s' is '%s' (%s)", line, got, e.msg);
+    else
+        ok(r == -EINVAL && e.phase == MVM_PHASE_USAGE, "'%s' is refused: %s", line, e.msg);
+}
+
+static void test_network(void)
+{
+    network("/image", "");
+    network("/image --network none", "@none");
+    network("/image --network full", "@full");
+    network("/image --allow Example.ORG:443", "@listed example.org:443");
+    network("/image --network public --allow 10.0.0.0/8:22/tcp --allow host:5432",
+            "@public 10.0.0.0/8:22/tcp host:5432");
+    network("/image --allow example.org --allow example.org", "@listed example.org");
+    network("/image --network builder", NULL);
+    network("/image --allow *", NULL);
+    network("/image --allow example..org", NULL);
+    network("/image --allow example.org:70000", NULL);
+    network("/image --allow host", NULL);
+    network("/image --allow host:53/udp", NULL);
+    network("/image --network none --allow example.org", NULL);
+}
+
 int main(void)
 {
     commands_install();
     ui_init(false, false);
+    test_network();
     test_image();
     test_refusals();
     test_print();

@@ -47,14 +47,14 @@ static void test_good(void)
             "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
             "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
             "'http://127.0.0.1:3128'\n"
-            "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\n",
+            "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n",
             &c, &e) == 0,
        "every key");
     ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
     ok(c.builder_url && strcmp(c.builder_url, "file:///y") == 0 && strcmp(c.ca_file, "/ca") == 0, "a path");
     ok(c.stall_seconds == 5 && c.n_public_keys == 1 && c.public_keys[0].key[0] == 0x60, "a number and a public key");
     ok(!c.persistent && !c.boot_snapshots && c.idle_timeout == 0, "booleans, and a number that is zero");
-    ok(c.confine == CONFINE_REQUIRED, "one of several words");
+    ok(c.confine == CONFINE_REQUIRED && strcmp(config_network(&c), "none") == 0, "one of several words");
     ok(c.builder_memory == 3ull << 30 && c.builder_cpus == 3 && c.builder_jobs == 2 && c.store_size == 512ull << 20,
        "sizes and numbers");
     ok(c.substituters.n == 2 && strcmp(c.substituters.v[1], "https://b") == 0 && c.trusted_public_keys.n == 1 &&
@@ -64,7 +64,7 @@ static void test_good(void)
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 20 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 21 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,12 +126,28 @@ static void try_all(int *ret, struct jail_report *report)
     ret[REMOVE] = remove_own();
 }
 
-/* The VMM's list of calls alone, as where namespaces are refused: what it may make a socket of. */
-static void try_sockets(int *ret)
+/* To nobody: what refuses it is not the filter. */
+static int connect_internet(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(1)};
+    CLEAN_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? errno : 0;
+}
+
+static int listen_internet(void)
+{
+    CLEAN_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return listen(fd, 1) < 0 ? errno : 0;
+}
+
+/* A role's list of calls alone, as where namespaces are refused: what it may make a socket of. */
+static void try_sockets(enum filter_role role, int *ret)
 {
     int pair[2];
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || filter_enforce(FILTER_VMM) < 0)
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || filter_enforce(role) < 0)
         _exit(1);
+    ret[5] = connect_internet();
+    ret[6] = listen_internet();
     ret[0] = socket_of(AF_INET);
     ret[1] = socket_of(AF_UNIX);
     ret[2] = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? errno : 0;
@@ -138,23 +155,37 @@ static void try_sockets(int *ret)
     ret[4] = socket_of(AF_NETLINK);
 }
 
-static void test_sockets(void)
+static void learn_sockets(enum filter_role role, int e[static 7])
 {
-    int e[5] = {-1}, pair[2];
+    int pair[2];
     if (pipe(pair) < 0)
         abort();
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        try_sockets(e);
-        _exit(write(pair[1], e, sizeof(e)) == (ssize_t)sizeof(e) ? 0 : 1);
+        try_sockets(role, e);
+        _exit(write(pair[1], e, 7 * sizeof(*e)) == (ssize_t)(7 * sizeof(*e)) ? 0 : 1);
     }
     close(pair[1]);
-    ok(fd_read_all(pair[0], e, sizeof(e)) == 0 && waitpid(pid, NULL, 0) == pid, "a VMM's list of calls");
+    if (fd_read_all(pair[0], e, 7 * sizeof(*e)) < 0 || waitpid(pid, NULL, 0) != pid)
+        abort();
     close(pair[0]);
-    ok(e[0] == 0 && e[2] == 0, "T6: a VMM makes the Internet's sockets, and connected pairs (%d, %d)", e[0], e[2]);
-    ok(e[1] == EPERM && e[4] == EPERM, "T6: none of Unix' family, which would reach the host's (%d, %d)", e[1], e[4]);
+}
+
+static void test_sockets(void)
+{
+    int e[7] = {-1};
+    learn_sockets(FILTER_VMM, e);
+    ok(e[2] == 0, "T6: a VMM makes connected pairs (%d)", e[2]);
+    ok(e[0] == EPERM, "T6: a VMM makes no socket of the Internet's (%d)", e[0]);
+    ok(e[1] == EPERM && e[4] == EPERM, "T6: a VMM makes none of Unix' family, which would reach the host's (%d, %d)",
+       e[1], e[4]);
     ok(e[3] == EPERM, "T6: nor a pair of datagram sockets, which reach others without a connection (%d)", e[3]);
+    learn_sockets(FILTER_NETWORK, e);
+    ok(e[0] == 0 && e[5] == 0, "a network process connects the Internet's sockets (%d, %d)", e[0], e[5]);
+    ok(e[1] == EPERM && e[4] == EPERM, "a network process makes no socket of Unix' family (%d, %d)", e[1], e[4]);
+    ok(e[3] == EPERM && e[6] == EPERM,
+       "a network process makes no pair of datagram sockets, and does not listen (%d, %d)", e[3], e[6]);
 }
 
 int main(void)

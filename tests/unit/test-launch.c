@@ -32,11 +32,15 @@ static bool talks(int a, int b)
 static void test_connections(void)
 {
     CLEAN_LAUNCHED struct launched l = LAUNCHED_INIT;
-    int ends[LAUNCH_ENDS] = {-1, -1, -1, -1};
-    ok(launched_connect(&l, ends) == 0, "a VMM gets four connections");
+    int ends[LAUNCH_ENDS] = {-1, -1, -1, -1, -1}, frames = -1, network = -1;
+    ok(launch_make_card(&frames, &network) == 0 && launched_connect(&l, frames, ends) == 0,
+       "a VMM gets four connections and its end of the card");
     ok(talks(l.channel_fd, ends[LAUNCH_CHANNEL]) && talks(l.console_fd, ends[LAUNCH_CONSOLE]) &&
            talks(l.control_fd, ends[LAUNCH_CONTROL]) && talks(l.log_fd, ends[LAUNCH_LOG]),
        "each of its ends belongs to the one of that name");
+    close(frames);
+    ok(talks(ends[LAUNCH_FRAMES], network), "the card's end is that of the network process's, whoever else closes it");
+    close(network);
     bool private_ends = true;
     for (int i = 0; i < LAUNCH_ENDS; i++)
         private_ends &= (fcntl(ends[i], F_GETFD) & FD_CLOEXEC) != 0;
@@ -57,12 +61,13 @@ static void test_start(void)
     struct runfile *run = calloc(1, sizeof(*run));
     const struct vmm_source source = {.memory_fd = -1, .cgroup_fd = 9};
     const int ends[LAUNCH_ENDS] = {
-        [LAUNCH_CHANNEL] = 21, [LAUNCH_CONSOLE] = 22, [LAUNCH_CONTROL] = 23, [LAUNCH_LOG] = 24};
+        [LAUNCH_CHANNEL] = 21, [LAUNCH_CONSOLE] = 22, [LAUNCH_CONTROL] = 23, [LAUNCH_LOG] = 24, [LAUNCH_FRAMES] = 25};
     const char *folder = tap_folder();
     *run = (struct runfile){.name = "web", .memory_mib = 64, .vcpus = 1};
     snprintf(run->image_path, sizeof(run->image_path), "%s", folder);
     ok(launch_vmm(&backend, run, &source, ends, &p, &jail, &e) == 0 && given.channel_fd == 21 &&
-           given.console_fd == 22 && given.control_fd == 23 && given.log_fd == 24 && given.cgroup_fd == 9,
+           given.console_fd == 22 && given.control_fd == 23 && given.log_fd == 24 && given.frames_fd == 25 &&
+           given.cgroup_fd == 9,
        "the backend gets each connection in its place, and the cgroup");
     ok(given.sibling && given.memory_mib == 64 && strstr(given_cmdline, "mvm.root=vda"),
        "the VMM is the supervisor's child, and runs what run.json says");

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "builder/builder_network.h"
 #include "builder/nix_settings.h"
 #include "flake/registry.h"
 #include "image/ext4.h"
@@ -99,6 +100,36 @@ static void test_proxies(void)
     set(NULL, NULL, NULL);
 }
 
+/* What of this machine's loopback a builder may reach for that config.toml. */
+static void network(const char *config, const char *want)
+{
+    CLEAN_CONFIG struct config c = CONFIG_INIT;
+    struct mvm_error e = MVM_ERROR_INIT;
+    char got[BUILDER_NETWORK_MAX] = "";
+    (void)!unlinkat(home.state_fd, "config.toml", 0);
+    if (path_write_file(home.state_fd, "config.toml", config, strlen(config), 0600, false, NULL) < 0)
+        abort();
+    int r = config_load(&c, &home, &e);
+    if (r == 0)
+        r = builder_network(&c, got, &e);
+    ok(r == 0 && strcmp(got, want) == 0, "T5: for %.60s a builder reaches '%s' (%s)", config, got, e.msg);
+}
+
+static void test_network(void)
+{
+    set(NULL, NULL, NULL);
+    network("# nothing", "@builder");
+    network("[nix]\nsubstituters = ['https://a', 'http://127.0.0.1:5000/x', 'http://localhost']\n",
+            "@builder host:5000 host:80");
+    network("[nix]\nsubstituters = ['https://[::1]/a', 'http://10.0.2.2:7', 'http://localhost.example:8']\n",
+            "@builder host:443 host:7");
+    network("[network]\nhttp_proxy = 'http://user:word@127.0.0.1:3128'\nhttps_proxy = 'http://localhost:3128/'\n",
+            "@builder host:3128");
+    set("http://127.0.0.1:1", NULL, NULL);
+    network("# the environment's proxy", "@builder host:1");
+    set(NULL, NULL, NULL);
+}
+
 /* ---- The registry of a builder image ---- */
 
 static bool make_image(const char *path, const char *registry)
@@ -154,6 +185,7 @@ int main(void)
         return 1;
     test_settings();
     test_proxies();
+    test_network();
     test_registry(folder);
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, folder);

@@ -150,11 +150,6 @@ static void take_end(struct vmm *v)
 {
 }
 
-static void tell_plan(enum vmm_net net, struct vmm_net_plan *ret)
-{
-    *ret = (struct vmm_net_plan){0};
-}
-
 static const struct vmm_ops backend = {.name = "test",
                                        .start = start_guest,
                                        .open = open_handle,
@@ -166,8 +161,7 @@ static const struct vmm_ops backend = {.name = "test",
                                        .quit = take_word,
                                        .ended = take_end,
                                        .mute = take_end,
-                                       .free = take_end,
-                                       .net_plan = tell_plan};
+                                       .free = take_end};
 
 int __wrap_vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err);
 int __wrap_vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err)
@@ -369,7 +363,7 @@ static void begin(struct supervisor *s, const char *name, int *ret_starter)
     s->console_log = (struct logfile)LOGFILE_INIT(s->dirfd, VMDIR_CONSOLE, 4096);
     s->agent_log = (struct logfile)LOGFILE_INIT(s->dirfd, VMDIR_AGENT, 4096);
     s->router = router_new(&supervisor_router_ops, s);
-    s->launcher.fd = -1;
+    s->launcher = (struct launcher)LAUNCHER_INIT;
     s->life = (struct life){.ops = &life_ops, .owner = s};
     life_init(&s->life, &s->loop);
     (void)life_happens(&s->life, LIFE_E_STARTED);
@@ -497,17 +491,18 @@ static void test_vmm_process(void)
     static const struct conn_ops channel = {.frames = on_frames, .gone = on_gone};
     static const struct vmm_source source = {.memory_fd = -1};
     struct runfile run = run_of("panics", false);
-    struct launcher l = {.fd = -1};
+    struct launcher l = LAUNCHER_INIT;
     struct vmm_process *p = NULL;
     struct seen seen = {.status = -1};
     struct mvm_error e = MVM_ERROR_INIT;
     uv_loop_t loop;
     CLEAN_FD int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (uv_loop_init(&loop) < 0)
+    if (uv_loop_init(&loop) < 0 || launch_make_card(&l.frames_fd, &l.network_frames_fd) < 0)
         abort();
     ok(vmm_process_start(&p, &loop, &backend, &l, &run, &source, dir, &ops, &seen, &channel, &p, &e) < 0 && !p &&
            strstr(e.msg, "the launcher does not answer"),
        "without a launcher no VMM starts: %s", e.msg);
+    launcher_stop(&l);
     ok(launcher_start(&l, &run, dir, &e) == 0, "a launcher is a process (%s)", e.msg);
     int r = vmm_process_start(&p, &loop, &backend, &l, &run, &source, dir, &ops, &seen, &channel, &p, &e);
     if (r == 0)

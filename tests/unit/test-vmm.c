@@ -245,7 +245,7 @@ static void test_names(void)
 static void test_sets(void)
 {
     char plain[VMM_SET_SIZE], one[VMM_SET_SIZE], three[VMM_SET_SIZE], four[VMM_SET_SIZE], other[VMM_SET_SIZE];
-    struct vmm_config c = {.net = VMM_NET_USER};
+    struct vmm_config c = {.net = VMM_NET_FRAMES};
     const struct vmm_ops another = {.name = "another"};
     vmm_device_set(vmm_all[0], &c, plain);
     vmm_device_set(&another, &c, other);

@@ -1,0 +1,35 @@
+/* The guest's card: Ethernet frames, one a datagram, between the VMM and this process. What the VMM does not take yet
+ * waits here, up to a bound; what is beyond it is lost, as on any link. */
+#pragma once
+
+#include "base/macros.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bytes of the largest frame: what a card with the largest MTU sends. */
+#define LINK_FRAME_MAX (65536u + 64)
+
+struct link_frame;
+
+struct link {
+    int fd; /* datagrams, nonblocking */
+    uint8_t in[LINK_FRAME_MAX];
+    struct link_frame *first, **last; /* what waits */
+    size_t waiting;                   /* bytes */
+    uint64_t sent, received;          /* bytes of frames to the guest, and of the guest */
+    uint64_t lost;                    /* frames that were not taken */
+};
+
+void link_init(struct link *l, int fd);
+void link_done(struct link *l);
+/* To the guest, in the order in which they come. */
+void link_send(struct link *l, const void *frame, size_t n);
+/* Frames wait that the VMM did not take: it is to be asked when it does (link_flush), and nothing more should be
+ * produced that can wait elsewhere. */
+bool link_is_behind(const struct link *l);
+bool link_is_waiting(const struct link *l);
+void link_flush(struct link *l);
+/* The next frame of the guest, in l->in: its size, 0 where there is none, -errno. */
+int link_receive(struct link *l);

@@ -1,0 +1,324 @@
+/*
+ * This is a VM's network process: all that its guest sends and gets passes here. It exists because libslirp, which is
+ * TCP/IP for a guest that may be hostile, needs this host's network, and neither the VMM nor the supervisor shall have
+ * it. It is started by the launcher (supervisor/launcher.h) in a jail of its own, and when it dies another one follows
+ * (supervisor/network.h): a guest sees broken connections, as behind a router that was restarted.
+ *
+ * A frame of the guest goes through the gate (gate.h), which drops it, answers it, takes a DNS query out of it, or lets
+ * it pass to libslirp (stack.h), whose frames come back through the gate to the card (link.h). Queries go to the host's
+ * resolvers (upstream.h) in the answerer's words (answerer.h). One loop, nothing blocks; what waits is bounded.
+ */
+#include "net/process.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "host/os.h"
+#include "net/gate.h"
+#include "net/layout.h"
+#include "net/link.h"
+#include "net/stack.h"
+#include "net/upstream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FRAMES_A_ROUND 64 /* of the guest, before anything else has its turn */
+
+enum own_fd { OWN_FRAMES, OWN_REPORT, OWN_RESOLV, OWN_FDS };
+
+struct network {
+    struct policy policy;
+    struct gate gate;
+    struct answerer answerer;
+    struct resolvers resolvers;
+    struct upstream upstream;
+    struct stack stack;
+    struct link link;
+    int report_fd;
+    bool binds_any; /* sockets can be bound to addresses that are not this host's */
+};
+
+/* One line for the VM's log, whole or not at all: who does not read must not make this process wait. */
+static void report(struct network *n, const char *text)
+{
+    char line[GATE_LINE + 2];
+    int len = snprintf(line, sizeof(line), "%s\n", text);
+    if (*text)
+        (void)!send(n->report_fd, line, MIN_OF((size_t)len, sizeof(line) - 1), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* ---- DNS ---- */
+
+static uint64_t on_random(void *data)
+{
+    uint64_t r = 0;
+    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
+        abort();
+    return r;
+}
+
+/* The answerer's next step, and those that follow at once because a query cannot be sent. */
+static void carry_out(struct network *n, struct answerer_step *s, uint64_t now)
+{
+    for (;; answerer_failed(&n->answerer, s->slot, now, s)) {
+        if (s->said[0]) {
+            char said[GATE_LINE];
+            gate_note(&n->gate, s->what, s->said, now, said);
+            report(n, said);
+        }
+        if (s->action == ANSWERER_SEND && s->server < n->resolvers.n &&
+            upstream_send(&n->upstream, s->slot, s->server, &n->resolvers.v[s->server], s->tcp, s->message, s->len) < 0)
+            continue;
+        break;
+    }
+    if ((s->action == ANSWERER_REPLY || s->action == ANSWERER_CLOSE) && s->slot < ANSWERER_SLOTS)
+        upstream_close(&n->upstream, s->slot);
+    if (s->action != ANSWERER_REPLY)
+        return;
+    uint8_t frame[REPLY_HEADERS + DNS_MAX_MESSAGE];
+    size_t len = reply_udp(&s->to, s->message, s->len, frame, sizeof(frame));
+    if (len)
+        link_send(&n->link, frame, len);
+}
+
+static void take_query(struct network *n, const struct gate_result *g, uint64_t now)
+{
+    struct answerer_step s;
+    if (resolvers_ask(&n->resolvers, now))
+        answerer_set_servers(&n->answerer, n->resolvers.n);
+    answerer_query(&n->answerer, g->query, g->query_len, &g->asker, NULL, now, &s);
+    carry_out(n, &s, now);
+}
+
+static void take_answer(struct network *n, unsigned slot, uint64_t now)
+{
+    static uint8_t answer[DNS_MAX_MESSAGE];
+    const struct upstream_slot *from = &n->upstream.slots[slot];
+    struct answerer_step s = {0};
+    int len = upstream_take(&n->upstream, slot, answer);
+    if (len < 0)
+        answerer_failed(&n->answerer, slot, now, &s);
+    else if (len > 0)
+        answerer_answer(&n->answerer, slot, from->server, from->tcp, answer, (size_t)len, now, &s);
+    carry_out(n, &s, now);
+}
+
+static void tick(struct network *n, uint64_t now)
+{
+    uint64_t next = answerer_next(&n->answerer);
+    struct answerer_step s = {0};
+    if (next == 0 || next > now)
+        return;
+    do {
+        answerer_tick(&n->answerer, now, &s);
+        carry_out(n, &s, now);
+    } while (s.action != ANSWERER_NOTHING);
+}
+
+/* ---- Frames ---- */
+
+/* From libslirp. */
+static void on_frame(void *owner, const void *p, size_t len)
+{
+    struct network *n = owner;
+    if (gate_to_guest(&n->gate, p, len, clock_now()))
+        link_send(&n->link, p, len);
+}
+
+static const struct stack_ops stack_ops = {.frame = on_frame};
+
+static void take_frames(struct network *n, uint64_t now)
+{
+    static struct gate_result g;
+    int len;
+    for (int i = 0; i < FRAMES_A_ROUND && (len = link_receive(&n->link)) > 0; i++) {
+        gate_from_guest(&n->gate, n->link.in, (size_t)len, now, &g);
+        report(n, g.said);
+        if (g.action == GATE_PASS)
+            stack_input(&n->stack, n->link.in, (size_t)len);
+        else if (g.action == GATE_REPLY)
+            link_send(&n->link, g.reply, g.reply_len);
+        else if (g.action == GATE_DNS)
+            take_query(n, &g, now);
+    }
+}
+
+/* ---- Addresses of this host ---- */
+
+union inet {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+static socklen_t to_socket(const struct address *a, union inet *ret)
+{
+    *ret = (union inet){0};
+    if (address_is4(a)) {
+        ret->v4.sin_family = AF_INET;
+        ret->v4.sin_port = htons(1);
+        memcpy(&ret->v4.sin_addr, address_v4(a), sizeof(ret->v4.sin_addr));
+        return sizeof(ret->v4);
+    }
+    ret->v6.sin6_family = AF_INET6;
+    ret->v6.sin6_port = htons(1);
+    memcpy(&ret->v6.sin6_addr, a->b, sizeof(ret->v6.sin6_addr));
+    return sizeof(ret->v6);
+}
+
+/* A socket can be bound to an address that is this host's, and to no other, unless net.ipv4.ip_nonlocal_bind is set
+ * (ip(7)). */
+static bool can_bind(const struct address *a)
+{
+    union inet in;
+    socklen_t n = to_socket(a, &in);
+    CLEAN_FD int fd = os_socket(in.any.sa_family, SOCK_DGRAM);
+    in.v4.sin_port = 0; /* at the same place in both */
+    return fd >= 0 ? bind(fd, &in.any, n) == 0 : fd != -EAFNOSUPPORT;
+}
+
+/* What is sent to an address of this host comes from it, unless it is one of several in a subnet. Nothing is sent. */
+static bool comes_from(const struct address *a)
+{
+    union inet in, own = {0};
+    socklen_t n = to_socket(a, &in), size = sizeof(own);
+    CLEAN_FD int fd = os_socket(in.any.sa_family, SOCK_DGRAM);
+    if (fd < 0 || connect(fd, &in.any, n) < 0 || getsockname(fd, &own.any, &size) < 0)
+        return false; /* it cannot be reached at all */
+    return in.any.sa_family == AF_INET ? in.v4.sin_addr.s_addr == own.v4.sin_addr.s_addr
+                                       : memcmp(&in.v6.sin6_addr, &own.v6.sin6_addr, sizeof(in.v6.sin6_addr)) == 0;
+}
+
+static bool on_is_own(void *data, const struct address *a)
+{
+    const struct network *n = data;
+    return comes_from(a) || (!n->binds_any && can_bind(a));
+}
+
+/* ---- Life ---- */
+
+static int policy_of(struct policy *p, int argc, char **argv, struct mvm_error *err)
+{
+    int r = policy_init(p, err);
+    for (int i = 0; r == 0 && i < argc; i++) {
+        int kind = 0;
+        if (argv[i][0] != '@') {
+            r = policy_allow(p, argv[i], err);
+            continue;
+        }
+        while (kind < POLICY_KINDS && strcmp(argv[i] + 1, policy_kind_name((enum policy_kind)kind)) != 0)
+            kind++;
+        r = kind < POLICY_KINDS ? policy_add_layer(p, (enum policy_kind)kind, err)
+                                : mvm_error_set(err, -EINVAL, "no policy is called %s", argv[i] + 1);
+    }
+    return r;
+}
+
+static struct address address_of(const char *text)
+{
+    struct address a = {0};
+    (void)!address_parse(text, &a);
+    return a;
+}
+
+static bool opens_host(const struct policy *p)
+{
+    for (uint32_t port = 1; port <= UINT16_MAX; port++)
+        if (policy_opens_host(p, (uint16_t)port))
+            return true;
+    return false;
+}
+
+static int network_init(struct network *n, int argc, char **argv, struct mvm_error *err)
+{
+    struct net_link wire = {
+        .guest4 = address_of(NET_GUEST),
+        .router4 = address_of(NET_GATEWAY),
+        .dns4 = address_of(NET_DNS),
+        .host4 = address_of(NET_GATEWAY),
+        .router6 = address_of(NET_GATEWAY6),
+        .dns6 = address_of(NET_DNS6),
+        .net4 = {.base = address_of(NET_SUBNET), .bits = 96 + NET_BITS},
+        .net6 = {.base = address_of(NET_SUBNET6), .bits = NET_BITS6},
+    };
+    uint64_t now = clock_now();
+    (void)sscanf(NET_MAC, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &wire.mac[0], &wire.mac[1], &wire.mac[2], &wire.mac[3],
+                 &wire.mac[4], &wire.mac[5]);
+    int r = policy_of(&n->policy, argc - OWN_FDS, argv + OWN_FDS, err);
+    if (r == 0)
+        r = gate_init(&n->gate, &wire, &n->policy, 0, on_random(NULL), now, err);
+    if (r == 0)
+        r = answerer_init(&n->answerer, &n->policy, &wire.host4, 0, on_random, NULL, now, err);
+    if (r == 0)
+        r = stack_init(&n->stack, opens_host(&n->policy), &stack_ops, n, err);
+    const struct address nobodys = address_of("240.0.0.1"); /* RFC 1112, section 4 */
+    n->binds_any = can_bind(&nobodys);
+    n->gate.is_own = on_is_own;
+    n->gate.is_own_data = n;
+    if (r == 0)
+        stack_announce(&n->stack, wire.mac, address_v4(&wire.guest4));
+    return r;
+}
+
+static void serve(struct network *n, struct pollfd own[static OWN_FDS])
+{
+    struct pollfd fds[OWN_FDS + ANSWERER_SLOTS];
+    unsigned slots[ANSWERER_SLOTS];
+    for (;;) {
+        uint64_t next = answerer_next(&n->answerer);
+        own[OWN_FRAMES].events = (short)(POLLIN | (link_is_waiting(&n->link) ? POLLOUT : 0));
+        own[OWN_RESOLV].fd = n->resolvers.ask_fd;
+        memcpy(fds, own, OWN_FDS * sizeof(*own));
+        size_t asking = upstream_fill(&n->upstream, fds + OWN_FDS, slots);
+        if (stack_poll(&n->stack, fds, OWN_FDS + asking, link_is_behind(&n->link), next ? clock_left_ms(next) : -1) <
+                0 ||
+            fds[OWN_REPORT].revents)
+            return;
+        uint64_t now = clock_now();
+        if (fds[OWN_FRAMES].revents & POLLOUT)
+            link_flush(&n->link);
+        if (fds[OWN_FRAMES].revents & POLLIN)
+            take_frames(n, now);
+        for (size_t i = 0; i < asking; i++)
+            if (fds[OWN_FDS + i].revents)
+                take_answer(n, slots[i], now);
+        if (fds[OWN_RESOLV].revents && resolvers_hear(&n->resolvers))
+            answerer_set_servers(&n->answerer, n->resolvers.n);
+        tick(n, now);
+    }
+}
+
+int network_main(int argc, char **argv)
+{
+    static struct network n;
+    struct pollfd own[OWN_FDS];
+    struct mvm_error err = MVM_ERROR_INIT;
+    if (argc < OWN_FDS)
+        return 2;
+    for (int i = 0; i < OWN_FDS; i++) {
+        own[i] = (struct pollfd){.fd = atoi(argv[i]), .events = POLLIN};
+        if (own[i].fd >= 0 && fd_set_cloexec(own[i].fd, true) < 0)
+            return 2;
+    }
+    os_set_name("mvm-network");
+    signal(SIGPIPE, SIG_IGN);
+    n.report_fd = own[OWN_REPORT].fd;
+    link_init(&n.link, own[OWN_FRAMES].fd);
+    upstream_init(&n.upstream);
+    if (network_init(&n, argc, argv, &err) < 0) {
+        report(&n, err.msg);
+        report(&n, err.hint);
+        return 1;
+    }
+    resolvers_init(&n.resolvers, own[OWN_RESOLV].fd);
+    answerer_set_servers(&n.answerer, n.resolvers.n);
+    serve(&n, own);
+    return 0;
+}

@@ -1,0 +1,190 @@
+"""A guest made of frames: what a VM's network process lets through, without a VM.
+
+    guest = Guest(mvmctl, ["@public"])
+    guest.tcp("9.9.9.9", 80)      "open", "reset", "prohibited" or "nothing"
+    guest.dns("name.test")        the IPv4 addresses, or the answer's code
+"""
+import ipaddress
+import os
+import random
+import select
+import socket
+import struct
+import subprocess
+import time
+
+MAC = bytes.fromhex("525400123456")
+OWN, GATEWAY, DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"
+OWN6, GATEWAY6 = "fd6d:766d::5054:ff:fe12:3456", "fd6d:766d::2"
+
+
+def packed(address):
+    return ipaddress.ip_address(address).packed
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+class Guest:
+    def __init__(self, mvmctl, layers, resolv=None):
+        """resolv: the text of resolv.conf, or a function that gives it; None: the file is read."""
+        self.card, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.resolv, asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if resolv else (None, None)
+        self.text = resolv
+        fds = [theirs.fileno(), report.fileno(), asks.fileno() if asks else -1]
+        self.process = subprocess.Popen([mvmctl, "--network", *map(str, fds), *layers], pass_fds=[fd for fd in fds if fd >= 0])
+        for end in filter(None, (theirs, report, asks)):
+            end.close()
+        self.router = None
+        self.said = b""
+
+    def end(self):
+        self.report.close()
+        return self.process.wait(60)
+
+    def send(self, frame):
+        self.card.send(frame)
+
+    def receive(self, seconds):
+        """The next frame, or None."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            ready = select.select([self.card] + ([self.resolv] if self.resolv else []), [], [], left)[0]
+            if self.resolv in ready and self.resolv.recv(16):
+                self.resolv.send((self.text() if callable(self.text) else self.text).encode())
+            if self.card in ready:
+                frame = self.card.recv(70000)
+                if frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 135 and frame[62:78] == packed(OWN6):
+                    self.advertise(str(ipaddress.ip_address(frame[22:38])))
+                else:
+                    return frame
+        return None
+
+    def advertise(self, to):
+        """Answers a neighbour solicitation (RFC 4861): the router asks where the guest is."""
+        message = struct.pack("!BBHI", 136, 0, 0, 0x60000000) + packed(OWN6) + b"\x02\x01" + MAC
+        frame = self.ip(to, 58, self.summed(to, 58, message, 2, None))
+        self.send(frame[:21] + b"\xff" + frame[22:])
+
+    def log(self):
+        """The lines that it has said so far."""
+        while select.select([self.report], [], [], 0.2)[0] and (text := self.report.recv(65536)):
+            self.said += text
+        return self.said.decode().splitlines()
+
+    def mac_of(self, version):
+        """The router's."""
+        if version == 6:
+            return bytes.fromhex("525600000002")
+        if not self.router:
+            self.send(b"\xff" * 6 + MAC + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + MAC + packed(OWN) +
+                      bytes(6) + packed(GATEWAY))
+            while (frame := self.receive(30)) and not (frame[12:14] == b"\x08\x06" and frame[28:32] == packed(GATEWAY)):
+                pass
+            self.router = frame[22:28] if frame else b"\xff" * 6
+        return self.router
+
+    def ip(self, to, protocol, payload, source=None):
+        if ":" in to:
+            head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + packed(source or OWN6) + packed(to)
+            return self.mac_of(6) + MAC + b"\x86\xdd" + head + payload
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), random.randrange(65536), 0x4000, 64, protocol, 0)
+        head += packed(source or OWN) + packed(to)
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        return self.mac_of(4) + MAC + b"\x08\x00" + head + payload
+
+    @staticmethod
+    def summed(to, protocol, payload, at, source):
+        """The payload with its checksum, which is at that offset."""
+        ends = packed(source or (OWN6 if ":" in to else OWN)) + packed(to)
+        pseudo = ends + (struct.pack("!II", len(payload), protocol) if ":" in to else struct.pack("!HH", protocol, len(payload)))
+        return payload[:at] + struct.pack("!H", checksum(pseudo + payload) or 0xFFFF) + payload[at + 2:]
+
+    def tcp(self, to, port, source=None, seconds=30):
+        """What becomes of a connection."""
+        own = random.randrange(20000, 60000)
+        syn = struct.pack("!HHIIBBHHH", own, port, 1, 0, 0x50, 2, 65535, 0, 0)
+        self.send(self.ip(to, 6, self.summed(to, 6, syn, 16, source), source))
+        until = time.monotonic() + seconds
+        while frame := self.receive(until - time.monotonic()):
+            v6 = frame[12:14] == b"\x86\xdd"
+            protocol, body = (frame[20], frame[54:]) if v6 else (frame[23], frame[34:])
+            if protocol == 6 and struct.unpack("!HH", body[:4]) == (port, own):
+                return "open" if body[13] & 0x12 == 0x12 else "reset"
+            if protocol in (1, 58) and (body[0], body[1]) in ((3, 13), (1, 1), (3, 0), (3, 1)):
+                return "prohibited" if (body[0], body[1]) in ((3, 13), (1, 1)) else "unreachable"
+        return "nothing"
+
+    def udp(self, to, port, payload, seconds=30):
+        """The answer's payload, or None."""
+        own = random.randrange(20000, 60000)
+        datagram = struct.pack("!HHHH", own, port, 8 + len(payload), 0) + payload
+        self.send(self.ip(to, 17, self.summed(to, 17, datagram, 6, None)))
+        until = time.monotonic() + seconds
+        while frame := self.receive(until - time.monotonic()):
+            if frame[12:14] == b"\x08\x00" and frame[23] == 17 and struct.unpack("!HH", frame[34:38]) == (port, own):
+                return frame[42:]
+        return None
+
+    def dhcp(self, seconds=30):
+        """What is offered: the address, and the options by number (RFC 2132)."""
+        discover = struct.pack("!BBBBIHH16s6s202s4s", 1, 1, 6, 0, 7, 0, 0, b"", MAC, b"", bytes.fromhex("63825363")) + b"\x35\1\1\xff"
+        datagram = self.summed("255.255.255.255", 17, struct.pack("!HHHH", 68, 67, 8 + len(discover), 0) + discover, 6, "0.0.0.0")
+        self.send(b"\xff" * 6 + self.ip("255.255.255.255", 17, datagram, "0.0.0.0")[6:])
+        until = time.monotonic() + seconds
+        while frame := self.receive(until - time.monotonic()):
+            if frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\0\x44":
+                break
+        else:
+            return None, {}
+        options, at = {}, 42 + 240
+        while at < len(frame) and frame[at] != 255:
+            options[frame[at]] = frame[at + 2:at + 2 + frame[at + 1]]
+            at += 2 + frame[at + 1]
+        return str(ipaddress.ip_address(frame[58:62])), options
+
+    def dns(self, name, seconds=30):
+        question = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0" + struct.pack("!HH", 1, 1)
+        answer = self.udp(DNS, 53, struct.pack("!HHHHHH", random.randrange(65536), 0x100, 1, 0, 0, 0) + question, seconds)
+        if answer is None:
+            return "nothing"
+        code, records, at = answer[3] & 15, struct.unpack("!H", answer[6:8])[0], 12 + len(question)
+        found = []
+        for _ in range(records):
+            while answer[at] and answer[at] < 0xC0:
+                at += 1 + answer[at]
+            at += 2 if answer[at] else 1
+            kind, _, _, size = struct.unpack("!HHIH", answer[at:at + 10])
+            found += [str(ipaddress.ip_address(answer[at + 10:at + 14]))] if kind == 1 else []
+            at += 10 + size
+        return found if code == 0 else code
+
+
+def serve_dns(address, names):
+    """A resolver in a thread: names maps a name to an address."""
+    import threading
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, 53))
+
+    def loop():
+        while True:
+            query, asker = server.recvfrom(4096)
+            at, labels = 12, []
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode().lower())
+                at += 1 + query[at]
+            question, kind = query[12:at + 5], struct.unpack("!H", query[at + 1:at + 3])[0]
+            found = names.get(".".join(labels)) if kind == 1 else None
+            known = ".".join(labels) in names
+            head = query[:2] + struct.pack("!HHHHH", 0x8180 if known else 0x8183, 1, 1 if found else 0, 0, 0)
+            record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + packed(found) if found else b""
+            server.sendto(head + question + record, asker)
+
+    threading.Thread(target=loop, daemon=True).start()
+    return server
