@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p packet dns answerer rule text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel
+mkdir -p packet dns answerer rule text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel port
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -112,6 +112,15 @@ log_start='@nix {"action":"start","id":1,"type":105,"fields":["/nix/store/000000
 text nixlog/hand-build "$log_start"'\n@nix {"action":"result","id":1,"type":101,"fields":["trying http://x/\\u001b[31my"]}\n@nix {"action":"result","id":1,"type":101,"fields":["curl: (6) no"]}\n@nix {"action":"msg","level":0,"msg":"builder for '"'/nix/store/00000000000000000000000000000000-hello.drv' failed with exit code 9; last 1 log lines:\\\\n > x;\\\\n"'"}\n@nix {"action":"stop","id":1}\n'
 text nixlog/hand-counts '@nix {"action":"start","id":2,"type":104}\n@nix {"action":"result","id":2,"type":105,"fields":[3,2,1,0]}\n@nix {"action":"start","id":3,"type":101,"fields":["https://x/y.nar"]}\n@nix {"action":"result","id":3,"type":105,"fields":[-1,9223372036854775807]}\n@nix {"action":"result","id":3,"type":106,"fields":[101,5]}\n\nplain\n'
 text nixlog/hand-hash '@nix {"action":"msg","level":0,"msg":"error: hash mismatch in fixed-output derivation '"'/nix/store/00000000000000000000000000000000-x.drv'"':\\n specified: sha256-a\\n got: sha256-b"}\n@nix {"action":"msg","level":0,"msg":"NAR hash mismatch in input '"'path:/x', expected 'a' but got 'b'"'"}\n'
+
+# how many there may be, less one, then the text
+text port/hand-full      '\0000127.0.0.1:8080:80/tcp'
+text port/hand-ipv6      '\0000[::ffff:1.2.3.4]:0:53/udp'
+text port/hand-range     '\000765528-65535:9000-9007'
+text port/hand-too-many  '\00771-65535:1-65535'
+text port/hand-path      '\0000unix:/run/a:b/c:80/tcp'
+text port/hand-longest   "\0000unix:/$(repeat 106 a):65535"
+text port/hand-overflow  '\00004294967376:18446744073709551696'
 
 # an offer: op, addresses, card, cookie, options
 seed dhcp/hand-offer "02010600 216d766d 00000000 00000000 0a00020f $(repeat 8 00) 026d766d0001 $(repeat 202 00) 63825363 350102 0104ffffff00 03040a000202 06040a000203 36040a000202 330400015180 ff"
