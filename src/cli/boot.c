@@ -86,6 +86,7 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
     if (r == 0)
         return 0;
     mvm_error_wrap(err, "vm '%s' cannot publish its ports, and was stopped", info->name);
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
     (void)!machine_stop(h, info->name, 0, NULL);
     fd_closep(&info->tether);
     return r;

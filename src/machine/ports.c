@@ -191,8 +191,8 @@ static int ask(struct client *c, const struct msg_ports *m, const struct port_so
     if (r == 0)
         r = client_expect_exit(c, stream, clock_deadline(DEADLINE_MS), err);
     if (r == -EIO)
-        mvm_error_hint(err,
-                       "mvmctl port NAME shows what a VM publishes; one that an older mvmctl has started, nothing");
+        mvm_error_hint(err, "mvmctl port NAME shows what a VM publishes; one that an older mvmctl has built or "
+                            "started, nothing: build its image or start it again");
     return r;
 }
 

@@ -226,10 +226,9 @@ static const struct publish_ops publish_ops = {.changed = on_ports_changed, .rem
 
 static const char *serve_ports(struct supervisor *s, struct conn *c, const struct msg_ports *m)
 {
-    const char *why = !life_is_up(&s->life) ? "the vm is not ready"
-                      : m->publish.n && !s->connects
-                          ? "the agent in its image is older than published ports: build the image again"
-                          : NULL;
+    const char *why = !life_is_up(&s->life)          ? "the vm is not ready"
+                      : m->publish.n && !s->connects ? "the agent in its image is older than published ports"
+                                                     : NULL;
     if (!why)
         return publish_serve(s->publish, m, &c->stream, c);
     publish_refuse(s->publish, &c->stream);

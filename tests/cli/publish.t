@@ -130,6 +130,18 @@ run mvm up "$image" --name d -P --json
 is '-P publishes the ports that the image names' "$status/$(json '[.ports[].guest_port] | tostring')/$(fetch "http://127.0.0.1:$(port_of 80 tcp)/")" \
     '0/[80,7]/hello'
 
+# An image whose agent is older: it does not say that it connects.
+test_image "$tmp/older"
+echo 'older=1' >"$tmp/older/cmdline.txt"
+run mvm up "$tmp/older" --name older -p 0:80
+has 'an image whose agent is older than published ports is refused with the way out' "$(said)" \
+    "^14 .*vm 'older' cannot publish its ports, and was stopped: .*the agent in its image is older than published ports .*hint: .*build its image"
+is 'a VM that cannot publish is stopped' "$(mvm ls --names | grep -cx older)" 0
+mvm up "$tmp/older" --name older >/dev/null
+run mvm port older --publish 0:80
+has 'port of a VM whose agent is older says why and the way out' "$(said)" '^14 .*the agent in its image is older than published ports .*hint: .*build its image'
+is 'port of a VM whose agent is older publishes nothing' "$(mvm port older --json | jq -c .ports)" '[]'
+
 # ---- The end ----
 
 killed=$(mvm ls --json | jq -r '.vms[] | select(.name == "a") | .supervisor_pid')

@@ -77,7 +77,7 @@ static int on_configure(const void *p, size_t n)
     if (m.hostname[0])
         memcpy(hostname, m.hostname, sizeof(hostname));
     agent.window = m.window;
-    agent.done = (struct msg_configured){.window = m.window, .connects = true};
+    agent.done = (struct msg_configured){.window = m.window, .connects = !cmdline_number("older=")};
     memcpy(agent.done.address, m.address, sizeof(agent.done.address));
     mux_set_send_window(channel, m.window);
     agent.copied = m.copied && agent.configured;
