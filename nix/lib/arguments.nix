@@ -106,6 +106,25 @@ let
     notify = { type = plain "true" (v: v == true) (_: null); };
   };
 
+  network =
+    let
+      address = oneOf [ "static" "dhcp" ];
+      long = record {
+        address = { type = address; default = "static"; };
+        policy = { type = oneOf [ "public" "none" "full" ]; };
+        allow = { type = also (listOf rule) (atMost 32 "rules"); default = [ ]; };
+      };
+      some =
+        where: set:
+        if set.allow != [ ] && set.policy or "" == "none" then
+          fail where "has rules in allow, and the policy none, which allows nothing: leave the policy out"
+        else
+          set;
+    in
+    either isString (address // { take = where: v: { address = address.take where v; allow = [ ]; }; }) (also long some);
+  # What it is exactly is read when the image is built (src/net/rule.c).
+  rule = plain "a rule such as \"example.org:443\"" (v: isString v && match "[]A-Za-z0-9.:*/_[-]+" v != null) (_: null);
+
   budget =
     let
       instructions = number "million instructions" 1 1000000000;
@@ -132,7 +151,7 @@ record {
   groups = { type = setOf "NAME" userName group; default = { }; };
   hostname = { type = name; };
   ports = { type = listOf (number "a port" 1 65535); default = [ ]; };
-  network = { type = oneOf [ "static" "dhcp" ]; default = "static"; };
+  network = { type = network; default = { address = "static"; allow = [ ]; }; };
   kernel = { type = oneOf [ "distribution" "slim" ]; default = "distribution"; };
   memory = { type = number "MiB" 64 16777216; also = [ "mem" "memory_mib" "ram" ]; };
   vcpus = { type = number "a number of processors" 1 64; also = [ "cpus" "cpu" ]; };

@@ -80,7 +80,7 @@ let
       text =
         lines (
           (if args ? hostname then [ "hostname ${hostname}" ] else [ ])
-          ++ [ "network ${args.network}" ]
+          ++ [ "network ${args.network.address}" ]
           ++ envLines args.env
           ++ concatLists (eachOf services serviceLines)
         )
@@ -197,6 +197,12 @@ let
       inherit (kernelOf) devices;
     }
     // (if offers != [ ] then { kernel_offers = offers; } else { })
+    // (
+      if args.network ? policy || args.network.allow != [ ] then
+        { network = removeAttrs args.network [ "address" ]; }
+      else
+        { }
+    )
     // (if args ? memory then { memory_mib = args.memory; } else { })
     // (if args ? vcpus then { inherit (args) vcpus; } else { })
     // (

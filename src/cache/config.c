@@ -102,6 +102,10 @@ static const struct setting {
      WORD,
      offsetof(struct config, network_policy),
      .words = network_words},
+    {{"network", "allow", "[RULE, ...]",
+      "what those may reach besides, as with --allow; where there is no policy: nothing else"},
+     LIST,
+     offsetof(struct config, network_allow)},
     {{"builder", "persistent", "BOOLEAN", "builds share a builder that stays between them (default: true)"},
      BOOLEAN,
      offsetof(struct config, persistent)},
@@ -124,6 +128,8 @@ static const struct setting {
 
 const char *config_network(const struct config *c)
 {
+    if (c->network_policy < 0)
+        return c->network_allow.n ? "listed" : network_words[CONFIG_NETWORK_PUBLIC];
     return network_words[c->network_policy];
 }
 
@@ -428,6 +434,7 @@ void config_done(struct config *c)
     list_done(&c->trusted_public_keys);
     list_done(&c->access_tokens);
     list_done(&c->allow_inputs);
+    list_done(&c->network_allow);
     free(c->http_proxy);
     free(c->https_proxy);
     free(c->no_proxy);

@@ -37,19 +37,20 @@ struct config {
     uint64_t store_size;  /* bytes that the builder's store may take */
     struct config_list substituters, trusted_public_keys;
     struct config_list allow_inputs;  /* absolute paths outside of flakes that they may have as inputs */
+    struct config_list network_allow; /* rules (net/rule.h), as they are in the file */
     struct config_list access_tokens; /* secrets; the file must be its owner's alone */
     char *http_proxy, *https_proxy, *no_proxy;
     bool persistent;       /* builds share a builder that stays */
     bool boot_snapshots;   /* VMs are restored from snapshots of their images */
     int confine;           /* enum confine: whether VMMs run that cannot be confined */
-    int network_policy;    /* enum config_network */
+    int network_policy;    /* enum config_network; -1: the file does not say */
     int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
     int64_t stall_seconds; /* how long a download may stand still */
 };
 
 #define CONFIG_INIT                                                                                                    \
     {                                                                                                                  \
-        .persistent = true, .boot_snapshots = true, .idle_timeout = 600, .stall_seconds = 60                           \
+        .network_policy = -1, .persistent = true, .boot_snapshots = true, .idle_timeout = 600, .stall_seconds = 60     \
     }
 #define CLEAN_CONFIG CLEANUP(config_done)
 

@@ -92,6 +92,18 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
     return r;
 }
 
+/* What the guest may reach, by the options or else by config.toml and the image. */
+static int network_of(const struct args *a, struct home *h, const struct image_metadata *m,
+                      char out[static NETWORK_OPTIONS_MAX], struct mvm_error *err)
+{
+    CLEAN_CONFIG struct config config = CONFIG_INIT;
+    int r = network_options(a, out, err);
+    if (r < 0 || out[0])
+        return r;
+    r = config_load(&config, h, err);
+    return r < 0 ? r : network_default(&config, m->network, out, err);
+}
+
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err)
 {
@@ -109,7 +121,7 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
     char network[NETWORK_OPTIONS_MAX];
     int r = machine_options(a, img, &c, err);
     if (r == 0)
-        r = network_options(a, network, err);
+        r = network_of(a, h, &img->metadata, network, err);
     c.network = network;
     if (transient)
         c.ready = READY_AGENT;

@@ -1,6 +1,7 @@
 #include "builder/build.h"
 #include "cli/boot.h"
 #include "cli/cli.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/trace.h"
 #include "host/interrupt.h"
@@ -76,7 +77,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
     struct trace trace = {0};
     p.steps = &trace.own;
     steps_add(&trace.own, "startup", ui.born);
-    if (run_with_limit(a, &opts, h, &p, &b, &err) < 0 ||
+    if (run_with_limit(a, &opts, h, &p, &b, &err) < 0 || network_check_wish(b.image.metadata.network, &err) < 0 ||
         (arg_value(a, "trace") && trace_write(&trace, arg_value(a, "trace"), &err) < 0))
         return ui_fail(&err);
     const struct image_metadata *m = &b.image.metadata;
@@ -85,6 +86,8 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
     ui_clear();
     if (!ui.json) {
         ui_line("%.12s  %s  %s", b.image.digest, m->name[0] ? m->name : "image", b.image.path);
+        if (m->network[0])
+            ui_say("it wishes to reach no more than: %s", m->network + 1);
         ui_say("%sboot it with: mvmctl up --flake %s", b.cached ? "nothing has changed; " : "", ref);
         return 0;
     }
@@ -97,6 +100,7 @@ int build_and_print(const struct args *a, struct home *h, const char *ref)
     add_path(o, "initrd", &b.image, ARTIFACT_INITRD);
     add_path(o, "cmdline", &b.image, ARTIFACT_CMDLINE);
     json_add_string(o, "kernel_kind", m->kernel_kind[0] ? m->kernel_kind : NULL);
+    json_add(o, "network", network_json(m->network));
     json_add_string(o, "store_path", b.store_path);
     json_add_string(o, "attr", b.attr);
     json_add(o, "builder", builder_json(&b));
@@ -158,6 +162,8 @@ const struct command cmd_build = {
             "), and where it was built now, seed (what it was built in) and passed_over (objects with seed and "
             "reason), mode (persistent or single-shot), fallback_reason (why not persistent, where it was "
             "wanted)\n"
+            "network: what the image wishes to reach at most, null or an object with policy (public, none, full, or "
+            "listed: what is allowed alone) and allow (a list)\n"
             "store_path: the output in the builder's store\n"
             "attr: the attribute that was built\n"
             "timings: milliseconds spent in each phase, and total\n",

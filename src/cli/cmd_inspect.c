@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/path.h"
 #include "cli/cli.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
 #include "machine/machine.h"
@@ -45,24 +46,17 @@ static void line(const char *name, const char *value)
         ui_line("%-13s %s", name, value);
 }
 
-/* The policy of a VM's network, and what it allows besides: "public", "listed". "" of one that an mvmctl started which
- * had none. The rules follow up to the next layer. */
-static const char *network_of(const struct machine_info *m, char out[static 32])
+/* The policy of a VM's network, and what it allows besides. Nothing of one that an mvmctl started which had none. */
+static void print_network(const char *text)
 {
-    const char *kind = m->network[0] == '@' ? m->network + 1 : "";
-    size_t n = strcspn(kind, " ");
-    snprintf(out, 32, "%.*s", (int)n, kind);
-    return kind[n] ? kind + n + 1 : "";
-}
-
-static json_object *rules_json(const char *rules)
-{
-    json_object *list = json_object_new_array();
-    for (size_t n; *rules && *rules != '@'; rules += n + (rules[n] == ' ')) {
-        n = strcspn(rules, " ");
-        json_object_array_add(list, json_object_new_string_len(rules, (int)n));
-    }
-    return list;
+    char kind[NETWORK_KIND_MAX], rules[sizeof(((struct machine_info *)0)->network)];
+    const char *wish = network_wish(text), *first = strchr(text, ' ');
+    network_kind(text, kind);
+    line("network", kind);
+    snprintf(rules, sizeof(rules), "%.*s", first ? (int)(*wish ? wish - 1 - first : (ptrdiff_t)strlen(first)) : 0,
+             first ? first : "");
+    line("allowed", *rules ? rules + 1 : "");
+    line("image wishes", *wish ? wish + 1 : "");
 }
 
 static void number(const char *name, uint64_t value, const char *unit)
@@ -74,8 +68,6 @@ static void number(const char *name, uint64_t value, const char *unit)
 static void print_vm(const struct machine_info *m, const char *folder)
 {
     const struct msg_status *st = &m->status;
-    char network[32];
-    const char *rules = network_of(m, network);
     char accel[sizeof(m->backend) + sizeof(m->accel.name) + sizeof(m->accel.reason) + 8], started[32] = "";
     time_t at = (time_t)(m->started_at / NSEC_PER_SEC);
     struct tm tm;
@@ -96,8 +88,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("cold reason", st->cold_reason);
     line("address", st->address);
     publish_print(st, "published     ");
-    line("network", network);
-    line("allowed", rules);
+    print_network(m->network);
     line("confinement", st->confinement);
     line("limits", st->limits);
     line("supervisor in", st->own_confinement);
@@ -125,10 +116,11 @@ static int run_inspect(struct args *a)
     json_object *o = vm_json(m);
     json_add_string(o, "mode", m->status.mode[0] ? m->status.mode : NULL);
     json_add_string(o, "cold_reason", m->status.cold_reason[0] ? m->status.cold_reason : NULL);
-    char network[32];
-    const char *rules = network_of(m, network);
+    char network[NETWORK_KIND_MAX];
+    network_kind(m->network, network);
     json_add_string(o, "network", network[0] ? network : NULL);
-    json_add(o, "allow", rules_json(rules));
+    json_add(o, "allow", network_rules_json(m->network));
+    json_add(o, "image_network", network_json(network_wish(m->network)));
     json_add_string(o, "supervisor_confinement", m->status.own_confinement[0] ? m->status.own_confinement : NULL);
     json_add_string(o, "folder", folder);
     ui_print_json(o);
@@ -149,6 +141,8 @@ const struct command cmd_inspect = {
                     "network: the policy that says what the guest reaches: public, none, full, listed (what is "
                     "allowed alone) or builder\n"
                     "allow: a list of what was allowed besides\n"
+                    "image_network: what the image wishes to reach at most, and counts, too: null or an object with "
+                    "policy and allow, as above\n"
                     "supervisor_confinement: what confines its supervisor\n"
                     "folder: where its logs are\n",
     .words = WORDS_VMS,

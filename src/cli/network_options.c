@@ -1,5 +1,6 @@
 #include "cli/network_options.h"
 #include "cli/options.h"
+#include "image/network_wish.h"
 #include "net/policy.h"
 
 #include <errno.h>
@@ -64,4 +65,85 @@ int network_options(const struct args *a, char out[static NETWORK_OPTIONS_MAX], 
     if (r < 0)
         mvm_error_phase(err, MVM_PHASE_USAGE);
     return r;
+}
+
+static int add_wish(char out[static NETWORK_OPTIONS_MAX], const char *wish, struct policy *p, struct mvm_error *err)
+{
+    char text[NETWORK_WISH_MAX];
+    int r = 0;
+    snprintf(text, sizeof(text), "%s", wish);
+    for (char *save = NULL, *w = strtok_r(text, " ", &save); r == 0 && w; w = strtok_r(NULL, " ", &save)) {
+        if (*w != '@') {
+            r = add_rule(out, w, p, err);
+            continue;
+        }
+        r = policy_add_word(p, w, err);
+        if (r == 0)
+            r = add_word(out, *out ? " " : "", w, err);
+    }
+    if (r < 0) {
+        mvm_error_wrap(err, "what the image wishes to reach");
+        mvm_error_phase(err, MVM_PHASE_ARTIFACT_EXTRACTION);
+    }
+    return r;
+}
+
+int network_check_wish(const char *wish, struct mvm_error *err)
+{
+    char out[NETWORK_OPTIONS_MAX] = "";
+    CLEANUP(policy_done) struct policy p = {0};
+    int r = policy_init(&p, err);
+    return r < 0 ? r : add_wish(out, wish, &p, err);
+}
+
+int network_default(const struct config *c, const char *wish, char out[static NETWORK_OPTIONS_MAX],
+                    struct mvm_error *err)
+{
+    CLEANUP(policy_done) struct policy p = {0};
+    int r = policy_init(&p, err);
+    snprintf(out, NETWORK_OPTIONS_MAX, "@%s", config_network(c));
+    if (r == 0)
+        r = policy_add_word(&p, out, err);
+    for (size_t i = 0; r == 0 && i < c->network_allow.n; i++)
+        r = add_rule(out, c->network_allow.v[i], &p, err);
+    if (r < 0) {
+        mvm_error_wrap(err, "network in " CONFIG_FILE);
+        mvm_error_phase(err, MVM_PHASE_CONFIG);
+        return r;
+    }
+    return add_wish(out, wish, &p, err);
+}
+
+/* ---- As it is shown ---- */
+
+void network_kind(const char *text, char out[static NETWORK_KIND_MAX])
+{
+    const char *kind = *text == '@' ? text + 1 : "";
+    snprintf(out, NETWORK_KIND_MAX, "%.*s", (int)strcspn(kind, " "), kind);
+}
+
+const char *network_wish(const char *text)
+{
+    const char *second = strstr(text, " @");
+    return second ? second + 1 : "";
+}
+
+json_object *network_rules_json(const char *text)
+{
+    json_object *list = json_object_new_array();
+    for (const char *w = strchr(text, ' '); w && w[1] && w[1] != '@'; w = strchr(w + 1, ' '))
+        json_object_array_add(list, json_object_new_string_len(w + 1, (int)strcspn(w + 1, " ")));
+    return list;
+}
+
+json_object *network_json(const char *text)
+{
+    char kind[NETWORK_KIND_MAX];
+    if (!*text)
+        return NULL;
+    json_object *o = json_object_new_object();
+    network_kind(text, kind);
+    json_add_string(o, "policy", kind);
+    json_add(o, "allow", network_rules_json(text));
+    return o;
 }

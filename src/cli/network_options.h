@@ -2,10 +2,25 @@
 #pragma once
 
 #include "base/error.h"
+#include "cache/config.h"
 #include "cli/cli.h"
 #include "vmdir/runfile.h"
 
+#define NETWORK_KIND_MAX    32
 #define NETWORK_OPTIONS_MAX sizeof(((struct runfile *)0)->network)
 
 /* As run.json has it; "" where the options say nothing. -EINVAL with phase usage. */
 int network_options(const struct args *a, char out[static NETWORK_OPTIONS_MAX], struct mvm_error *err) MVM_MUST_CHECK;
+/* What counts where they say nothing: config.toml's word, and within it the image's wish (image_metadata's network). */
+int network_default(const struct config *c, const char *wish, char out[static NETWORK_OPTIONS_MAX],
+                    struct mvm_error *err) MVM_MUST_CHECK;
+/* The first layer of that text: its kind, and a list of its rules. "" and NULL where there is none. The caller owns
+ * the list. */
+void network_kind(const char *text, char out[static NETWORK_KIND_MAX]);
+json_object *network_rules_json(const char *text);
+/* What comes behind the first layer, in run.json the image's wish; "" for nothing. */
+const char *network_wish(const char *text);
+/* An object with policy and allow, NULL for "". The caller owns it. */
+json_object *network_json(const char *text);
+/* -EINVAL with phase artifact-extraction where a wish has what is no rule. */
+int network_check_wish(const char *wish, struct mvm_error *err) MVM_MUST_CHECK;

@@ -292,6 +292,8 @@ int image_metadata_load(struct image_metadata *m, int dirfd, struct mvm_error *e
     if (r == 0)
         r = load_ports(&loaded, o, err);
     if (r == 0)
+        r = network_wish_load(o, loaded.network, err);
+    if (r == 0)
         r = optional_number(o, "boot_budget_minstr", MAX_BUDGET, &loaded.boot_budget_minstr, err);
     if (r == 0)
         r = optional_number(o, "boot_budget_warm_ms", MAX_BUDGET, &loaded.boot_budget_warm_ms, err);

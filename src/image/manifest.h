@@ -14,6 +14,7 @@
 #include "host/json.h"
 #include "host/sha256.h"
 #include "image/kernel_offers.h"
+#include "image/network_wish.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -67,6 +68,7 @@ struct image_metadata {
     unsigned kernel_offers;      /* a set (kernel_offers.h) */
     uint16_t ports[IMAGE_PORTS]; /* that its services listen on */
     unsigned n_ports;
+    char network[NETWORK_WISH_MAX]; /* what it wishes to reach at most (network_wish.h) */
     /* What a start may cost; 0: anything. */
     uint64_t boot_budget_minstr;  /* million guest instructions from reset to the agent's hello */
     uint64_t boot_budget_warm_ms; /* a warm start */

@@ -83,6 +83,17 @@ int policy_allow(struct policy *p, const char *text, struct mvm_error *err)
     return 0;
 }
 
+int policy_add_word(struct policy *p, const char *word, struct mvm_error *err)
+{
+    int kind = 0;
+    if (word[0] != '@')
+        return p->n_layers ? policy_allow(p, word, err) : mvm_error_set(err, -EINVAL, "%.60s has no policy", word);
+    while (kind < POLICY_KINDS && strcmp(word + 1, kinds[kind].name) != 0)
+        kind++;
+    return kind < POLICY_KINDS ? policy_add_layer(p, (enum policy_kind)kind, err)
+                               : mvm_error_set(err, -EINVAL, "no policy is called %.60s", word + 1);
+}
+
 /* Does a rule of ranges reach the address? What is of another class than its range is not meant by it. */
 static bool ranges(const struct rule *r, const struct address *a, enum address_class class)
 {

@@ -67,6 +67,10 @@ int policy_add_layer(struct policy *p, enum policy_kind kind, struct mvm_error *
  * are refused. */
 int policy_allow(struct policy *p, const char *text, struct mvm_error *err) MVM_MUST_CHECK;
 
+/* A word of how run.json says a policy (net/process.h): "@KIND" is a layer, another one a rule of the last layer. As
+ * above; -EINVAL for what is no kind, and for a rule before any. */
+int policy_add_word(struct policy *p, const char *word, struct mvm_error *err) MVM_MUST_CHECK;
+
 /* Whether a packet may go there. now in ns (clock.h). The VM's own subnet and the host's own addresses are for the
  * caller. */
 enum policy_verdict policy_judge(const struct policy *p, const struct address *a, uint8_t protocol, uint16_t port,

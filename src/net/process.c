@@ -204,23 +204,6 @@ static bool on_is_own(void *data, const struct address *a)
 
 /* ---- Life ---- */
 
-static int policy_of(struct policy *p, int argc, char **argv, struct mvm_error *err)
-{
-    int r = policy_init(p, err);
-    for (int i = 0; r == 0 && i < argc; i++) {
-        int kind = 0;
-        if (argv[i][0] != '@') {
-            r = policy_allow(p, argv[i], err);
-            continue;
-        }
-        while (kind < POLICY_KINDS && strcmp(argv[i] + 1, policy_kind_name((enum policy_kind)kind)) != 0)
-            kind++;
-        r = kind < POLICY_KINDS ? policy_add_layer(p, (enum policy_kind)kind, err)
-                                : mvm_error_set(err, -EINVAL, "no policy is called %s", argv[i] + 1);
-    }
-    return r;
-}
-
 static struct address address_of(const char *text)
 {
     struct address a = {0};
@@ -251,7 +234,9 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
     uint64_t now = clock_now();
     (void)sscanf(NET_MAC, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &wire.mac[0], &wire.mac[1], &wire.mac[2], &wire.mac[3],
                  &wire.mac[4], &wire.mac[5]);
-    int r = policy_of(&n->policy, argc - OWN_FDS, argv + OWN_FDS, err);
+    int r = policy_init(&n->policy, err);
+    for (int i = OWN_FDS; r == 0 && i < argc; i++)
+        r = policy_add_word(&n->policy, argv[i], err);
     if (r == 0)
         r = gate_init(&n->gate, &wire, &n->policy, 0, on_random(NULL), now, err);
     if (r == 0)

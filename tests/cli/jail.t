@@ -41,7 +41,7 @@ run mvm inspect second --json
 limits=$(json .limits)
 # Standard ones, two sockets to the supervisor and one to the network process; a cgroup's folder, its parent's, and a VMM's process.
 case $limits in none:*) descriptors=6 ;; *) descriptors=9 ;; esac
-check "T6: the second VM's network process runs" eventually 20 pgrep -P "$supervisor" -x mvm-network
+check "T6: the second VM's network process runs" eventually 60 pgrep -P "$supervisor" -x mvm-network
 is 'T6: the launcher has no descriptor but its sockets, standard ones and those of a cgroup' \
     "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" "$descriptors"
 run mvm doctor --json
@@ -160,7 +160,7 @@ has 'T7: the last words are in vmm.log' "$(cat "$MVM_HOME/vms/noisy/vmm.log")" '
 
 network=$(pgrep -P "$supervisor" -x mvm-network)
 kill -9 "$network"
-check 'T5: a network process that was killed is said' eventually 10 grep -q 'network process was killed by signal 9' "$MVM_HOME/vms/second/agent.log"
+check 'T5: a network process that was killed is said' eventually 60 grep -q 'network process was killed by signal 9' "$MVM_HOME/vms/second/agent.log"
 run mvm exec second -- true
 is 'T5: the VM goes on without its network process' "$status" 0
 launcher=$(pgrep -P "$supervisor" -x mvm-launcher)
@@ -169,7 +169,7 @@ kill -9 "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")"
 gone() { ! kill -0 "$pid" 2>/dev/null; }
 check 'T6: the VMM dies with its supervisor' eventually 5 gone
 no_network() { [ -z "$(pgrep -P "$supervisor" -x mvm-network)" ] && ! kill -0 "$network" 2>/dev/null; }
-check 'T5: the network process dies with its supervisor, too' eventually 5 no_network
+check 'T5: the network process dies with its supervisor, too' eventually 30 no_network
 no_launcher() { [ -z "$(pgrep -P "$supervisor" -x mvm-launcher)" ] && ! kill -0 "$launcher" 2>/dev/null; }
 check 'T6: the launcher dies with its supervisor, too' eventually 5 no_launcher
 pid=$(vmm_of first)

@@ -47,6 +47,9 @@ refused 'G4: memory with a unit' "$x memory = \"512M\";" 'got "512M": did you me
 refused 'G4: too many processors' "$x vcpus = 1000;" 'vcpus: expected a number of processors from 1 to 64, got 1000'
 refused 'G4: too much room' "$x spare = 1000000;" 'spare: expected MiB from 1 to 4096, got 1000000'
 refused 'G4: a port that is none' "$x ports = [ 80 70000 ];" 'ports[1]: expected a port from 1 to 65535, got 70000'
+refused 'G4: another network' "$x network = \"dhpc\";" 'network: expected static or dhcp, got "dhpc": did you mean dhcp?'
+refused 'G4: rules beside what allows nothing' "$x network = { policy = \"none\"; allow = [ \"a.b\" ]; };" 'network: has rules in allow, and the policy none'
+refused 'G4: a rule that is none' "$x network.allow = [ \"a b\" ];" 'network.allow[0]: expected a rule such as "example.org:443", got "a b"'
 refused 'G4: a budget of nothing' "$x bootBudget = { };" 'bootBudget: has neither instructions nor warmMilliseconds'
 refused 'G4: another kernel' "$x kernel = \"slimm\";" 'kernel: expected distribution or slim, got "slimm": did you mean slim?'
 refused 'G4: a mode that makes another file' "$x files.\"/x\" = { text = \"\"; mode = \"0644 /y\"; };" 'files./x.mode: expected a text of three or four octal digits, got "0644 /y"'
@@ -141,6 +144,7 @@ cat >"$flake/flake.nix" <<'N'
   in {
     packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest {
       name = "refers";
+      network.allow = [ "*.example.org:443" ];
       packages = [ ./dir (thing "package") ];
       files = {
         "/opt/copy".source = "${thing "copied"}/bin/copied";
@@ -163,6 +167,9 @@ cat >"$flake/flake.nix" <<'N'
 N
 run mvm run --flake "$flake" --name r
 is 'G1: an image that refers to much is built and boots' "$status" 0
+run mvm inspect r --json
+is 'what an image wishes to reach counts within the policy' "$(json '[.network, .image_network]' | jq -c .)" \
+    '["public",{"policy":"listed","allow":["*.example.org:443"]}]'
 # shellcheck disable=SC2016 # the guest's variables
 run mvm exec r -- sh -c 'of-folder; package; sh /opt/copy; sh $(cat /opt/text)/bin/text; /opt/script; sh $OF_IMAGE/bin/env; sh $(sed -n "s/^www:.*://p" /etc/passwd); ls -d /nix/store/*-service-top/bin/service; /usr/bin/wget'
 is 'G1: all of it is there' "$(printf '%s\n' "$out" | sed 's|/nix/store/[^-]*-||' | tr '\n' ',')" \

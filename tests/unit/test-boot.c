@@ -1,12 +1,14 @@
 /* From a command's options and an image to a VM's configuration: starting it is played here. */
 #include "tap.h"
 
+#include "base/fd.h"
 #include "captured.h"
 #include "cli/boot.h"
 #include "cli/command.h"
 #include "cli/network_options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 extern const struct command cmd_up;
@@ -15,7 +17,7 @@ extern const struct command cmd_up;
 
 static struct {
     struct machine_config config;
-    char name[VMDIR_MAX_NAME + 1], hostname[64];
+    char name[VMDIR_MAX_NAME + 1], hostname[64], network[64];
     unsigned starts, taken; /* so many names are taken before one is free */
 } played;
 
@@ -31,6 +33,7 @@ int __wrap_machine_start(struct home *h, const struct machine_config *c, struct 
     played.config = *c;
     snprintf(played.name, sizeof(played.name), "%s", c->name);
     snprintf(played.hostname, sizeof(played.hostname), "%s", c->hostname ? c->hostname : "");
+    snprintf(played.network, sizeof(played.network), "%s", c->network);
     return played.starts <= played.taken ? mvm_error_set(err, -EEXIST, "it runs") : 0;
 }
 
@@ -67,12 +70,15 @@ static int boot(const char *line, const char *name, bool transient, struct mvm_e
     img.metadata.memory_mib = 300;
     img.metadata.vcpus = 3;
     snprintf(img.metadata.name, sizeof(img.metadata.name), "%s", name);
+    snprintf(img.metadata.network, sizeof(img.metadata.network), "@none");
     snprintf(img.digest, sizeof(img.digest), "digest");
     unsigned taken = played.taken;
     memset(&played, 0, sizeof(played));
     played.taken = taken;
     *e = (struct mvm_error)MVM_ERROR_INIT;
-    return boot_image(&a, NULL, &img, transient, 7, NULL, &info, e);
+    struct home h = {.state_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)}; /* it has no config.toml */
+    CLEAN_FD int state = h.state_fd;
+    return boot_image(&a, &h, &img, transient, 7, NULL, &info, e);
 }
 
 static void test_image(void)
@@ -82,7 +88,10 @@ static void test_image(void)
            played.config.ready == READY_SERVICES && played.config.settle_ms == 7 && !played.config.cold &&
            played.config.role == VM_ROLE_RUNTIME && strcmp(played.config.image_digest, "digest") == 0,
        "what the options leave open the image says");
-    ok(strcmp(played.name, "web-1") == 0 && strcmp(played.hostname, "web") == 0,
+    ok(strcmp(played.network, "@public @none") == 0, "within the default policy the image says what the guest reaches");
+    ok(boot("image --network full", "web", false, &e) == 0 && strcmp(played.network, "@full") == 0,
+       "an option wins over the image's wish");
+    ok(boot("image", "web", false, &e) == 0 && strcmp(played.name, "web-1") == 0 && strcmp(played.hostname, "web") == 0,
        "a VM without a name has a free one made of the image's, the guest the image's own: %s", played.name);
     ok(boot("image --memory 128M --cpus 2 --cold --timeout 2.5 --ready agent --name my", "web", false, &e) == 0 &&
            played.config.memory_mib == 128 && played.config.vcpus == 2 && played.config.cold &&
@@ -188,11 +197,51 @@ static void test_network(void)
     network("/image --network none --allow example.org", NULL);
 }
 
+static void by_default(int policy, char *allow, const char *wish, const char *want)
+{
+    struct config c = CONFIG_INIT;
+    char got[NETWORK_OPTIONS_MAX];
+    struct mvm_error e = MVM_ERROR_INIT;
+    c.network_policy = policy;
+    if (allow)
+        c.network_allow = (struct config_list){.v = {allow}, .n = 1};
+    int r = network_default(&c, wish, got, &e);
+    if (want)
+        ok(r == 0 && strcmp(got, want) == 0, "with no option it is '%s' (%s)", got, e.msg);
+    else
+        ok(r < 0 && e.phase != MVM_PHASE_NONE, "'%s' and '%s' are refused: %s", allow ? allow : "", wish, e.msg);
+}
+
+static void test_network_default(void)
+{
+    char name[] = "Example.org", address[] = "10.0.0.1", two[] = "10.0.0.1 @full";
+    by_default(-1, NULL, "", "@public");
+    by_default(CONFIG_NETWORK_FULL, NULL, "", "@full");
+    by_default(-1, name, "", "@listed example.org");
+    by_default(CONFIG_NETWORK_PUBLIC, address, "", "@public 10.0.0.1");
+    by_default(CONFIG_NETWORK_NONE, address, "", NULL);
+    by_default(-1, two, "", NULL);
+    by_default(-1, NULL, "@full host:80", "@public @full host:80");
+    by_default(CONFIG_NETWORK_NONE, NULL, "@listed Example.org", "@none @listed example.org");
+    by_default(-1, NULL, "@public *.org", NULL);
+    by_default(-1, NULL, "@public @full", NULL);
+    by_default(-1, NULL, "@secret", NULL);
+    char kind[NETWORK_KIND_MAX];
+    network_kind("@listed a.b c.d @none", kind);
+    CLEAN_JSON json_object *o = network_json(network_wish("@listed a.b @public c.d e.f"));
+    ok(strcmp(kind, "listed") == 0 && !*network_wish("@public a.b") && !network_json(""),
+       "a first layer is told apart");
+    ok(strcmp(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN),
+              "{\"policy\":\"public\",\"allow\":[\"c.d\",\"e.f\"]}") == 0,
+       "the image's wish is shown");
+}
+
 int main(void)
 {
     commands_install();
     ui_init(false, false);
     test_network();
+    test_network_default();
     test_image();
     test_refusals();
     test_print();

@@ -47,7 +47,8 @@ static void test_good(void)
             "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
             "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
             "'http://127.0.0.1:3128'\n"
-            "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n",
+            "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n"
+            "allow = ['example.org']\n",
             &c, &e) == 0,
        "every key");
     ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
@@ -58,13 +59,13 @@ static void test_good(void)
     ok(c.builder_memory == 3ull << 30 && c.builder_cpus == 3 && c.builder_jobs == 2 && c.store_size == 512ull << 20,
        "sizes and numbers");
     ok(c.substituters.n == 2 && strcmp(c.substituters.v[1], "https://b") == 0 && c.trusted_public_keys.n == 1 &&
-           c.allow_inputs.n == 1 && strcmp(c.allow_inputs.v[0], "/src/lib") == 0 &&
+           c.allow_inputs.n == 1 && strcmp(c.allow_inputs.v[0], "/src/lib") == 0 && c.network_allow.n == 1 &&
            strcmp(c.https_proxy, "http://proxy:1") == 0 && strcmp(c.no_proxy, "local") == 0,
        "lists and texts");
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 21 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 22 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)

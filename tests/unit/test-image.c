@@ -647,6 +647,10 @@ static void test_image(void)
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":\"pci\"}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":[]}",
         "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"kernel_offers\":[7]}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"network\":\"none\"}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"network\":{\"policy\":\"none @full\"}}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"network\":{\"allow\":\"a.b\"}}",
+        "{\"name\":\"x\",\"system\":\"x86_64-linux\",\"network\":{\"allow\":[\"a.b\",\"@full\"]}}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         put_file("image/image.json", bad[i], strlen(bad[i]));
@@ -671,6 +675,14 @@ static void test_image(void)
     ok(image_metadata_load(&m, dir, &err) == 0 &&
            m.kernel_offers == (KERNEL_OFFER(KERNEL_PCI) | KERNEL_OFFER(KERNEL_VSOCK)),
        "the list of what the kernel offers counts alone, an unknown word in it is nothing");
+    static const char reach[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"network\":{\"policy\":\"public\","
+                                "\"allow\":[\"10.0.0.1:80\",\"*.example.org\"]}}";
+    put_file("image/image.json", reach, sizeof(reach) - 1);
+    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.network, "@public 10.0.0.1:80 *.example.org"),
+       "what it wishes to reach is a policy with rules");
+    static const char rules[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"network\":{\"allow\":[\"a.b\"]}}";
+    put_file("image/image.json", rules, sizeof(rules) - 1);
+    ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.network, "@listed a.b"), "rules alone allow nothing else");
     put_file("image/image.json", slim, sizeof(slim) - 1);
     ok(image_check_memory(dir, 64, &err) == 0, "R13: an image with the slim kernel boots with 64 MiB");
     static const char least[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"min_memory_mib\":300}";
