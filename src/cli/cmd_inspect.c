@@ -89,6 +89,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("address", st->address);
     publish_print(st, "published     ");
     print_network(m->network);
+    line("traffic", st->network);
     line("confinement", st->confinement);
     line("limits", st->limits);
     line("supervisor in", st->own_confinement);
@@ -120,6 +121,7 @@ static int run_inspect(struct args *a)
     network_kind(m->network, network);
     json_add_string(o, "network", network[0] ? network : NULL);
     json_add(o, "allow", network_rules_json(m->network));
+    json_add(o, "traffic", network_counts_json(m->status.network));
     json_add(o, "image_network", network_json(network_wish(m->network)));
     json_add_string(o, "supervisor_confinement", m->status.own_confinement[0] ? m->status.own_confinement : NULL);
     json_add_string(o, "folder", folder);
@@ -141,6 +143,10 @@ const struct command cmd_inspect = {
                     "network: the policy that says what the guest reaches: public, none, full, listed (what is "
                     "allowed alone) or builder\n"
                     "allow: a list of what was allowed besides\n"
+                    "traffic: what its network process has counted since it was started, null where it was not: an "
+                    "object with sent_bytes and received_bytes (of the guest), connections (opened, of any protocol), "
+                    "denied (by policy), too_many (connections beyond those that may be open), refused_frames, "
+                    "lost_frames, names_asked and names_denied\n"
                     "image_network: what the image wishes to reach at most, and counts, too: null or an object with "
                     "policy and allow, as above\n"
                     "supervisor_confinement: what confines its supervisor\n"

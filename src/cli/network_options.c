@@ -147,3 +147,14 @@ json_object *network_json(const char *text)
     json_add(o, "allow", network_rules_json(text));
     return o;
 }
+
+json_object *network_counts_json(const char *text)
+{
+    char name[32];
+    unsigned long long value;
+    int n;
+    json_object *o = *text ? json_object_new_object() : NULL;
+    for (; o && sscanf(text, "%31[a-z_] %19llu%n", name, &value, &n) == 2; text += n + (text[n] == ' '))
+        json_add_int(o, name, (int64_t)value);
+    return o;
+}

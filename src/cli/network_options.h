@@ -22,5 +22,7 @@ json_object *network_rules_json(const char *text);
 const char *network_wish(const char *text);
 /* An object with policy and allow, NULL for "". The caller owns it. */
 json_object *network_json(const char *text);
+/* An object of the numbers that a status has of the network process, NULL for "". The caller owns it. */
+json_object *network_counts_json(const char *text);
 /* -EINVAL with phase artifact-extraction where a wish has what is no rule. */
 int network_check_wish(const char *wish, struct mvm_error *err) MVM_MUST_CHECK;

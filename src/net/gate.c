@@ -104,6 +104,7 @@ static void pass_new(struct gate *g, const uint8_t *frame, const struct packet *
 {
     struct flow_key k = key_of(p);
     if (flows_add(&g->flows, &k, now)) {
+        g->count.flows++;
         ret->action = GATE_PASS;
         return;
     }

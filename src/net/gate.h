@@ -26,6 +26,7 @@ struct gate_counters {
     uint64_t frames_out, bytes_out, frames_in, bytes_in; /* that passed; out: from the guest */
     uint64_t denied;                                     /* by policy */
     uint64_t refused[PACKET_FAULTS];                     /* as frames */
+    uint64_t flows;                                      /* connections that were opened, of any protocol */
     uint64_t full;                                       /* no room for the connection */
     uint64_t unasked;                                    /* from outside, without a flow */
     uint64_t queries;

@@ -42,7 +42,8 @@ struct network {
     struct stack stack;
     struct link link;
     int report_fd;
-    bool binds_any; /* sockets can be bound to addresses that are not this host's */
+    bool binds_any;              /* sockets can be bound to addresses that are not this host's */
+    uint64_t counted, counts_at; /* sum of what was told last, and when more is told */
 };
 
 /* One line for the VM's log, whole or not at all: who does not read must not make this process wait. */
@@ -52,6 +53,60 @@ static void report(struct network *n, const char *text)
     int len = snprintf(line, sizeof(line), "%s\n", text);
     if (*text)
         (void)!send(n->report_fd, line, MIN_OF((size_t)len, sizeof(line) - 1), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* ---- What is counted ---- */
+
+static uint64_t refused(const struct network *n)
+{
+    uint64_t sum = n->gate.count.unasked;
+    for (size_t i = 0; i < PACKET_FAULTS; i++)
+        sum += n->gate.count.refused[i];
+    return sum;
+}
+
+/* Changes with each of them. */
+static uint64_t count(const struct network *n)
+{
+    const struct gate_counters *c = &n->gate.count;
+    return c->frames_out + c->frames_in + c->denied + c->full + c->queries + n->answerer.count.denied + n->link.lost +
+           refused(n);
+}
+
+/* When there is something to tell, 0: nothing is. */
+static uint64_t counts_next(const struct network *n)
+{
+    return count(n) == n->counted ? 0 : MAX_OF(n->counts_at, 1);
+}
+
+static void tell_counts(struct network *n, uint64_t now)
+{
+    const struct gate_counters *c = &n->gate.count;
+    uint64_t next = counts_next(n);
+    char text[GATE_LINE];
+    if (next == 0 || next > now)
+        return;
+    n->counted = count(n);
+    n->counts_at = now + NSEC_PER_SEC;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } v[] = {
+        {"sent_bytes", c->bytes_out},
+        {"received_bytes", c->bytes_in},
+        {"connections", c->flows},
+        {"denied", c->denied},
+        {"too_many", c->full},
+        {"refused_frames", refused(n)},
+        {"lost_frames", n->link.lost},
+        {"names_asked", n->answerer.count.queries},
+        {"names_denied", n->answerer.count.denied},
+    };
+    size_t len = (size_t)snprintf(text, sizeof(text), "#");
+    for (size_t i = 0; i < ARRAY_SIZE(v) && len < sizeof(text); i++)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %llu", i ? " " : "", v[i].name,
+                                (unsigned long long)v[i].value);
+    report(n, text);
 }
 
 /* ---- DNS ---- */
@@ -252,12 +307,18 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
     return r;
 }
 
+/* Of two times, of which 0 is never. */
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a && b ? MIN_OF(a, b) : a + b;
+}
+
 static void serve(struct network *n, struct pollfd own[static OWN_FDS])
 {
     struct pollfd fds[OWN_FDS + ANSWERER_SLOTS];
     unsigned slots[ANSWERER_SLOTS];
     for (;;) {
-        uint64_t next = answerer_next(&n->answerer);
+        uint64_t next = earlier(answerer_next(&n->answerer), counts_next(n));
         own[OWN_FRAMES].events = (short)(POLLIN | (link_is_waiting(&n->link) ? POLLOUT : 0));
         own[OWN_RESOLV].fd = n->resolvers.ask_fd;
         memcpy(fds, own, OWN_FDS * sizeof(*own));
@@ -277,6 +338,7 @@ static void serve(struct network *n, struct pollfd own[static OWN_FDS])
         if (fds[OWN_RESOLV].revents && resolvers_hear(&n->resolvers))
             answerer_set_servers(&n->answerer, n->resolvers.n);
         tick(n, now);
+        tell_counts(n, now);
     }
 }
 

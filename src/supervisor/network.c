@@ -54,8 +54,22 @@ static void not_started(struct network *n, const struct mvm_error *err)
 
 /* ---- What it says ---- */
 
+/* Whoever took the process over may say what he likes: only what has the form goes on. */
+static void take_counts(struct network *n)
+{
+    size_t len = MIN_OF(n->line_len, sizeof(n->line) - 1);
+    n->line[len] = '\0';
+    if (strspn(n->line + 1, "abcdefghijklmnopqrstuvwxyz_0123456789 ") == len - 1)
+        n->ops->counts(n->owner, n->line + 1);
+    n->line_len = 0;
+}
+
 static void take_line(struct network *n)
 {
+    if (n->line_len && n->line[0] == '#') {
+        take_counts(n);
+        return;
+    }
     for (size_t i = 0; i < n->line_len; i++)
         if ((unsigned char)n->line[i] < 0x20 || n->line[i] == 0x7f)
             n->line[i] = '?'; /* whoever took it over writes to a log that is shown on terminals */

@@ -12,6 +12,8 @@
 struct network_ops {
     /* One line for the VM's log. */
     void (*log)(void *owner, const char *text);
+    /* What it has counted so far: names and numbers, in turn, with spaces between them. */
+    void (*counts)(void *owner, const char *text);
 };
 
 struct network {

@@ -67,7 +67,13 @@ static const struct vm_ops vm_ops = {
     .settled = ending_settled,
 };
 
-static const struct network_ops network_ops = {.log = on_vm_log};
+static void on_network_counts(void *owner, const char *text)
+{
+    struct supervisor *s = owner;
+    snprintf(s->status.network, sizeof(s->status.network), "%s", text);
+}
+
+static const struct network_ops network_ops = {.log = on_vm_log, .counts = on_network_counts};
 
 static void on_signal(uv_signal_t *h, int sig)
 {

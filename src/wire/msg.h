@@ -355,6 +355,7 @@ struct msg_status {
     char services[16];          /* as in MSG_SERVICES, "" where the image has none ... */
     char services_problem[256];
     char ports[PORTS_MAX_TEXT]; /* what is published, one a line, as in MSG_PORTS */
+    char network[512];          /* what its network process has counted: names and numbers in turn; "" for nothing */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

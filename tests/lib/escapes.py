@@ -10,7 +10,7 @@ in the right place.
 
 LAYER is as for `mvmctl --network` (src/net/process.h).
 """
-import ctypes, ipaddress, os, queue, re, select, socket, struct, subprocess, sys, threading, time
+import ctypes, ipaddress, json, os, queue, re, select, socket, struct, subprocess, sys, threading, time
 
 MAC = bytes.fromhex('525400123456')
 ROUTER_MAC = bytes.fromhex('52550a000202')
@@ -245,6 +245,7 @@ class Ears:
 
 class Network:
     """A card, and the log of what is denied."""
+    traffic = None  # of a VM: what inspect says at the end
 
     def wait_for(self, wanted, seconds=60):
         """The first frame that wanted() takes, None."""
@@ -376,8 +377,17 @@ class Guest(Network):
         with open(f'{os.environ["MVM_HOME"]}/vms/{self.name}/agent.log', errors='replace') as f:
             return f.read()
 
+    def counts_denials(self):
+        """As inspect has them, a second later at most."""
+        text = subprocess.run([self.mvmctl, 'inspect', self.name, '--json'], check=True, stdout=subprocess.PIPE).stdout
+        self.traffic = json.loads(text)['traffic'] or {}
+        return self.traffic.get('denied', 0) >= 40
+
     def end(self):
         ran = self.process.poll() is None
+        end = time.monotonic() + 30
+        while not self.counts_denials() and time.monotonic() < end:
+            time.sleep(0.2)
         self.process.stdin.close()
         self.process.wait()
         sh(self.mvmctl, 'down', self.name)
@@ -463,6 +473,8 @@ def try_all(under, listed, make, without=()):
     try_ways(network, ears, under, without)
     try_names(network, ears, under, listed)
     report(f'{under}: it runs on', network.end())
+    if network.traffic is not None:
+        report(f'{under}: inspect says how often something was denied', network.traffic.get('denied', 0) >= 40, str(network.traffic))
     far.stdin.close()
     far.wait()
 

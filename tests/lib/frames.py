@@ -72,11 +72,20 @@ class Guest:
         frame = self.ip(to, 58, self.summed(to, 58, message, 2, None))
         self.send(frame[:21] + b"\xff" + frame[22:])
 
-    def log(self):
-        """The lines that it has said so far."""
+    def lines(self):
         while select.select([self.report], [], [], 0.2)[0] and (text := self.report.recv(65536)):
             self.said += text
         return self.said.decode().splitlines()
+
+    def log(self):
+        """The lines for the log that it has said so far."""
+        return [line for line in self.lines() if not line.startswith("#")]
+
+    def counts(self):
+        """What it has counted, as it said last."""
+        words = [line for line in self.lines() if line.startswith("#")][-1:]
+        words = words[0][1:].split() if words else []
+        return dict(zip(words[::2], map(int, words[1::2])))
 
     def mac_of(self, version):
         """The router's."""

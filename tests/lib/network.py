@@ -137,6 +137,11 @@ for _ in range(2):
     guest.tcp(PRIVATE, 82)
 said = [line for line in guest.log() if "10.9.9.9:82" in line]
 check(len(said) == 1, "public: and not said again at once", said)
+until = time.monotonic() + 60
+while (counts := guest.counts()).get("denied", 0) < len(closed) and time.monotonic() < until:
+    time.sleep(0.2)
+check(counts["denied"] >= len(closed) and counts["connections"] >= 5 and counts["sent_bytes"] > 60000 < counts["received_bytes"]
+      and counts["refused_frames"] >= 1, "public: what passed and what was denied is counted", counts)
 check(guest.dns("public.test") == [PUBLIC], "public: names are asked of the host's resolver, on its loopback", guest.dns("public.test"))
 check(guest.dns("nothing.test") == 3, "public: a name that is not there is not there")
 check(guest.dns("loopback.test") != ["127.0.0.1"], "public: a name is not the loopback")

@@ -226,6 +226,10 @@ static void test_network_default(void)
     by_default(-1, NULL, "@public *.org", NULL);
     by_default(-1, NULL, "@public @full", NULL);
     by_default(-1, NULL, "@secret", NULL);
+    CLEAN_JSON json_object *counts = network_counts_json("sent_bytes 12 denied 3 x"), *none = network_counts_json("");
+    ok(!none && strcmp(json_object_to_json_string_ext(counts, JSON_C_TO_STRING_PLAIN),
+                       "{\"sent_bytes\":12,\"denied\":3}") == 0,
+       "what a network process has counted is shown by name");
     char kind[NETWORK_KIND_MAX];
     network_kind("@listed a.b c.d @none", kind);
     CLEAN_JSON json_object *o = network_json(network_wish("@listed a.b @public c.d e.f"));
