@@ -680,6 +680,14 @@ static void test_image(void)
     put_file("image/image.json", reach, sizeof(reach) - 1);
     ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.network, "@public 10.0.0.1:80 *.example.org"),
        "what it wishes to reach is a policy with rules");
+    char wish[NETWORK_WISH_MAX];
+    CLEAN_JSON json_object *many = json_tokener_parse("{\"network\":{\"allow\":[]}}");
+    json_object *list = NULL;
+    json_object_object_get_ex(json_object_object_get(many, "network"), "allow", &list);
+    ok(network_wish_load(many, wish, &err) == 0 && !wish[0], "a list of no rules is no wish");
+    for (size_t i = 0; i <= NETWORK_WISH_RULES; i++)
+        json_object_array_add(list, json_object_new_string("a.b"));
+    ok(network_wish_load(many, wish, &err) == -EINVAL, "too many rules are refused");
     static const char rules[] = "{\"name\":\"web\",\"system\":\"x86_64-linux\",\"network\":{\"allow\":[\"a.b\"]}}";
     put_file("image/image.json", rules, sizeof(rules) - 1);
     ok(image_metadata_load(&m, dir, &err) == 0 && !strcmp(m.network, "@listed a.b"), "rules alone allow nothing else");
