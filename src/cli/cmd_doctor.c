@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "jail/cgroup.h"
+#include "net/libslirp.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -122,6 +123,14 @@ static void check_programs(struct report *r)
     }
 }
 
+/* Without it VMs start, and reach nothing. */
+static void check_network(struct report *r)
+{
+    struct mvm_error err = MVM_ERROR_INIT;
+    bool can = libslirp_load(&err) != NULL;
+    tell(r, "network", can ? OK : FAIL, err.hint, "%s", can ? "libslirp carries what guests send" : err.msg);
+}
+
 static void check_folder(struct report *r, const char *name, const char *path, double need_gb)
 {
     struct statvfs sv;
@@ -163,6 +172,7 @@ static int run_doctor(struct args *a)
     check_limits(&r);
     check_accel(&r, &h);
     check_programs(&r);
+    check_network(&r);
     check_folder(&r, "state folder", h.state, 2);
     check_folder(&r, "cache folder", h.cache, 4);
     check_builder(&r, &h);

@@ -246,6 +246,11 @@ is 'a home that cannot be made' "$status" 3
 run env PATH=/nowhere "$MVMCTL" doctor --json
 is 'doctor misses what is missing' "$status" 1
 has 'and names it' "$out" '"name":"qemu","state":"fail"'
+has 'doctor finds what carries what guests send' "$out" '"name":"network","state":"ok"'
+mkdir "$tmp/lib" && : >"$tmp/lib/libslirp.so.0"
+run env LD_LIBRARY_PATH="$tmp/lib" "$MVMCTL" doctor --json
+has 'and says where a guest would have no network' "$(printf '%s\n' "$out" | jq -c '.checks[] | select(.name == "network")')" \
+    '"state":"fail","detail":"cannot load libslirp.so.0","hint":"install the package libslirp0"'
 
 # unwritten WORDS...: says so where standard output is full, and where it is closed.
 unwritten() {
