@@ -5,6 +5,7 @@
 . "$(dirname "$0")/../lib/store.sh"
 # shellcheck disable=SC2154 # what the three define
 
+attr=guest
 fill first 10
 is 'a first build makes the disk' "$status" 0
 is 'as large as its cap' "$(stat -c %s "$disk")" 230686720
@@ -39,6 +40,7 @@ fill large 170
 is 'with a larger cap it succeeds' "$status" 0
 is 'on the same disk, grown' "$(inode) $(stat -c %s "$disk")" "$inode 419430400"
 check 'which is sound' sound
+attr=default
 MVM_STORE_CAP=nonsense
 fill 7 1
 is 'a cap that is no size is refused' "$status" 3

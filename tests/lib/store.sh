@@ -2,8 +2,7 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # names shared with the test files
 
 # A store of its own; the builder image is that of all tests.
-example hello "$tmp/hello"
-mvm build --flake "$tmp/hello" >/dev/null 2>&1
+[ -d "$MVM_CACHE_DIR/builder-vm/$(uname -m)" ] || mvm dev cache repair >/dev/null 2>&1
 ours "$tmp/own"
 mkdir "$tmp/own/builder-vm"
 cp -a "$MVM_CACHE_DIR/builder-vm/$(uname -m)" "$tmp/own/builder-vm/"
@@ -14,10 +13,12 @@ disk=$MVM_CACHE_DIR/builder-vm/nix-store-$(uname -m).img
 state=${disk%.img}.state
 
 # Each build writes so many megabytes (zeros take room as well: nothing here makes holes of them) and leaves them behind as
-# garbage; its image is small.
+# garbage. Its image is the least, or with `attr=guest` a guest, whose kernel takes its room in the store too.
+attr=default
 flake=$tmp/fill
 mkdir "$flake"
 echo 1 >"$flake/numbers"
+least_image >"$flake/make"
 cat >"$flake/flake.nix" <<'N'
 {
   inputs.mvm.url = "mvm";
@@ -34,7 +35,11 @@ cat >"$flake/flake.nix" <<'N'
       args = [ "sh" "-c" "[ $($bb wc -c <$numbers) = 1288895 ] || exit; $bb mkdir $out; echo $round >$out/round; for i in $($bb seq ${builtins.readFile ./megabytes}); do $bb head -c 1000000 /dev/zero >$out/$i || exit; done; $bb sleep ${builtins.readFile ./seconds}" ];
     };
   in {
-    packages.x86_64-linux.default = mvm.lib.x86_64-linux.mkGuest { name = "fill"; command = "true"; files."/round".source = "${data}/round"; };
+    packages.x86_64-linux.default = derivation {
+      name = "least"; system = "x86_64-linux"; builder = bb; inherit bb data;
+      args = [ "sh" "-c" "$bb mkdir $out; cd $out; $bb cp $data/round cmdline.txt; ${builtins.readFile ./make}" ];
+    };
+    packages.x86_64-linux.guest = mvm.lib.x86_64-linux.mkGuest { name = "fill"; command = "true"; files."/round".source = "${data}/round"; };
   };
 }
 N
@@ -43,7 +48,7 @@ fill() {
     printf %s "$1" >"$flake/round"
     printf %s "$2" >"$flake/megabytes"
     printf %s "${3:-0}" >"$flake/seconds"
-    run mvm build --flake "$flake" --offline --verbose
+    run mvm build --flake "$flake" --attr "$attr" --offline --verbose
     [ "$status" = 0 ] || printf '%s\n' "$err" | tail -n 8 | say
 }
 allocated() { echo $(($(stat -c %b "$disk") * 512)); }
