@@ -103,7 +103,7 @@ check "logs are bounded ($size KiB)" test "$size" -le 4500
 check 'the VM still answers' mvm exec loud -- true
 mvm down loud >/dev/null
 
-# Boots in a row while everything else is busy: none hangs. tests/nightly/30-boots.t has more of them.
+# A boot while everything else is busy does not hang. tests/nightly/30-boots.t has thirty of them.
 example hello "$tmp/hello"
 mvm build --flake "$tmp/hello" >/dev/null 2>&1
 "$MVMCTL" up --flake "$tmp/hello" --name two --cpus 2 --json >"$tmp/two.out" 2>/dev/null &
@@ -114,6 +114,6 @@ status=0
 wait $two || status=$?
 is 'R14: and is ready' "$status/$(jq -r .mode "$tmp/two.out")/$(mvm exec two -- nproc)" 0/cold/2
 mvm down two >/dev/null
-boots_while_busy 3 "$tmp/hello"
-is 'three guests boot on a busy machine' "$booted" 3
+boots_while_busy 1 "$tmp/hello"
+is 'a guest boots on a busy machine' "$booted" 1
 finish
