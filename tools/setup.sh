@@ -6,7 +6,7 @@ libzstd-dev liblzma-dev zlib1g-dev libcurl4-openssl-dev libgit2-dev libsqlite3-d
 packages_run="qemu-system-x86 bubblewrap libslirp0 mmdebstrap git ca-certificates"
 packages_kernel="linux-source gcc libc6-dev make flex bison bc libelf-dev xz-utils"
 packages_check="clang clang-format clang-tidy libclang-rt-14-dev shellcheck mandoc perl e2fsprogs procps jq python3 strace
-iproute2 minisign openssl dpkg-dev zsh fish python3-pexpect python3-pip chromium"
+iproute2 curl minisign openssl dpkg-dev zsh fish python3-pexpect python3-pip chromium"
 
 phase_name=
 phase_log=

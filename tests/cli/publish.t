@@ -8,7 +8,7 @@ need_test_guest
 image=$tmp/image
 test_image "$image"
 port_of() { json ".ports[] | select(.guest_port == $1 and .protocol == \"$2\") | .host_port"; }
-fetch() { curl -s -m 10 "$@"; }
+fetch() { curl -s --noproxy '*' -m 10 "$@"; }
 said() { printf '%s %s' "$status" "$err" | tr '\n' ' '; }
 ports() { python3 "$MVM_SOURCE/tests/lib/ports.py" "$@"; }
 

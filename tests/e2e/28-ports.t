@@ -7,7 +7,7 @@ wants_image=1
 . "$(dirname "$0")/../lib/e2e.sh"
 ports() { python3 "$MVM_SOURCE/tests/lib/ports.py" "$@"; }
 port_of() { json ".ports[] | select(.guest_port == $1) | .host_port"; }
-fetch() { curl -s -m 60 "$@"; }
+fetch() { curl -s --noproxy '*' -m 60 "$@"; }
 serve() { mvm exec "$1" -- sh -c 'mkdir -p /tmp/www && echo "a page" >/tmp/www/index.html && httpd -p 127.0.0.1:8080 -h /tmp/www'; }
 
 run mvm up "$image" --name web -p 0:8080 -p 0:7 -p 0:81 --json
