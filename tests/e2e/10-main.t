@@ -166,12 +166,14 @@ hello=$(dirname "$(json .kernel)")
 rm "$MVM_HOME/config.toml"
 flake=$tmp/http
 example http "$flake"
-run mvm run --flake "$flake" --json --memory 192M --cpus 2
+run mvm run --flake "$flake" --json --memory 192M --cpus 2 -P
 is 'the web server example boots' "$status" 0
-check 'it answers inside the guest' eventually 10 sh -c "'$MVMCTL' exec http -- wget -qO- http://127.0.0.1:8080/ | grep -q 'comes out of a microVM'"
 is 'with the processors asked for' "$(mvm exec http -- nproc)" 2
 memory=$(mvm exec http -- sh -c 'grep MemTotal /proc/meminfo | tr -dc 0-9')
 check 'and the memory asked for' test "$memory" -gt 120000 -a "$memory" -lt 196608
+is 'run --publish-all publishes the port that the web server example names' "$(json '.ports | map(.guest_port) | tostring')" '[8080]'
+has 'the page of the web server example is loaded on this host' \
+    "$(curl -s --noproxy '*' -m 60 "http://127.0.0.1:$(json '.ports[0].host_port')/")" 'comes out of a microVM'
 mvm down --all >/dev/null 2>&1
 mvm dev down >/dev/null 2>&1
 check "a builder and an image are left for the other tests" leave_template "$hello"
