@@ -287,6 +287,10 @@ static int ensure(struct bootstrap *b, bool verify, struct buildercache_image *r
         r = buildercache_judge(b->home, &b->want, verify, &now, ret, err);
     if (r < 0 || now == CACHE_HIT)
         return r;
+    /* A wrong setting is said before anything is fetched, and is no fault of a seed. */
+    r = builder_session_check(b->home, err);
+    if (r < 0)
+        return r;
     if (now == CACHE_MISSING_ARTIFACT)
         progress_note(b->progress, "this machine has no builder yet: it is made now, which takes a minute or a few");
     else

@@ -100,6 +100,11 @@ static int fill_in(struct builder_vm_opts *o, struct home *h, struct mvm_error *
     return r < 0 ? r : store_disk_cap(c.store_size, &o->store_cap, err);
 }
 
+int builder_session_check(struct home *h, struct mvm_error *err)
+{
+    return fill_in(&(struct builder_vm_opts){0}, h, err);
+}
+
 int builder_session_start(struct builder_session *s, struct home *h, const struct builder_vm_opts *opts,
                           struct progress *p, struct mvm_error *err)
 {

@@ -25,6 +25,9 @@ struct builder_session {
     }
 #define CLEAN_BUILDER_SESSION CLEANUP(builder_session_done)
 
+/* Whether the settings of a builder can be followed: 0, or what is wrong with them (phase config). */
+int builder_session_check(struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
+
 /* Reaches or starts a builder from the image with the persistent store disk (store_disk.h), which is made anew where
  * the guest finds it beyond repair. A fallback from the persistent builder is said at normal verbosity. Waits where
  * another mvmctl has the store and no persistent builder runs, saying for whom. Errors: phase builder-bootstrap. */

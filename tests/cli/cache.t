@@ -42,4 +42,10 @@ echo begun >"$MVM_HOME/run/.young.999999999.0.tmp"
 run mvm dev cache prune
 is 'dev cache prune removes files that killed processes had begun, and no others' "$status $(temporary)" \
     "0 cache/builds/.a.b.tmp home/run/.accel.json.$$.0.tmp home/run/.young.999999999.0.tmp "
+
+# A wrong setting of a machine that has no builder yet: said before anything is fetched, and no seed is blamed for it.
+run env MVM_STORE_CAP=nonsense "$MVMCTL" dev cache repair --verbose
+is 'a store that can have no such cap keeps a builder from being made: a wrong setting' "$status" 3
+has 'and it is named' "$err" "^mvmctl: \[config\] a store's cap of 'nonsense' is not a size"
+has_not 'no seed is tried' "$err" 'stage 0|fetch'
 finish
