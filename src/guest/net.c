@@ -69,6 +69,19 @@ static int link_up(int fd, unsigned index)
     return talk(fd, &q);
 }
 
+/* A frame costs the host the same whatever its size. A card that does not take so much keeps what it has. */
+static void set_mtu(int fd, unsigned index, uint64_t mtu)
+{
+    struct request q = {
+        .h = {.nlmsg_type = RTM_NEWLINK, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg))},
+        .link = {.ifi_index = (int)index},
+    };
+    uint32_t value = (uint32_t)MIN_OF(mtu, (uint64_t)UINT32_MAX);
+    put_attribute(&q, IFLA_MTU, &value, sizeof(value));
+    if (mtu && talk(fd, &q) < 0)
+        boot_log("the network card keeps its MTU");
+}
+
 static int add_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
 {
     struct request q = {
@@ -168,6 +181,7 @@ static int apply(int fd, const struct card *c, const struct msg_configure *m)
     struct in_addr address, gateway;
     unsigned char prefix;
     int r = parse_cidr(m->address, &address, &prefix);
+    set_mtu(fd, c->index, m->mtu);
     if (r == 0)
         r = add_address(fd, c->index, address, prefix);
     if (r == 0 && m->gateway[0])

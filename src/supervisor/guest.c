@@ -27,6 +27,7 @@ static void send_configure(struct supervisor *s)
     snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
     snprintf(m.address, sizeof(m.address), NET_GUEST "/%d", NET_BITS);
     snprintf(m.gateway, sizeof(m.gateway), NET_GATEWAY);
+    m.mtu = NET_MTU;
     snprintf(m.dns, sizeof(m.dns), NET_DNS);
     m.store_check = s->run.store_check;
     m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;

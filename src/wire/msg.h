@@ -157,6 +157,7 @@ struct msg_configure {
     char machine_id[33]; /* 32 hex digits for /etc/machine-id, "": leave it */
     bool copied;         /* the guest is a copy of one that was configured and held: what it served is gone */
     uint64_t window;     /* what streams begin with towards the host; 0: MUX_WINDOW */
+    uint64_t mtu;        /* of the network card; 0: leave it */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;

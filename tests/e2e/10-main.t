@@ -95,6 +95,7 @@ has 'the same name twice is refused' "$err" "vm 'web' runs already"
 run mvm up --flake "$flake" --json
 second=$(json .name)
 is 'without a name another one is found' "$second" hello
+is 'its card takes frames as large as the network process takes' "$(mvm exec web -- cat /sys/class/net/eth0/mtu)" 65520
 is 'the guest has network settings' "$(mvm exec web -- sh -c 'ip addr show eth0 2>/dev/null | grep -c 10.0.2.15')" 1
 is 'and its loopback' "$(mvm exec web -- sh -c 'ping -c 1 -W 2 127.0.0.1 >/dev/null && echo up')" up
 difference=$(($(date +%s) - $(mvm exec web -- date +%s)))
