@@ -52,8 +52,10 @@ static struct {
     int timer;  /* while connections wait; else -1 */
     bool ended; /* one has, so that the service may accept another */
     struct connection *first;
-    uint8_t chunk[FRAME_MAX_PAYLOAD];
 } serving = {.timer = -1};
+
+/* What has been read of a socket. Apart, so that it takes no room in the program. */
+static uint8_t chunk[FRAME_MAX_PAYLOAD];
 
 static struct connection *find(uint32_t stream)
 {
@@ -290,7 +292,7 @@ static void read_failed(struct connection *c, int error)
 static void pull(struct connection *c)
 {
     for (int i = 0; i < 4 && mux_can_send(serving.mux, c->stream); i++) {
-        ssize_t n = recv(c->fd, serving.chunk, c->record_max, 0);
+        ssize_t n = recv(c->fd, chunk, c->record_max, 0);
         if (n < 0 && errno == EAGAIN)
             break;
         if (n < 0) {
@@ -304,7 +306,7 @@ static void pull(struct connection *c)
         }
         if (c->udp)
             c->out.len = 0; /* somebody is there */
-        if (mux_send(serving.mux, c->stream, CHAN_OUT, serving.chunk, (size_t)n) < 0) {
+        if (mux_send(serving.mux, c->stream, CHAN_OUT, chunk, (size_t)n) < 0) {
             fail(c, ENOMEM);
             return;
         }
