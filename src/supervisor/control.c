@@ -2,6 +2,8 @@
 #include "base/clock.h"
 #include "supervisor/internal.h"
 
+#include <stdio.h>
+
 uint64_t supervisor_since_start(const struct supervisor *s)
 {
     return clock_now() - s->run.start_mono;
@@ -12,9 +14,18 @@ struct conn *supervisor_guest(struct supervisor *s)
     return s->vm.now ? s->vm.now->channel : NULL;
 }
 
-const char *supervisor_why_gone(const struct supervisor *s)
+const char *supervisor_why_gone(struct supervisor *s)
 {
-    return s->cut_off ? s->status.problem : s->ending ? s->ending : "the vm is gone";
+    char line[200];
+    if (s->cut_off)
+        return s->status.problem;
+    if (s->ending)
+        return s->ending;
+    if (s->asked_to_stop)
+        return "the vm is gone";
+    lastwords_telling(&s->console, line, sizeof(line));
+    snprintf(s->gone, sizeof(s->gone), "the vm is gone%s%s", line[0] ? "; its console ends with: " : "", line);
+    return s->gone;
 }
 
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms, bool asked)

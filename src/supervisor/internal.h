@@ -39,6 +39,7 @@ struct supervisor {
     bool cut_off;       /* the guest broke the protocol; status.problem says how */
     const char *ending; /* what the guest announced: "the guest powered off"; NULL: nothing */
     struct lastwords console;
+    char gone[256]; /* of an end that nobody announced: supervisor_why_gone() */
 
     struct launcher launcher;
     struct jail_report jail; /* what confines this process */
@@ -81,7 +82,7 @@ uint64_t supervisor_since_start(const struct supervisor *s);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
 /* What clients are told whose streams end with the guest. */
-const char *supervisor_why_gone(const struct supervisor *s);
+const char *supervisor_why_gone(struct supervisor *s);
 /* Ends the VM, after at most grace_ms of the guest's own doing. asked: that is no failure. */
 void supervisor_stop(struct supervisor *s, uint64_t grace_ms, bool asked);
 /* Whenever clients come or go, or the time after which an idle VM stops changes. */

@@ -48,6 +48,11 @@ static void test_why_gone(void)
     static struct supervisor s;
     ok(strcmp(supervisor_why_gone(&s), "the vm is gone") == 0,
        "of a VM that ends without a word it is said that it is gone");
+    static const char panic[] = "[    1.0] Kernel panic - not syncing: Fatal exception\n";
+    lastwords_add(&s.console, panic, sizeof(panic) - 1);
+    ok(strcmp(supervisor_why_gone(&s),
+              "the vm is gone; its console ends with: Kernel panic - not syncing: Fatal exception") == 0,
+       "and with what its console told");
     s.ending = "the guest powered off";
     ok(strcmp(supervisor_why_gone(&s), s.ending) == 0, "of a guest that announced its end, what it announced");
     s.cut_off = true;
