@@ -21,14 +21,22 @@ static const struct {
 };
 _Static_assert(ARRAY_SIZE(kinds) == POLICY_KINDS, "a kind without a name");
 
+/* POLICY_KINDS where there is none. */
+static enum policy_kind find_kind(const char *name)
+{
+    int k = 0;
+    while (k < POLICY_KINDS && strcmp(name, kinds[k].name) != 0)
+        k++;
+    return (enum policy_kind)k;
+}
+
 int policy_kind_parse(const char *name, enum policy_kind *ret)
 {
-    for (enum policy_kind k = POLICY_NONE; k <= POLICY_FULL; k++)
-        if (strcmp(name, kinds[k].name) == 0) {
-            *ret = k;
-            return 0;
-        }
-    return -EINVAL;
+    enum policy_kind k = find_kind(name);
+    if (k > POLICY_FULL) /* the others are not for users to say */
+        return -EINVAL;
+    *ret = k;
+    return 0;
 }
 
 const char *policy_kind_name(enum policy_kind kind)
@@ -85,12 +93,10 @@ int policy_allow(struct policy *p, const char *text, struct mvm_error *err)
 
 int policy_add_word(struct policy *p, const char *word, struct mvm_error *err)
 {
-    int kind = 0;
     if (word[0] != '@')
         return p->n_layers ? policy_allow(p, word, err) : mvm_error_set(err, -EINVAL, "%.60s has no policy", word);
-    while (kind < POLICY_KINDS && strcmp(word + 1, kinds[kind].name) != 0)
-        kind++;
-    return kind < POLICY_KINDS ? policy_add_layer(p, (enum policy_kind)kind, err)
+    enum policy_kind kind = find_kind(word + 1);
+    return kind < POLICY_KINDS ? policy_add_layer(p, kind, err)
                                : mvm_error_set(err, -EINVAL, "no policy is called %.60s", word + 1);
 }
 
