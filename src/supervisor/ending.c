@@ -61,7 +61,9 @@ void ending_vm_ended(void *owner, int status)
         int code = process_exit_code(status);
         char line[200];
         lastwords_telling(&s->console, line, sizeof(line));
-        if (code == 0)
+        if (s->vm.problem[0])
+            starter_fail(s, "%s: %s", s->run.backend, s->vm.problem);
+        else if (code == 0)
             starter_fail(s, "%s before its agent was ready%s%s", s->ending ? s->ending : "the guest ended",
                          line[0] ? ": " : "", line);
         else

@@ -43,7 +43,7 @@ int launched_connect(struct launched *l, int frames_fd, int ends[static LAUNCH_E
 }
 
 int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct vmm_source *source,
-               const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail, struct mvm_error *err)
+               const int ends[static LAUNCH_ENDS], struct vmm_started *ret, struct mvm_error *err)
 {
     CLEANUP(vmm_plan_done) struct vmm_plan p = VMM_PLAN_INIT;
     int r = vmm_plan(&p, run, source, err);
@@ -56,7 +56,18 @@ int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const s
     p.config.frames_fd = ends[LAUNCH_FRAMES];
     p.config.cgroup_fd = source->cgroup_fd;
     p.config.sibling = true;
-    return backend->start(&p.config, ret, jail, err);
+    return backend->start(&p.config, ret, err);
+}
+
+void launched_take(struct launched *l, const struct vmm_started *started)
+{
+    l->process = started->process;
+    l->jail = started->jail;
+    l->listen_fd = started->listen_fd;
+    if (started->control_fd >= 0) {
+        fd_closep(&l->control_fd);
+        l->control_fd = started->control_fd;
+    }
 }
 
 void launched_done(struct launched *l)
@@ -64,5 +75,6 @@ void launched_done(struct launched *l)
     fd_closep(&l->channel_fd);
     fd_closep(&l->console_fd);
     fd_closep(&l->control_fd);
+    fd_closep(&l->listen_fd);
     fd_closep(&l->log_fd);
 }

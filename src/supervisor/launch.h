@@ -9,13 +9,14 @@
 struct launched {
     struct process process;
     int channel_fd, console_fd, control_fd;
-    int log_fd; /* what the VMM writes to its standard output and error */
+    int listen_fd; /* where the guest's agent connects, in place of channel_fd; -1: it does not */
+    int log_fd;    /* what the VMM writes to its standard output and error */
     struct jail_report jail;
 };
 
 #define LAUNCHED_INIT                                                                                                  \
     {                                                                                                                  \
-        .process = PROCESS_INIT, .channel_fd = -1, .console_fd = -1, .control_fd = -1, .log_fd = -1                    \
+        .process = PROCESS_INIT, .channel_fd = -1, .console_fd = -1, .control_fd = -1, .listen_fd = -1, .log_fd = -1   \
     }
 #define CLEAN_LAUNCHED CLEANUP(launched_done)
 
@@ -29,7 +30,8 @@ int launched_connect(struct launched *l, int frames_fd, int ends[static LAUNCH_E
 /* Starts the VMM as a child of the caller's parent; the ends stay the caller's. -EXDEV where it cannot be born in the
  * cgroup. */
 int launch_vmm(const struct vmm_ops *backend, const struct runfile *run, const struct vmm_source *source,
-               const int ends[static LAUNCH_ENDS], struct process *ret, struct jail_report *jail,
-               struct mvm_error *err) MVM_MUST_CHECK;
+               const int ends[static LAUNCH_ENDS], struct vmm_started *ret, struct mvm_error *err) MVM_MUST_CHECK;
+/* Takes what the start gave. */
+void launched_take(struct launched *l, const struct vmm_started *started);
 /* Closes the ends that were not taken; the process is the caller's. */
 void launched_done(struct launched *l);

@@ -46,6 +46,7 @@ struct order {
 struct answer {
     int r;
     pid_t pid;
+    bool control, listens; /* the VMM's pidfd is followed by these of struct vmm_started */
     struct jail_report jail;
     struct mvm_error err;
 };
@@ -65,6 +66,7 @@ struct launch_duty {
     const struct runfile *run;
     const struct vmm_ops *backend;
     struct cgroup_bounds bounds;
+    int dir_fd;     /* the VM's folder */
     int network_fd; /* where network processes are ordered */
     int resolv_fd;  /* where the network process asks; -1: nowhere */
 };
@@ -137,28 +139,28 @@ static void launch_networker(struct launch_duty *d)
 }
 
 /* In a cgroup where one can be had, which is *ret_cgroup then. */
-static int launch_bounded(const struct launch_duty *d, struct vmm_source *source, const int *ends, struct process *ret,
-                          struct answer *a, struct cgroup *ret_cgroup)
+static int launch_bounded(const struct launch_duty *d, struct vmm_source *source, const int *ends,
+                          struct vmm_started *ret, struct answer *a, struct cgroup *ret_cgroup)
 {
     struct mvm_error why = MVM_ERROR_INIT;
     int r = cgroup_make(ret_cgroup, d->run->name, &d->bounds, &why);
     if (r == 0) {
         source->cgroup_fd = ret_cgroup->fd;
-        r = launch_vmm(d->backend, d->run, source, ends, ret, &a->jail, &a->err);
-        cgroup_bounds_format(&d->bounds, a->jail.limits, sizeof(a->jail.limits));
+        r = launch_vmm(d->backend, d->run, source, ends, ret, &a->err);
+        cgroup_bounds_format(&d->bounds, ret->jail.limits, sizeof(ret->jail.limits));
         if (r != -EXDEV)
             return r;
         why = a->err;
         cgroup_remove(ret_cgroup);
         source->cgroup_fd = 0;
     }
-    r = launch_vmm(d->backend, d->run, source, ends, ret, &a->jail, &a->err);
-    snprintf(a->jail.limits, sizeof(a->jail.limits), "none: %.120s", why.msg);
+    r = launch_vmm(d->backend, d->run, source, ends, ret, &a->err);
+    snprintf(ret->jail.limits, sizeof(ret->jail.limits), "none: %.120s", why.msg);
     return r;
 }
 
 static void carry_out(const struct launch_duty *d, const struct order *o, const struct handover *p, struct answer *a,
-                      struct process *ret, struct cgroup *ret_cgroup)
+                      struct vmm_started *ret, struct cgroup *ret_cgroup)
 {
     if (p->n_fds < LAUNCH_ENDS || !is_allowed(d->run, o->store_path)) {
         a->r = mvm_error_set(&a->err, -EPERM, "the launcher was given an order that it does not follow");
@@ -169,9 +171,11 @@ static void carry_out(const struct launch_duty *d, const struct order *o, const 
         .share = o->share,
         .restore = o->restore,
         .store_path = o->store_path[0] ? o->store_path : NULL,
+        .dir_fd = d->dir_fd,
     };
     a->r = launch_bounded(d, &source, p->fds, ret, a, ret_cgroup);
-    a->pid = ret->pid;
+    a->pid = ret->process.pid;
+    a->jail = ret->jail;
 }
 
 /* Of the network process meanwhile: an order to start one, and its question for the host's resolvers. */
@@ -203,13 +207,31 @@ static bool wait_order(int fd, struct launch_duty *d, struct bounded *running)
     }
 }
 
+/* What was started, and how it is reached. */
+static int answer_order(int fd, struct answer *a, struct vmm_started *vmm)
+{
+    struct handover packet = {.data = a, .size = sizeof(*a)};
+    if (vmm->process.pidfd >= 0)
+        packet.fds[packet.n_fds++] = vmm->process.pidfd;
+    a->control = packet.n_fds && vmm->control_fd >= 0;
+    if (a->control)
+        packet.fds[packet.n_fds++] = vmm->control_fd;
+    a->listens = packet.n_fds && vmm->listen_fd >= 0;
+    if (a->listens)
+        packet.fds[packet.n_fds++] = vmm->listen_fd;
+    int r = handover_send(fd, &packet);
+    fd_closep(&vmm->control_fd);
+    fd_closep(&vmm->listen_fd);
+    return r;
+}
+
 /* *next: where what is started is kept. */
 static bool serve_order(int fd, const struct launch_duty *d, struct bounded *running, size_t *next)
 {
     struct bounded *ret = &running[*next];
     struct order o;
     struct answer a = {0};
-    struct process vmm = PROCESS_INIT;
+    struct vmm_started vmm = VMM_STARTED_INIT;
     struct handover p = {.data = &o, .size = sizeof(o)};
     int r = handover_receive(fd, &p);
     o.store_path[sizeof(o.store_path) - 1] = '\0';
@@ -223,10 +245,9 @@ static bool serve_order(int fd, const struct launch_duty *d, struct bounded *run
         carry_out(d, &o, &p, &a, &vmm, &ret->cgroup);
     for (size_t i = 0; i < p.n_fds; i++)
         close(p.fds[i]);
-    const struct handover answer = {.data = &a, .size = sizeof(a), .fds = {vmm.pidfd}, .n_fds = vmm.pidfd >= 0};
     if (r == 0)
-        r = handover_send(fd, &answer);
-    ret->pidfd = vmm.pidfd; /* the supervisor has one, too, and the process */
+        r = answer_order(fd, &a, &vmm);
+    ret->pidfd = vmm.process.pidfd; /* the supervisor has one, too, and the process */
     if (ret->pidfd < 0 || ret->cgroup.fd < 0)
         bounded_done(ret);
     return r == 0;
@@ -249,9 +270,11 @@ static _Noreturn void be_launcher(int fd, struct launch_duty *d, pid_t superviso
     prctl(PR_SET_NAME, "mvm-launcher");
     signal(SIGPIPE, SIG_IGN);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor || dup2(fd, 3) < 0 ||
-        dup2(d->network_fd, 4) < 0 || os_close_from(5) < 0 || vmm_find(d->run->backend, &d->backend, NULL) < 0)
+        dup2(d->network_fd, 4) < 0 || dup2(d->dir_fd, 5) < 0 || os_close_from(6) < 0 ||
+        vmm_find(d->run->backend, &d->backend, NULL) < 0)
         _exit(1);
     d->network_fd = 4;
+    d->dir_fd = 5;
     serve(3, d);
     _exit(0);
 }
@@ -275,7 +298,7 @@ int launcher_start(struct launcher *l, const struct runfile *run, int dirfd, str
     CLEAN_FD int our_network = network[0];
     CLEAN_FD int their_network = network[1];
     struct launch_duty duty = {
-        .run = run, .bounds = bounds_of(run, dirfd), .network_fd = their_network, .resolv_fd = -1};
+        .run = run, .bounds = bounds_of(run, dirfd), .dir_fd = dirfd, .network_fd = their_network, .resolv_fd = -1};
     pid_t pid = r == 0 ? fork() : -1;
     if (pid < 0)
         return mvm_error_errno(err, r < 0 ? r : -errno, "cannot make the launcher");
@@ -305,7 +328,7 @@ void launcher_stop(struct launcher *l)
     fd_closep(&l->network_frames_fd);
 }
 
-static int take_answer(int fd, struct process *ret, struct jail_report *jail, struct mvm_error *err)
+static int take_answer(int fd, struct vmm_started *ret, struct mvm_error *err)
 {
     struct answer a;
     struct handover answer = {.data = &a, .size = sizeof(a)};
@@ -313,8 +336,15 @@ static int take_answer(int fd, struct process *ret, struct jail_report *jail, st
     int r = poll(&p, 1, ANSWER_MS) > 0 ? handover_receive(fd, &answer) : -ETIMEDOUT;
     if (r < 0)
         return mvm_error_errno(err, r, "the launcher does not answer");
-    *ret = (struct process){.pid = a.pid, .pidfd = answer.n_fds ? answer.fds[0] : -1};
-    *jail = a.jail;
+    size_t n = 0;
+    *ret = (struct vmm_started)VMM_STARTED_INIT;
+    ret->jail = a.jail;
+    ret->process.pid = a.pid;
+    int *const places[] = {&ret->process.pidfd, a.control ? &ret->control_fd : NULL,
+                           a.listens ? &ret->listen_fd : NULL};
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+        if (places[i] && n < answer.n_fds)
+            *places[i] = answer.fds[n++];
     if (a.r == 0 && answer.n_fds == 0)
         a.r = mvm_error_set(&a.err, -EPROTO, "the launcher sent no process");
     if (a.r < 0 && err)
@@ -332,8 +362,10 @@ static int ask(const struct launcher *l, const struct vmm_source *source, const 
     if (source->memory_fd >= 0)
         order.fds[order.n_fds++] = source->memory_fd;
     int r = handover_send(l->fd, &order);
-    return r < 0 ? mvm_error_errno(err, r, "the launcher does not answer")
-                 : take_answer(l->fd, &ret->process, &ret->jail, err);
+    struct vmm_started started = VMM_STARTED_INIT;
+    r = r < 0 ? mvm_error_errno(err, r, "the launcher does not answer") : take_answer(l->fd, &started, err);
+    launched_take(ret, &started);
+    return r;
 }
 
 int launcher_launch(const struct launcher *l, const struct vmm_source *source, struct launched *ret,
@@ -358,5 +390,9 @@ int launcher_order_network(struct launcher *l, int report_fd, struct mvm_error *
 
 int launcher_take_network(struct launcher *l, struct process *ret, struct jail_report *jail, struct mvm_error *err)
 {
-    return take_answer(l->network_fd, ret, jail, err);
+    struct vmm_started started = VMM_STARTED_INIT;
+    int r = take_answer(l->network_fd, &started, err);
+    *ret = started.process;
+    *jail = started.jail;
+    return r;
 }

@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 static const struct runfile *run;
+static int vm_dir;
 
 int launcher_start(struct launcher *l, const struct runfile *r, int dirfd, struct mvm_error *err)
 {
     int e = launch_make_card(&l->frames_fd, &l->network_frames_fd);
     l->fd = -1;
     run = r;
+    vm_dir = dirfd;
     return e < 0 ? mvm_error_errno(err, e, "cannot make the guest's card") : 0;
 }
 
@@ -29,6 +31,9 @@ int launcher_launch(const struct launcher *l, const struct vmm_source *source, s
                     struct mvm_error *err)
 {
     const struct vmm_ops *backend;
+    struct vmm_started started = VMM_STARTED_INIT;
+    struct vmm_source from = *source;
+    from.dir_fd = vm_dir;
     int ends[LAUNCH_ENDS] = {-1, -1, -1, -1, -1};
     int r = launched_connect(ret, l->frames_fd, ends);
     if (r < 0)
@@ -36,9 +41,10 @@ int launcher_launch(const struct launcher *l, const struct vmm_source *source, s
     if (r == 0)
         r = vmm_find(run->backend, &backend, err);
     if (r == 0)
-        r = launch_vmm(backend, run, source, ends, &ret->process, &ret->jail, err);
+        r = launch_vmm(backend, run, &from, ends, &started, err);
     for (size_t i = 0; i < LAUNCH_ENDS; i++)
         fd_closep(&ends[i]);
+    launched_take(ret, &started);
     return r;
 }
 

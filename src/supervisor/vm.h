@@ -86,6 +86,7 @@ struct vm {
     bool warm;                /* it did not boot in this start */
     bool heard, spoke, again; /* its console said something, its agent did, it was booted a second time */
     bool by_host;             /* after `ended`: the VMM was told to end, by a signal or over its control socket */
+    char problem[160];        /* after `ended`: why the VMM could not run the guest; "": it could */
     char cold_reason[256];
     enum vm_stage stage;
     const struct vm_row *rows; /* the table */

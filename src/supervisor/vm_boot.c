@@ -36,7 +36,9 @@ static void on_ended(void *owner, struct vmm_process *i)
     if (!ours)
         vmm_process_drain(i);
     v->ending = false;
-    v->by_host = v->backend->facts(i->vmm)->ended_by_host;
+    const struct vmm_facts *facts = v->backend->facts(i->vmm);
+    v->by_host = facts->ended_by_host;
+    snprintf(v->problem, sizeof(v->problem), "%s", facts->problem);
     v->end_status = i->process.status;
     v->blame = blame_of_end(v, i);
     if (!ours)

@@ -16,6 +16,7 @@ static void on_handle_closed(uv_handle_t *h)
     struct vmm_process *i = h->data;
     if (--i->n_open)
         return;
+    fd_closep(&i->listen_fd);
     process_done(&i->process);
     i->backend->free(i->vmm);
     logfile_done(&i->log);
@@ -29,6 +30,8 @@ void vmm_process_discard(struct vmm_process *i)
     process_signal(&i->process, SIGKILL);
     uv_read_stop((uv_stream_t *)&i->console);
     uv_read_stop((uv_stream_t *)&i->control);
+    if (i->listen_fd >= 0)
+        uv_poll_stop(&i->listener);
     if (i->channel)
         conn_discard(i->channel);
     i->channel = NULL;
@@ -67,6 +70,26 @@ static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
         i->answered_at = clock_now();
     if (n < 0 || (n > 0 && !i->backend->input(i->vmm, b->base, (size_t)n)))
         uv_read_stop(st); /* its end is what counts then */
+    const struct vmm_facts *facts = i->backend->facts(i->vmm);
+    if (n > 0 && facts->problem[0]) {
+        logfile_printf(&i->log, "mvm: %s\n", facts->problem);
+        process_signal(&i->process, SIGKILL);
+    }
+}
+
+/* The agent is there. What it was to be told waits in its connection. */
+static void on_agent(uv_poll_t *poll, int status, int events)
+{
+    struct vmm_process *i = poll->data;
+    CLEAN_FD int fd = accept4(i->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 || !i->channel || uv_pipe_open(&i->channel->pipe, fd) < 0)
+        return;
+    TAKE_FD(fd);
+    uv_poll_stop(poll);
+    if (conn_start(i->channel) < 0)
+        conn_close(i->channel);
+    else
+        conn_release(i->channel);
 }
 
 bool vmm_process_is_silent(const struct vmm_process *i)
@@ -107,6 +130,8 @@ static void close_all(struct vmm_process *i)
     uv_close((uv_handle_t *)&i->control, on_handle_closed);
     uv_close((uv_handle_t *)&i->words, on_handle_closed);
     uv_close((uv_handle_t *)&i->exit, on_handle_closed);
+    if (i->listen_fd >= 0)
+        uv_close((uv_handle_t *)&i->listener, on_handle_closed);
 }
 
 static void on_process_end(uv_poll_t *poll, int status, int events)
@@ -129,13 +154,23 @@ static int open_pipe(uv_pipe_t *p, int fd, uv_read_cb on_read)
     return r < 0 ? r : uv_read_start((uv_stream_t *)p, on_alloc, on_read);
 }
 
-static int connect_all(struct vmm_process *i, struct launched *l, const struct runfile *run)
+static int connect_channel(struct vmm_process *i, struct launched *l)
 {
-    int r = i->backend->open(l->control_fd, &run->accel, &i->vmm);
+    if (!i->channel)
+        return -ENOMEM;
+    if (i->listen_fd >= 0) {
+        conn_hold(i->channel);
+        return uv_poll_start(&i->listener, UV_READABLE, on_agent);
+    }
+    int r = uv_pipe_open(&i->channel->pipe, TAKE_FD(l->channel_fd));
+    return r < 0 ? r : conn_start(i->channel);
+}
+
+static int connect_all(struct vmm_process *i, struct launched *l, const struct vmm_config *c)
+{
+    int r = i->backend->open(l->control_fd, c, &i->vmm);
     if (r == 0)
-        r = i->channel ? uv_pipe_open(&i->channel->pipe, TAKE_FD(l->channel_fd)) : -ENOMEM;
-    if (r == 0)
-        r = conn_start(i->channel);
+        r = connect_channel(i, l);
     if (r == 0)
         r = open_pipe(&i->console, TAKE_FD(l->console_fd), on_console);
     if (r == 0)
@@ -145,16 +180,37 @@ static int connect_all(struct vmm_process *i, struct launched *l, const struct r
     return r < 0 ? r : uv_poll_start(&i->exit, UV_READABLE, on_process_end);
 }
 
+static int init_handles(struct vmm_process *i, uv_loop_t *loop, struct launched *l)
+{
+    uv_pipe_init(loop, &i->console, 0);
+    uv_pipe_init(loop, &i->control, 0);
+    uv_pipe_init(loop, &i->words, 0);
+    i->console.data = i->control.data = i->words.data = i->exit.data = i->listener.data = i;
+    int r = uv_poll_init(loop, &i->exit, i->process.pidfd);
+    if (r < 0 || l->listen_fd < 0)
+        return r;
+    r = uv_poll_init(loop, &i->listener, l->listen_fd);
+    if (r == 0)
+        i->listen_fd = TAKE_FD(l->listen_fd);
+    i->n_open += r == 0;
+    return r;
+}
+
 int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vmm_ops *backend,
                       const struct launcher *launcher, const struct runfile *run, const struct vmm_source *source,
                       int dirfd, const struct vmm_process_ops *ops, void *owner, const struct conn_ops *channel,
                       void *channel_owner, struct mvm_error *err)
 {
     CLEAN_LAUNCHED struct launched l = LAUNCHED_INIT;
+    CLEANUP(vmm_plan_done) struct vmm_plan plan = VMM_PLAN_INIT;
+    struct vmm_source from = *source;
+    from.dir_fd = dirfd;
     struct vmm_process *i = calloc(1, sizeof(*i));
     if (!i)
         return mvm_error_errno(err, -ENOMEM, "vm");
-    int r = launcher_launch(launcher, source, &l, err);
+    int r = vmm_plan(&plan, run, &from, err);
+    if (r == 0)
+        r = launcher_launch(launcher, source, &l, err);
     if (r < 0) {
         free(i);
         return r;
@@ -164,21 +220,17 @@ int vmm_process_start(struct vmm_process **ret, uv_loop_t *loop, const struct vm
                               .backend = backend,
                               .process = l.process,
                               .jail = l.jail,
-
+                              .listen_fd = -1,
                               .log = LOGFILE_INIT(dirfd, VMDIR_VMM, LOG_CAP),
                               .n_open = 4,
                               .spawned_at = clock_now()};
-    uv_pipe_init(loop, &i->console, 0);
-    uv_pipe_init(loop, &i->control, 0);
-    uv_pipe_init(loop, &i->words, 0);
-    r = uv_poll_init(loop, &i->exit, i->process.pidfd);
-    i->console.data = i->control.data = i->words.data = i->exit.data = i;
+    r = init_handles(i, loop, &l);
     if (r < 0) { /* no handle for its end: end it here */
         process_done(&i->process);
         return mvm_error_errno(err, r, "cannot watch the vm");
     }
     i->channel = conn_new(loop, channel, channel_owner);
-    r = connect_all(i, &l, run);
+    r = connect_all(i, &l, &plan.config);
     if (r < 0) {
         i->discarded = true;
         process_signal(&i->process, SIGKILL);

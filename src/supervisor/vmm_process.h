@@ -30,7 +30,9 @@ struct vmm_process {
     uv_pipe_t console, control, words;
     struct logfile log; /* what it writes to its error output: capped, because a guest can cause it */
     uv_poll_t exit;
-    unsigned n_open; /* handles that libuv has not closed yet */
+    uv_poll_t listener; /* where the guest's agent connects */
+    int listen_fd;      /* -1: it has, or is connected from the start */
+    unsigned n_open;    /* handles that libuv has not closed yet */
     bool discarded;
     uint64_t spawned_at; /* clock_now() when its process had been started */
     uint64_t

@@ -70,6 +70,7 @@ int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_sou
         .n_disks = run->store_disk[0] ? 2 : 1,
         .memory_mib = run->memory_mib,
         .vcpus = (unsigned)run->vcpus,
+        .dir_fd = source->dir_fd,
         .memory_fd = source->memory_fd,
         .memory_shared = source->share,
         .incoming = source->restore,
@@ -87,7 +88,7 @@ int vmm_plan_identity(const struct vmm_ops *backend, const struct runfile *run, 
                       struct mvm_error *err)
 {
     CLEANUP(vmm_plan_done) struct vmm_plan p = VMM_PLAN_INIT;
-    const struct vmm_source any = {.memory_fd = -1};
+    const struct vmm_source any = {.memory_fd = -1, .dir_fd = -1};
     int r = vmm_plan(&p, run, &any, err);
     if (r < 0)
         return r;

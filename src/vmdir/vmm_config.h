@@ -12,6 +12,7 @@ struct vmm_source {
     bool share;             /* the memory is written to the file */
     bool restore;           /* it does not boot: the backend's `restore` follows */
     const char *store_path; /* NULL: the VM's own */
+    int dir_fd;             /* the VM's folder */
     int cgroup_fd;          /* the folder of the cgroup that it is born in; 0: the caller's */
 };
 

@@ -137,8 +137,7 @@ static char *find_program(struct mvm_error *err)
     return program;
 }
 
-static int qemu_start(const struct vmm_config *c, struct process *ret, struct jail_report *report,
-                      struct mvm_error *err)
+static int qemu_start(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err)
 {
     CLEANUP(qemu_args_done) struct args a = {0};
     int r = qemu_args(&a, c, err);
@@ -147,9 +146,9 @@ static int qemu_start(const struct vmm_config *c, struct process *ret, struct ja
     CLEAN_FREE char *program = find_program(err);
     if (!program)
         return -ENOENT;
-    r = start_jailed(c, &a, program, ret, report, err);
+    r = start_jailed(c, &a, program, &ret->process, &ret->jail, err);
     if (r == -ENOEXEC && !c->confine)
-        return start_plain(c, &a, ret, err);
+        return start_plain(c, &a, &ret->process, err);
     if (r == -ENOEXEC || r == -ENOSYS) {
         mvm_error_wrap(err, "the VMM cannot be confined");
         mvm_error_hint(err,

@@ -293,13 +293,13 @@ bool qmp_input(struct vmm *v, const void *p, size_t n)
 
 /* ---- Begin and end ---- */
 
-int qmp_open(int control_fd, const struct vmm_accel *accel, struct vmm **ret)
+int qmp_open(int control_fd, const struct vmm_config *c, struct vmm **ret)
 {
     struct vmm *v = calloc(1, sizeof(*v));
     if (!v)
         return -ENOMEM;
     v->control_fd = control_fd;
-    v->stops_to_save = vmm_accel_emulates(accel);
+    v->stops_to_save = vmm_accel_emulates(&c->accel);
     v->in = (struct buf)BUF_INIT(INPUT_MAX);
     *ret = v;
     return 0;

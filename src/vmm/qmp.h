@@ -8,7 +8,7 @@
 #include "vmm/vmm.h"
 
 /* See struct vmm_ops. */
-int qmp_open(int control_fd, const struct vmm_accel *accel, struct vmm **ret);
+int qmp_open(int control_fd, const struct vmm_config *c, struct vmm **ret);
 bool qmp_input(struct vmm *v, const void *p, size_t n);
 const struct vmm_facts *qmp_facts(const struct vmm *v);
 int qmp_pause(struct vmm *v, struct vmm_done d);

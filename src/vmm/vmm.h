@@ -4,7 +4,8 @@
  * has, or what that one speaks: what differs is asked for (struct vmm_caps).
  *
  * A VMM is started by one process and spoken to by another (supervisor/launcher.h): `start` makes the process from
- * descriptors that were connected before, `open` makes the handle for what the other side of them speaks.
+ * descriptors that were connected before, or says where it is reached instead; `open` makes the handle for what is
+ * spoken there.
  */
 #pragma once
 
@@ -66,6 +67,7 @@ struct vmm_config {
     int frames_fd;  /* a datagram socket: each Ethernet frame of the guest's card is one datagram */
     const char *mac;
     int log_fd;    /* the VMM's stderr */
+    int dir_fd;    /* the VM's folder, where a backend may have one of its own; -1: none */
     int cgroup_fd; /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;  /* it becomes a child of the caller's parent, which is a subreaper */
     bool confine;  /* it is not started where it cannot be confined (jail.h) */
@@ -90,6 +92,20 @@ struct vmm_caps {
 /* One that runs; private to its backend. */
 struct vmm;
 
+/* What a start gives. A VMM that takes no connected descriptors makes sockets: then it is reached by these, and the
+ * other sides of the config's control_fd and channel_fd are of no use. */
+struct vmm_started {
+    struct process process;
+    struct jail_report jail;
+    int control_fd; /* connected; -1: the config's */
+    int listen_fd;  /* where the guest's agent connects, once; -1: the config's channel */
+};
+
+#define VMM_STARTED_INIT                                                                                               \
+    {                                                                                                                  \
+        .process = PROCESS_INIT, .control_fd = -1, .listen_fd = -1                                                     \
+    }
+
 /* Every command that was taken ends here, exactly once; where the VMM ends before, with -EPIPE. Not before the
  * command's function has returned. problem: one clause, "" where r is not negative. */
 struct vmm_done {
@@ -101,6 +117,7 @@ struct vmm_done {
 struct vmm_facts {
     uint64_t stopped_at; /* since when the guest's processors stand still, clock_now(); 0: they run */
     bool ended_by_host;  /* it ends, and not because of the guest */
+    char problem[160];   /* it cannot run the guest, and does not end by itself; "": nothing of the kind */
 };
 
 struct vmm_ops {
@@ -122,10 +139,10 @@ struct vmm_ops {
 
     /* Starts the VMM; it dies with the calling thread, or its parent. -EXDEV where it cannot be born in the cgroup. The
      * config's descriptors stay the caller's. */
-    int (*start)(const struct vmm_config *c, struct process *ret, struct jail_report *ret_jail, struct mvm_error *err);
-    /* The handle of one that was started with the other end of control_fd, which stays the caller's and is nonblocking:
-     * the caller reads it and hands on what came (`input`); the backend only writes. */
-    int (*open)(int control_fd, const struct vmm_accel *accel, struct vmm **ret);
+    int (*start)(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err);
+    /* The handle of one that was started with that config, apart from its connections. control_fd stays the caller's
+     * and is nonblocking: the caller reads it and hands on what came (`input`); the backend only writes. */
+    int (*open)(int control_fd, const struct vmm_config *c, struct vmm **ret);
     /* False where that is nothing a VMM may say: it is not to be read any more, its end is what counts then. */
     bool (*input)(struct vmm *v, const void *p, size_t n);
     const struct vmm_facts *(*facts)(const struct vmm *v);

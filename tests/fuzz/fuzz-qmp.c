@@ -19,11 +19,11 @@ static void on_end(void *owner, int r, const char *problem)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct vmm_accel accel = {.name = "tcg"};
+    struct vmm_config config = {.accel = {.name = "tcg"}};
     struct input in = {data, size};
     struct vmm *v;
     int pair[2];
-    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && qmp_open(pair[0], &accel, &v) == 0);
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && qmp_open(pair[0], &config, &v) == 0);
     struct vmm_done done[KINDS];
     memset(ends, 0, sizeof(ends));
     for (size_t i = 0; i < KINDS; i++)

@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,6 +83,11 @@ static int guest(const char *name)
         return 5;
     if (strcmp(name, "mute") == 0)
         pause();
+    if (strcmp(name, "unfit") == 0) {
+        if (write(control_fd, "no such device", 14) < 0)
+            return 1;
+        pause();
+    }
     SAY(hello, .protocol = strcmp(name, "old") == 0 ? 99 : MVM_PROTOCOL_VERSION, .role = "runtime", .kernel = "6.1");
     await(MSG_CONFIGURE);
     bool services = strcmp(name, "services") == 0;
@@ -99,12 +105,26 @@ static int guest(const char *name)
 
 /* ---- The backend ---- */
 
-static const struct vmm_facts no_facts;
+static struct vmm_facts facts;
 
-static int start_guest(const struct vmm_config *c, struct process *ret, struct jail_report *jail, struct mvm_error *err)
+/* Its agent connects to where the VMM, which makes its own sockets, has it connect. */
+static int connect_guest(const struct vmm_config *c, struct vmm_started *ret)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/agent.sock", c->dir_fd);
+    ret->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(ret->listen_fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(ret->listen_fd, 1) < 0 ||
+        connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        abort();
+    return fd;
+}
+
+static int start_guest(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err)
 {
     char fds[3][12];
-    const int keep[] = {c->channel_fd, c->control_fd, c->console_fd};
+    CLEAN_FD int own = strcmp(c->name, "connects") == 0 ? connect_guest(c, ret) : -1;
+    const int keep[] = {own >= 0 ? own : c->channel_fd, c->control_fd, c->console_fd};
     for (size_t i = 0; i < 3; i++)
         snprintf(fds[i], sizeof(fds[i]), "%d", keep[i]);
     const char *const argv[] = {os_self_exe(), "--guest", c->name, fds[0], fds[1], fds[2], NULL};
@@ -117,10 +137,10 @@ static int start_guest(const struct vmm_config *c, struct process *ret, struct j
                                    .cgroup_fd = c->cgroup_fd,
                                    .die_with_parent = true,
                                    .sibling = c->sibling};
-    return process_start(&o, ret, err);
+    return process_start(&o, &ret->process, err);
 }
 
-static int open_handle(int fd, const struct vmm_accel *accel, struct vmm **ret)
+static int open_handle(int fd, const struct vmm_config *c, struct vmm **ret)
 {
     *ret = NULL;
     return 0;
@@ -128,12 +148,13 @@ static int open_handle(int fd, const struct vmm_accel *accel, struct vmm **ret)
 
 static bool take_input(struct vmm *v, const void *p, size_t n)
 {
+    snprintf(facts.problem, sizeof(facts.problem), "%.*s", (int)n, (const char *)p);
     return true;
 }
 
 static const struct vmm_facts *tell_facts(const struct vmm *v)
 {
-    return &no_facts;
+    return &facts;
 }
 
 static int take_command(struct vmm *v, struct vmm_done d)
@@ -274,6 +295,11 @@ static void test_life(void)
        "a VM that is to stop powers off, and nothing of it is left (%s)", e.msg);
     ok(kill((pid_t)st.vmm_pid, 0) < 0 && errno == ESRCH, "its VMM neither");
 
+    s = start("connects", false, &st);
+    ok(strcmp(st.state, "ready") == 0 && strcmp(st.address, "10.1.2.3") == 0,
+       "one whose agent connects to the host is ready as well (%s)", st.problem);
+    ok(machine_stop(&home, "connects", 5000, &e) == 0 && end(&s) == 0, "and is asked to power off (%s)", e.msg);
+
     s = start("held", true, &st);
     ok(strcmp(st.state, "ready") == 0, "a transient VM is ready, too");
     ok(end(&s) == 0 && !has_folder("held"), "and ends with its starter");
@@ -288,6 +314,7 @@ static void test_ends(void)
         {"mute", "was not ready within 0.3 s"},
         {"panics", "before its agent was ready: Kernel panic - not syncing: stone"},
         {"crashes", "ended with status 5 before the guest was ready"},
+        {"unfit", "test: no such device"},
     };
     struct msg_status st;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

@@ -32,10 +32,10 @@ static const struct vmm_done done = {.done = on_end};
 
 static void open_vmm(const char *accel)
 {
-    struct vmm_accel a = {0};
+    struct vmm_config c = {0};
     int pair[2];
-    snprintf(a.name, sizeof(a.name), "%s", accel);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || qmp_open(pair[0], &a, &vmm) < 0)
+    snprintf(c.accel.name, sizeof(c.accel.name), "%s", accel);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || qmp_open(pair[0], &c, &vmm) < 0)
         abort();
     ours = pair[0];
     theirs = pair[1];
