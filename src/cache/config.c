@@ -18,6 +18,7 @@ enum kind {
     LIST,
     PATHS, /* a list of absolute ones */
     SIZE,
+    RATE,
     BOOLEAN,
     INTEGER,
     WORD, /* one of words */
@@ -106,6 +107,19 @@ static const struct setting {
       "what those may reach besides, as with --allow; where there is no policy: nothing else"},
      LIST,
      offsetof(struct config, network_allow)},
+    {{"network", "rate", "IN/OUT", "bytes a second to and from a VM, as with --net-rate (default: as fast as it goes)"},
+     RATE,
+     offsetof(struct config, network_rate)},
+    {{"network", "connections", "N", "a VM has at most so many connections open, as with --net-connections"},
+     INTEGER,
+     offsetof(struct config, network_connections),
+     1,
+     CONFIG_MAX_CONNECTIONS},
+    {{"network", "queries", "N", "a VM asks at most so many names a second, as with --net-queries"},
+     INTEGER,
+     offsetof(struct config, network_queries),
+     1,
+     CONFIG_MAX_QUERIES},
     {{"builder", "persistent", "BOOLEAN", "builds share a builder that stays between them (default: true)"},
      BOOLEAN,
      offsetof(struct config, persistent)},
@@ -136,18 +150,6 @@ const char *config_network(const struct config *c)
 const struct config_key *config_key(size_t i)
 {
     return i < ARRAY_SIZE(settings) ? &settings[i].key : NULL;
-}
-
-int config_check_url(const char *url, struct mvm_error *err)
-{
-    const char *host = strncmp(url, "https://", 8) == 0 ? url + 8 : NULL;
-    const char *path = strncmp(url, "file:///", 8) == 0 ? url + 7 : NULL;
-    if ((!host || !*host || *host == '/') && !path)
-        return mvm_error_set(err, -EINVAL, "'%.200s' is no https:// or file:/// URL", url);
-    for (const char *s = url; *s; s++)
-        if (*s <= 0x20 || *s == 0x7f || *s == '?' || *s == '#')
-            return mvm_error_set(err, -EINVAL, "'%.200s' is no folder's URL", url);
-    return 0;
 }
 
 /* ---- Values ---- */
@@ -182,25 +184,6 @@ static int set_text(const struct setting *s, const struct toml_value *v, char **
     return 0;
 }
 
-int config_parse_size(const char *text, uint64_t *ret)
-{
-    static const char units[] = "KMGT";
-    char *end;
-    errno = 0;
-    unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (n == 0 || errno)
-        return -EINVAL;
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
-    end += unit != NULL;
-    if (unit && strcmp(end, "iB") == 0)
-        end += 2;
-    if (*end || n > UINT64_MAX >> shift)
-        return -EINVAL;
-    *ret = (uint64_t)n << shift;
-    return 0;
-}
-
 static int set_size(const struct setting *s, const struct toml_value *v, uint64_t *field, struct mvm_error *err)
 {
     uint64_t n = 0;
@@ -210,6 +193,13 @@ static int set_size(const struct setting *s, const struct toml_value *v, uint64_
                              (long long)s->most >> 30);
     *field = n;
     return 0;
+}
+
+static int set_rate(const struct toml_value *v, struct config_rate *field, struct mvm_error *err)
+{
+    const char *text = NULL;
+    int r = as_text(v, &text, err);
+    return r < 0 ? r : config_parse_rate(text, field, err);
 }
 
 static int check_item(const struct setting *s, const char *text, struct mvm_error *err)
@@ -305,6 +295,9 @@ static int set_value(const struct setting *s, const struct toml_value *v, struct
         break;
     case SIZE:
         r = set_size(s, v, field, err);
+        break;
+    case RATE:
+        r = set_rate(v, field, err);
         break;
     case TEXT:
     case URL:

@@ -15,6 +15,9 @@
 #define CONFIG_FILE     "config.toml"
 #define CONFIG_MAX_KEYS 16 /* public keys */
 #define CONFIG_MAX_LIST 16
+/* As far as a VM's limits go (net/limits.h). */
+#define CONFIG_MAX_CONNECTIONS 65536
+#define CONFIG_MAX_QUERIES     10000
 
 enum confine { CONFINE_AUTO, CONFINE_REQUIRED };
 /* What VMs may reach that nothing else is said of (net/policy.h). */
@@ -23,6 +26,10 @@ enum config_network { CONFIG_NETWORK_PUBLIC, CONFIG_NETWORK_NONE, CONFIG_NETWORK
 struct config_list {
     char *v[CONFIG_MAX_LIST]; /* owned */
     size_t n;
+};
+
+struct config_rate {
+    uint64_t in, out; /* bytes a second to and from a VM; 0: as fast as it goes */
 };
 
 struct config {
@@ -40,12 +47,14 @@ struct config {
     struct config_list network_allow; /* rules (net/rule.h), as they are in the file */
     struct config_list access_tokens; /* secrets; the file must be its owner's alone */
     char *http_proxy, *https_proxy, *no_proxy;
-    bool persistent;       /* builds share a builder that stays */
-    bool boot_snapshots;   /* VMs are restored from snapshots of their images */
-    int confine;           /* enum confine: whether VMMs run that cannot be confined */
-    int network_policy;    /* enum config_network; -1: the file does not say */
-    int64_t idle_timeout;  /* seconds after which it stops by itself; 0: never */
-    int64_t stall_seconds; /* how long a download may stand still */
+    bool persistent;     /* builds share a builder that stays */
+    bool boot_snapshots; /* VMs are restored from snapshots of their images */
+    int confine;         /* enum confine: whether VMMs run that cannot be confined */
+    int network_policy;  /* enum config_network; -1: the file does not say */
+    struct config_rate network_rate;
+    int64_t network_connections, network_queries; /* 0: the network process's default */
+    int64_t idle_timeout;                         /* seconds after which it stops by itself; 0: never */
+    int64_t stall_seconds;                        /* how long a download may stand still */
 };
 
 #define CONFIG_INIT                                                                                                    \
@@ -56,6 +65,8 @@ struct config {
 
 /* "300M", "16G", "1T", or bytes. */
 int config_parse_size(const char *text, uint64_t *ret) MVM_MUST_CHECK;
+/* "10M/1M": bytes a second; nothing or 0 for no limit. -EINVAL. */
+int config_parse_rate(const char *text, struct config_rate *ret, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* c must be CONFIG_INIT; it stays that on failure. */
 int config_load(struct config *c, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;

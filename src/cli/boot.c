@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "builder/persistent.h"
+#include "cli/network_limits.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
@@ -118,11 +119,14 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
         .settle_ms = settle_ms,
     };
     CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
-    char network[NETWORK_OPTIONS_MAX];
+    char network[NETWORK_OPTIONS_MAX], limits[NETWORK_LIMITS_MAX];
     int r = machine_options(a, img, &c, err);
     if (r == 0)
         r = network_of(a, h, &img->metadata, network, err);
+    if (r == 0)
+        r = network_limits(a, h, "", limits, err);
     c.network = network;
+    c.network_limits = limits;
     if (transient)
         c.ready = READY_AGENT;
     if (r == 0 && c.name)
@@ -141,6 +145,8 @@ int boot_check_options(const struct args *a, struct mvm_error *err)
     int r = machine_options(a, &none, &c, err);
     if (r == 0)
         r = network_options(a, network, err);
+    if (r == 0)
+        r = network_limits_check(a, err);
     if (r == 0 && arg_value(a, "name"))
         r = boot_check_name(arg_value(a, "name"), err);
     if (r == 0)

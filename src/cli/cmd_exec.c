@@ -103,9 +103,11 @@ static int run_exec(struct args *a)
         return ui_usage("name the VM, or give --flake", "exec: the VM '%.60s' and --flake at once", a->words[0]);
     if (!transient && !a->n_words)
         return ui_usage("mvmctl exec NAME COMMAND, or mvmctl exec --flake REF COMMAND", "exec: no VM named");
-    if (!transient && (arg_value(a, "network") || arg_value(a, "allow")))
-        return ui_usage("say it when the VM is started: mvmctl up --network ... --allow ...",
-                        "exec: the VM '%.60s' runs already", a->words[0]);
+    static const char *const network[] = {"network", "allow", "net-rate", "net-connections", "net-queries"};
+    for (size_t i = 0; i < ARRAY_SIZE(network) && !transient; i++)
+        if (arg_value(a, network[i]))
+            return ui_usage("say it when the VM is started: mvmctl up --network ... --allow ...",
+                            "exec: --%s, but the VM '%.60s' runs already", network[i], a->words[0]);
     if (a->n_rest < 1)
         return ui_usage("mvmctl exec NAME COMMAND; a shell: mvmctl exec -it NAME sh", "exec: no program to run");
     char *env[MAX_GIVEN];
@@ -162,7 +164,7 @@ const struct command cmd_exec = {
             "about that VM: without --flake they are refused, because a VM that runs keeps what it was started "
             "with.",
     .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_interactive, &opt_terminal, &opt_env, &opt_cwd,
-                       &opt_user, &opt_cpus, &opt_memory, &opt_hypervisor, &opt_network, &opt_allow, &opt_publish,
+                       &opt_user, &opt_cpus, &opt_memory, &opt_hypervisor, NETWORK_OPTIONS, &opt_publish,
                        &opt_publish_all, &opt_cold, &opt_verify_all, &opt_timeout, &opt_trace, &opt_verbose),
     .words = WORDS_VMS | WORDS_PROGRAM,
     .run = run_exec,

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/path.h"
 #include "cli/cli.h"
+#include "cli/network_limits.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
@@ -89,6 +90,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("address", st->address);
     publish_print(st, "published     ");
     print_network(m->network);
+    line("net limits", m->network_limits);
     line("traffic", st->network);
     line("confinement", st->confinement);
     line("limits", st->limits);
@@ -121,6 +123,7 @@ static int run_inspect(struct args *a)
     network_kind(m->network, network);
     json_add_string(o, "network", network[0] ? network : NULL);
     json_add(o, "allow", network_rules_json(m->network));
+    json_add(o, "network_limits", network_limits_json(m->network_limits));
     json_add(o, "traffic", network_counts_json(m->status.network));
     json_add(o, "image_network", network_json(network_wish(m->network)));
     json_add_string(o, "supervisor_confinement", m->status.own_confinement[0] ? m->status.own_confinement : NULL);
@@ -138,19 +141,23 @@ const struct command cmd_inspect = {
     .text = "Shows a VM's state, what it runs, how it was started, what confines its VMM, and the folder with "
             "its logs.",
     .options = OPTIONS(&opt_json),
-    .json = VM_JSON "mode: warm (restored) or cold (booted)\n"
-                    "cold_reason: why it was booted\n"
-                    "network: the policy that says what the guest reaches: public, none, full, listed (what is "
-                    "allowed alone) or builder\n"
-                    "allow: a list of what was allowed besides\n"
-                    "traffic: what its network process has counted since it was started, null where it was not: an "
-                    "object with sent_bytes and received_bytes (of the guest), connections (opened, of any protocol), "
-                    "denied (by policy), too_many (connections beyond those that may be open), refused_frames, "
-                    "lost_frames, names_asked and names_denied\n"
-                    "image_network: what the image wishes to reach at most, and counts, too: null or an object with "
-                    "policy and allow, as above\n"
-                    "supervisor_confinement: what confines its supervisor\n"
-                    "folder: where its logs are\n",
+    .json =
+        VM_JSON "mode: warm (restored) or cold (booted)\n"
+                "cold_reason: why it was booted\n"
+                "network: the policy that says what the guest reaches: public, none, full, listed (what is "
+                "allowed alone) or builder\n"
+                "allow: a list of what was allowed besides\n"
+                "network_limits: an object with rate_in and rate_out (bytes a second to and from the guest, 0: none), "
+                "connections (open at most) and queries (of names, a second)\n"
+                "traffic: what its network process has counted since it was started, null where it was not: an "
+                "object with sent_bytes and received_bytes (of the guest), connections (opened, of any protocol), "
+                "denied (by policy), too_many (connections beyond those that may be open), refused_frames, "
+                "lost_frames, names_asked, names_denied and "
+                "names_limited (asked too fast)\n"
+                "image_network: what the image wishes to reach at most, and counts, too: null or an object with "
+                "policy and allow, as above\n"
+                "supervisor_confinement: what confines its supervisor\n"
+                "folder: where its logs are\n",
     .words = WORDS_VMS,
     .run = run_inspect,
 };

@@ -3,6 +3,7 @@
 #include "base/path.h"
 #include "builder/persistent.h"
 #include "cli/boot.h"
+#include "cli/network_limits.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/publish.h"
@@ -78,6 +79,16 @@ static int open_named_image(struct home *h, const char *word, bool verify, struc
 
 /* ---- up --from ---- */
 
+static void print_from(const struct args *a, const struct snapshot *u, const struct machine_info *info,
+                       const struct trace *t)
+{
+    char from[VMDIR_MAX_NAME + SNAPSHOT_MAX_TAG + 2];
+    snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
+    json_object *more = json_object_new_object();
+    json_add_string(more, "from", from);
+    boot_print(info, NULL, NULL, t, arg_flag(a, "timing"), more);
+}
+
 static int up_from(struct args *a)
 {
     static const char *const others[] = {"flake",      "profile", "attr",  "cpus",       "memory",
@@ -96,11 +107,13 @@ static int up_from(struct args *a)
     CLEAN_PORT_SOCKETS struct port_sockets *ports = NULL;
     struct machine_config c = {.name = arg_value(a, "name"), .timeout_ms = DEFAULT_TIMEOUT_MS};
     struct trace t = {0};
-    char network[NETWORK_OPTIONS_MAX];
+    char network[NETWORK_OPTIONS_MAX], limits[NETWORK_LIMITS_MAX];
     const char *timeout = arg_value(a, "timeout");
     interrupt_install();
     steps_add(&t.own, "startup", ui.born);
     int r = network_options(a, network, &err);
+    if (r == 0)
+        r = network_limits_check(a, &err);
     if (r == 0)
         r = snapshot_parse(arg_value(a, "from"), wish.vm, wish.tag, &err);
     if (r == 0 && c.name)
@@ -113,28 +126,25 @@ static int up_from(struct args *a)
         r = u ? snapshot_find(&h, wish.vm, wish.tag, arg_flag(a, "verify"), u, &err)
               : mvm_error_errno(&err, -ENOMEM, "snapshot");
     if (r == 0)
+        r = network_limits(a, &h, u->network_limits, limits, &err);
+    if (r == 0)
         r = publish_open(a, NULL, &h, &ports, &err);
     if (r == 0) {
         progress_phase(&boot, "boot");
         snapshot_fill(u, &c);
         if (network[0])
             c.network = network;
+        c.network_limits = limits;
         r = boot_named(&h, &c, u->vm, ports, &boot, &info, &err);
     }
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);
         return ui_fail(&err);
     }
-    char from[VMDIR_MAX_NAME + SNAPSHOT_MAX_TAG + 2];
-    snprintf(from, sizeof(from), "%s:%s", u->vm, u->tag);
-    json_object *more = json_object_new_object();
-    json_add_string(more, "from", from);
     trace_machine(&t, &info);
-    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0) {
-        json_object_put(more);
+    if (arg_value(a, "trace") && trace_write(&t, arg_value(a, "trace"), &err) < 0)
         return ui_fail(&err);
-    }
-    boot_print(&info, NULL, NULL, &t, arg_flag(a, "timing"), more);
+    print_from(a, u, &info, &t);
     return arg_flag(a, "attach") ? boot_attach(&h, info.name, &err) : 0;
 }
 
@@ -219,10 +229,9 @@ const struct command cmd_up = {
             "With --from, a VM continues from a snapshot that snapshot create has made: with the processes and "
             "files that were there, and with an identity of its own (random numbers, machine id, host name). It "
             "never boots instead: where the snapshot is damaged or does not fit, that is an error.",
-    .options =
-        OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory, &opt_hypervisor,
-                &opt_network, &opt_allow, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold, &opt_verify_all,
-                &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_from, &opt_name, &opt_cpus, &opt_memory,
+                       &opt_hypervisor, NETWORK_OPTIONS, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold,
+                       &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "from: with --from, the snapshot it continues from: NAME:TAG\n",
     .words = WORDS_FOLDERS,
     .run = run_up,
@@ -234,11 +243,10 @@ const struct command cmd_run = {
     .summary = "build if needed, then boot",
     .text = "Does what build and up do, one after the other, and looks a little longer (half a second, or a "
             "quarter of what the start took) whether a service fails.",
-    .options =
-        OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
-                &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
-                &opt_hypervisor, &opt_network, &opt_allow, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold,
-                &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
+    .options = OPTIONS(&opt_flake, &opt_profile, &opt_attr, &opt_force, &opt_no_write_lock_file, &opt_offline,
+                       &opt_allow_input, &opt_no_persistent_builder, &opt_jobs, &opt_name, &opt_cpus, &opt_memory,
+                       &opt_hypervisor, NETWORK_OPTIONS, &opt_publish, &opt_publish_all, &opt_attach, &opt_cold,
+                       &opt_verify_all, &opt_ready, &opt_timeout, &opt_timing, &opt_trace, &opt_json, &opt_verbose),
     .json = UP_JSON "cached: true where nothing had to be built\n",
     .run = run_run,
 };

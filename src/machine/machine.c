@@ -70,6 +70,7 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
         snprintf(ret->image, sizeof(ret->image), "%s", run->image);
         snprintf(ret->backend, sizeof(ret->backend), "%s", run->backend);
         snprintf(ret->network, sizeof(ret->network), "%s", run->network);
+        snprintf(ret->network_limits, sizeof(ret->network_limits), "%s", run->network_limits);
         ret->accel = run->accel;
         ret->memory_mib = run->memory_mib;
         ret->vcpus = (unsigned)run->vcpus;

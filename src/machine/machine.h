@@ -16,13 +16,14 @@
 struct machine_config {
     const char *name; /* vmdir_check_name() */
     enum vm_role role;
-    const char *image;        /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
-    const char *image_digest; /* "" for a builder */
-    const char *hypervisor;   /* NULL: default */
-    const char *store_disk;   /* builder: absolute path of the /nix disk */
-    bool store_check;         /* it was not closed in order: the guest checks it before use */
-    const char *hostname;     /* NULL: name */
-    const char *network;      /* what it may reach (runfile.network); NULL or "": what config.toml says */
+    const char *image;          /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
+    const char *image_digest;   /* "" for a builder */
+    const char *hypervisor;     /* NULL: default */
+    const char *store_disk;     /* builder: absolute path of the /nix disk */
+    bool store_check;           /* it was not closed in order: the guest checks it before use */
+    const char *hostname;       /* NULL: name */
+    const char *network;        /* what it may reach (runfile.network); NULL or "": what config.toml says */
+    const char *network_limits; /* runfile.network_limits; NULL or "": none */
     uint64_t memory_mib;
     unsigned vcpus;
     uint64_t timeout_ms; /* to ready */
@@ -45,7 +46,8 @@ struct machine_info {
     bool running;   /* it has a supervisor */
     char image[65];
     char backend[32];
-    char network[4096]; /* as in runfile */
+    char network[4096];       /* as in runfile, */
+    char network_limits[128]; /* and this */
     struct vmm_accel accel;
     uint64_t memory_mib;
     unsigned vcpus;

@@ -236,4 +236,5 @@ void snapshot_fill(const struct snapshot *u, struct machine_config *c)
     c->vcpus = (unsigned)u->vcpus;
     c->state = u->state_path;
     c->network = u->network;
+    c->network_limits = u->network_limits;
 }

@@ -27,6 +27,7 @@ struct snapshot {
     char backend[32];
     char accel[8];
     char network[sizeof(((struct machine_info *)0)->network)]; /* what the VM might reach */
+    char network_limits[sizeof(((struct machine_info *)0)->network_limits)];
     uint64_t memory_mib, vcpus;
     uint64_t created_at; /* CLOCK_REALTIME ns */
     uint64_t bytes;      /* of the state, allocated on the disk */

@@ -35,9 +35,16 @@ int snapshot_dir_lock(struct lock *l, int root, struct mvm_error *err)
 static const struct json_field facts[] = {
 #define TEXT(member)   JSON_TEXT(struct snapshot, "vm_" #member, member)
 #define NUMBER(member) JSON_NUMBER(struct snapshot, "vm_" #member, member)
-    TEXT(image),        TEXT(image_key),    TEXT(backend),
-    TEXT(accel),        NUMBER(memory_mib), NUMBER(vcpus),
-    NUMBER(created_at), NUMBER(stopped_ns), JSON_OPTIONAL_TEXT(struct snapshot, "vm_network", network),
+    TEXT(image),
+    TEXT(image_key),
+    TEXT(backend),
+    TEXT(accel),
+    NUMBER(memory_mib),
+    NUMBER(vcpus),
+    NUMBER(created_at),
+    NUMBER(stopped_ns),
+    JSON_OPTIONAL_TEXT(struct snapshot, "vm_network", network),
+    JSON_OPTIONAL_TEXT(struct snapshot, "vm_network_limits", network_limits),
 #undef TEXT
 #undef NUMBER
 };

@@ -133,6 +133,7 @@ static void info_from_run(struct machine_info *info, const struct runfile *run)
     snprintf(info->image, sizeof(info->image), "%s", run->image);
     snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
     snprintf(info->network, sizeof(info->network), "%s", run->network);
+    snprintf(info->network_limits, sizeof(info->network_limits), "%s", run->network_limits);
 }
 
 /* What continues has its memory and its devices already. */
@@ -181,6 +182,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         snprintf(run->network, sizeof(run->network), "%s", c->network);
     else
         snprintf(run->network, sizeof(run->network), "@%s", config_network(&config));
+    snprintf(run->network_limits, sizeof(run->network_limits), "%s", c->network_limits ? c->network_limits : "");
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;

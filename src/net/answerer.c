@@ -154,6 +154,15 @@ static void say_denied(struct answerer *a, const char *name, struct answerer_ste
              none ? "" : "; allowed with --allow ", none ? "" : name);
 }
 
+static void say_limited(struct answerer *a, struct answerer_step *ret)
+{
+    a->count.limited++;
+    snprintf(ret->what, sizeof(ret->what), "#"); /* no name */
+    snprintf(ret->said, sizeof(ret->said),
+             "names were not looked up: more than %llu a second; allowed with --net-queries",
+             (unsigned long long)a->budget.rate);
+}
+
 /* ---- Queries to resolvers ---- */
 
 /* Letters in a case that an answer has to repeat (draft-vixie-dnsext-dns0x20). */
@@ -282,8 +291,8 @@ void answerer_query(struct answerer *a, const uint8_t *query, size_t len, const 
         return;
     a->count.queries++;
     if (!bucket_take(&a->budget, 1, now)) {
-        a->count.limited++;
-        return reply(a, to, stream, write_code(a, &q, DNS_SERVFAIL), ret);
+        reply(a, to, stream, write_code(a, &q, DNS_SERVFAIL), ret);
+        return say_limited(a, ret);
     }
     if (r > 0)
         return reply(a, to, stream, write_code(a, &q, (uint8_t)r), ret);

@@ -111,7 +111,7 @@ static void pass_new(struct gate *g, const uint8_t *frame, const struct packet *
     char why[64];
     snprintf(why, sizeof(why), "%u connections are open already", g->flows.max);
     g->count.full++;
-    deny(g, frame, p, why, "", now, ret);
+    deny(g, frame, p, why, "--net-connections", now, ret);
 }
 
 /* Is it an address of the VM's own subnet, by its own family's packets? Another's may look like one, but leads

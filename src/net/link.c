@@ -1,7 +1,9 @@
 #include "net/link.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,19 +33,29 @@ void link_done(struct link *l)
     l->waiting = 0;
 }
 
+static bool is_time(const struct link *l, enum rate_direction d)
+{
+    uint64_t at = rate_at(&l->rate, d);
+    return at == 0 || at <= clock_now();
+}
+
 /* 0, or -EAGAIN where it can be taken later. What is refused for another reason is lost. */
 static int send_now(struct link *l, const void *frame, size_t n)
 {
     ssize_t r;
+    if (!is_time(l, RATE_IN))
+        return -EAGAIN;
     do
         r = send(l->fd, frame, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (r < 0 && errno == EINTR);
     if (r < 0 && (errno == EAGAIN || errno == ENOBUFS))
         return -EAGAIN;
-    if (r < 0)
+    if (r < 0) {
         l->lost++;
-    else
-        l->sent += n;
+        return 0;
+    }
+    l->sent += n;
+    rate_spend(&l->rate, RATE_IN, n, clock_now());
     return 0;
 }
 
@@ -65,12 +77,25 @@ void link_send(struct link *l, const void *frame, size_t n)
 
 bool link_is_behind(const struct link *l)
 {
-    return l->waiting > BEHIND;
+    /* With a rate no more waits than goes in that tenth of a second that may be saved for a burst. */
+    uint64_t limit = l->rate.limit[RATE_IN];
+    return l->waiting > (limit ? MIN_OF(limit / 10, BEHIND) : BEHIND);
 }
 
-bool link_is_waiting(const struct link *l)
+static short event(const struct link *l, enum rate_direction d, short event, uint64_t now, uint64_t *next)
 {
-    return l->first;
+    uint64_t at = rate_at(&l->rate, d);
+    if (at <= now)
+        return event;
+    *next = *next ? MIN_OF(*next, at) : at;
+    return 0;
+}
+
+short link_events(const struct link *l, uint64_t now, uint64_t *ret_next)
+{
+    *ret_next = 0;
+    return (short)(event(l, RATE_OUT, POLLIN, now, ret_next) |
+                   (l->first ? event(l, RATE_IN, POLLOUT, now, ret_next) : 0));
 }
 
 void link_flush(struct link *l)
@@ -87,11 +112,14 @@ void link_flush(struct link *l)
 int link_receive(struct link *l)
 {
     ssize_t n;
+    if (!is_time(l, RATE_OUT))
+        return 0;
     do /* one that is longer than any is cut, and then refused by what reads it */
         n = recv(l->fd, l->in, sizeof(l->in), MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return errno == EAGAIN ? 0 : -errno;
     l->received += (uint64_t)n;
+    rate_spend(&l->rate, RATE_OUT, (size_t)n, clock_now());
     return n == 0 ? -ENODATA : (int)n;
 }

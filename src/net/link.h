@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/macros.h"
+#include "net/rate.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@ struct link {
     uint8_t in[LINK_FRAME_MAX];
     struct link_frame *first, **last; /* what waits */
     size_t waiting;                   /* bytes */
+    struct rate rate;                 /* no limits after link_init */
     uint64_t sent, received;          /* bytes of frames to the guest, and of the guest */
     uint64_t lost;                    /* frames that were not taken */
 };
@@ -26,10 +28,12 @@ void link_init(struct link *l, int fd);
 void link_done(struct link *l);
 /* To the guest, in the order in which they come. */
 void link_send(struct link *l, const void *frame, size_t n);
-/* Frames wait that the VMM did not take: it is to be asked when it does (link_flush), and nothing more should be
- * produced that can wait elsewhere. */
+/* Frames wait that the VMM did not take, or whose time has not come: it is to be asked when it does (link_flush), and
+ * nothing more should be produced that can wait elsewhere. */
 bool link_is_behind(const struct link *l);
-bool link_is_waiting(const struct link *l);
 void link_flush(struct link *l);
-/* The next frame of the guest, in l->in: its size, 0 where there is none, -errno. */
+/* What of the card is to be waited for (POLLIN, POLLOUT), as far as its rate lets frames pass now; *ret_next: when that
+ * changes, 0: by itself never. */
+short link_events(const struct link *l, uint64_t now, uint64_t *ret_next);
+/* The next frame of the guest, in l->in: its size, 0 where there is none or its time has not come, -errno. */
 int link_receive(struct link *l);

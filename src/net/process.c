@@ -14,6 +14,7 @@
 #include "host/os.h"
 #include "net/gate.h"
 #include "net/layout.h"
+#include "net/limits.h"
 #include "net/link.h"
 #include "net/stack.h"
 #include "net/upstream.h"
@@ -26,10 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAMES_A_ROUND 64 /* of the guest, before anything else has its turn */
+#define FRAMES_A_ROUND 64  /* of the guest, before anything else has its turn */
+#define OTHER_FDS      256 /* besides those of connections */
 
 enum own_fd { OWN_FRAMES, OWN_REPORT, OWN_RESOLV, OWN_FDS };
 
@@ -41,6 +44,7 @@ struct network {
     struct upstream upstream;
     struct stack stack;
     struct link link;
+    struct limits limits;
     int report_fd;
     bool binds_any;              /* sockets can be bound to addresses that are not this host's */
     uint64_t counted, counts_at; /* sum of what was told last, and when more is told */
@@ -69,8 +73,8 @@ static uint64_t refused(const struct network *n)
 static uint64_t count(const struct network *n)
 {
     const struct gate_counters *c = &n->gate.count;
-    return c->frames_out + c->frames_in + c->denied + c->full + c->queries + n->answerer.count.denied + n->link.lost +
-           refused(n);
+    return c->frames_out + c->frames_in + c->denied + c->full + c->queries + n->answerer.count.denied +
+           n->answerer.count.limited + n->link.lost + refused(n);
 }
 
 /* When there is something to tell, 0: nothing is. */
@@ -101,6 +105,7 @@ static void tell_counts(struct network *n, uint64_t now)
         {"lost_frames", n->link.lost},
         {"names_asked", n->answerer.count.queries},
         {"names_denied", n->answerer.count.denied},
+        {"names_limited", n->answerer.count.limited},
     };
     size_t len = (size_t)snprintf(text, sizeof(text), "#");
     for (size_t i = 0; i < ARRAY_SIZE(v) && len < sizeof(text); i++)
@@ -274,6 +279,17 @@ static bool opens_host(const struct policy *p)
     return false;
 }
 
+/* A descriptor for each connection. */
+static void allow_descriptors(const struct network *n)
+{
+    struct rlimit l;
+    rlim_t want = OTHER_FDS + (n->limits.connections ? n->limits.connections : FLOWS_MAX);
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= want)
+        return;
+    l.rlim_cur = MIN_OF(want, l.rlim_max);
+    (void)!setrlimit(RLIMIT_NOFILE, &l); /* beyond them a connection is refused */
+}
+
 static int network_init(struct network *n, int argc, char **argv, struct mvm_error *err)
 {
     struct net_link wire = {
@@ -291,11 +307,13 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
                  &wire.mac[4], &wire.mac[5]);
     int r = policy_init(&n->policy, err);
     for (int i = OWN_FDS; r == 0 && i < argc; i++)
-        r = policy_add_word(&n->policy, argv[i], err);
+        r = limits_is_word(argv[i]) ? limits_add_word(&n->limits, argv[i], err)
+                                    : policy_add_word(&n->policy, argv[i], err);
+    memcpy(n->link.rate.limit, n->limits.rate, sizeof(n->limits.rate));
     if (r == 0)
-        r = gate_init(&n->gate, &wire, &n->policy, 0, on_random(NULL), now, err);
+        r = gate_init(&n->gate, &wire, &n->policy, n->limits.connections, on_random(NULL), now, err);
     if (r == 0)
-        r = answerer_init(&n->answerer, &n->policy, &wire.host4, 0, on_random, NULL, now, err);
+        r = answerer_init(&n->answerer, &n->policy, &wire.host4, n->limits.queries, on_random, NULL, now, err);
     if (r == 0)
         r = stack_init(&n->stack, opens_host(&n->policy), &stack_ops, n, err);
     const struct address nobodys = address_of("240.0.0.1"); /* RFC 1112, section 4 */
@@ -304,6 +322,7 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
     n->gate.is_own_data = n;
     if (r == 0)
         stack_announce(&n->stack, wire.mac, address_v4(&wire.guest4));
+    allow_descriptors(n);
     return r;
 }
 
@@ -318,8 +337,9 @@ static void serve(struct network *n, struct pollfd own[static OWN_FDS])
     struct pollfd fds[OWN_FDS + ANSWERER_SLOTS];
     unsigned slots[ANSWERER_SLOTS];
     for (;;) {
-        uint64_t next = earlier(answerer_next(&n->answerer), counts_next(n));
-        own[OWN_FRAMES].events = (short)(POLLIN | (link_is_waiting(&n->link) ? POLLOUT : 0));
+        uint64_t may;
+        own[OWN_FRAMES].events = link_events(&n->link, clock_now(), &may);
+        uint64_t next = earlier(may, earlier(answerer_next(&n->answerer), counts_next(n)));
         own[OWN_RESOLV].fd = n->resolvers.ask_fd;
         memcpy(fds, own, OWN_FDS * sizeof(*own));
         size_t asking = upstream_fill(&n->upstream, fds + OWN_FDS, slots);

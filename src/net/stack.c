@@ -100,6 +100,11 @@ static int add_fd(struct stack *s, int fd, short events)
 
 static int on_add_poll(int fd, int events, void *opaque)
 {
+    const struct stack *s = opaque;
+    if (s->rest && !(events & SLIRP_POLL_OUT))
+        return -1;
+    if (s->rest)
+        events = SLIRP_POLL_OUT;
     short want = (short)((events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
                          (events & SLIRP_POLL_PRI ? POLLPRI : 0));
     return add_fd(opaque, fd, want);
@@ -139,12 +144,12 @@ int stack_poll(struct stack *s, struct pollfd *own, size_t n, bool rest, int tim
     uint32_t timeout = INT32_MAX;
     int64_t now = (int64_t)(clock_now() / NSEC_PER_MSEC);
     s->n_fds = 0;
+    s->rest = rest;
     for (size_t i = 0; i < n; i++)
         if (add_fd(s, own[i].fd, own[i].events) < 0)
             return -ENOMEM;
     lower(&timeout, timeout_ms);
-    if (!rest)
-        s->lib->pollfds_fill(s->slirp, &timeout, on_add_poll, s);
+    s->lib->pollfds_fill(s->slirp, &timeout, on_add_poll, s);
     for (const struct stack_timer *t = s->timers; t; t = t->next)
         lower(&timeout, t->at_ms < 0 ? -1 : t->at_ms > now ? t->at_ms - now : 0);
     int r = poll(s->fds, s->n_fds, timeout == INT32_MAX ? -1 : (int)timeout);
@@ -152,8 +157,7 @@ int stack_poll(struct stack *s, struct pollfd *own, size_t n, bool rest, int tim
         return -errno;
     for (size_t i = 0; i < n; i++)
         own[i].revents = r < 0 ? 0 : s->fds[i].revents;
-    if (!rest)
-        s->lib->pollfds_poll(s->slirp, r < 0, on_get_events, s);
+    s->lib->pollfds_poll(s->slirp, r < 0, on_get_events, s);
     run_timers(s);
     return 0;
 }

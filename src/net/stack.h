@@ -25,6 +25,7 @@ struct stack {
     struct stack_timer *timers;
     struct pollfd *fds; /* of this round; the first are the caller's */
     size_t n_fds, room;
+    bool rest; /* of this round */
 };
 
 /* host: the gateway's address is this host's loopback, which the guest must not reach but as its policy says. */
@@ -36,6 +37,6 @@ void stack_done(struct stack *s);
 void stack_announce(struct stack *s, const uint8_t mac[static 6], const uint8_t ip[static 4]);
 /* A frame of the guest, that may pass. */
 void stack_input(struct stack *s, const void *frame, size_t n);
-/* One round: waits for the n descriptors in `own`, whose revents it sets, and, unless `rest`, for the connections',
- * which it serves. At most timeout_ms (-1: without end). */
+/* One round: waits for the n descriptors in `own`, whose revents it sets, and for the connections', which it serves;
+ * where `rest`, for those alone that take what the guest sends. At most timeout_ms (-1: without end). */
 int stack_poll(struct stack *s, struct pollfd *own, size_t n, bool rest, int timeout_ms);

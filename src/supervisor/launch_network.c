@@ -39,12 +39,12 @@ static int launch_plain(const char *const *argv, const struct network_ends *e, b
 int launch_network(const struct runfile *run, const struct network_ends *e, bool sibling, struct process *ret,
                    struct jail_report *jail, struct mvm_error *err)
 {
-    char program[4096], numbers[3][12], policy[sizeof(run->network)];
+    char program[4096], numbers[3][12], policy[sizeof(run->network) + sizeof(run->network_limits) + 1];
     const char *words[NETWORK_WORDS + 1];
     const int fds[3] = {e->frames_fd, e->report_fd, e->resolv_fd};
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
-    snprintf(policy, sizeof(policy), "%s", run->network[0] ? run->network : RUNFILE_NETWORK);
+    snprintf(policy, sizeof(policy), "%s %s", run->network[0] ? run->network : RUNFILE_NETWORK, run->network_limits);
     int r = os_self_path(program, sizeof(program));
     if (r < 0)
         return mvm_error_errno(err, r, "the path of mvmctl");

@@ -25,6 +25,7 @@ static const struct json_field fields[] = {
     LATER_TEXT("cold_reason", cold_reason),
     LATER_TEXT("state", state),
     LATER_TEXT("network", network),
+    LATER_TEXT("network_limits", network_limits),
     TEXT("accel", accel.name),
     TEXT("accel_reason", accel.reason),
     NUMBER("tsc_khz", accel.tsc_khz),

@@ -28,12 +28,13 @@ struct runfile {
     char backend[32];
     char hostname[65];
     char image_path[4096];
-    char store_disk[4096]; /* "" for none */
-    char snapshots[4096];  /* MVM_CACHE_DIR/snapshots; "" for a VM that shall boot */
-    char cold_reason[256]; /* why it shall boot */
-    char state[4096];      /* the state that it continues from, of a user's snapshot or a fork; "" for none */
-    char network[4096];    /* what the guest may reach, as its network process is told it (net/process.h): layers and
-                              rules, separated by spaces; "" for RUNFILE_NETWORK */
+    char store_disk[4096];    /* "" for none */
+    char snapshots[4096];     /* MVM_CACHE_DIR/snapshots; "" for a VM that shall boot */
+    char cold_reason[256];    /* why it shall boot */
+    char state[4096];         /* the state that it continues from, of a user's snapshot or a fork; "" for none */
+    char network[4096];       /* what the guest may reach, as its network process is told it (net/process.h): layers and
+                                 rules, separated by spaces; "" for RUNFILE_NETWORK */
+    char network_limits[128]; /* words of the same kind (net/limits.h) */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

@@ -162,6 +162,40 @@ guest = policy("@builder")
 check(guest.tcp(frames.GATEWAY, 80) == "prohibited", "T5: builder: nothing of this host's loopback is reached unless it is named")
 guest.end()
 
+# ---- Limits ----
+
+guest = policy("@public", "connections=3", "queries=5")
+opened = [guest.tcp(PUBLIC, 80) for _ in range(4)]
+check(opened == ["open"] * 3 + ["prohibited"], "connections: no more are open at a time than the limit says", opened)
+check(any("3 connections are open already; allowed with --net-connections" in line for line in guest.log()),
+      "connections: that is said, with the option that allows more")
+codes = guest.dns_burst("public.test", 40)
+check(2 in codes and 0 in codes, "queries: what is asked faster than the limit says gets no answer", codes)
+check(any("more than 5 a second; allowed with --net-queries" in line for line in guest.log()),
+      "queries: that is said, with the option that allows more")
+until = time.monotonic() + 60
+while not (counts := guest.counts()).get("names_limited") and time.monotonic() < until:
+    time.sleep(0.2)
+check(counts.get("too_many") == 1 and counts.get("names_limited", 0) > 1, "what is beyond the limits is counted", counts)
+guest.end()
+
+
+def seconds_for(n, *limits):
+    """How long n exchanges of 50,000 bytes each way take."""
+    guest = policy("@public", *limits)
+    guest.mac_of(4)
+    begun = time.monotonic()
+    same = all(guest.udp(PUBLIC, 7, b"x" * 50000) == b"x" * 50000 for _ in range(n))
+    took = time.monotonic() - begun
+    check(guest.end() == 0 and same, f"rate: nothing is lost with {' '.join(limits)}")
+    return took
+
+
+# A tenth of a second's bytes are there from the beginning, and the last frame is not waited for.
+for limit in "rate=250000/0", "rate=0/250000":
+    took = seconds_for(8, limit)
+    check(took > 1.2, f"rate: 400,000 bytes take their time with {limit}", took)
+
 # ---- resolv.conf changes ----
 
 second = frames.serve_dns("127.0.0.54", {"public.test": "8.8.8.8"})

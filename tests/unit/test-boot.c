@@ -2,9 +2,11 @@
 #include "tap.h"
 
 #include "base/fd.h"
+#include "base/path.h"
 #include "captured.h"
 #include "cli/boot.h"
 #include "cli/command.h"
+#include "cli/network_limits.h"
 #include "cli/network_options.h"
 
 #include <errno.h>
@@ -17,7 +19,7 @@ extern const struct command cmd_up;
 
 static struct {
     struct machine_config config;
-    char name[VMDIR_MAX_NAME + 1], hostname[64], network[64];
+    char name[VMDIR_MAX_NAME + 1], hostname[64], network[64], limits[64];
     unsigned starts, taken; /* so many names are taken before one is free */
 } played;
 
@@ -34,6 +36,7 @@ int __wrap_machine_start(struct home *h, const struct machine_config *c, struct 
     snprintf(played.name, sizeof(played.name), "%s", c->name);
     snprintf(played.hostname, sizeof(played.hostname), "%s", c->hostname ? c->hostname : "");
     snprintf(played.network, sizeof(played.network), "%s", c->network);
+    snprintf(played.limits, sizeof(played.limits), "%s", c->network_limits);
     return played.starts <= played.taken ? mvm_error_set(err, -EEXIST, "it runs") : 0;
 }
 
@@ -91,6 +94,9 @@ static void test_image(void)
     ok(strcmp(played.network, "@public @none") == 0, "within the default policy the image says what the guest reaches");
     ok(boot("image --network full", "web", false, &e) == 0 && strcmp(played.network, "@full") == 0,
        "an option wins over the image's wish");
+    ok(boot("image --net-rate 1M/0 --net-connections 9 --net-queries 8", "web", false, &e) == 0 &&
+           strcmp(played.limits, "rate=1048576/0 connections=9 queries=8") == 0,
+       "limits of the network: %s", played.limits);
     ok(boot("image", "web", false, &e) == 0 && strcmp(played.name, "web-1") == 0 && strcmp(played.hostname, "web") == 0,
        "a VM without a name has a free one made of the image's, the guest the image's own: %s", played.name);
     ok(boot("image --memory 128M --cpus 2 --cold --timeout 2.5 --ready agent --name my", "web", false, &e) == 0 &&
@@ -118,9 +124,11 @@ static void test_refusals(void)
     static const struct {
         const char *line, *words;
     } bad[] = {
-        {"image --ready soon", "--ready soon"},    {"image --name builder", "builder"},
-        {"image --name builder-12", "builder-12"}, {"image --name ../x", "../x"},
-        {"image --hypervisor stone", "stone"},
+        {"image --ready soon", "--ready soon"},         {"image --name builder", "builder"},
+        {"image --name builder-12", "builder-12"},      {"image --name ../x", "../x"},
+        {"image --hypervisor stone", "stone"},          {"image --net-rate 10M", "'10M'"},
+        {"image --net-connections 0", "connections 0"}, {"image --net-connections 65537", "65537"},
+        {"image --net-queries 1x", "queries 1x"},       {"image --net-queries -1", "queries -1"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct args a = arguments(bad[i].line);
@@ -197,6 +205,33 @@ static void test_network(void)
     network("/image --network none --allow example.org", NULL);
 }
 
+static void test_limits(void)
+{
+    const char *folder = tap_folder();
+    static const char file[] = "[network]\nrate = '2M/1M'\nconnections = 50\n";
+    struct home h = {.state_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    CLEAN_FD int state = h.state_fd;
+    struct args none = arguments("image"), some = arguments("image --net-rate /5M --net-queries 3");
+    char got[NETWORK_LIMITS_MAX];
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(network_limits(&none, &h, "", got, &e) == 0 && !*got, "without a file and an option there are no limits");
+    if (path_write_file(state, CONFIG_FILE, file, strlen(file), 0600, false, NULL) < 0)
+        abort();
+    ok(network_limits(&none, &h, "", got, &e) == 0 && strcmp(got, "rate=2097152/1048576 connections=50") == 0,
+       "config.toml's limits count: %s", got);
+    ok(network_limits(&none, &h, "connections=7", got, &e) == 0 &&
+           strcmp(got, "rate=2097152/1048576 connections=7") == 0,
+       "a snapshot's win: %s", got);
+    ok(network_limits(&some, &h, "connections=7 queries=9", got, &e) == 0 &&
+           strcmp(got, "rate=0/5242880 connections=7 queries=3") == 0,
+       "options win over both: %s", got);
+    CLEAN_JSON json_object *o = network_limits_json("rate=1/2");
+    ok(strcmp(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN),
+              "{\"rate_in\":1,\"rate_out\":2,\"connections\":4096,\"queries\":100}") == 0,
+       "they are shown with their defaults");
+    (void)!path_remove_tree(AT_FDCWD, folder);
+}
+
 static void by_default(int policy, char *allow, const char *wish, const char *want)
 {
     struct config c = CONFIG_INIT;
@@ -246,6 +281,7 @@ int main(void)
     ui_init(false, false);
     test_network();
     test_network_default();
+    test_limits();
     test_image();
     test_refusals();
     test_print();

@@ -48,7 +48,7 @@ static void test_good(void)
             "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
             "'http://127.0.0.1:3128'\n"
             "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n"
-            "allow = ['example.org']\n",
+            "allow = ['example.org']\nrate = '10M/'\nconnections = 100\nqueries = 5\n",
             &c, &e) == 0,
        "every key");
     ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
@@ -62,10 +62,13 @@ static void test_good(void)
            c.allow_inputs.n == 1 && strcmp(c.allow_inputs.v[0], "/src/lib") == 0 && c.network_allow.n == 1 &&
            strcmp(c.https_proxy, "http://proxy:1") == 0 && strcmp(c.no_proxy, "local") == 0,
        "lists and texts");
+    ok(c.network_rate.in == 10 << 20 && c.network_rate.out == 0 && c.network_connections == 100 &&
+           c.network_queries == 5,
+       "limits");
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 22 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 25 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)
@@ -88,6 +91,19 @@ static void test_bad(void)
         snprintf(text, sizeof(text), "[images]\n\nbuilder_url = \"%s\"", urls[i]);
         ok(refused(text, "line 3: builder_url", "", ""), "no URL: %s", urls[i]);
     }
+    static const char *const rates[] = {"10M",   "",         "4095/", "/-1",
+                                        "1T/2T", "1M/1M/1M", "x/1M",  "99999999999999999999999999/"};
+    for (size_t i = 0; i < ARRAY_SIZE(rates); i++) {
+        char text[100];
+        snprintf(text, sizeof(text), "[network]\nrate = '%s'", rates[i]);
+        ok(refused(text, "line 2: rate", "IN/OUT", "10M/1M"), "no rate: '%s'", rates[i]);
+    }
+    struct config_rate rate;
+    uint64_t size;
+    ok(config_parse_rate("0/1.5M", &rate, NULL) == -EINVAL && config_parse_rate("/", &rate, NULL) == 0 && !rate.in &&
+           config_parse_size("2GiB", &size) == 0 && size == 2ull << 30,
+       "sizes are whole, a rate of nothing is none");
+    ok(refused("[network]\nqueries = 0", "line 2: queries", "1 to 10000", ""), "too few queries");
     ok(refused("[images]\nca_file = 'ca.pem'", "line 2: ca_file", "absolute", ""), "a relative path");
     ok(refused("[flake]\nallow_inputs = ['/a', 'b/c']", "line 2: allow_inputs", "'b/c' is no absolute path", "") &&
            refused("[flake]\nallow_inputs = ['~/a']", "line 2: allow_inputs", "'~/a' is no absolute path", "") &&

@@ -36,7 +36,7 @@ static void test_link(void)
     ok(link_receive(&l) == 0, "a card without a frame has none");
     ok(send(pair[1], frame, 65534, 0) == 65534 && link_receive(&l) == 65534, "a frame as long as any comes whole");
     link_send(&l, frame, LINK_FRAME_MAX + 1);
-    ok(l.sent == 0 && !link_is_waiting(&l), "a longer one is not sent");
+    ok(l.sent == 0 && !l.first, "a longer one is not sent");
     unsigned sent = 0;
     while (!link_is_behind(&l) && sent < 1000) {
         memcpy(frame, &sent, sizeof(sent));
@@ -51,7 +51,7 @@ static void test_link(void)
         ordered &= at == got++;
         link_flush(&l);
     }
-    ok(ordered && got == sent && !link_is_waiting(&l), "when it takes frames again it gets all of them, in order");
+    ok(ordered && got == sent && !l.first, "when it takes frames again it gets all of them, in order");
     for (unsigned i = 0; i < 2000; i++)
         link_send(&l, frame, 9000);
     ok(l.lost > 0 && l.waiting <= 8u << 20, "what waits is bounded, the rest is lost and counted");
@@ -244,13 +244,14 @@ static void test_launch(void)
     if (!run || os_datagram_pair(card) < 0 || os_stream_pair(report) < 0)
         abort();
     snprintf(run->network, sizeof(run->network), "@listed example.org:443 host:80");
+    snprintf(run->network_limits, sizeof(run->network_limits), "queries=5");
     const struct network_ends ends = {.frames_fd = card[1], .report_fd = report[1], .resolv_fd = -1};
     ok(launch_network(run, &ends, false, &p, &jail, &e) == 0, "a network process is started (%s)", e.msg);
     close(report[1]);
     size_t at = 0;
     for (ssize_t n; (n = read(report[0], text + at, sizeof(text) - 1 - at)) > 0;)
         at += (size_t)n;
-    ok(strcmp(text, "@listed example.org:443 host:80 ") == 0, "it is told what run.json allows: '%s'", text);
+    ok(strcmp(text, "@listed example.org:443 host:80 queries=5 ") == 0, "it is told what run.json allows: '%s'", text);
     close(report[0]);
     free(run);
 }
