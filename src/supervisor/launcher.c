@@ -6,10 +6,10 @@
 #include "supervisor/launcher.h"
 #include "base/os.h"
 #include "base/path.h"
+#include "host/handover.h"
 #include "host/os.h"
 #include "jail/cgroup.h"
 #include "net/resolvers.h"
-#include "supervisor/handover.h"
 #include "supervisor/launch_network.h"
 #include "vmdir/port_spec.h"
 

@@ -10,7 +10,7 @@
 #include "net/process.h"
 #include "net/stack.h"
 #include "net/upstream.h"
-#include "supervisor/handover.h"
+#include "host/handover.h"
 #include "supervisor/launch_network.h"
 #include "supervisor/network.h"
 

@@ -1,4 +1,4 @@
-#include "supervisor/handover.h"
+#include "host/handover.h"
 #include "base/fd.h"
 
 #include <errno.h>

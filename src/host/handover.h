@@ -1,4 +1,4 @@
-/* Packets between a supervisor and its launcher (launcher.c), with descriptors. */
+/* Packets with descriptors, over sockets of this machine. */
 #pragma once
 
 #include "base/macros.h"
