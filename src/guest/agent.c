@@ -223,7 +223,7 @@ static int on_configure(const void *p, size_t n)
     if (!agent.configured || agent.copied) {
         if (identity_set_machine_id(m.machine_id, agent.copied) < 0)
             send_log(NULL, "mvm-init: /etc/machine-id cannot be written");
-        /* A copy goes on with the lease; what the host gives is set again, in case it is another. */
+        /* What the host gives is set again, in case it is another; a copy whose card stays the same keeps its lease. */
         net_configure(&m, agent.conf.dhcp, agent.copied, done.problem, sizeof(done.problem));
         if (!done.problem[0])
             snprintf(done.address, sizeof(done.address), "%s", m.address);
@@ -232,7 +232,7 @@ static int on_configure(const void *p, size_t n)
     }
     done.services = services_expected(&agent.conf);
     done.slow = services_slow(&agent.conf);
-    done.connects = true;
+    done.connects = done.moves = true;
     if (agent.copied) { /* the answer goes over the new connection: renew() */
         agent.done = done;
         return 0;

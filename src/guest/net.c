@@ -60,12 +60,27 @@ static int talk(int fd, struct request *q)
     return answer.e.error == -EEXIST ? 0 : answer.e.error;
 }
 
-static int link_up(int fd, unsigned index)
+static int link_set(int fd, unsigned index, unsigned flags)
 {
     struct request q = {
         .h = {.nlmsg_type = RTM_NEWLINK, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg))},
-        .link = {.ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP},
+        .link = {.ifi_index = (int)index, .ifi_flags = flags, .ifi_change = IFF_UP},
     };
+    return talk(fd, &q);
+}
+
+static int link_up(int fd, unsigned index)
+{
+    return link_set(fd, index, IFF_UP);
+}
+
+static int set_mac(int fd, unsigned index, const uint8_t mac[static 6])
+{
+    struct request q = {
+        .h = {.nlmsg_type = RTM_NEWLINK, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg))},
+        .link = {.ifi_index = (int)index},
+    };
+    put_attribute(&q, IFLA_ADDRESS, mac, 6);
     return talk(fd, &q);
 }
 
@@ -102,6 +117,18 @@ static int del_address(int fd, unsigned index, struct in_addr a, unsigned char p
         .address = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = index},
     };
     put_attribute(&q, IFA_LOCAL, &a, sizeof(a));
+    return talk(fd, &q);
+}
+
+/* It is the card's alone, which its network sees to: it is used at once. */
+static int add_address6(int fd, unsigned index, const struct in6_addr *a, unsigned char prefix)
+{
+    struct request q = {
+        .h = {.nlmsg_type = RTM_NEWADDR,
+              .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
+              .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
+        .address = {.ifa_family = AF_INET6, .ifa_prefixlen = prefix, .ifa_flags = IFA_F_NODAD, .ifa_index = index}};
+    put_attribute(&q, IFA_LOCAL, a, sizeof(*a));
     return talk(fd, &q);
 }
 
@@ -161,27 +188,62 @@ static struct card first_card(void)
     return c;
 }
 
-static int parse_cidr(const char *text, struct in_addr *ret, unsigned char *ret_prefix)
+/* An address of that family and its prefix's length. */
+static int parse_cidr(const char *text, int family, void *ret, unsigned char *ret_prefix)
 {
     char address[44];
-    unsigned prefix = 32;
+    unsigned most = family == AF_INET ? 32 : 128, prefix = most;
     const char *slash = strchr(text, '/');
     size_t n = slash ? (size_t)(slash - text) : strlen(text);
-    if (n >= sizeof(address) || (slash && (sscanf(slash + 1, "%u", &prefix) != 1 || prefix > 32)))
+    if (n >= sizeof(address) || (slash && (sscanf(slash + 1, "%u", &prefix) != 1 || prefix > most)))
         return -EINVAL;
     memcpy(address, text, n);
     address[n] = '\0';
     *ret_prefix = (unsigned char)prefix;
-    return inet_pton(AF_INET, address, ret) == 1 ? 0 : -EINVAL;
+    return inet_pton(family, address, ret) == 1 ? 0 : -EINVAL;
 }
 
-/* Address and default route, by whatever way they became known. */
+/* The card gets its MAC. The link goes down for it: the kernel then makes its IPv6 addresses anew, of this one. Whether
+ * the card had another one: a guest that was restored has the snapshot's. */
+static int move(int fd, struct card *c, const char *text, bool *ret_moved)
+{
+    uint8_t mac[6];
+    *ret_moved = false;
+    if (!*text)
+        return 0;
+    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
+        return -EINVAL;
+    if (memcmp(mac, c->mac, sizeof(mac)) == 0)
+        return 0;
+    int r = link_set(fd, c->index, 0);
+    if (r == 0)
+        r = set_mac(fd, c->index, mac);
+    int up = link_up(fd, c->index);
+    if (r < 0 || up < 0)
+        return r < 0 ? r : up;
+    memcpy(c->mac, mac, sizeof(mac));
+    *ret_moved = true;
+    return 0;
+}
+
+/* A guest whose kernel has no IPv6 does without. */
+static void apply6(int fd, const struct card *c, const char *text)
+{
+    struct in6_addr address;
+    unsigned char prefix;
+    if (*text &&
+        (parse_cidr(text, AF_INET6, &address, &prefix) < 0 || add_address6(fd, c->index, &address, prefix) < 0))
+        boot_log("the network card has no IPv6 address of the host's");
+}
+
+/* Addresses and default route, by whatever way they became known. */
 static int apply(int fd, const struct card *c, const struct msg_configure *m)
 {
     struct in_addr address, gateway;
     unsigned char prefix;
-    int r = parse_cidr(m->address, &address, &prefix);
+    int r = parse_cidr(m->address, AF_INET, &address, &prefix);
     set_mtu(fd, c->index, m->mtu);
+    apply6(fd, c, m->address6);
     if (r == 0)
         r = add_address(fd, c->index, address, prefix);
     if (r == 0 && m->gateway[0])
@@ -246,15 +308,28 @@ static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease)
 
 static int configure_by_dhcp(int fd, const struct card *c, struct msg_configure *m)
 {
+    static pid_t keeper; /* whoever keeps the lease of the card that this was before */
     struct dhcp_lease lease;
+    if (keeper)
+        kill(keeper, SIGKILL);
+    keeper = 0;
     int r = dhcp_request(c->name, c->mac, NULL, clock_deadline(DHCP_DEADLINE_MS), &lease);
     if (r < 0)
         return r;
     lease_text(&lease, m);
     r = apply(fd, c, m);
-    if (r == 0 && lease.seconds != UINT32_MAX && fork() == 0)
+    if (r == 0 && lease.seconds != UINT32_MAX && (keeper = fork()) == 0)
         keep_lease(fd, c, lease);
     return r;
+}
+
+/* What a guest had that is another machine now. */
+static void forget_address(int fd, const struct card *c, const char *text)
+{
+    struct in_addr address;
+    unsigned char prefix;
+    if (parse_cidr(text, AF_INET, &address, &prefix) == 0)
+        del_address(fd, c->index, address, prefix);
 }
 
 void net_prepare(void)
@@ -278,27 +353,33 @@ int net_isolate(void)
 
 void net_configure(struct msg_configure *m, bool dhcp, bool again, char *problem, size_t size)
 {
-    static char leased[sizeof(m->address)]; /* the first lease's address */
+    static char before[sizeof(m->address)]; /* the address that it has */
+    bool moved = false;
     problem[0] = '\0';
     CLEAN_FD int fd = TAKE_FD(prepared.netlink);
-    if (again && dhcp) {
-        snprintf(m->address, sizeof(m->address), "%s", leased);
-        return;
-    }
     if (again)
         fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    struct card card = m->address[0] || dhcp ? prepared.card : (struct card){0};
-    int r = 0;
-    if (card.index)
-        r = dhcp ? configure_by_dhcp(fd, &card, m) : apply(fd, &card, m);
+    struct card *card = &prepared.card;
+    if (!card->index || (!m->address[0] && !dhcp)) {
+        m->address[0] = '\0';
+        return;
+    }
+    int r = move(fd, card, m->mac, &moved);
+    if (r == 0 && again && dhcp && !moved) {
+        snprintf(m->address, sizeof(m->address), "%s", before);
+        return;
+    }
+    if (again && (dhcp || strcmp(before, m->address) != 0))
+        forget_address(fd, card, before);
+    if (r == 0)
+        r = dhcp ? configure_by_dhcp(fd, card, m) : apply(fd, card, m);
     if (r == -ETIMEDOUT)
-        snprintf(problem, size, "no DHCP server answered on %s", card.name);
+        snprintf(problem, size, "no DHCP server answered on %s", card->name);
     else if (r < 0)
         snprintf(problem, size, "the network cannot be set up: %s", strerror(-r));
-    else if (card.index)
+    else
         write_resolv_conf(m->dns);
-    if (r < 0 || !card.index)
+    if (r < 0)
         m->address[0] = '\0';
-    if (!again)
-        snprintf(leased, sizeof(leased), "%s", m->address);
+    snprintf(before, sizeof(before), "%s", m->address);
 }

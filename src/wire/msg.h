@@ -158,6 +158,8 @@ struct msg_configure {
     bool copied;         /* the guest is a copy of one that was configured and held: what it served is gone */
     uint64_t window;     /* what streams begin with towards the host; 0: MUX_WINDOW */
     uint64_t mtu;        /* of the network card; 0: leave it */
+    char mac[18];        /* of the network card, "52:54:00:12:34:56"; "": leave it */
+    char address6[44];   /* of the guest, besides what it makes itself, with the prefix's length; "" for none */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;
@@ -171,6 +173,7 @@ struct msg_configured {
     bool services;    /* MSG_SERVICES follows ... */
     bool slow;        /* ... and is worth waiting for: a service has `ready`, or guest.conf cannot be read */
     bool connects;    /* the agent knows MSG_CONNECT */
+    bool moves;       /* it has set the card's MAC and addresses, also where it had others before */
 };
 int msg_configured_encode(struct buf *b, const struct msg_configured *m) MVM_MUST_CHECK;
 int msg_configured_decode(struct msg_configured *m, const void *p, size_t n) MVM_MUST_CHECK;
