@@ -127,6 +127,14 @@ struct address address_from6(const uint8_t ip[16])
     return a;
 }
 
+struct address address_eui64(const struct address *base, const uint8_t mac[static 6])
+{
+    struct address a = *base;
+    const uint8_t half[8] = {mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+    memcpy(a.b + 8, half, sizeof(half));
+    return a;
+}
+
 bool address_is4(const struct address *a)
 {
     return memcmp(a->b, mapped, sizeof(mapped)) == 0;

@@ -38,6 +38,8 @@ enum address_class {
 struct address address_from4(const uint8_t ip[4]);
 /* Unwraps. Of a Teredo address's two (server and client) the one that is less than public is taken. */
 struct address address_from6(const uint8_t ip[16]);
+/* What a kernel makes of a /64 and its card's MAC (EUI-64, RFC 4291 appendix A). */
+struct address address_eui64(const struct address *base, const uint8_t mac[static 6]);
 bool address_is4(const struct address *a);
 /* The four bytes of an IPv4 address. */
 const uint8_t *address_v4(const struct address *a);

@@ -2,12 +2,13 @@
 #include "base/clock.h"
 #include "base/macros.h"
 #include "net/filter.h"
+#include "net/vm_names.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define OUR_ZONE ".mvm.internal"
+#define OUR_ZONE PEERS_ZONE
 #define OUR_TTL  60
 
 /* A query that resolvers are asked. */
@@ -130,13 +131,16 @@ static bool is_below(const char *name, const char *zone)
     return (n > z && strcmp(name + n - z, zone) == 0) || strcmp(name, zone + 1) == 0;
 }
 
-/* What no resolver is asked: the host, and whose addresses those are that cannot be reached. The length of the answer;
- * 0: a resolver is. */
+/* What no resolver is asked: the host, the VMs of its network, and whose addresses those are that cannot be reached.
+ * The length of the answer; 0: a resolver is. */
 static size_t answer_here(struct answerer *a, const struct dns_query *q, const char *name)
 {
     uint8_t ip[16];
     if (strcmp(name, HOST_NAME) == 0 && opens_some_host_port(a->policy))
         return write_host(a, q);
+    size_t vm = a->peers ? vm_names_answer(a->peers, q, name, a->out) : 0;
+    if (vm)
+        return vm;
     if (is_below(name, OUR_ZONE))
         return write_code(a, q, DNS_NXDOMAIN);
     size_t n = dns_reverse_address(name, ip);

@@ -13,6 +13,7 @@
 
 #include "base/bucket.h"
 #include "net/dns.h"
+#include "net/peers.h"
 #include "net/policy.h"
 #include "net/reply.h"
 
@@ -54,7 +55,8 @@ struct answerer {
     struct address host4;  /* answers HOST_NAME */
     uint64_t (*random)(void *data);
     void *random_data;
-    unsigned n_servers; /* answerer_set_servers */
+    const struct peers *peers; /* the owner's: whose names are answered here; NULL: the VM is in no network */
+    unsigned n_servers;        /* answerer_set_servers */
     struct bucket budget;
     struct answerer_slot *slots;   /* owned */
     uint8_t *out;                  /* owned */

@@ -1,5 +1,6 @@
 #include "net/gate.h"
 #include "base/macros.h"
+#include "net/layout.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -160,6 +161,51 @@ static void judge(struct gate *g, const uint8_t *frame, const struct packet *p, 
     pass_new(g, frame, p, now, ret);
 }
 
+/* ---- Members of its network ---- */
+
+/* The member that has the address, by the same family's packets; 0: none, or the guest itself. */
+static unsigned peer_of(const struct gate *g, const struct packet *p)
+{
+    unsigned m = g->member && p->v6 == !address_is4(&p->there) ? layout_member(&p->there) : 0;
+    return m == g->member ? 0 : m;
+}
+
+static void to_peer(struct gate *g, const uint8_t *frame, const struct packet *p, unsigned peer, uint64_t now,
+                    struct gate_result *ret)
+{
+    uint8_t mac[6];
+    bool present = g->present >> peer & 1, asks = p->kind == PACKET_ARP || p->kind == PACKET_ND;
+    if (present && asks) {
+        layout_mac(peer, mac);
+        ret->reply_len = reply_neighbour(frame, p, mac, ret->reply);
+        ret->action = GATE_REPLY;
+    } else if (present) {
+        ret->peer = peer;
+        ret->action = GATE_PEER;
+        g->count.peers_out++;
+    } else if (!asks) {
+        deny(g, frame, p, "no VM of its network has this address now", "", now, ret);
+    }
+}
+
+bool gate_from_peer(struct gate *g, const struct net_link *peer, const char *name, const uint8_t *frame, size_t len,
+                    uint64_t now, char said[GATE_LINE])
+{
+    struct packet p;
+    packet_parse(peer, frame, len, &p);
+    *said = '\0';
+    if (p.kind >= PACKET_TCP && p.v6 == !address_is4(&p.there) && layout_member(&p.there) == g->member) {
+        g->count.peers_in++;
+        return true;
+    }
+    g->count.refused[p.fault]++;
+    char text[192];
+    snprintf(text, sizeof(text), "a frame of the VM %.63s was dropped: it %s", name,
+             p.kind == PACKET_REFUSED ? packet_fault_words(p.fault) : "is not for this VM");
+    gate_note(g, text, text, now, said);
+    return false;
+}
+
 static void hand_out_query(struct gate *g, const uint8_t *frame, const struct packet *p, struct gate_result *ret)
 {
     ret->action = GATE_DNS;
@@ -176,11 +222,15 @@ void gate_from_guest(struct gate *g, const uint8_t *frame, size_t len, uint64_t 
     ret->action = GATE_DROP;
     ret->reply_len = 0;
     *ret->said = '\0';
+    unsigned peer = p.asks || p.kind >= PACKET_TCP ? peer_of(g, &p) : 0;
+    if (peer)
+        return to_peer(g, frame, &p, peer, now, ret);
     switch (p.kind) {
     case PACKET_REFUSED:
         refuse_frame(g, &p, now, ret);
         break;
     case PACKET_QUIET:
+    case PACKET_ANSWER:
         break;
     case PACKET_ARP:
     case PACKET_ND:

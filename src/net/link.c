@@ -19,7 +19,7 @@ struct link_frame {
 
 void link_init(struct link *l, int fd)
 {
-    *l = (struct link){.fd = fd, .last = &l->first};
+    *l = (struct link){.fd = fd, .last = &l->first, .most = MAX_WAITING};
 }
 
 void link_done(struct link *l)
@@ -63,7 +63,7 @@ void link_send(struct link *l, const void *frame, size_t n)
 {
     if (n > LINK_FRAME_MAX || (!l->first && send_now(l, frame, n) == 0))
         return;
-    struct link_frame *f = l->waiting + n > MAX_WAITING ? NULL : malloc(sizeof(*f) + n);
+    struct link_frame *f = l->waiting + n > l->most ? NULL : malloc(sizeof(*f) + n);
     if (!f) {
         l->lost++;
         return;

@@ -18,7 +18,7 @@ struct link {
     int fd; /* datagrams, nonblocking */
     uint8_t in[LINK_FRAME_MAX];
     struct link_frame *first, **last; /* what waits */
-    size_t waiting;                   /* bytes */
+    size_t waiting, most;             /* bytes; more are lost */
     struct rate rate;                 /* no limits after link_init */
     uint64_t sent, received;          /* bytes of frames to the guest, and of the guest */
     uint64_t lost;                    /* frames that were not taken */

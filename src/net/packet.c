@@ -9,7 +9,9 @@ enum { IGMP = 2, HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, ESP = 50, AH = 51,
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 enum {
     ECHO_REPLY = 0,
+    UNREACHABLE = 3,
     ECHO = 8,
+    UNREACHABLE6 = 1,
     ECHO6 = 128,
     ECHO6_REPLY = 129,
     RS = 133,
@@ -86,12 +88,11 @@ static bool is_guest4(const struct net_link *l, const uint8_t ip[4])
 
 static bool is_guest6(const struct net_link *l, const uint8_t ip[16])
 {
-    static const uint8_t link_local[8] = {0xfe, 0x80};
-    const uint8_t *m = l->mac;
-    const uint8_t eui64[8] = {m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]};
+    static const struct address link_local = {{0xfe, 0x80}};
+    const struct address global = address_eui64(&l->net6.base, l->mac), local = address_eui64(&link_local, l->mac);
     if (memcmp(ip, l->guest6.b, 16) == 0)
         return !is_zero(ip, 16);
-    return memcmp(ip + 8, eui64, 8) == 0 && (memcmp(ip, link_local, 8) == 0 || memcmp(ip, l->net6.base.b, 8) == 0);
+    return memcmp(ip, global.b, 16) == 0 || memcmp(ip, local.b, 16) == 0;
 }
 
 /* ---- ARP, neighbours, DHCP ---- */
@@ -108,6 +109,8 @@ static void parse_arp(struct reading *r)
     if (!r->inward && (memcmp(p + 8, r->l->mac, 6) != 0 || (!probe && !is_guest4(r->l, p + 14))))
         return refuse(r->ret, FAULT_CLAIM);
     r->ret->kind = PACKET_ARP;
+    r->ret->asks = p[7] == 1;
+    r->ret->there = address_from4(p + 24);
 }
 
 /* Options of a neighbour message (RFC 4861 section 4.6): those that name a MAC name the guest's. */
@@ -146,6 +149,9 @@ static void parse_nd(struct reading *r, const uint8_t *source)
     if (fault)
         return refuse(r->ret, fault);
     r->ret->kind = PACKET_ND;
+    r->ret->asks = type == NS;
+    if (type == NS)
+        r->ret->there = address_from6(target);
 }
 
 /* A client's message, of this card. */
@@ -197,15 +203,19 @@ static void parse_udp(struct reading *r)
     r->ret->kind = PACKET_UDP;
 }
 
-static void parse_icmp(struct reading *r, uint8_t echo)
+/* Of a version's types: an echo request (to the guest a reply), and from the guest what answers others. */
+static void parse_icmp(struct reading *r, uint8_t echo, uint8_t reply, uint8_t unreachable)
 {
+    uint8_t type = r->n ? r->p[0] : 0;
     r->ret->kind = PACKET_QUIET;
     if (r->n < 8)
         return refuse(r->ret, FAULT_SHORT);
-    if (r->p[0] != echo || r->p[1] != 0)
-        return;
-    r->ret->kind = PACKET_ECHO;
-    r->ret->source_port = be16(r->p + 4);
+    if (type == (r->inward ? reply : echo) && r->p[1] == 0) {
+        r->ret->kind = PACKET_ECHO;
+        r->ret->source_port = be16(r->p + 4);
+    } else if (!r->inward && (type == reply || type == unreachable)) {
+        r->ret->kind = PACKET_ANSWER;
+    }
 }
 
 static void parse_transport(struct reading *r)
@@ -281,7 +291,7 @@ static void parse_ipv4(struct reading *r)
     if (r->ret->protocol == IGMP || later)
         r->ret->kind = PACKET_QUIET;
     else if (r->ret->protocol == NET_ICMP)
-        parse_icmp(r, r->inward ? ECHO_REPLY : ECHO);
+        parse_icmp(r, ECHO, ECHO_REPLY, UNREACHABLE);
     else
         parse_transport(r);
     if (r->inward || r->ret->kind == PACKET_REFUSED || r->ret->kind == PACKET_QUIET)
@@ -298,8 +308,8 @@ static void parse_ipv4(struct reading *r)
 
 static void parse_icmpv6(struct reading *r, const uint8_t *source)
 {
-    parse_icmp(r, r->inward ? ECHO6_REPLY : ECHO6);
-    if (r->ret->kind == PACKET_ECHO)
+    parse_icmp(r, ECHO6, ECHO6_REPLY, UNREACHABLE6);
+    if (r->ret->kind == PACKET_ECHO || r->ret->kind == PACKET_ANSWER)
         r->ret->protocol = NET_ICMP;
     if (r->ret->kind != PACKET_QUIET || r->inward)
         return;
@@ -365,8 +375,12 @@ static void parse(struct reading *r, size_t len)
     if (len < ETHERNET_HEADER)
         return refuse(r->ret, FAULT_SHORT);
     const uint8_t *e = r->ethernet;
-    if (!r->inward && memcmp(e + 6, r->l->mac, 6) != 0)
-        return refuse(r->ret, FAULT_MAC);
+    if (!r->inward && memcmp(e + 6, r->l->mac, 6) != 0) {
+        if (memcmp(e + 6, r->l->first_mac, 6) != 0)
+            return refuse(r->ret, FAULT_MAC);
+        r->ret->kind = PACKET_QUIET;
+        return;
+    }
     r->p = e + ETHERNET_HEADER;
     r->n = len - ETHERNET_HEADER;
     uint16_t type = be16(e + 12);
@@ -381,7 +395,7 @@ static void parse(struct reading *r, size_t len)
     else
         refuse(r->ret, FAULT_TYPE);
     /* One machine's packet in a frame for many. */
-    bool single = r->ret->kind == PACKET_TCP || r->ret->kind == PACKET_UDP || r->ret->kind == PACKET_ECHO;
+    bool single = r->ret->kind >= PACKET_TCP;
     if (!r->inward && (e[0] & 1) && single)
         refuse(r->ret, FAULT_MULTICAST);
 }

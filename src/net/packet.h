@@ -13,7 +13,8 @@
 
 /* A VM's wire, as its network process serves it. */
 struct net_link {
-    uint8_t mac[6]; /* the guest's card */
+    uint8_t mac[6];       /* the guest's card */
+    uint8_t first_mac[6]; /* what it has until the agent sets that one: not served, and not worth a word */
     struct address guest4,
         guest6; /* its addresses; guest6 (zeros: none) besides those that it makes of its MAC (EUI-64, RFC 4291) */
     struct address router4, router6;
@@ -31,7 +32,8 @@ enum packet_kind {
     PACKET_DHCP,
     PACKET_TCP,
     PACKET_UDP,
-    PACKET_ECHO, /* an echo request; to the guest: a reply */
+    PACKET_ECHO,   /* an echo request; to the guest: a reply */
+    PACKET_ANSWER, /* from the guest: an echo reply, "unreachable". Of use to other members of its network only */
 };
 
 /* Why a frame is refused; packet_fault_words has each in words. */
@@ -55,6 +57,7 @@ struct packet {
     enum packet_kind kind;
     enum packet_fault fault;
     bool v6;
+    bool asks;                    /* ARP, ND: who has the address `there` */
     uint8_t protocol;             /* rule.h; 0 where it is none */
     uint8_t tcp_flags;            /* byte 13 of its header */
     uint16_t source_port, port;   /* port: of the destination; echo requests: the identifier and 0 */

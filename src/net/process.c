@@ -16,6 +16,7 @@
 #include "net/layout.h"
 #include "net/limits.h"
 #include "net/link.h"
+#include "net/peers.h"
 #include "net/stack.h"
 #include "net/upstream.h"
 
@@ -45,6 +46,7 @@ struct network {
     struct stack stack;
     struct link link;
     struct limits limits;
+    struct peers peers;
     int report_fd;
     bool binds_any;              /* sockets can be bound to addresses that are not this host's */
     uint64_t counted, counts_at; /* sum of what was told last, and when more is told */
@@ -207,7 +209,37 @@ static void take_frames(struct network *n, uint64_t now)
             link_send(&n->link, g.reply, g.reply_len);
         else if (g.action == GATE_DNS)
             take_query(n, &g, now);
+        else if (g.action == GATE_PEER)
+            peers_send(&n->peers, g.peer, n->link.in, (size_t)len);
     }
+}
+
+/* Of another member of its network. */
+static void take_peer(struct network *n, unsigned member, short events, uint64_t now)
+{
+    struct peer *p = &n->peers.v[member];
+    char said[GATE_LINE];
+    int len;
+    if (events & POLLOUT)
+        link_flush(&p->link);
+    if (!(events & (POLLIN | POLLHUP | POLLERR)))
+        return;
+    for (int i = 0; i < FRAMES_A_ROUND && (len = peers_receive(&n->peers, member, now)) > 0; i++) {
+        if (gate_from_peer(&n->gate, &p->wire, p->name, p->link.in, (size_t)len, now, said))
+            link_send(&n->link, p->link.in, (size_t)len);
+        report(n, said);
+    }
+}
+
+static void take_peers(struct network *n, const struct pollfd *fds, const unsigned *who, size_t count, uint64_t now)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (who[i] && fds[i].revents)
+            take_peer(n, who[i], fds[i].revents, now);
+        else if (fds[i].revents)
+            (void)peers_hear(&n->peers, now);
+    }
+    n->gate.present = n->peers.present;
 }
 
 /* ---- Addresses of this host ---- */
@@ -292,21 +324,14 @@ static void allow_descriptors(const struct network *n)
 
 static int network_init(struct network *n, int argc, char **argv, struct mvm_error *err)
 {
-    struct net_link wire = {
-        .guest4 = address_of(NET_GUEST),
-        .router4 = address_of(NET_GATEWAY),
-        .dns4 = address_of(NET_DNS),
-        .host4 = address_of(NET_GATEWAY),
-        .router6 = address_of(NET_GATEWAY6),
-        .dns6 = address_of(NET_DNS6),
-        .net4 = {.base = address_of(NET_SUBNET), .bits = 96 + NET_BITS},
-        .net6 = {.base = address_of(NET_SUBNET6), .bits = NET_BITS6},
-    };
+    int first = OWN_FDS + (argc > OWN_FDS && argv[OWN_FDS][0] == '+');
+    int r = peers_init(&n->peers, first > OWN_FDS ? argv[OWN_FDS] : NULL);
+    if (r < 0)
+        return mvm_error_set(err, r, "its network is not understood");
+    const struct net_link wire = layout_link(n->peers.own);
     uint64_t now = clock_now();
-    (void)sscanf(NET_MAC, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &wire.mac[0], &wire.mac[1], &wire.mac[2], &wire.mac[3],
-                 &wire.mac[4], &wire.mac[5]);
-    int r = policy_init(&n->policy, err);
-    for (int i = OWN_FDS; r == 0 && i < argc; i++)
+    r = policy_init(&n->policy, err);
+    for (int i = first; r == 0 && i < argc; i++)
         r = limits_is_word(argv[i]) ? limits_add_word(&n->limits, argv[i], err)
                                     : policy_add_word(&n->policy, argv[i], err);
     memcpy(n->link.rate.limit, n->limits.rate, sizeof(n->limits.rate));
@@ -315,9 +340,11 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
     if (r == 0)
         r = answerer_init(&n->answerer, &n->policy, &wire.host4, n->limits.queries, on_random, NULL, now, err);
     if (r == 0)
-        r = stack_init(&n->stack, opens_host(&n->policy), &stack_ops, n, err);
+        r = stack_init(&n->stack, opens_host(&n->policy), &wire.guest4, &stack_ops, n, err);
     const struct address nobodys = address_of("240.0.0.1"); /* RFC 1112, section 4 */
     n->binds_any = can_bind(&nobodys);
+    n->gate.member = n->peers.own;
+    n->answerer.peers = &n->peers;
     n->gate.is_own = on_is_own;
     n->gate.is_own_data = n;
     if (r == 0)
@@ -334,20 +361,24 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static void serve(struct network *n, struct pollfd own[static OWN_FDS])
 {
-    struct pollfd fds[OWN_FDS + ANSWERER_SLOTS];
-    unsigned slots[ANSWERER_SLOTS];
+    struct pollfd fds[OWN_FDS + ANSWERER_SLOTS + PEERS_FDS];
+    unsigned slots[ANSWERER_SLOTS], who[PEERS_FDS];
     for (;;) {
-        uint64_t may;
-        own[OWN_FRAMES].events = link_events(&n->link, clock_now(), &may);
+        uint64_t now = clock_now(), may;
+        bool rest = link_is_behind(&n->link);
+        own[OWN_FRAMES].events = link_events(&n->link, now, &may);
         uint64_t next = earlier(may, earlier(answerer_next(&n->answerer), counts_next(n)));
+        next = earlier(next, rest ? 0 : peers_next(&n->peers, now));
         own[OWN_RESOLV].fd = n->resolvers.ask_fd;
         memcpy(fds, own, OWN_FDS * sizeof(*own));
         size_t asking = upstream_fill(&n->upstream, fds + OWN_FDS, slots);
-        if (stack_poll(&n->stack, fds, OWN_FDS + asking, link_is_behind(&n->link), next ? clock_left_ms(next) : -1) <
-                0 ||
+        struct pollfd *peers = fds + OWN_FDS + asking;
+        size_t wires = peers_fill(&n->peers, peers, who, rest, now);
+        if (stack_poll(&n->stack, fds, OWN_FDS + asking + wires, rest, next ? clock_left_ms(next) : -1) < 0 ||
             fds[OWN_REPORT].revents)
             return;
-        uint64_t now = clock_now();
+        now = clock_now();
+        take_peers(n, peers, who, wires, now);
         if (fds[OWN_FRAMES].revents & POLLOUT)
             link_flush(&n->link);
         if (fds[OWN_FRAMES].revents & POLLIN)

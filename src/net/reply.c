@@ -128,3 +128,36 @@ size_t reply_rejection(const struct net_link *l, const uint8_t *frame, const str
     put16(at + 2, complement(sum(start, at, len)));
     return (size_t)(at - out) + len;
 }
+
+static size_t reply_arp(const uint8_t *frame, const uint8_t mac[static 6], uint8_t out[REPLY_REJECTION])
+{
+    const uint8_t *asked = frame + ETHERNET_HEADER;
+    uint8_t *p = put_ethernet(out, frame + 6, mac, false);
+    put16(out + 12, 0x0806);
+    memcpy(p, asked, 6); /* the kinds of addresses */
+    put16(p + 6, 2);
+    memcpy(p + 8, mac, 6);
+    memcpy(p + 14, asked + 24, 4);
+    memcpy(p + 18, asked + 8, 10);
+    return ETHERNET_HEADER + 28;
+}
+
+size_t reply_neighbour(const uint8_t *frame, const struct packet *p, const uint8_t mac[static 6],
+                       uint8_t out[REPLY_REJECTION])
+{
+    enum { ADVERTISEMENT = 136, SOLICITED_OVERRIDE = 0x60, TARGET_MAC = 2, LEN = 32 };
+    if (p->kind == PACKET_ARP)
+        return reply_arp(frame, mac, out);
+    uint8_t *at = put_ethernet(out, frame + 6, mac, true);
+    at = put_ip(at, true, &p->there, &p->source, ICMPV6, LEN);
+    at[-33] = 255; /* hops: it comes from this wire (RFC 4861 section 7.1.2) */
+    memset(at, 0, LEN);
+    at[0] = ADVERTISEMENT;
+    at[4] = SOLICITED_OVERRIDE;
+    memcpy(at + 8, p->there.b, 16);
+    at[24] = TARGET_MAC;
+    at[25] = 1;
+    memcpy(at + 26, mac, 6);
+    put16(at + 2, complement(sum(pseudo_header(true, &p->there, &p->source, ICMPV6, LEN), at, LEN)));
+    return (size_t)(at - out) + LEN;
+}

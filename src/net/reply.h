@@ -22,3 +22,6 @@ size_t reply_udp(const struct reply_to *to, const uint8_t *payload, size_t len, 
  * connect fails at once. Its length; 0 where there is nothing to say (an echo request, a reset). */
 size_t reply_rejection(const struct net_link *l, const uint8_t *frame, const struct packet *p,
                        uint8_t out[REPLY_REJECTION]);
+/* To ARP or ND that asks for an address: that MAC has it. Its length. */
+size_t reply_neighbour(const uint8_t *frame, const struct packet *p, const uint8_t mac[static 6],
+                       uint8_t out[REPLY_REJECTION]);

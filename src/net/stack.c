@@ -195,15 +195,18 @@ static struct in6_addr address6(const char *text)
     return a;
 }
 
-int stack_init(struct stack *s, bool host, const struct stack_ops *ops, void *owner, struct mvm_error *err)
+int stack_init(struct stack *s, bool host, const struct address *guest4, const struct stack_ops *ops, void *owner,
+               struct mvm_error *err)
 {
+    struct in_addr lease;
+    memcpy(&lease, address_v4(guest4), sizeof(lease));
     const SlirpConfig c = {
         .version = 4,
         .in_enabled = true,
         .vnetwork = address(NET_SUBNET),
         .vnetmask = address("255.255.255.0"),
         .vhost = address(NET_GATEWAY),
-        .vdhcp_start = address(NET_GUEST),
+        .vdhcp_start = lease,
         .vnameserver = address(NET_DNS),
         .in6_enabled = true,
         .vprefix_addr6 = address6(NET_SUBNET6),

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "net/address.h"
 #include "net/libslirp.h"
 
 #include <poll.h>
@@ -28,8 +29,9 @@ struct stack {
     bool rest; /* of this round */
 };
 
-/* host: the gateway's address is this host's loopback, which the guest must not reach but as its policy says. */
-int stack_init(struct stack *s, bool host, const struct stack_ops *ops, void *owner,
+/* guest4: what DHCP gives. host: the gateway's address is this host's loopback, which the guest must not reach but as
+ * its policy says. */
+int stack_init(struct stack *s, bool host, const struct address *guest4, const struct stack_ops *ops, void *owner,
                struct mvm_error *err) MVM_MUST_CHECK;
 void stack_done(struct stack *s);
 /* Tells it the guest's card and address, as the guest would: one that goes on with a new network process, or was

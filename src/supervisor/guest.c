@@ -24,8 +24,12 @@ static void make_machine_id(char out[static 33])
 static void send_configure(struct supervisor *s)
 {
     struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
+    struct layout_texts texts;
     snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
-    snprintf(m.address, sizeof(m.address), NET_GUEST "/%d", NET_BITS);
+    layout_texts(0, &texts);
+    snprintf(m.mac, sizeof(m.mac), "%s", texts.mac);
+    snprintf(m.address, sizeof(m.address), "%.40s/%d", texts.address, NET_BITS);
+    snprintf(m.address6, sizeof(m.address6), "%.40s/%d", texts.address6, NET_BITS6);
     snprintf(m.gateway, sizeof(m.gateway), NET_GATEWAY);
     m.mtu = NET_MTU;
     snprintf(m.dns, sizeof(m.dns), NET_DNS);

@@ -1,6 +1,8 @@
 """A guest made of frames: what a VM's network process lets through, without a VM.
 
-    guest = Guest(mvmctl, ["@public"])
+    guest = Guest(mvmctl, ["@public"])            one that is alone
+    guest = Guest(mvmctl, ["@public"], member=(3, "app", "db"))    the third member of a network
+    guest.meets(other)            as their launchers introduce them to each other
     guest.tcp("9.9.9.9", 80)      "open", "reset", "prohibited" or "nothing"
     guest.dns("name.test")        the IPv4 addresses, or the answer's code
 """
@@ -13,9 +15,8 @@ import struct
 import subprocess
 import time
 
-MAC = bytes.fromhex("525400123456")
 OWN, GATEWAY, DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"
-OWN6, GATEWAY6 = "fd6d:766d::5054:ff:fe12:3456", "fd6d:766d::2"
+GATEWAY6 = "fd6d:766d::2"
 
 
 def packed(address):
@@ -31,18 +32,47 @@ def checksum(data):
 
 
 class Guest:
-    def __init__(self, mvmctl, layers, resolv=None):
-        """resolv: the text of resolv.conf, or a function that gives it; None: the file is read."""
-        self.card, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.resolv, asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if resolv else (None, None)
-        self.text = resolv
-        fds = [theirs.fileno(), report.fileno(), asks.fileno() if asks else -1]
-        self.process = subprocess.Popen([mvmctl, "--network", *map(str, fds), *layers], pass_fds=[fd for fd in fds if fd >= 0])
-        for end in filter(None, (theirs, report, asks)):
-            end.close()
+    def __init__(self, mvmctl, layers, resolv=None, member=None):
+        """resolv: the text of resolv.conf, or a function that gives it; None: the file is read. member: its number, its
+        network's name and its own."""
+        number = member[0] if member else 0
+        self.mac = bytes.fromhex("5254001234") + bytes([0x56 + number])
+        self.own, self.own6 = f"10.0.2.{15 + number}", f"fd6d:766d::5054:ff:fe12:34{0x56 + number:02x}"
+        self.mvmctl, self.layers, self.text, self.member = mvmctl, layers, resolv, member
+        self.wires = {}
         self.router = None
+        self.card, self.network_card = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.start()
+
+    def start(self):
+        """Its network process: the first, or one that follows."""
         self.said = b""
+        self.report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.resolv, asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self.text else (None, None)
+        self.launcher, hears = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self.member else (None, None)
+        fds = [self.network_card.fileno(), report.fileno(), asks.fileno() if asks else -1]
+        words = [f"+{hears.fileno()}:{':'.join(map(str, self.member))}"] if self.member else []
+        self.process = subprocess.Popen([self.mvmctl, "--network", *map(str, fds), *words, *self.layers],
+                                        pass_fds=[fd for fd in fds + ([hears.fileno()] if hears else []) if fd >= 0])
+        for end in filter(None, (report, asks, hears)):
+            end.close()
+        for other in self.wires:
+            self.introduce(other)
+
+    def introduce(self, other):
+        number, _, name = other
+        socket.send_fds(self.launcher, [struct.pack("I64s", number, name.encode())], [self.wires[other].fileno()])
+
+    def meets(self, other):
+        self.wires[other.member], other.wires[self.member] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.introduce(other.member)
+        other.introduce(self.member)
+
+    def leaves(self):
+        """As its launcher ends."""
+        for wire in self.wires.values():
+            wire.close()
+        return self.end()
 
     def end(self):
         self.report.close()
@@ -60,7 +90,7 @@ class Guest:
                 self.resolv.send((self.text() if callable(self.text) else self.text).encode())
             if self.card in ready:
                 frame = self.card.recv(70000)
-                if frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 135 and frame[62:78] == packed(OWN6):
+                if frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 135 and frame[62:78] == packed(self.own6):
                     self.advertise(str(ipaddress.ip_address(frame[22:38])))
                 else:
                     return frame
@@ -68,7 +98,7 @@ class Guest:
 
     def advertise(self, to):
         """Answers a neighbour solicitation (RFC 4861): the router asks where the guest is."""
-        message = struct.pack("!BBHI", 136, 0, 0, 0x60000000) + packed(OWN6) + b"\x02\x01" + MAC
+        message = struct.pack("!BBHI", 136, 0, 0, 0x60000000) + packed(self.own6) + b"\x02\x01" + self.mac
         frame = self.ip(to, 58, self.summed(to, 58, message, 2, None))
         self.send(frame[:21] + b"\xff" + frame[22:])
 
@@ -92,7 +122,7 @@ class Guest:
         if version == 6:
             return bytes.fromhex("525600000002")
         if not self.router:
-            self.send(b"\xff" * 6 + MAC + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + MAC + packed(OWN) +
+            self.send(b"\xff" * 6 + self.mac + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.mac + packed(self.own) +
                       bytes(6) + packed(GATEWAY))
             while (frame := self.receive(30)) and not (frame[12:14] == b"\x08\x06" and frame[28:32] == packed(GATEWAY)):
                 pass
@@ -101,17 +131,16 @@ class Guest:
 
     def ip(self, to, protocol, payload, source=None):
         if ":" in to:
-            head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + packed(source or OWN6) + packed(to)
-            return self.mac_of(6) + MAC + b"\x86\xdd" + head + payload
+            head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + packed(source or self.own6) + packed(to)
+            return self.mac_of(6) + self.mac + b"\x86\xdd" + head + payload
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), random.randrange(65536), 0x4000, 64, protocol, 0)
-        head += packed(source or OWN) + packed(to)
+        head += packed(source or self.own) + packed(to)
         head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
-        return self.mac_of(4) + MAC + b"\x08\x00" + head + payload
+        return self.mac_of(4) + self.mac + b"\x08\x00" + head + payload
 
-    @staticmethod
-    def summed(to, protocol, payload, at, source):
+    def summed(self, to, protocol, payload, at, source):
         """The payload with its checksum, which is at that offset."""
-        ends = packed(source or (OWN6 if ":" in to else OWN)) + packed(to)
+        ends = packed(source or (self.own6 if ":" in to else self.own)) + packed(to)
         pseudo = ends + (struct.pack("!II", len(payload), protocol) if ":" in to else struct.pack("!HH", protocol, len(payload)))
         return payload[:at] + struct.pack("!H", checksum(pseudo + payload) or 0xFFFF) + payload[at + 2:]
 
@@ -143,7 +172,7 @@ class Guest:
 
     def dhcp(self, seconds=30):
         """What is offered: the address, and the options by number (RFC 2132)."""
-        discover = struct.pack("!BBBBIHH16s6s202s4s", 1, 1, 6, 0, 7, 0, 0, b"", MAC, b"", bytes.fromhex("63825363")) + b"\x35\1\1\xff"
+        discover = struct.pack("!BBBBIHH16s6s202s4s", 1, 1, 6, 0, 7, 0, 0, b"", self.mac, b"", bytes.fromhex("63825363")) + b"\x35\1\1\xff"
         datagram = self.summed("255.255.255.255", 17, struct.pack("!HHHH", 68, 67, 8 + len(discover), 0) + discover, 6, "0.0.0.0")
         self.send(b"\xff" * 6 + self.ip("255.255.255.255", 17, datagram, "0.0.0.0")[6:])
         until = time.monotonic() + seconds

@@ -4,6 +4,7 @@
 #include "net/dns.h"
 #include "net/filter.h"
 #include "net/policy.h"
+#include "net/vm_names.h"
 #include "tap.h"
 
 #include <errno.h>
@@ -502,6 +503,38 @@ static void test_host(void)
     end(&t);
 }
 
+static void test_members(void)
+{
+    struct asked t;
+    static struct peers p;
+    begin(&t, POLICY_NONE, NULL);
+    ok(ask(&t, "db", DNS_A) == ANSWERER_REPLY && replied(&t, DNS_NXDOMAIN, 0, ""), "who is alone has no members");
+    ok(peers_init(&p, "+-1:1:app:Web") == 0, "a member knows its place");
+    p.v[2] = (struct peer){.used = true, .name = "db"};
+    t.a.peers = &p;
+    ok(ask(&t, "db", DNS_A) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 1, "10.0.2.17"),
+       "another member has its address, whatever policy says");
+    const struct address v6 = ip("fd6d:766d::5054:ff:fe12:3458");
+    ok(ask(&t, "db.app", DNS_AAAA) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 1, "") &&
+           memcmp(t.step.message + t.step.len - 16, v6.b, 16) == 0,
+       "and its IPv6 address");
+    ok(ask(&t, "db.app.mvm.internal", DNS_A) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 1, "10.0.2.17"),
+       "by its full name, too");
+    ok(ask(&t, "web.app", DNS_A) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 1, "10.0.2.16"), "it knows itself");
+    ok(ask(&t, "db", DNS_MX) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 0, ""), "it has nothing else");
+    ok(ask(&t, "17.2.0.10.in-addr.arpa", DNS_PTR) == ANSWERER_REPLY && replied(&t, DNS_NOERROR, 1, ""),
+       "its address has a name");
+    static const char *const others[] = {"db.mvm.internal", "db.other", "db.other.mvm.internal",
+                                         "x.db.app",        "d",        "18.2.0.10.in-addr.arpa"};
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        ok(ask(&t, others[i], DNS_A) == ANSWERER_REPLY && replied(&t, DNS_NXDOMAIN, 0, ""), "%s is nobody's name",
+           others[i]);
+    uint8_t out[DNS_PLAIN_SIZE];
+    const struct dns_query q = {.type = DNS_A, .name = name_of("app")};
+    ok(vm_names_answer(&p, &q, "app", out) == 0, "the network's name is no member's");
+    end(&t);
+}
+
 static void test_tries(void)
 {
     struct asked t;
@@ -657,6 +690,7 @@ int main(void)
     test_way();
     test_rebinding();
     test_host();
+    test_members();
     test_tries();
     test_bounds();
     test_checks();

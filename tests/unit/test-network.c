@@ -4,13 +4,14 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "host/handover.h"
 #include "host/os.h"
 #include "net/layout.h"
 #include "net/link.h"
+#include "net/peers.h"
 #include "net/process.h"
 #include "net/stack.h"
 #include "net/upstream.h"
-#include "host/handover.h"
 #include "supervisor/launch_network.h"
 #include "supervisor/network.h"
 
@@ -58,6 +59,76 @@ static void test_link(void)
     link_done(&l);
     close(pair[0]);
     close(pair[1]);
+}
+
+/* ---- Members of its network ---- */
+
+static int introduced(int launcher, uint32_t member, const char *name)
+{
+    struct peers_introduction i = {.member = member};
+    int pair[2];
+    if (os_packet_pair(pair) < 0)
+        abort();
+    snprintf(i.name, sizeof(i.name), "%s", name);
+    const struct handover p = {.data = &i, .size = sizeof(i), .fds = {pair[1]}, .n_fds = 1};
+    if (handover_send(launcher, &p) < 0)
+        abort();
+    close(pair[1]);
+    return pair[0];
+}
+
+static void test_peers(void)
+{
+    static struct peers p;
+    static uint8_t frame[9000];
+    struct pollfd fds[PEERS_FDS];
+    unsigned who[PEERS_FDS];
+    char word[64], name[128];
+    int launcher[2];
+    static const char *const wrong[] = {"+",        "+3:0:app:web",   "+3:33:app:web",
+                                        "+3:1:app", "+3:1:app:web:x", "+3:1::web"};
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+        ok(peers_init(&p, wrong[i]) == -EINVAL, "%s is no place in a network", wrong[i]);
+    if (os_packet_pair(launcher) < 0)
+        abort();
+    snprintf(word, sizeof(word), "+%d:1:app:web", launcher[1]);
+    ok(peers_init(&p, word) == 0 && peers_fill(&p, fds, who, false, 0) == 1 && who[0] == 0, "introductions are heard");
+    int db = introduced(launcher[0], 2, "db");
+    ok(peers_hear(&p, 0) && p.present == 1 << 2 && peers_find(&p, "db") == 2, "a member is introduced");
+    close(introduced(launcher[0], 1, "me"));
+    close(introduced(launcher[0], 33, "x"));
+    close(introduced(launcher[0], 3, "../x"));
+    ok(!peers_hear(&p, 0) && !peers_hear(&p, 0) && !peers_hear(&p, 0) && p.present == 1 << 2,
+       "not with the VM's own number, one beyond, or what is no name");
+    peers_send(&p, 2, frame, 60);
+    peers_send(&p, 3, frame, 60);
+    ok(recv(db, frame, sizeof(frame), MSG_DONTWAIT) == 60, "it gets what is sent to it");
+    for (unsigned i = 0; i < 1000; i++)
+        peers_send(&p, 2, frame, sizeof(frame));
+    ok(p.v[2].link.lost > 0 && p.v[2].link.waiting <= PEERS_QUEUE, "what it does not take waits up to a bound");
+    unsigned got = 0;
+    for (unsigned i = 0; i < PEERS_RATE + 100; i++) {
+        if (send(db, frame, 60, MSG_DONTWAIT) != 60)
+            abort();
+        got += peers_receive(&p, 2, 1) == 60;
+    }
+    ok(got == PEERS_RATE && peers_next(&p, 1) > 1, "who sends more than the rate is not listened to for a while");
+    bool listens = true;
+    for (size_t i = 0, n = peers_fill(&p, fds, who, false, 1); i < n; i++)
+        listens &= who[i] != 2 || fds[i].events & POLLIN;
+    ok(!listens && peers_receive(&p, 2, NSEC_PER_SEC) == 60 && peers_next(&p, NSEC_PER_SEC) == 0,
+       "and then heard again");
+    int other = introduced(launcher[0], 2, "db2");
+    ok(peers_hear(&p, 0) && peers_find(&p, "db") == 0 && peers_full_name(&p, 2, name, sizeof(name)) &&
+           strcmp(name, "db2.app.mvm.internal") == 0,
+       "another one may follow with its number (%s)", name);
+    close(other);
+    ok(peers_receive(&p, 2, NSEC_PER_SEC) < 0 && p.present == 0 && !peers_full_name(&p, 2, name, sizeof(name)),
+       "one that ends is gone");
+    close(db);
+    close(launcher[0]);
+    ok(!peers_hear(&p, 0) && p.fd == -1 && peers_fill(&p, fds, who, false, 0) == 0, "the launcher's end ends it");
+    peers_done(&p);
 }
 
 /* ---- Resolvers ---- */
@@ -167,12 +238,13 @@ static void test_stack(void)
     static const struct stack_ops ops = {.frame = on_frame};
     static const uint8_t mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56}, ip[4] = {10, 0, 2, 15};
     static struct stack s;
+    const struct address own = layout_address(0);
     struct mvm_error e = MVM_ERROR_INIT;
     if (!libslirp_load(&e)) {
         printf("ok %u - libslirp is there # SKIP %s\n", ++tap_count, e.msg);
         return;
     }
-    ok(stack_init(&s, false, &ops, NULL, &e) == 0, "libslirp takes its settings (%s)", e.msg);
+    ok(stack_init(&s, false, &own, &ops, NULL, &e) == 0, "libslirp takes its settings (%s)", e.msg);
     stack_announce(&s, mac, ip);
     /* An echo request to the router, with both checksums. */
     uint8_t echo[42] = {0x52, 0x55, 10, 0,  2, 2, 0x52, 0x54, 0,    0x12, 0x34, 0x56, 8,  0,
@@ -182,8 +254,8 @@ static void test_stack(void)
     stack_input(&s, echo, sizeof(echo));
     ok(last_len >= 42 && last[34] == 0 && memcmp(last, mac, 6) == 0,
        "the router answers a guest that has asked for nothing, because it was announced");
-    struct pollfd own = {.fd = -1};
-    ok(stack_poll(&s, &own, 1, false, 0) == 0, "a round ends when there is nothing to do");
+    struct pollfd none = {.fd = -1};
+    ok(stack_poll(&s, &none, 1, false, 0) == 0, "a round ends when there is nothing to do");
     stack_done(&s);
 }
 
@@ -276,6 +348,7 @@ int main(int argc, char **argv)
     if (argc > 5 && strcmp(argv[1], "--network") == 0)
         return be_network(argc, argv);
     test_link();
+    test_peers();
     test_resolvers();
     test_upstream();
     test_stack();

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/macros.h"
 #include "net/gate.h"
+#include "net/layout.h"
 #include "net/packet.h"
 #include "net/reply.h"
 #include "tap.h"
@@ -67,8 +68,12 @@ static void test_ipv4(void)
     padded.n = 60;
     ok(is(padded, PACKET_TCP, FAULT_NONE), "a frame may be padded");
     ok(is(wire_icmp("10.0.2.15", "8.8.8.8", 8, 16), PACKET_ECHO, FAULT_NONE), "an echo request is read");
-    ok(is(wire_icmp("10.0.2.15", "8.8.8.8", 3, 16), PACKET_QUIET, FAULT_NONE),
+    ok(is(wire_icmp("10.0.2.15", "8.8.8.8", 5, 16), PACKET_QUIET, FAULT_NONE),
        "another ICMP message is dropped and not said");
+    ok(is(wire_icmp("10.0.2.15", "8.8.8.8", 0, 16), PACKET_ANSWER, FAULT_NONE) &&
+           is(wire_icmp("10.0.2.15", "8.8.8.8", 3, 16), PACKET_ANSWER, FAULT_NONE) &&
+           refused(wire_icmp("10.0.2.16", "8.8.8.8", 0, 16), FAULT_SOURCE),
+       "an echo reply and 'unreachable' are read as answers, from the guest's own address only");
     ok(is(with(wire_ip("10.0.2.15", "224.0.0.22", 2, 8), 14, "\x46", 1), PACKET_QUIET, FAULT_NONE),
        "a group membership with its option is dropped and not said");
     for (size_t n = 0; n < tcp.n; n++)
@@ -499,6 +504,85 @@ static void test_gate_lists(void)
     end(&g);
 }
 
+/* ---- Members of its network ---- */
+
+/* As member 1 sends it; from: another member's number. */
+static struct wire_frame of_member(unsigned from, const char *source, const char *to)
+{
+    struct wire_frame f = wire_udp(source, to, 5000, 7, "hello", 5);
+    layout_mac(from, f.b + 6);
+    return f;
+}
+
+static bool arrives_from(struct gated *g, unsigned peer, struct wire_frame f, char said[GATE_LINE])
+{
+    const struct net_link wire = layout_link(peer);
+    return gate_from_peer(&g->gate, &wire, "db", f.b, f.n, 0, said);
+}
+
+static void test_layout(void)
+{
+    struct layout_texts t;
+    const struct address alone = ip_of(NET_GUEST), subnet6 = ip_of(NET_SUBNET6);
+    struct address first = layout_address(0);
+    bool found = true;
+    ok(address_equal(&alone, &first), "a VM that is alone has the address that it always had");
+    layout_texts(0, &t);
+    ok(strcmp(t.mac, NET_MAC) == 0 && strcmp(t.address, NET_GUEST) == 0 &&
+           strcmp(t.address6, "fd6d:766d::5054:ff:fe12:3456") == 0,
+       "and the MAC that the VMM is told (%s %s %s)", t.mac, t.address, t.address6);
+    for (unsigned i = 0; i <= NET_MEMBERS; i++) {
+        const struct address v4 = layout_address(i), v6 = layout_address6(i);
+        const struct net_link l = layout_link(i);
+        found &= layout_member(&v4) == i && layout_member(&v6) == i && prefix_has(&l.net4, &v4) &&
+                 prefix_has(&l.net6, &v6) && memcmp(v6.b, subnet6.b, 8) == 0;
+    }
+    ok(found, "members are found by their addresses, which are of the network");
+    static const char *const others[] = {"10.0.2.2", "10.0.2.14", "10.0.2.48", "10.0.3.16", "fd6d:766d::2", "8.8.8.8"};
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        const struct address a = ip_of(others[i]);
+        ok(layout_member(&a) == 0, "%s is no member's", others[i]);
+    }
+}
+
+static void test_gate_members(void)
+{
+    struct gated g;
+    char said[GATE_LINE];
+    begin(&g, POLICY_NONE, NULL, 0);
+    g.gate.link = layout_link(1);
+    struct wire_frame f = of_member(1, "10.0.2.16", "10.0.2.17");
+    ok(emit(&g, f, 0) != GATE_PEER, "who is alone has no members");
+    g.gate.member = 1;
+    ok(emit(&g, f, 61 * S) == GATE_REPLY && strstr(g.last.said, "no VM of its network has this address"),
+       "a member that is not there is told so at once (%s)", g.last.said);
+    g.gate.present = 1 << 2;
+    ok(emit(&g, f, 0) == GATE_PEER && g.last.peer == 2, "one that is there gets the frame");
+    ok(emit(&g, of_member(1, "10.0.2.17", "10.0.2.17"), 0) == GATE_DROP, "from no address but the guest's own");
+    ok(emit(&g, of_member(1, "10.0.2.16", "10.0.2.18"), 0) == GATE_REPLY, "another one is not there");
+    ok(emit(&g, of_member(0, "10.0.2.16", "10.0.2.17"), 0) == GATE_DROP && !*g.last.said,
+       "a guest whose agent has not set its MAC yet is not served, and nothing is said");
+    f = arp(1, GUEST_MAC, "10.0.2.16", "10.0.2.17");
+    layout_mac(1, f.b + 6);
+    layout_mac(1, f.b + 22);
+    ok(emit(&g, f, 0) == GATE_REPLY && g.last.reply_len == 42 && g.last.reply[21] == 2 &&
+           memcmp(g.last.reply + 28, f.b + 38, 4) == 0 && g.last.reply[27] == 0x58,
+       "its MAC is told by ARP");
+    ok(arrives_from(&g, 2, of_member(2, "10.0.2.17", "10.0.2.16"), said) && !*said, "a member's frame arrives");
+    ok(!arrives_from(&g, 2, of_member(2, "10.0.2.18", "10.0.2.16"), said) &&
+           strcmp(said, "a frame of the VM db was dropped: it has another source address than the VM's") == 0,
+       "not with another's address (%s)", said);
+    ok(!arrives_from(&g, 2, of_member(3, "10.0.2.17", "10.0.2.16"), said) && strstr(said, "MAC"),
+       "not with another's MAC (%s)", said);
+    ok(!arrives_from(&g, 2, of_member(2, "10.0.2.17", "10.0.2.18"), said) && strstr(said, "not for this VM"),
+       "not one for another (%s)", said);
+    f = arp(2, GUEST_MAC, "10.0.2.17", "10.0.2.16");
+    layout_mac(2, f.b + 6);
+    layout_mac(2, f.b + 22);
+    ok(!arrives_from(&g, 2, f, said), "and nothing but TCP, UDP and ICMP");
+    end(&g);
+}
+
 static void test_gate_note(void)
 {
     struct gated g;
@@ -523,6 +607,8 @@ int main(void)
     test_gate_public();
     test_gate_inward();
     test_gate_lists();
+    test_layout();
+    test_gate_members();
     test_gate_note();
     return tap_end();
 }
