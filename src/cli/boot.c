@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_MEMORY_MIB 256
 #define STOP_GRACE_MS      10000
@@ -75,14 +76,10 @@ static int start_named(struct home *h, struct machine_config *c, const char *bas
 }
 
 /* A VM that does not publish what it was to is not what was asked for. */
-int boot_named(struct home *h, struct machine_config *c, const char *base, struct port_sockets *ports,
-               struct progress *p, struct machine_info *info, struct mvm_error *err)
+static int publish(struct home *h, struct port_sockets *ports, struct machine_info *info, struct mvm_error *err)
 {
-    int r = start_named(h, c, base, p, info, err);
-    if (r < 0 || !ports)
-        return r;
     uint64_t since = clock_now();
-    r = ports_publish(h, info->name, ports, &info->status, err);
+    int r = ports_publish(h, info->name, ports, &info->status, err);
     steps_add(&info->steps, "publish", since);
     if (r == 0)
         return 0;
@@ -90,6 +87,23 @@ int boot_named(struct home *h, struct machine_config *c, const char *base, struc
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
     (void)!machine_stop(h, info->name, 0, NULL);
     fd_closep(&info->tether);
+    return r;
+}
+
+int boot_named(const struct args *a, struct home *h, struct machine_config *c, const char *base,
+               struct port_sockets *ports, struct progress *p, struct machine_info *info, struct mvm_error *err)
+{
+    CLEAN_FREE char *pcap = NULL;
+    int r = network_pcap(a, &pcap, err);
+    if (r < 0)
+        return r;
+    c->pcap = pcap;
+    r = start_named(h, c, base, p, info, err);
+    if (r == 0 && ports)
+        r = publish(h, ports, info, err);
+    if (r < 0 && pcap)
+        unlink(pcap);
+    c->pcap = NULL;
     return r;
 }
 
@@ -133,7 +147,7 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
         r = boot_check_name(c.name, err);
     if (r == 0)
         r = publish_open(a, &img->metadata, h, &ports, err);
-    return r < 0 ? r : boot_named(h, &c, usable ? img->metadata.name : "vm", ports, p, info, err);
+    return r < 0 ? r : boot_named(a, h, &c, usable ? img->metadata.name : "vm", ports, p, info, err);
 }
 
 int boot_check_options(const struct args *a, struct mvm_error *err)

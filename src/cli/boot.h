@@ -17,10 +17,12 @@ int build_with_progress(const struct args *a, struct home *h, struct progress *p
 int boot_image(const struct args *a, struct home *h, const struct artifact_image *img, bool transient,
                uint64_t settle_ms, struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
 
-/* Starts a VM: c->name, or a free name made from base; and has it publish those ports (NULL: none). */
+/* Starts a VM: c->name, or a free name made from base; and has it publish those ports (NULL: none). Of the options
+ * only --pcap counts here. */
 struct port_sockets;
-int boot_named(struct home *h, struct machine_config *c, const char *base, struct port_sockets *ports,
-               struct progress *p, struct machine_info *info, struct mvm_error *err) MVM_MUST_CHECK;
+int boot_named(const struct args *a, struct home *h, struct machine_config *c, const char *base,
+               struct port_sockets *ports, struct progress *p, struct machine_info *info,
+               struct mvm_error *err) MVM_MUST_CHECK;
 /* Checks what the options wish of a VM, before anything long begins. */
 int boot_check_options(const struct args *a, struct mvm_error *err) MVM_MUST_CHECK;
 /* vmdir_check_name, and no builder's name. */

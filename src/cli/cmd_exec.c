@@ -103,7 +103,7 @@ static int run_exec(struct args *a)
         return ui_usage("name the VM, or give --flake", "exec: the VM '%.60s' and --flake at once", a->words[0]);
     if (!transient && !a->n_words)
         return ui_usage("mvmctl exec NAME COMMAND, or mvmctl exec --flake REF COMMAND", "exec: no VM named");
-    static const char *const network[] = {"network", "allow", "net-rate", "net-connections", "net-queries"};
+    static const char *const network[] = {"network", "allow", "net-rate", "net-connections", "net-queries", "pcap"};
     for (size_t i = 0; i < ARRAY_SIZE(network) && !transient; i++)
         if (arg_value(a, network[i]))
             return ui_usage("say it when the VM is started: mvmctl up --network ... --allow ...",

@@ -135,7 +135,7 @@ static int up_from(struct args *a)
         if (network[0])
             c.network = network;
         c.network_limits = limits;
-        r = boot_named(&h, &c, u->vm, ports, &boot, &info, &err);
+        r = boot_named(a, &h, &c, u->vm, ports, &boot, &info, &err);
     }
     if (r < 0) {
         mvm_error_phase(&err, MVM_PHASE_RUNTIME_BACKEND);

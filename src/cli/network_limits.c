@@ -1,11 +1,16 @@
 #include "cli/network_limits.h"
+#include "base/fd.h"
+#include "base/path.h"
 #include "cli/options.h"
 #include "net/answerer.h"
 #include "net/flows.h"
 #include "net/limits.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 const struct option_spec opt_net_rate = {
     .name = "net-rate",
@@ -23,6 +28,13 @@ const struct option_spec opt_net_queries = {
     .name = "net-queries",
     .argument = "N",
     .help = "let the VM look up at most so many names a second (default: config.toml's network.queries, or 100)"};
+
+const struct option_spec opt_pcap = {
+    .name = "pcap",
+    .argument = "FILE",
+    .help =
+        "write what passes the VM's network card to this new file, for tcpdump and Wireshark (4096 bytes of a frame, "
+        "64 MiB in all)"};
 
 static int number(const struct args *a, const char *option, uint32_t most, uint32_t *ret, struct mvm_error *err)
 {
@@ -80,6 +92,29 @@ int network_limits(const struct args *a, struct home *h, const char *saved, char
         r = take_options(a, &l, err);
     if (r == 0)
         limits_format(&l, out);
+    return r;
+}
+
+int network_pcap(const struct args *a, char **ret, struct mvm_error *err)
+{
+    const char *file = arg_value(a, "pcap");
+    if (!file)
+        return 0;
+    CLEAN_FREE char *cwd = getcwd(NULL, 0);
+    char *path = *file == '/' ? strdup(file) : cwd ? path_join(cwd, file, NULL) : NULL;
+    if (!path)
+        return mvm_error_errno(err, -errno, "--pcap %.200s", file);
+    CLEAN_FD int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0 && strlen(path) < sizeof(((struct runfile *)0)->pcap)) {
+        *ret = path;
+        return 0;
+    }
+    int r = fd < 0 ? -errno : -ENAMETOOLONG;
+    mvm_error_errno(err, r, "--pcap: cannot make the file %.200s", path);
+    mvm_error_phase(err, MVM_PHASE_USAGE);
+    if (r == -EEXIST)
+        mvm_error_hint(err, "nothing is written over: remove it, or name another");
+    free(path);
     return r;
 }
 

@@ -15,8 +15,8 @@ extern const struct option_spec opt_flake, opt_profile, opt_attr, opt_system, op
 /* network_options.h */
 extern const struct option_spec opt_network, opt_allow;
 /* network_limits.h */
-extern const struct option_spec opt_net_rate, opt_net_connections, opt_net_queries;
-#define NETWORK_OPTIONS &opt_network, &opt_allow, &opt_net_rate, &opt_net_connections, &opt_net_queries
+extern const struct option_spec opt_net_rate, opt_net_connections, opt_net_queries, opt_pcap;
+#define NETWORK_OPTIONS &opt_network, &opt_allow, &opt_net_rate, &opt_net_connections, &opt_net_queries, &opt_pcap
 
 /* What may be the matter with the builder's cache, in the order of judging. */
 #define REASONS                                                                                                        \

@@ -24,6 +24,7 @@ struct machine_config {
     const char *hostname;       /* NULL: name */
     const char *network;        /* what it may reach (runfile.network); NULL or "": what config.toml says */
     const char *network_limits; /* runfile.network_limits; NULL or "": none */
+    const char *pcap;           /* absolute path of a file of ours that its frames are added to; NULL: none */
     uint64_t memory_mib;
     unsigned vcpus;
     uint64_t timeout_ms; /* to ready */

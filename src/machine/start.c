@@ -183,6 +183,7 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     else
         snprintf(run->network, sizeof(run->network), "@%s", config_network(&config));
     snprintf(run->network_limits, sizeof(run->network_limits), "%s", c->network_limits ? c->network_limits : "");
+    snprintf(run->pcap, sizeof(run->pcap), "%s", c->pcap ? c->pcap : "");
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;

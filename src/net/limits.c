@@ -17,7 +17,8 @@ int limits_add_word(struct limits *l, const char *word, struct mvm_error *err)
     int end = 0;
     bool known = sscanf(word, "rate=%19" SCNu64 "/%19" SCNu64 "%n", &n.rate[RATE_IN], &n.rate[RATE_OUT], &end) == 2 ||
                  sscanf(word, "connections=%9" SCNu32 "%n", &n.connections, &end) == 1 ||
-                 sscanf(word, "queries=%9" SCNu32 "%n", &n.queries, &end) == 1;
+                 sscanf(word, "queries=%9" SCNu32 "%n", &n.queries, &end) == 1 ||
+                 sscanf(word, "pcap=%9d%n", &n.pcap_fd, &end) == 1;
     if (!known || word[end] || n.connections > LIMITS_MAX_CONNECTIONS || n.queries > LIMITS_MAX_QUERIES)
         return mvm_error_set(err, -EINVAL, "'%.60s' is no limit of a network", word);
     *l = n;

@@ -1,5 +1,6 @@
 /* What a VM's network process keeps to, whatever its policy allows. As words of run.json and of its command line:
- * "rate=IN/OUT", "connections=N", "queries=N". */
+ * "rate=IN/OUT", "connections=N", "queries=N"; of the command line alone: "pcap=FD", where frames are written (pcap.h).
+ */
 #pragma once
 
 #include "base/error.h"
@@ -14,6 +15,7 @@
 struct limits {
     uint64_t rate[RATES]; /* bytes a second; 0: as fast as it goes */
     uint32_t connections; /* open at a time; 0: FLOWS_MAX */
+    int pcap_fd;          /* 0: none */
     uint32_t queries;     /* of names, a second; 0: ANSWERER_RATE */
 };
 

@@ -19,7 +19,7 @@ struct link_frame {
 
 void link_init(struct link *l, int fd)
 {
-    *l = (struct link){.fd = fd, .last = &l->first, .most = MAX_WAITING};
+    *l = (struct link){.fd = fd, .last = &l->first, .most = MAX_WAITING, .pcap = {.fd = -1}};
 }
 
 void link_done(struct link *l)
@@ -28,6 +28,7 @@ void link_done(struct link *l)
         next = f->next;
         free(f);
     }
+    pcap_done(&l->pcap);
     l->first = NULL;
     l->last = &l->first;
     l->waiting = 0;
@@ -55,6 +56,7 @@ static int send_now(struct link *l, const void *frame, size_t n)
         return 0;
     }
     l->sent += n;
+    pcap_frame(&l->pcap, frame, n, clock_wall());
     rate_spend(&l->rate, RATE_IN, n, clock_now());
     return 0;
 }
@@ -120,6 +122,7 @@ int link_receive(struct link *l)
     if (n < 0)
         return errno == EAGAIN ? 0 : -errno;
     l->received += (uint64_t)n;
+    pcap_frame(&l->pcap, l->in, (size_t)n, clock_wall());
     rate_spend(&l->rate, RATE_OUT, (size_t)n, clock_now());
     return n == 0 ? -ENODATA : (int)n;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/macros.h"
+#include "net/pcap.h"
 #include "net/rate.h"
 
 #include <stdbool.h>
@@ -19,6 +20,7 @@ struct link {
     uint8_t in[LINK_FRAME_MAX];
     struct link_frame *first, **last; /* what waits */
     size_t waiting, most;             /* bytes; more are lost */
+    struct pcap pcap;                 /* none after link_init */
     struct rate rate;                 /* no limits after link_init */
     uint64_t sent, received;          /* bytes of frames to the guest, and of the guest */
     uint64_t lost;                    /* frames that were not taken */

@@ -56,8 +56,8 @@ struct network {
 static void report(struct network *n, const char *text)
 {
     char line[GATE_LINE + 2];
-    int len = snprintf(line, sizeof(line), "%s\n", text);
-    if (*text)
+    int len = snprintf(line, sizeof(line), "%s\n", text ? text : "");
+    if (text && *text)
         (void)!send(n->report_fd, line, MIN_OF((size_t)len, sizeof(line) - 1), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -335,6 +335,8 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
         r = limits_is_word(argv[i]) ? limits_add_word(&n->limits, argv[i], err)
                                     : policy_add_word(&n->policy, argv[i], err);
     memcpy(n->link.rate.limit, n->limits.rate, sizeof(n->limits.rate));
+    if (n->limits.pcap_fd)
+        pcap_init(&n->link.pcap, n->limits.pcap_fd);
     if (r == 0)
         r = gate_init(&n->gate, &wire, &n->policy, n->limits.connections, on_random(NULL), now, err);
     if (r == 0)
@@ -389,6 +391,7 @@ static void serve(struct network *n, struct pollfd own[static OWN_FDS])
         if (fds[OWN_RESOLV].revents && resolvers_hear(&n->resolvers))
             answerer_set_servers(&n->answerer, n->resolvers.n);
         tick(n, now);
+        report(n, pcap_flush(&n->link.pcap));
         tell_counts(n, now);
     }
 }

@@ -1,9 +1,15 @@
 #include "supervisor/launch_network.h"
+#include "base/fd.h"
 #include "base/os.h"
+#include "net/pcap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Words of run->network, which are separated by spaces, behind what every network process is told. */
 #define NETWORK_WORDS 160
@@ -18,52 +24,84 @@ static void network_words(char *text, const char *first[static 5], const char *w
     words[n] = NULL;
 }
 
-/* Where it cannot be confined, and need not be. */
-static int launch_plain(const char *const *argv, const struct network_ends *e, bool sibling, struct process *ret,
-                        struct mvm_error *err)
+/* What it is given: -1 where there is none. */
+#define NETWORK_FDS 4
+
+static void say(int report_fd, const char *file, const char *why)
 {
-    const int keep[] = {e->frames_fd, e->report_fd, e->resolv_fd};
-    const struct process_opts o = {
+    char line[512];
+    int n = snprintf(line, sizeof(line), "frames are not written to %.400s: %s\n", file, why);
+    (void)!send(report_fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The file that its frames are added to (machine_config.pcap). What is in the way is said in the VM's log: it goes on
+ * without. */
+static int open_pcap(const struct runfile *run, int report_fd)
+{
+    struct stat st;
+    int fd = run->pcap[0] ? open(run->pcap, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+    bool good = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid();
+    if (run->pcap[0] && !good)
+        say(report_fd, run->pcap, "it is gone, or no file of ours");
+    if (!good)
+        fd_closep(&fd);
+    return fd;
+}
+
+/* Where it cannot be confined, and need not be. */
+static int launch_plain(const char *const *argv, const int fds[static NETWORK_FDS], int log_fd, bool sibling,
+                        struct process *ret, struct mvm_error *err)
+{
+    int keep[NETWORK_FDS];
+    struct process_opts o = {
         .argv = argv,
         .stdin_fd = -1,
         .stdout_fd = -1,
-        .stderr_fd = e->report_fd,
+        .stderr_fd = log_fd,
         .keep_fds = keep,
-        .n_keep_fds = ARRAY_SIZE(keep) - (e->resolv_fd >= 0 ? 0 : 1),
         .die_with_parent = true,
         .sibling = sibling,
     };
+    for (size_t i = 0; i < NETWORK_FDS; i++)
+        if (fds[i] >= 0)
+            keep[o.n_keep_fds++] = fds[i];
     return process_start(&o, ret, err);
 }
 
 int launch_network(const struct runfile *run, const struct network_ends *e, bool sibling, struct process *ret,
                    struct jail_report *jail, struct mvm_error *err)
 {
-    char program[4096], numbers[3][12], policy[sizeof(run->network) + sizeof(run->network_limits) + 1];
+    char program[4096], numbers[3][12], text[sizeof(run->network) + sizeof(run->network_limits) + 32];
     const char *words[NETWORK_WORDS + 1];
-    const int fds[3] = {e->frames_fd, e->report_fd, e->resolv_fd};
-    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+    CLEAN_FD int pcap = open_pcap(run, e->report_fd);
+    const int fds[NETWORK_FDS] = {e->frames_fd, e->report_fd, e->resolv_fd, pcap};
+    struct jail_fd keep[NETWORK_FDS];
+    for (size_t i = 0; i < NETWORK_FDS; i++)
+        keep[i] = (struct jail_fd){.fd = fds[i]};
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
-    snprintf(policy, sizeof(policy), "%s %s", run->network[0] ? run->network : RUNFILE_NETWORK, run->network_limits);
+    size_t n = (size_t)snprintf(text, sizeof(text), "%s %s", run->network[0] ? run->network : RUNFILE_NETWORK,
+                                run->network_limits);
+    if (pcap >= 0)
+        snprintf(text + n, sizeof(text) - n, " pcap=%d", pcap);
     int r = os_self_path(program, sizeof(program));
     if (r < 0)
         return mvm_error_errno(err, r, "the path of mvmctl");
     const char *first[] = {program, "--network", numbers[0], numbers[1], numbers[2]};
-    network_words(policy, first, words);
+    network_words(text, first, words);
     static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
-    const struct jail_fd keep[] = {{.fd = fds[0]}, {.fd = fds[1]}, {.fd = fds[2]}};
     const struct jail_spec spec = {
         .program = program,
         .argv = words,
         .envp = env,
         .fds = keep,
-        .n_fds = ARRAY_SIZE(keep),
+        .n_fds = NETWORK_FDS,
         .log_fd = e->report_fd,
         .network = true,
-        .file_bytes = 1, /* it writes none */
+        .file_bytes = pcap >= 0 ? PCAP_CAP : 1, /* else it writes none */
         .sibling = sibling,
         .required = run->confine,
     };
     r = jail_start(&spec, ret, jail, err);
-    return r == -ENOEXEC && !run->confine ? launch_plain(words, e, sibling, ret, err) : r;
+    return r == -ENOEXEC && !run->confine ? launch_plain(words, fds, e->report_fd, sibling, ret, err) : r;
 }

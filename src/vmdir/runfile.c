@@ -26,6 +26,7 @@ static const struct json_field fields[] = {
     LATER_TEXT("state", state),
     LATER_TEXT("network", network),
     LATER_TEXT("network_limits", network_limits),
+    LATER_TEXT("pcap", pcap),
     TEXT("accel", accel.name),
     TEXT("accel_reason", accel.reason),
     NUMBER("tsc_khz", accel.tsc_khz),

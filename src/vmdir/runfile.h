@@ -35,6 +35,7 @@ struct runfile {
     char network[4096];       /* what the guest may reach, as its network process is told it (net/process.h): layers and
                                  rules, separated by spaces; "" for RUNFILE_NETWORK */
     char network_limits[128]; /* words of the same kind (net/limits.h) */
+    char pcap[4096];          /* the file that its frames are written to; "" for none */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

@@ -14,7 +14,8 @@ ports() { python3 "$MVM_SOURCE/tests/lib/ports.py" "$@"; }
 
 # ---- up ----
 
-run mvm up "$image" --name a -p 0:80 -p 0:7 -p 0:7/udp -p 0:81 -p '[::1]:0:80' -p "unix:$tmp/a.sock:80" --json
+run mvm up "$image" --name a -p 0:80 -p 0:7 -p 0:7/udp -p 0:81 -p '[::1]:0:80' -p "unix:$tmp/a.sock:80" \
+    --pcap "$tmp/a.pcap" --net-connections 50 --json
 is 'up publishes ports' "$status/$(json '.ports | length')" 0/6
 web=$(port_of 80 tcp | head -n 1) echo=$(port_of 7 tcp) udp=$(port_of 7 udp) closed=$(port_of 81 tcp)
 web6=$(json '.ports[] | select(.address == "::1") | .host_port')
@@ -30,6 +31,11 @@ is 'ls --json has the ports' "$(mvm ls --json | jq -c '.vms[0].ports[0]')" \
     "{\"address\":\"127.0.0.1\",\"host_port\":$web,\"guest_port\":80,\"protocol\":\"tcp\",\"path\":null}"
 has 'ls shows them' "$(mvm ls)" "127.0.0.1:$web -> 80/tcp"
 has 'inspect shows them' "$(mvm inspect a)" "published +127.0.0.1:$web -> 80/tcp"
+is 'inspect shows the network'"'"'s limits' "$(mvm inspect a --json | jq -c .network_limits)" \
+    '{"rate_in":0,"rate_out":0,"connections":50,"queries":100}'
+check 'frames of the guest are written to the file of --pcap' eventually 60 test -s "$tmp/a.pcap"
+run mvm up "$image" --name b --pcap "$tmp/a.pcap"
+has 'a file that is there is not written over' "$(said)" '^2 .*a.pcap: File exists.*nothing is written over'
 is 'open prints the URL' "$(DISPLAY='' WAYLAND_DISPLAY='' mvm open a)" "http://127.0.0.1:$web/"
 is 'open finds a port of the guest' "$(DISPLAY='' WAYLAND_DISPLAY='' mvm open a:7)" "http://127.0.0.1:$echo/"
 mkdir "$tmp/bin"

@@ -32,14 +32,14 @@ def checksum(data):
 
 
 class Guest:
-    def __init__(self, mvmctl, layers, resolv=None, member=None):
+    def __init__(self, mvmctl, layers, resolv=None, member=None, keep_fds=()):
         """resolv: the text of resolv.conf, or a function that gives it; None: the file is read. member: its number, its
-        network's name and its own."""
+        network's name and its own. keep_fds: what its network process gets besides."""
         number = member[0] if member else 0
         self.mac = bytes.fromhex("5254001234") + bytes([0x56 + number])
         self.own, self.own6 = f"10.0.2.{15 + number}", f"fd6d:766d::5054:ff:fe12:34{0x56 + number:02x}"
         self.mvmctl, self.layers, self.text, self.member = mvmctl, layers, resolv, member
-        self.wires = {}
+        self.wires, self.keep_fds = {}, list(keep_fds)
         self.router = None
         self.card, self.network_card = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.start()
@@ -53,7 +53,7 @@ class Guest:
         fds = [self.network_card.fileno(), report.fileno(), asks.fileno() if asks else -1]
         words = [f"+{hears.fileno()}:{':'.join(map(str, self.member))}"] if self.member else []
         self.process = subprocess.Popen([self.mvmctl, "--network", *map(str, fds), *words, *self.layers],
-                                        pass_fds=[fd for fd in fds + ([hears.fileno()] if hears else []) if fd >= 0])
+                                        pass_fds=[fd for fd in fds + ([hears.fileno()] if hears else []) + self.keep_fds if fd >= 0])
         for end in filter(None, (report, asks, hears)):
             end.close()
         for other in self.wires:

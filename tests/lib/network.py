@@ -3,6 +3,7 @@ network process runs, and behind a router what it stands for: the Internet, priv
 import atexit
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -195,6 +196,24 @@ def seconds_for(n, *limits):
 for limit in "rate=250000/0", "rate=0/250000":
     took = seconds_for(8, limit)
     check(took > 1.2, f"rate: 400,000 bytes take their time with {limit}", took)
+
+# ---- Frames in a file ----
+
+captured = os.environ["MVM_TEST_TMP"] + f"/frames.{os.getpid()}"
+file = os.open(captured, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+guest = frames.Guest(os.environ["MVMCTL"], ["@public", f"pcap={file}"], keep_fds=[file])
+guest.tcp(PUBLIC, 80)
+guest.tcp(PRIVATE, 80)
+guest.end()
+data, found, at = open(captured, "rb").read(), [], 24
+while at < len(data):
+    kept, size = struct.unpack("II", data[at + 8:at + 16])
+    found.append(data[at + 16:at + 16 + kept])
+    at += 16 + kept
+ends = {(frame[26:30], frame[30:34]) for frame in found if frame[23] == 6}
+check(ends >= {(frames.packed(frames.OWN), frames.packed(PUBLIC)), (frames.packed(PUBLIC), frames.packed(frames.OWN))},
+      "pcap: frames of both ways are in the file", ends)
+check((frames.packed(frames.OWN), frames.packed(PRIVATE)) in ends, "pcap: those that were denied, too", ends)
 
 # ---- resolv.conf changes ----
 

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 extern const struct command cmd_up;
@@ -19,7 +20,7 @@ extern const struct command cmd_up;
 
 static struct {
     struct machine_config config;
-    char name[VMDIR_MAX_NAME + 1], hostname[64], network[64], limits[64];
+    char name[VMDIR_MAX_NAME + 1], hostname[64], network[64], limits[64], pcap[128];
     unsigned starts, taken; /* so many names are taken before one is free */
 } played;
 
@@ -37,6 +38,7 @@ int __wrap_machine_start(struct home *h, const struct machine_config *c, struct 
     snprintf(played.hostname, sizeof(played.hostname), "%s", c->hostname ? c->hostname : "");
     snprintf(played.network, sizeof(played.network), "%s", c->network);
     snprintf(played.limits, sizeof(played.limits), "%s", c->network_limits);
+    snprintf(played.pcap, sizeof(played.pcap), "%s", c->pcap ? c->pcap : "");
     return played.starts <= played.taken ? mvm_error_set(err, -EEXIST, "it runs") : 0;
 }
 
@@ -232,6 +234,30 @@ static void test_limits(void)
     (void)!path_remove_tree(AT_FDCWD, folder);
 }
 
+static void test_pcap(void)
+{
+    const char *folder = tap_folder();
+    char line[200];
+    struct mvm_error e = MVM_ERROR_INIT;
+    struct stat st;
+    snprintf(line, sizeof(line), "image --pcap %s/frames", folder);
+    ok(boot(line, "web", false, &e) == 0 && strcmp(played.pcap, line + 13) == 0 && stat(played.pcap, &st) == 0 &&
+           (st.st_mode & 07777) == 0600,
+       "--pcap makes a file that is the user's alone (%s)", e.msg);
+    ok(boot(line, "web", false, &e) == -EEXIST && e.phase == MVM_PHASE_USAGE && e.hint[0] && played.starts == 0,
+       "it writes over none: %s", e.msg);
+    snprintf(line, sizeof(line), "image --pcap %s/link", folder);
+    ok(symlink("elsewhere", line + 13) == 0 && boot(line, "web", false, &e) == -EEXIST, "nor through a link");
+    snprintf(line, sizeof(line), "image --pcap %s/none/frames", folder);
+    ok(boot(line, "web", false, &e) == -ENOENT && played.starts == 0, "where it cannot be made no VM starts");
+    snprintf(line, sizeof(line), "image --name my --pcap %s/second", folder);
+    played.taken = 1;
+    ok(boot(line, "web", false, &e) == -EEXIST && played.starts == 1 && stat(line + 23, &st) < 0,
+       "of a VM that does not start nothing is left");
+    played.taken = 0;
+    (void)!path_remove_tree(AT_FDCWD, folder);
+}
+
 static void by_default(int policy, char *allow, const char *wish, const char *want)
 {
     struct config c = CONFIG_INIT;
@@ -282,6 +308,7 @@ int main(void)
     test_network();
     test_network_default();
     test_limits();
+    test_pcap();
     test_image();
     test_refusals();
     test_print();

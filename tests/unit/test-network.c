@@ -312,18 +312,22 @@ static void test_launch(void)
     struct jail_report jail;
     CLEAN_PROCESS struct process p = PROCESS_INIT;
     int card[2], report[2];
-    char text[128] = "";
+    char text[256] = "";
     if (!run || os_datagram_pair(card) < 0 || os_stream_pair(report) < 0)
         abort();
     snprintf(run->network, sizeof(run->network), "@listed example.org:443 host:80");
     snprintf(run->network_limits, sizeof(run->network_limits), "queries=5");
+    snprintf(run->pcap, sizeof(run->pcap), "/dev/null");
     const struct network_ends ends = {.frames_fd = card[1], .report_fd = report[1], .resolv_fd = -1};
     ok(launch_network(run, &ends, false, &p, &jail, &e) == 0, "a network process is started (%s)", e.msg);
     close(report[1]);
     size_t at = 0;
     for (ssize_t n; (n = read(report[0], text + at, sizeof(text) - 1 - at)) > 0;)
         at += (size_t)n;
-    ok(strcmp(text, "@listed example.org:443 host:80 queries=5 ") == 0, "it is told what run.json allows: '%s'", text);
+    ok(strstr(text, "frames are not written to /dev/null"), "frames are written to no other file than one of ours");
+    const char *told = strchr(text, '@');
+    ok(told && strcmp(told, "@listed example.org:443 host:80 queries=5 ") == 0, "it is told what run.json allows: '%s'",
+       text);
     close(report[0]);
     free(run);
 }
