@@ -11,6 +11,7 @@
 #include "cache/records.h"
 #include "host/interrupt.h"
 #include "host/os.h"
+#include "machine/explain.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -281,28 +282,18 @@ static int end_with_secrets(struct builder_session *s, const struct nix_settings
     return persistent_end_unused(&s->vm, err);
 }
 
-static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
-                     struct build_result *ret, struct mvm_error *err)
+/* The job, in a session that runs. */
+static int build_in(struct builder_session *s, struct plan *plan, const struct build_opts *o,
+                    const struct nix_settings *settings, struct home *h, struct progress *p, struct build_result *ret,
+                    struct mvm_error *err)
 {
-    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
-    CLEAN_NIX_SETTINGS struct nix_settings settings = {0};
-    int r = nix_settings_load(&settings, h, err);
-    if (r == 0)
-        r = start_builder(&s, o, h, p, ret, err);
-    if (r < 0)
-        return r;
-    /* Another mvmctl may have built the same while we waited for the store. */
-    r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : 0;
-    if (r != 0)
-        return MIN_OF(r, 0);
-    say_outside(plan, p);
     CLEAN_ARTIFACT_STAGE struct artifact_stage stage = ARTIFACT_STAGE_INIT;
     CLEAN_BUILDLOG struct buildlog log = BUILDLOG_INIT;
-    r = buildlog_open(&log, h, plan->ref.id, plan->attr, plan->fingerprint, p, err);
+    int r = buildlog_open(&log, h, plan->ref.id, plan->attr, plan->fingerprint, p, err);
     if (r == 0)
         r = artifact_stage_open(&stage, h, err);
     if (r == 0)
-        r = end_with_secrets(&s, &settings, p, err);
+        r = end_with_secrets(s, settings, p, err);
     if (r < 0)
         return r;
     const struct job_opts jo = {
@@ -312,13 +303,13 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
         .attr = plan->attr,
         .system = plan->system,
         .offline = o->offline,
-        .settings = &settings,
-        .max_jobs = o->max_jobs ? o->max_jobs : (unsigned)settings.jobs,
+        .settings = settings,
+        .max_jobs = o->max_jobs ? o->max_jobs : (unsigned)settings->jobs,
         .stage_fd = stage.fd,
         .log = &log,
     };
     CLEANUP(job_result_done) struct job_result job = {0};
-    r = job_run(&s, &jo, p, &job, err);
+    r = job_run(s, &jo, p, &job, err);
     if (r == 0)
         r = flake_inputs_check(&plan->inputs, job.lock.data, job.lock.len, err);
     buildlog_finish(&log, h, r < 0 ? err : NULL);
@@ -327,9 +318,50 @@ static int build_now(struct plan *plan, const struct build_opts *o, struct home 
     progress_phase(p, "cache");
     r = keep(plan, h, &stage, &job, o, p, ret, err);
     snprintf(ret->store_path, sizeof(ret->store_path), "%s", job.store_path);
-    if (!s.persistent)
+    return r;
+}
+
+/* *vanished: it failed because the builder ended and nobody had asked for that. */
+static int build_once(struct plan *plan, const struct build_opts *o, const struct nix_settings *settings,
+                      struct home *h, struct progress *p, struct build_result *ret, bool *vanished,
+                      struct mvm_error *err)
+{
+    CLEAN_BUILDER_SESSION struct builder_session s = BUILDER_SESSION_INIT;
+    *vanished = false;
+    int r = start_builder(&s, o, h, p, ret, err);
+    if (r < 0)
+        return r;
+    /* Another mvmctl may have built the same while we waited for the store. */
+    r = !o->force && is_pinned(&plan->ref) ? find_cached(plan, h, NULL, ret, err) : 0;
+    if (r != 0)
+        return MIN_OF(r, 0);
+    say_outside(plan, p);
+    r = build_in(&s, plan, o, settings, h, p, ret, err);
+    *vanished = r == -EPIPE && explain_vanished(h, s.vm.name, client_peer(s.vm.client), err);
+    if (r == 0 && !s.persistent)
         progress_phase(p, "builder-stop");
-    builder_session_done(&s);
+    return r;
+}
+
+/* A builder may be lost under a build: its VMM crashes, the host runs out of memory and kills it, its guest panics. The
+ * flake is not to blame, and the next builder finds what the lost one had in its store. */
+static int build_now(struct plan *plan, const struct build_opts *o, struct home *h, struct progress *p,
+                     struct build_result *ret, struct mvm_error *err)
+{
+    CLEAN_NIX_SETTINGS struct nix_settings settings = {0};
+    int r = nix_settings_load(&settings, h, err);
+    if (r < 0)
+        return r;
+    bool vanished;
+    struct mvm_error why = MVM_ERROR_INIT;
+    r = build_once(plan, o, &settings, h, p, ret, &vanished, &why);
+    if (r < 0 && vanished) {
+        progress_note(p, "%s; building once more", why.msg);
+        progress_verbose_lines(p, why.detail);
+        return build_once(plan, o, &settings, h, p, ret, &vanished, err);
+    }
+    if (r < 0)
+        *err = why;
     return r;
 }
 

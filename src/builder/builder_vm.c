@@ -58,14 +58,6 @@ static int start_machine(struct builder_vm *v, const struct builder_vm_opts *o, 
     return r;
 }
 
-static void say_lines(struct progress *p, const char *text)
-{
-    for (size_t n; *text; text += n + (text[n] == '\n')) {
-        n = strcspn(text, "\n");
-        progress_verbose(p, "%.*s", (int)n, text);
-    }
-}
-
 int builder_vm_boot(struct builder_vm *v, const struct builder_vm_opts *o, bool stays, struct mvm_error *err)
 {
     struct machine_info info = {.tether = -1};
@@ -83,7 +75,7 @@ int builder_vm_boot(struct builder_vm *v, const struct builder_vm_opts *o, bool 
         } else if ((r == -ECHILD || r == -EPIPE) && !again && clock_now() < patience) {
             again = true;
             progress_note(v->progress, "%s; starting it once more", why.msg);
-            say_lines(v->progress, why.detail);
+            progress_verbose_lines(v->progress, why.detail);
         } else {
             if (r < 0)
                 *err = why;

@@ -209,6 +209,7 @@ int persistent_connect(struct builder_vm *v, const struct builder_vm_opts *o, st
     int r = run < 0 ? run : take_lock(&lock, run, v->progress, err);
     if (r < 0)
         return r;
+    snprintf(v->name, sizeof(v->name), PERSISTENT_NAME);
     r = inspect(v->home, &m, err);
     if (r < 0)
         return r;

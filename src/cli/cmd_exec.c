@@ -5,6 +5,7 @@
 #include "cli/trace.h"
 #include "host/interrupt.h"
 #include "machine/client.h"
+#include "machine/explain.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -58,6 +59,8 @@ static int run_in(struct home *h, const struct args *a, const char *name, struct
         r = exec_in_vm(c, &m, true, &code, err);
     if (r < 0) {
         machine_hint_paused(h, name, err);
+        if (r == -EPIPE)
+            (void)explain_vanished(h, name, client_peer(c), err);
         mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
         return fail_exec(err);
     }

@@ -70,6 +70,14 @@ void progress_verbose(struct progress *p, const char *fmt, ...)
     p->ops->verbose(p->data, line);
 }
 
+void progress_verbose_lines(struct progress *p, const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] == '\n')) {
+        n = strcspn(text, "\n");
+        progress_verbose(p, "%.*s", (int)n, text);
+    }
+}
+
 void progress_build(struct progress *p, const struct progress_build *b)
 {
     if (p && p->ops && p->ops->build && p->current >= 0)

@@ -55,6 +55,8 @@ void progress_phase(struct progress *p, const char *name);
 void progress_detail(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
 void progress_note(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
 void progress_verbose(struct progress *p, const char *fmt, ...) MVM_PRINTF(2, 3);
+/* Each line of text by itself. */
+void progress_verbose_lines(struct progress *p, const char *text);
 void progress_build(struct progress *p, const struct progress_build *b);
 /* Ends the current phase. */
 void progress_end(struct progress *p);

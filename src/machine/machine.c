@@ -28,11 +28,12 @@ static void read_last(int dirfd, struct machine_info *info)
 {
     CLEAN_JSON json_object *o = NULL;
     const char *ended;
-    json_object *failed = NULL;
+    json_object *failed = NULL, *vanished = NULL;
     if (json_load(dirfd, VMDIR_LAST, 65536, &o, NULL) == 0 && json_get_string(o, "ended", &ended, NULL) == 0)
         snprintf(info->ended, sizeof(info->ended), "%s", ended);
     else
         snprintf(info->ended, sizeof(info->ended), "the supervisor was killed, or the host restarted");
+    info->vanished = !o || (json_object_object_get_ex(o, "vanished", &vanished) && json_object_get_boolean(vanished));
     /* One that an earlier version wrote says so in its first word alone. */
     bool is_failed = o && json_object_object_get_ex(o, "failed", &failed) ? json_object_get_boolean(failed)
                                                                           : strncmp(info->ended, "failed", 6) == 0;

@@ -56,6 +56,7 @@ struct machine_info {
     pid_t supervisor;         /* 0 where not running */
     struct msg_status status; /* of a running one */
     char ended[256];          /* of a stopped one, "" if unknown */
+    bool vanished;            /* of a stopped one: nobody asked for its end, nor did the guest announce it */
     struct steps steps;       /* from machine_start: what its start consisted of, the supervisor's part last */
     unsigned own_steps;       /* how many of them are this process's */
     int tether; /* from machine_start of a transient VM: closing it (or dying) ends the VM; else -1. The caller's. */

@@ -6,6 +6,7 @@
 #include "host/interrupt.h"
 #include "host/os.h"
 #include "image/manifest.h"
+#include "machine/explain.h"
 #include "machine/machine.h"
 #include "vmdir/runfile.h"
 #include "vmdir/vmdir.h"
@@ -19,8 +20,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define CONSOLE_TAIL_LINES 12
 
 /* hold_fd 0: none. */
 static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, int hold_fd, struct process *ret,
@@ -46,30 +45,6 @@ static int spawn_supervisor(int dirfd, int lock_fd, int starter_fd, int hold_fd,
     return process_start(&o, ret, err);
 }
 
-/* The last lines of a log file, into buf. */
-static void read_tail(int dirfd, const char *name, unsigned lines, struct buf *out)
-{
-    CLEAN_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
-    if (size <= 0)
-        return;
-    char chunk[8192];
-    off_t from = size > (off_t)sizeof(chunk) ? size - (off_t)sizeof(chunk) : 0;
-    ssize_t n = pread(fd, chunk, sizeof(chunk), from);
-    if (n <= 0)
-        return;
-    ssize_t at = n;
-    unsigned seen = 0;
-    while (at > 0) {
-        if (chunk[at - 1] == '\n' && at != n && ++seen == lines)
-            break;
-        at--;
-    }
-    (void)!buf_append(out, chunk + at, (size_t)(n - at));
-    if (out->len && out->data[out->len - 1] != '\n')
-        (void)!buf_str(out, "\n");
-}
-
 /* What somebody needs who has to find out why a guest did not come up. */
 static void explain_failure(int dirfd, const struct runfile *run, struct mvm_error *err)
 {
@@ -80,20 +55,7 @@ static void explain_failure(int dirfd, const struct runfile *run, struct mvm_err
         (void)!path_read_file(image, artifact_name(ARTIFACT_CMDLINE), &cmdline, NULL);
     (void)!buf_printf(&text, "backend: %s, %s (%s)\nkernel command line: %.*s\n", run->backend, run->accel.name,
                       run->accel.reason, (int)strcspn(buf_cstr(&cmdline), "\n"), buf_cstr(&cmdline));
-    static const struct {
-        const char *file, *title;
-    } logs[] = {{VMDIR_VMM, "backend log"}, {VMDIR_CONSOLE, "console"}, {VMDIR_AGENT, "agent log"}};
-    for (size_t i = 0; i < ARRAY_SIZE(logs); i++) {
-        size_t before = text.len;
-        if (buf_printf(&text, "%s, last lines:\n", logs[i].title) < 0)
-            break;
-        size_t head = text.len;
-        read_tail(dirfd, logs[i].file, CONSOLE_TAIL_LINES, &text);
-        if (text.len == head) {
-            text.len = before;
-            (void)!buf_printf(&text, "%s: empty\n", logs[i].title);
-        }
-    }
+    explain_logs(dirfd, &text);
     mvm_error_detail(err, buf_cstr(&text), text.len);
 }
 

@@ -148,6 +148,7 @@ static void on_gone(struct conn *c)
     if (!c->client) {
         if (c == supervisor_guest(s))
             s->vm.now->channel = NULL;
+        supervisor_say_state(s);
         router_set_guest(s->router, false, supervisor_why_gone(s));
         publish_guest(s->publish, false);
         clients_wake(&s->clients);

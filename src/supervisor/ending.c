@@ -42,6 +42,7 @@ static void write_last(struct supervisor *s, int status)
     CLEAN_JSON json_object *o = json_object_new_object();
     json_add_string(o, "ended", why);
     json_add_bool(o, "failed", failed);
+    json_add_bool(o, "vanished", s->vanished);
     json_add_int(o, "ended_at", (int64_t)clock_wall());
     (void)!json_save(s->dirfd, VMDIR_LAST, o, 0600, false, NULL);
 }
@@ -75,15 +76,17 @@ void ending_vm_ended(void *owner, int status)
                  "the guest ended before its services were ready");
         starter_say_ready(s);
     }
+    s->vanished = life_is_up(&s->life) && !s->asked_to_stop && !s->ending;
     write_last(s, status);
     (void)life_happens(&s->life, LIFE_E_ENDED);
 }
 
-/* A transient VM leaves nothing; of others the logs stay until `down` or the next `up` of that name. */
+/* A transient VM leaves nothing, unless it failed or vanished: then its logs are all that can tell why. Of others the
+ * logs stay until `down` or the next `up` of that name. */
 void ending_remove_traces(struct supervisor *s)
 {
     unlinkat(s->dirfd, VMDIR_SOCKET, 0);
-    if (!s->run.transient || s->life.said == VM_STATE_FAILED)
+    if (!s->run.transient || s->life.said == VM_STATE_FAILED || s->vanished)
         return;
     CLEAN_FD int vms = openat(s->dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (vms >= 0)

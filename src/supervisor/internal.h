@@ -38,6 +38,7 @@ struct supervisor {
     bool asked_to_stop; /* by a client or signal: ending is no failure */
     bool cut_off;       /* the guest broke the protocol; status.problem says how */
     const char *ending; /* what the guest announced: "the guest powered off"; NULL: nothing */
+    bool vanished;      /* it was up and ended without a word: nobody asked for it and the guest announced nothing */
     struct lastwords console;
     char gone[256]; /* of an end that nobody announced: supervisor_why_gone() */
 
@@ -79,6 +80,8 @@ int supervisor_confine(struct supervisor *s, struct mvm_error *err) MVM_MUST_CHE
 
 /* ns since the command that started the VM was given. */
 uint64_t supervisor_since_start(const struct supervisor *s);
+/* Brings status.state up to date. */
+void supervisor_say_state(struct supervisor *s);
 /* The guest's connection, NULL where it is cut off. */
 struct conn *supervisor_guest(struct supervisor *s);
 /* What clients are told whose streams end with the guest. */

@@ -36,6 +36,8 @@ up forced
 mvm exec forced -- say the last line
 run mvm exec forced -- reset
 is 'R6: a program in a guest that is reset has failed' "$status" 125
+has 'R6: how such a VM ended is told' "$err" 'forced: failed: the guest panicked or was reset'
+has 'R6: and what it wrote last' "$err" ' the last line'
 ends forced 'a reset' failed 'failed: the guest panicked or was reset: the last line'
 up panics
 run mvm exec panics -- crash

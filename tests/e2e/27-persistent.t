@@ -226,6 +226,16 @@ check 'and its record with it' test ! -e "$record"
 change
 run mvm build --flake "$flake" --json
 is 'the next build starts one' "$(json .builder.mode)/$status" persistent/0
+sleepy lost 3
+"$MVMCTL" build --flake "$tmp/lost" --json >"$tmp/lost.out" 2>"$tmp/lost.err" &
+lost=$!
+check '(a build runs)' eventually 60 "$MVMCTL" exec builder -- sh -c "busybox ps | busybox grep '[s]leep 3'"
+# shellcheck disable=SC2046 # numbers
+kill -9 $(builder_processes)
+status=0
+wait "$lost" || status=$?
+is 'a build that lost its builder is right' "$(jq -r .builder.mode "$tmp/lost.out")/$status" persistent/0
+has 'for it was built once more' "$(cat "$tmp/lost.err")" 'the vm is gone.*; building once more'
 sed -i 's/"image": *"[^"]*"/"image": "other"/' "$record"
 before=$(pid)
 change
