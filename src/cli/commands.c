@@ -20,6 +20,7 @@
     x(cmd_open) \
     x(cmd_ls) \
     x(cmd_inspect) \
+    x(cmd_stats) \
     x(cmd_logs) \
     x(cmd_down) \
     x(cmd_pause) \

@@ -50,6 +50,11 @@ int os_packet_pair(int ret[2]) MVM_MUST_CHECK;
 int os_datagram_pair(int ret[2]) MVM_MUST_CHECK;
 /* The process at the other end when it connected; 0 where that is not known. */
 pid_t os_peer(int sock);
+/* What a process has used: processor time, and its memory that is not swapped out. -ESRCH where there is none. */
+struct os_usage {
+    uint64_t cpu_ns, resident_bytes;
+};
+int os_process_usage(pid_t pid, struct os_usage *ret) MVM_MUST_CHECK;
 
 /* ---- Time ---- */
 

@@ -5,12 +5,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libproc.h>
+#include <mach/mach_time.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/event.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/sysctl.h>
 #include <sys/time.h>
@@ -175,6 +178,17 @@ pid_t os_peer(int sock)
     pid_t pid = 0;
     socklen_t n = sizeof(pid);
     return getsockopt(sock, SOL_LOCAL, LOCAL_PEERPID, &pid, &n) < 0 ? 0 : pid;
+}
+
+int os_process_usage(pid_t pid, struct os_usage *ret)
+{
+    struct rusage_info_v0 u;
+    mach_timebase_info_data_t ticks;
+    if (proc_pid_rusage(pid, RUSAGE_INFO_V0, (rusage_info_t *)&u) != 0 || mach_timebase_info(&ticks) != 0)
+        return -ESRCH;
+    ret->cpu_ns = (u.ri_user_time + u.ri_system_time) * ticks.numer / ticks.denom;
+    ret->resident_bytes = u.ri_resident_size;
+    return 0;
 }
 
 /* ---- Time ---- */

@@ -177,6 +177,23 @@ pid_t os_peer(int sock)
     return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 ? 0 : peer.pid;
 }
 
+/* proc(5): /proc/PID/stat, behind the name, which may have anything in it. */
+int os_process_usage(pid_t pid, struct os_usage *ret)
+{
+    char path[64], text[1024];
+    unsigned long long user, kernel, pages;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    read_text(path, text, sizeof(text));
+    const char *at = strrchr(text, ')');
+    if (!at ||
+        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %*u %*u %llu",
+               &user, &kernel, &pages) != 3)
+        return -ESRCH;
+    ret->cpu_ns = (user + kernel) * (NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
+    ret->resident_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return 0;
+}
+
 /* ---- Time ---- */
 
 static timer_t alarm_timer;

@@ -35,7 +35,8 @@ struct publish {
     void *owner;
     struct guest_streams streams;
     struct port *first;
-    bool guest_left; /* it could be reached, and cannot any more */
+    uint64_t open, all; /* connections */
+    bool guest_left;    /* it could be reached, and cannot any more */
 };
 
 /* ---- Connections ---- */
@@ -56,6 +57,7 @@ static void on_connection_gone(void *owner, struct published *c)
         }
     }
     free(c);
+    t->of->open--;
     free_if_done(t);
 }
 
@@ -72,6 +74,8 @@ static void accept_all(struct port *t)
         c->owner = t;
         c->next = t->connections;
         t->connections = c;
+        p->open++;
+        p->all++;
         (void)!published_accept(c, &t->listener, &p->streams, &t->spec);
     }
 }
@@ -334,6 +338,12 @@ void publish_format(const struct publish *p, char *out, size_t size)
     CLEAN_BUF struct buf b = BUF_INIT(size);
     format_from(p->first, &b);
     snprintf(out, size, "%s", buf_cstr(&b));
+}
+
+void publish_count(const struct publish *p, uint64_t *ret_open, uint64_t *ret_all)
+{
+    *ret_open = p->open;
+    *ret_all = p->all;
 }
 
 void publish_end(struct publish *p)

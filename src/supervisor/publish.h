@@ -35,5 +35,7 @@ void publish_untie(struct publish *p, const void *client);
 void publish_guest(struct publish *p, bool up);
 /* The ports there are, one a line (msg_status.ports). */
 void publish_format(const struct publish *p, char *out, size_t size);
+/* Connections of published ports: those that are open, and those there were. */
+void publish_count(const struct publish *p, uint64_t *ret_open, uint64_t *ret_all);
 /* At the end of the process: removes the sockets of the file system. */
 void publish_end(struct publish *p);

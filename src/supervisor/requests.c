@@ -182,6 +182,7 @@ void requests_gone(struct supervisor *s, const struct conn *c)
 static bool on_status(struct supervisor *s, struct conn *c, uint32_t stream)
 {
     CLEAN_BUF struct buf m = BUF_INIT(FRAME_MAX_PAYLOAD);
+    publish_count(s->publish, &s->status.port_connections, &s->status.ports_connected);
     if (msg_status_encode(&m, &s->status) == 0)
         conn_send_frame(c, FRAME_DATA, stream, CHAN_MSG, m.data, m.len);
     conn_send_frame(c, FRAME_CLOSE, stream, 0, NULL, 0);

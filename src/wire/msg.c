@@ -401,7 +401,8 @@ MESSAGE(status, MSG_STATUS_REPLY, F_TEXT(1, msg_status, state), F_TEXT(2, msg_st
         F_U64(16, msg_status, clients), F_U64(17, msg_status, idle_ms), F_TEXT(18, msg_status, steps),
         F_BOOL(20, msg_status, confined), F_TEXT(21, msg_status, confinement), F_TEXT(22, msg_status, own_confinement),
         F_TEXT(24, msg_status, services), F_TEXT(25, msg_status, services_problem), F_TEXT(26, msg_status, limits),
-        F_TEXT(27, msg_status, ports), F_TEXT(28, msg_status, network))
+        F_TEXT(27, msg_status, ports), F_TEXT(28, msg_status, network), F_U64(29, msg_status, port_connections),
+        F_U64(30, msg_status, ports_connected))
 MESSAGE_OWNING(store, MSG_STORE, F_LIST(1, msg_store, live), F_U64(2, msg_store, above), F_U64(3, msg_store, target),
                F_BOOL(4, msg_store, survey), F_U64(5, msg_store, surveyed))
 MESSAGE(store_reply, MSG_STORE_REPLY, F_U64(1, msg_store_reply, size), F_U64(2, msg_store_reply, used),

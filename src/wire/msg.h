@@ -360,6 +360,7 @@ struct msg_status {
     char services_problem[256];
     char ports[PORTS_MAX_TEXT]; /* what is published, one a line, as in MSG_PORTS */
     char network[512];          /* what its network process has counted: names and numbers in turn; "" for nothing */
+    uint64_t port_connections, ports_connected; /* through published ports: open now, since the start */
 };
 int msg_status_encode(struct buf *b, const struct msg_status *m) MVM_MUST_CHECK;
 int msg_status_decode(struct msg_status *m, const void *p, size_t n) MVM_MUST_CHECK;

@@ -53,6 +53,20 @@ is '1,000 requests at once are answered' "$(ports parallel "$web" 1000)" '1000 a
 is 'ten million bytes come back as they went' "$(ports bulk "$echo" 10000000)" '10000000 the same'
 is '10,000 connections that say nothing are bounded, and the next is served when they go' "$(ports idle "$echo" 10000 "$(supervisors)")" \
     'bounded, served'
+run mvm stats a --json
+is 'stats counts what came through published ports' "$(json '.vms[0] | .name, (.published.connections > 2000)' | tr '\n' ' ')" 'a true '
+check 'stats knows what a VM uses' test "$(json '.vms[0] | .cpu_ms > 0 and .memory_bytes > 1000000 and .memory_mib > 0 and
+    .supervisor_cpu_ms > 0 and .supervisor_memory_bytes > 0')" = true
+has 'stats shows it in a line' "$(mvm stats)" '^a +ready +[0-9.]+ s '
+run mvm stats a nobody
+has 'stats of a VM that is not there is refused' "$(said)" "^14 .*there is no vm 'nobody'"
+"$MVMCTL" stats --watch >"$tmp/watched" &
+watching=$!
+twice() { [ "$(grep -c '^a ' "$tmp/watched")" -ge 2 ]; }
+check 'stats --watch looks again' eventually 60 twice
+kill -INT "$watching"
+wait "$watching"
+is 'stats --watch ends with Ctrl-C' "$?" 0
 is 'no descriptor of theirs is left' "$(ports settled "$(supervisors)")" settled
 
 # ---- Standing still, copies ----

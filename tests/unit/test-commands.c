@@ -13,9 +13,9 @@
 #include <string.h>
 
 extern const struct command cmd_bench_boot, cmd_bench_exec, cmd_bench_build, cmd_bench_density, cmd_build,
-    cmd_build_log, cmd_up, cmd_run, cmd_exec, cmd_cp, cmd_ls, cmd_inspect, cmd_logs, cmd_down, cmd_pause, cmd_resume,
-    cmd_fork, cmd_port, cmd_forward, cmd_open, cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm, cmd_dev_up,
-    cmd_dev_down, cmd_dev_status, cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair,
+    cmd_build_log, cmd_up, cmd_run, cmd_exec, cmd_cp, cmd_ls, cmd_inspect, cmd_stats, cmd_logs, cmd_down, cmd_pause,
+    cmd_resume, cmd_fork, cmd_port, cmd_forward, cmd_open, cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm,
+    cmd_dev_up, cmd_dev_down, cmd_dev_status, cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair,
     cmd_dev_image_export, cmd_dev_image_sign, cmd_dev_image_verify, cmd_image_verify, cmd_persistent_start,
     cmd_persistent_status, cmd_persistent_submit, cmd_persistent_stop, cmd_doctor, cmd_version, cmd_completion,
     cmd_help;
@@ -283,6 +283,7 @@ static void test_not_there(void)
         int status;
     } absent[] = {
         {&cmd_inspect, "none", EXIT_RUNTIME_BACKEND},
+        {&cmd_stats, "none", EXIT_RUNTIME_BACKEND},
         {&cmd_logs, "none", EXIT_RUNTIME_BACKEND},
         {&cmd_down, "none", EXIT_RUNTIME_BACKEND},
         {&cmd_pause, "none", EXIT_RUNTIME_BACKEND},
@@ -315,6 +316,8 @@ static void test_empty(void)
     CLEAN_BUF struct buf out = BUF_INIT(1 << 20);
     CLEAN_BUF struct buf errors = BUF_INIT(1 << 20);
     ok(run(&cmd_ls, "--names", &out, &errors) == 0 && out.len == 0 && errors.len == 0, "where no VM is ls names none");
+    ok(run(&cmd_stats, "--json", &out, &errors) == 0 && strcmp(buf_cstr(&out), "{\"vms\":[]}\n") == 0,
+       "where no VM runs none has used anything");
     ok(run(&cmd_ls, "--json", &out, &errors) == 0 && strcmp(buf_cstr(&out), "{\"vms\":[]}\n") == 0,
        "and its object has an empty list");
     ok(run(&cmd_snapshot_ls, "--names", &out, &errors) == 0 && out.len == 0, "where no snapshot is none is named");

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *top;
@@ -206,6 +207,19 @@ static void test_sockets(void)
     close(packets[0]);
     ok(read(packets[1], text, 16) <= 0, "a packet socket whose other end is gone has ended");
     close(packets[1]);
+    struct os_usage before, after;
+    uint64_t spent = 0;
+    if (os_process_usage(getpid(), &before) < 0)
+        abort();
+    do {
+        struct timespec t;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        spent = (uint64_t)t.tv_sec * NSEC_PER_SEC + (uint64_t)t.tv_nsec;
+    } while (spent < before.cpu_ns + NSEC_PER_SEC / 10);
+    ok(os_process_usage(getpid(), &after) == 0 && after.cpu_ns > before.cpu_ns &&
+           after.cpu_ns <= spent + NSEC_PER_SEC / 2 && after.resident_bytes > 64 * 1024,
+       "what a process uses is known");
+    ok(os_process_usage(0x3fffffff, &after) == -ESRCH, "of what is no process nothing is");
     ok(os_peer(stream[0]) == getpid(), "the process at the other end is known");
     ok(os_peer(pipes[0]) == 0, "of what is no socket none is");
     for (int i = 0; i < 2; i++) {
