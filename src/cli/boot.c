@@ -113,7 +113,7 @@ static int network_of(const struct args *a, struct home *h, const struct image_m
 {
     CLEAN_CONFIG struct config config = CONFIG_INIT;
     int r = network_options(a, out, err);
-    if (r < 0 || out[0])
+    if (r < 0 || out[0] || network_named(a))
         return r;
     r = config_load(&config, h, err);
     return r < 0 ? r : network_default(&config, m->network, out, err);
@@ -140,6 +140,7 @@ int boot_image(const struct args *a, struct home *h, const struct artifact_image
     if (r == 0)
         r = network_limits(a, h, "", limits, err);
     c.network = network;
+    c.member_of = network_named(a);
     c.network_limits = limits;
     if (transient)
         c.ready = READY_AGENT;
@@ -204,6 +205,7 @@ void boot_print(const struct machine_info *info, const struct build_result *buil
     json_add_string(o, "cold_reason", st->cold_reason[0] ? st->cold_reason : NULL);
     json_add_double(o, "ready_ms", ready);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
+    json_add_string(o, "member_of", info->member_of[0] ? info->member_of : NULL);
     json_add_string(o, "problem", st->problem[0] ? st->problem : NULL);
     json_add(o, "ports", publish_json(st));
     json_add_double(t, "spawn_ms", (double)st->spawn_ns / 1e6);

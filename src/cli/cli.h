@@ -132,6 +132,8 @@ struct machine_info;
 /* What is wrong with it or its services, "" where nothing is known to be. */
 const char *vm_problem(const struct machine_info *m);
 json_object *vm_json(const struct machine_info *m);
+/* A line with what a member of a network is called and has there; nothing for others. */
+void print_member(const struct machine_info *m, const char *indent);
 
 /* Follows console and agent log until `until` says so: for logs -f and up --attach. */
 int follow_logs(struct home *h, const char *name, struct mvm_error *err);

@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "cli/publish.h"
 #include "machine/machine.h"
+#include "net/peers.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,11 @@ json_object *vm_json(const struct machine_info *m)
     json_add_int(o, "started_at", (int64_t)(m->started_at / NSEC_PER_SEC));
     json_add_int(o, "vmm_pid", (int64_t)st->vmm_pid);
     json_add_int(o, "supervisor_pid", (int64_t)m->supervisor);
+    struct layout_texts there;
+    layout_texts(m->member, &there);
     json_add_string(o, "address", st->address[0] ? st->address : NULL);
+    json_add_string(o, "member_of", m->member_of[0] ? m->member_of : NULL);
+    json_add_string(o, "address6", m->member_of[0] ? there.address6 : NULL);
     json_add_string(o, "confinement", st->confinement[0] ? st->confinement : NULL);
     json_add_string(o, "limits", st->limits[0] ? st->limits : NULL);
     json_add_string(o, "problem", vm_problem(m)[0] ? vm_problem(m) : NULL);
@@ -58,6 +63,15 @@ static void print_network(const char *text)
              first ? first : "");
     line("allowed", *rules ? rules + 1 : "");
     line("image wishes", *wish ? wish + 1 : "");
+}
+
+void print_member(const struct machine_info *m, const char *indent)
+{
+    struct layout_texts there;
+    if (!m->member_of[0])
+        return;
+    layout_texts(m->member, &there);
+    ui_line("%s %s.%s" PEERS_ZONE " %s %s", indent, m->name, m->member_of, there.address, there.address6);
 }
 
 static void number(const char *name, uint64_t value, const char *unit)
@@ -89,6 +103,7 @@ static void print_vm(const struct machine_info *m, const char *folder)
     line("cold reason", st->cold_reason);
     line("address", st->address);
     publish_print(st, "published     ");
+    print_member(m, "member       ");
     print_network(m->network);
     line("net limits", m->network_limits);
     line("traffic", st->network);

@@ -36,6 +36,7 @@ static void print_table(const struct machine_info *list, size_t n)
         ui_line("%-20s %-14s %-12.12s %-10s %6llu M %4u  %-15s %s%s%s", m->name, m->state,
                 m->image[0] ? m->image : m->role, backend, (unsigned long long)m->memory_mib, m->vcpus,
                 m->status.address[0] ? m->status.address : "-", age, note[0] ? "; " : "", note);
+        print_member(m, " ");
         publish_print(&m->status, "  ");
     }
 }

@@ -131,9 +131,9 @@ static int up_from(struct args *a)
         r = publish_open(a, NULL, &h, &ports, &err);
     if (r == 0) {
         progress_phase(&boot, "boot");
+        c.network = network[0] ? network : NULL;
+        c.member_of = network_named(a);
         snapshot_fill(u, &c);
-        if (network[0])
-            c.network = network;
         c.network_limits = limits;
         r = boot_named(a, &h, &c, u->vm, ports, &boot, &info, &err);
     }
@@ -163,7 +163,7 @@ static int run_up(struct args *a)
         return ui_usage("they choose the image of a flake: give --flake REF instead of IMAGE", "up: --%s and an image",
                         arg_value(a, "profile") ? "profile" : "attr");
     interrupt_install();
-    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0)
+    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0 || network_check_named(a, &h, &err) < 0)
         return ui_fail(&err);
     struct build_opts o = build_opts_from(a);
     struct trace t = {0};
@@ -190,7 +190,8 @@ static int run_run(struct args *a)
     p.steps = &t.own;
     interrupt_install();
     steps_add(&t.own, "startup", ui.born);
-    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0 || build_with_progress(a, &h, &p, &b, &err) < 0)
+    if (boot_check_options(a, &err) < 0 || home_open(&h, &err) < 0 || network_check_named(a, &h, &err) < 0 ||
+        build_with_progress(a, &h, &p, &b, &err) < 0)
         return ui_fail(&err);
     return finish(a, &h, &b.image, &t, &b, &p, &err);
 }

@@ -20,6 +20,7 @@ enum {
     WORDS_COPIES = 4,    /* files, and NAME:/ of VMs */
     WORDS_FOLDERS = 8,
     WORDS_SHELLS = 16,
+    WORDS_NETWORKS = 64,
     WORDS_PROGRAM = 32, /* behind the name (with --flake: at once) a program and its arguments: the options end there */
 };
 

@@ -26,6 +26,9 @@
     x(cmd_pause) \
     x(cmd_resume) \
     x(cmd_fork) \
+    x(cmd_network_create) \
+    x(cmd_network_ls) \
+    x(cmd_network_rm) \
     x(cmd_snapshot_create) \
     x(cmd_snapshot_ls) \
     x(cmd_snapshot_rm) \

@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* What an option's argument, or a command's word, is completed with. */
-enum kind { KIND_NOTHING, KIND_FILE, KIND_FOLDER, KIND_SNAPSHOT, KIND_VALUES };
+enum kind { KIND_NOTHING, KIND_FILE, KIND_FOLDER, KIND_SNAPSHOT, KIND_NETWORK, KIND_VALUES };
 
 static enum kind kind_of(const struct option_spec *o)
 {
@@ -20,6 +20,8 @@ static enum kind kind_of(const struct option_spec *o)
         enum kind kind;
     } kinds[] = {{"FILE", KIND_FILE},     {"PATH", KIND_FILE},  {"KEY", KIND_FILE},   {"A B", KIND_FILE},
                  {"FOLDER", KIND_FOLDER}, {"DIR", KIND_FOLDER}, {"REF", KIND_FOLDER}, {"NAME[:TAG]", KIND_SNAPSHOT}};
+    if (o->argument && strcmp(o->argument, "NETWORK") == 0) /* or one of the values */
+        return KIND_NETWORK;
     if (o->values)
         return KIND_VALUES;
     if (strcmp(o->name, "cwd") == 0) /* a folder of the guest */
@@ -54,6 +56,8 @@ static void bash_words(unsigned words)
         printf(" _mvmctl_of \"$(mvmctl ls --names 2>/dev/null)\";");
     if (words & WORDS_SNAPSHOTS)
         printf(" _mvmctl_of \"$(mvmctl snapshot ls --names 2>/dev/null)\";");
+    if (words & WORDS_NETWORKS)
+        printf(" _mvmctl_of \"$(mvmctl network ls --names 2>/dev/null)\";");
     if (words & WORDS_COPIES)
         printf(" _mvmctl_files; _mvmctl_of \"$(mvmctl ls --names 2>/dev/null | sed 's,$,:/,')\";"
                " compopt -o nospace 2>/dev/null;");
@@ -76,6 +80,11 @@ static void bash_option(const struct option_spec *o)
         break;
     case KIND_SNAPSHOT:
         printf(" _mvmctl_of \"$(mvmctl snapshot ls --names 2>/dev/null)\"");
+        break;
+    case KIND_NETWORK:
+        printf(" _mvmctl_of \"");
+        put_words(o->values);
+        printf(" $(mvmctl network ls --names 2>/dev/null)\"");
         break;
     case KIND_VALUES:
         printf(" _mvmctl_of '");
@@ -189,14 +198,15 @@ static void zsh_argument(const struct option_spec *o)
                                           [KIND_FILE] = "_files",
                                           [KIND_FOLDER] = "_files -/",
                                           [KIND_SNAPSHOT] = "_mvmctl_snapshots",
+                                          [KIND_NETWORK] = "{_mvmctl_networks ",
                                           [KIND_VALUES] = "("};
     enum kind kind = kind_of(o);
     putchar(':');
     put_description(o->argument);
     printf(":%s", actions[kind]);
-    if (kind == KIND_VALUES) {
+    if (kind == KIND_VALUES || kind == KIND_NETWORK) {
         put_words(o->values);
-        putchar(')');
+        putchar(kind == KIND_VALUES ? ')' : '}');
     }
 }
 
@@ -223,6 +233,7 @@ static void zsh_command(const struct command *c)
         const char *action;
     } actions[] = {{WORDS_VMS, "*:vm:_mvmctl_vms"},
                    {WORDS_SNAPSHOTS, "*:snapshot:_mvmctl_snapshots"},
+                   {WORDS_NETWORKS, "*:network:_mvmctl_networks"},
                    {WORDS_COPIES, "*:file:_mvmctl_copies"},
                    {WORDS_FOLDERS, "*:folder:_files -/"},
                    {WORDS_SHELLS, "*:shell:(bash zsh fish)"}};
@@ -257,6 +268,7 @@ static const char zsh_head[] =
     "#compdef mvmctl\n"
     "_mvmctl_vms() { local -a l; l=(${(f)\"$(mvmctl ls --names 2>/dev/null)\"}); compadd -a l }\n"
     "_mvmctl_snapshots() { local -a l; l=(${(f)\"$(mvmctl snapshot ls --names 2>/dev/null)\"}); compadd -a l }\n"
+    "_mvmctl_networks() { local -a l; l=($@ ${(f)\"$(mvmctl network ls --names 2>/dev/null)\"}); compadd -a l }\n"
     "_mvmctl_copies() { local -a l; l=(${(f)\"$(mvmctl ls --names 2>/dev/null)\"}); compadd -S '' -- ${l/%/:\\/}; "
     "_files }\n"
     "_mvmctl() {\n  local cmd='' help=''\n  local -a cmds cmd_words\n  integer i\n"
@@ -312,6 +324,10 @@ static void fish_option(const struct command *c, const struct option_spec *o)
         printf(" -a '");
         put_words(o->values);
         printf("'");
+    } else if (kind == KIND_NETWORK) {
+        printf(" -a '");
+        put_words(o->values);
+        printf(" (mvmctl network ls --names 2>/dev/null)'");
     } else if (kind == KIND_FOLDER) {
         printf(" -a '(__fish_complete_directories)'");
     } else if (kind == KIND_SNAPSHOT) {
@@ -327,6 +343,7 @@ static void fish_command(const struct command *c)
         const char *what;
     } actions[] = {{WORDS_VMS, "-a '(mvmctl ls --names 2>/dev/null)'"},
                    {WORDS_SNAPSHOTS, "-a '(mvmctl snapshot ls --names 2>/dev/null)'"},
+                   {WORDS_NETWORKS, "-a '(mvmctl network ls --names 2>/dev/null)'"},
                    {WORDS_COPIES, "-F -a '(for n in (mvmctl ls --names 2>/dev/null); echo $n:/; end)'"},
                    {WORDS_FOLDERS, "-a '(__fish_complete_directories)'"},
                    {WORDS_SHELLS, "-a 'bash zsh fish'"}};

@@ -2,16 +2,19 @@
 #include "cli/options.h"
 #include "image/network_wish.h"
 #include "net/policy.h"
+#include "vmdir/networks.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct option_spec opt_network = {
     .name = "network",
-    .argument = "POLICY",
+    .argument = "NETWORK",
     .help = "what the VM may reach: public (public addresses alone), none, or full (what this machine "
-            "reaches but its loopback); default: config.toml's network.policy, or public",
+            "reaches but its loopback); or the network that it is to be a member of (mvmctl network create); default: "
+            "config.toml's network.policy, or public",
     .values = "public|none|full"};
 
 const struct option_spec opt_allow = {
@@ -41,11 +44,50 @@ static int add_rule(char out[static NETWORK_OPTIONS_MAX], const char *word, stru
     return r < 0 ? r : add_word(out, " ", rule_format(&rule, text), err);
 }
 
+const char *network_named(const struct args *a)
+{
+    const char *name = arg_value(a, "network");
+    enum policy_kind kind;
+    return name && policy_kind_parse(name, &kind) < 0 ? name : NULL;
+}
+
+int network_check_named(const struct args *a, struct home *h, struct mvm_error *err)
+{
+    const char *name = network_named(a);
+    CLEAN_FREE struct network_info *i = name ? calloc(1, sizeof(*i)) : NULL;
+    if (!name)
+        return 0;
+    int r = i ? networks_find(h, name, i, err) : mvm_error_errno(err, -ENOMEM, "network");
+    if (r < 0)
+        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    return r;
+}
+
 int network_options(const struct args *a, char out[static NETWORK_OPTIONS_MAX], struct mvm_error *err)
+{
+    const char *name = network_named(a);
+    out[0] = '\0';
+    if (!name)
+        return network_policy(a, "network", out, err);
+    int r = networks_check_name(name, NULL);
+    if (r < 0) {
+        mvm_error_set(err, r, "--network %.70s", name);
+        mvm_error_hint(err, "it is public, none or full, or the name of a network");
+    } else if (arg_value(a, "allow")) {
+        r = mvm_error_set(err, -EINVAL, "--allow and network '%s': its VMs reach what the network does", name);
+        mvm_error_hint(err, "mvmctl network create NAME --allow ... makes one that reaches this");
+    }
+    if (r < 0)
+        mvm_error_phase(err, MVM_PHASE_USAGE);
+    return r;
+}
+
+int network_policy(const struct args *a, const char *option, char out[static NETWORK_OPTIONS_MAX],
+                   struct mvm_error *err)
 {
     char *rules[POLICY_MAX_RULES + 1];
     size_t n = arg_list(a, "allow", rules, ARRAY_SIZE(rules));
-    const char *name = arg_value(a, "network");
+    const char *name = arg_value(a, option);
     enum policy_kind kind = POLICY_LISTED;
     CLEANUP(policy_done) struct policy p = {0};
     out[0] = '\0';
@@ -53,7 +95,7 @@ int network_options(const struct args *a, char out[static NETWORK_OPTIONS_MAX], 
         return 0;
     int r = policy_init(&p, err);
     if (r == 0 && name && (r = policy_kind_parse(name, &kind)) < 0) {
-        mvm_error_set(err, r, "--network %.60s", name);
+        mvm_error_set(err, r, "--%s %.60s", option, name);
         mvm_error_hint(err, "it is public, none or full");
     }
     if (r == 0)

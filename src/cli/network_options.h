@@ -1,4 +1,5 @@
-/* --network and --allow: what up, run and exec --flake let a VM reach. */
+/* --network and --allow: what up, run, exec --flake and fork let a VM reach, and network create the VMs of a network.
+ */
 #pragma once
 
 #include "base/error.h"
@@ -9,8 +10,16 @@
 #define NETWORK_KIND_MAX    32
 #define NETWORK_OPTIONS_MAX sizeof(((struct runfile *)0)->network)
 
-/* As run.json has it; "" where the options say nothing. -EINVAL with phase usage. */
+/* The network that --network names; NULL where it names a policy or is not given. */
+const char *network_named(const struct args *a);
+/* As run.json has it; "" where the options say nothing, or name a network, whose policy counts. -EINVAL with phase
+ * usage. */
 int network_options(const struct args *a, char out[static NETWORK_OPTIONS_MAX], struct mvm_error *err) MVM_MUST_CHECK;
+/* What an option of that name and --allow say together, at least one of which is given: a policy and rules. */
+int network_policy(const struct args *a, const char *option, char out[static NETWORK_OPTIONS_MAX],
+                   struct mvm_error *err) MVM_MUST_CHECK;
+/* -ENOENT where --network names a network that is not there. */
+int network_check_named(const struct args *a, struct home *h, struct mvm_error *err) MVM_MUST_CHECK;
 /* What counts where they say nothing: config.toml's word, and within it the image's wish (image_metadata's network). */
 int network_default(const struct config *c, const char *wish, char out[static NETWORK_OPTIONS_MAX],
                     struct mvm_error *err) MVM_MUST_CHECK;

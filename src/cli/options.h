@@ -44,6 +44,7 @@ extern const struct option_spec opt_net_rate, opt_net_connections, opt_net_queri
     "timings: spawn_ms (the backend runs), hello_ms (the agent spoke or was restored), ready_ms, "                     \
     "guest_ready_ms (guest's own clock), steps: a list of objects with name, process, start_ms and ms\n"               \
     "address: the guest's network address\n"                                                                           \
+    "member_of: the network of VMs that it is in, or null\n"                                                           \
     "problem: what went wrong in the guest, or null\n" PORTS_JSON
 
 /* A VM that there is. */
@@ -63,6 +64,8 @@ extern const struct option_spec opt_net_rate, opt_net_connections, opt_net_queri
     "vmm_pid: of its backend\n"                                                                                        \
     "supervisor_pid: of its supervisor\n"                                                                              \
     "address: in its network\n"                                                                                        \
+    "member_of: the network of VMs that it is in, or null\n"                                                           \
+    "address6: its IPv6 address there, or null\n"                                                                      \
     "confinement: what confines its VMM, or none and why\n"                                                            \
     "limits: the bounds of its cgroup, or none and why\n"                                                              \
     "problem: what is wrong with it, where something is\n"                                                             \

@@ -72,6 +72,8 @@ static int look_at(int dir, const char *name, struct machine_info *ret, struct m
         snprintf(ret->backend, sizeof(ret->backend), "%s", run->backend);
         snprintf(ret->network, sizeof(ret->network), "%s", run->network);
         snprintf(ret->network_limits, sizeof(ret->network_limits), "%s", run->network_limits);
+        snprintf(ret->member_of, sizeof(ret->member_of), "%s", run->member_of);
+        ret->member = (unsigned)run->member;
         ret->accel = run->accel;
         ret->memory_mib = run->memory_mib;
         ret->vcpus = (unsigned)run->vcpus;

@@ -16,13 +16,15 @@
 struct machine_config {
     const char *name; /* vmdir_check_name() */
     enum vm_role role;
-    const char *image;          /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
-    const char *image_digest;   /* "" for a builder */
-    const char *hypervisor;     /* NULL: default */
-    const char *store_disk;     /* builder: absolute path of the /nix disk */
-    bool store_check;           /* it was not closed in order: the guest checks it before use */
-    const char *hostname;       /* NULL: name */
-    const char *network;        /* what it may reach (runfile.network); NULL or "": what config.toml says */
+    const char *image;        /* absolute path of the folder with vmlinux, rootfs.ext4, ... */
+    const char *image_digest; /* "" for a builder */
+    const char *hypervisor;   /* NULL: default */
+    const char *store_disk;   /* builder: absolute path of the /nix disk */
+    bool store_check;         /* it was not closed in order: the guest checks it before use */
+    const char *hostname;     /* NULL: name */
+    const char *network;      /* what it may reach (runfile.network); NULL or "": what config.toml says */
+    const char
+        *member_of; /* the network (vmdir/networks.h) that it is a member of, whose policy counts; NULL or "": none */
     const char *network_limits; /* runfile.network_limits; NULL or "": none */
     const char *pcap;           /* absolute path of a file of ours that its frames are added to; NULL: none */
     uint64_t memory_mib;
@@ -48,7 +50,9 @@ struct machine_info {
     char image[65];
     char backend[32];
     char network[4096];       /* as in runfile, */
-    char network_limits[128]; /* and this */
+    char network_limits[128]; /* and these */
+    char member_of[64];
+    unsigned member;
     struct vmm_accel accel;
     uint64_t memory_mib;
     unsigned vcpus;

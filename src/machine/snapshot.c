@@ -235,6 +235,9 @@ void snapshot_fill(const struct snapshot *u, struct machine_config *c)
     c->memory_mib = u->memory_mib;
     c->vcpus = (unsigned)u->vcpus;
     c->state = u->state_path;
-    c->network = u->network;
     c->network_limits = u->network_limits;
+    if (c->network || c->member_of)
+        return; /* it shall be another one now */
+    c->network = u->network;
+    c->member_of = u->member_of;
 }

@@ -28,6 +28,7 @@ struct snapshot {
     char accel[8];
     char network[sizeof(((struct machine_info *)0)->network)]; /* what the VM might reach */
     char network_limits[sizeof(((struct machine_info *)0)->network_limits)];
+    char member_of[sizeof(((struct machine_info *)0)->member_of)];
     uint64_t memory_mib, vcpus;
     uint64_t created_at; /* CLOCK_REALTIME ns */
     uint64_t bytes;      /* of the state, allocated on the disk */
@@ -63,5 +64,5 @@ int snapshot_read(struct home *h, const struct snapshot *u, struct mvm_error *er
 /* Starts `c` as a copy of a running VM, both go on: fills what of c is the original's. */
 int snapshot_fork(struct home *h, const char *vm, struct machine_config *c, struct progress *p,
                   struct machine_info *info, uint64_t *ret_stopped_ns, struct mvm_error *err) MVM_MUST_CHECK;
-/* What of c is the snapshot's; borrows from u. */
+/* What of c is the snapshot's: all but network and member_of where it says one of them. Borrows from u. */
 void snapshot_fill(const struct snapshot *u, struct machine_config *c);

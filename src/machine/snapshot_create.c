@@ -131,6 +131,7 @@ static int stage_save(struct stage *s, struct home *h, const char *vm, struct sn
     snprintf(u->backend, sizeof(u->backend), "%s", s->run.backend);
     snprintf(u->network, sizeof(u->network), "%s", s->run.network);
     snprintf(u->network_limits, sizeof(u->network_limits), "%s", s->run.network_limits);
+    snprintf(u->member_of, sizeof(u->member_of), "%s", s->run.member_of);
     snprintf(u->accel, sizeof(u->accel), "%s", s->run.accel.name);
     u->memory_mib = s->run.memory_mib;
     u->vcpus = s->run.vcpus;

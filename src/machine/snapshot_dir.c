@@ -45,6 +45,7 @@ static const struct json_field facts[] = {
     NUMBER(stopped_ns),
     JSON_OPTIONAL_TEXT(struct snapshot, "vm_network", network),
     JSON_OPTIONAL_TEXT(struct snapshot, "vm_network_limits", network_limits),
+    JSON_OPTIONAL_TEXT(struct snapshot, "vm_member_of", member_of),
 #undef TEXT
 #undef NUMBER
 };

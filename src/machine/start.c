@@ -8,6 +8,7 @@
 #include "image/manifest.h"
 #include "machine/explain.h"
 #include "machine/machine.h"
+#include "vmdir/networks.h"
 #include "vmdir/runfile.h"
 #include "vmdir/vmdir.h"
 #include "vmdir/vmm_config.h"
@@ -96,6 +97,8 @@ static void info_from_run(struct machine_info *info, const struct runfile *run)
     snprintf(info->backend, sizeof(info->backend), "%s", run->backend);
     snprintf(info->network, sizeof(info->network), "%s", run->network);
     snprintf(info->network_limits, sizeof(info->network_limits), "%s", run->network_limits);
+    snprintf(info->member_of, sizeof(info->member_of), "%s", run->member_of);
+    info->member = (unsigned)run->member;
 }
 
 /* What continues has its memory and its devices already. */
@@ -188,11 +191,20 @@ static int failed(const struct msg_status *st, int dirfd, const struct runfile *
     return -ECHILD;
 }
 
+/* run.json, and with it the VM's place in its network. */
+static int write_runfile(struct home *h, const struct machine_config *c, int dirfd, struct runfile *run,
+                         struct mvm_error *err)
+{
+    CLEAN_FD int place = -1;
+    int r = c->member_of && *c->member_of ? networks_join(h, c->member_of, run, &place, err) : 0;
+    return r < 0 ? r : runfile_save(run, dirfd, err);
+}
+
 static int start_in_dir(struct home *h, const struct machine_config *c, int vms_fd, int dirfd, struct lock *lock,
-                        const struct runfile *run, struct machine_info *info, struct mvm_error *err)
+                        struct runfile *run, struct machine_info *info, struct mvm_error *err)
 {
     uint64_t since = clock_now();
-    int r = runfile_save(run, dirfd, err);
+    int r = write_runfile(h, c, dirfd, run, err);
     if (r < 0)
         return r;
     steps_add(&info->steps, "run-file", since);

@@ -73,8 +73,11 @@ int policy_allow(struct policy *p, const char *text, struct mvm_error *err)
     int e = rule_parse(text, &r, err);
     if (e < 0)
         return e;
-    if (l->kind == POLICY_NONE)
-        return mvm_error_set(err, -EINVAL, "--allow %s: the network is none, which allows nothing", text);
+    if (l->kind == POLICY_NONE) {
+        mvm_error_set(err, -EINVAL, "--allow %s: the network is none, which allows nothing", text);
+        mvm_error_hint(err, "leave out none: --allow alone opens nothing else");
+        return -EINVAL;
+    }
     if (p->n_rules == POLICY_MAX_RULES)
         return mvm_error_set(err, -E2BIG, "--allow %s: there are %d already", text, POLICY_MAX_RULES);
     char said[RULE_TEXT], had[RULE_TEXT];

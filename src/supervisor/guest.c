@@ -26,7 +26,7 @@ static void send_configure(struct supervisor *s)
     struct msg_configure m = {.wall_ns = clock_wall(), .seed_len = sizeof(m.seed)};
     struct layout_texts texts;
     snprintf(m.hostname, sizeof(m.hostname), "%s", s->run.hostname);
-    layout_texts(0, &texts);
+    layout_texts((unsigned)s->run.member, &texts);
     snprintf(m.mac, sizeof(m.mac), "%s", texts.mac);
     snprintf(m.address, sizeof(m.address), "%.40s/%d", texts.address, NET_BITS);
     snprintf(m.address6, sizeof(m.address6), "%.40s/%d", texts.address6, NET_BITS6);
@@ -99,6 +99,11 @@ static int on_configured(struct supervisor *s, const void *p, size_t n)
         logfile_printf(&s->agent_log, "mvm: %s\n", m.problem);
     if (s->life.stage != LIFE_STARTING)
         return 0;
+    if (s->run.member_of[0] && !m.moves) {
+        snprintf(s->status.hint, sizeof(s->status.hint), "build the image again");
+        starter_fail(s, "the agent in its image is older than networks between VMs");
+        return 0;
+    }
     /* A builder without its store is of no use; a runtime VM without a network still is. */
     if (m.problem[0] && vm_role_parse(s->run.role) == VM_ROLE_BUILDER) {
         starter_fail(s, "the builder is not usable: %s", m.problem);

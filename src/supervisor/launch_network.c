@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Words of run->network, which are separated by spaces, behind what every network process is told. */
+/* Words of run.json, which are separated by spaces, behind what every network process is told. */
 #define NETWORK_WORDS 160
 
 static void network_words(char *text, const char *first[static 5], const char *words[static NETWORK_WORDS + 1])
@@ -25,7 +25,7 @@ static void network_words(char *text, const char *first[static 5], const char *w
 }
 
 /* What it is given: -1 where there is none. */
-#define NETWORK_FDS 4
+#define NETWORK_FDS 5
 
 static void say(int report_fd, const char *file, const char *why)
 {
@@ -71,19 +71,23 @@ static int launch_plain(const char *const *argv, const int fds[static NETWORK_FD
 int launch_network(const struct runfile *run, const struct network_ends *e, bool sibling, struct process *ret,
                    struct jail_report *jail, struct mvm_error *err)
 {
-    char program[4096], numbers[3][12], text[sizeof(run->network) + sizeof(run->network_limits) + 32];
+    char program[4096], numbers[3][12], place[192] = "", file[32] = "";
+    char text[sizeof(place) + sizeof(run->network) + sizeof(run->network_limits) + sizeof(file)];
     const char *words[NETWORK_WORDS + 1];
     CLEAN_FD int pcap = open_pcap(run, e->report_fd);
-    const int fds[NETWORK_FDS] = {e->frames_fd, e->report_fd, e->resolv_fd, pcap};
+    const int fds[NETWORK_FDS] = {e->frames_fd, e->report_fd, e->resolv_fd, pcap, e->members_fd};
     struct jail_fd keep[NETWORK_FDS];
     for (size_t i = 0; i < NETWORK_FDS; i++)
         keep[i] = (struct jail_fd){.fd = fds[i]};
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
-    size_t n = (size_t)snprintf(text, sizeof(text), "%s %s", run->network[0] ? run->network : RUNFILE_NETWORK,
-                                run->network_limits);
+    if (e->members_fd >= 0)
+        snprintf(place, sizeof(place), "+%d:%u:%s:%s ", e->members_fd, (unsigned)run->member, run->member_of,
+                 run->name);
     if (pcap >= 0)
-        snprintf(text + n, sizeof(text) - n, " pcap=%d", pcap);
+        snprintf(file, sizeof(file), " pcap=%d", pcap);
+    snprintf(text, sizeof(text), "%s%s %s%s", place, run->network[0] ? run->network : RUNFILE_NETWORK,
+             run->network_limits, file);
     int r = os_self_path(program, sizeof(program));
     if (r < 0)
         return mvm_error_errno(err, r, "the path of mvmctl");

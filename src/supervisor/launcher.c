@@ -11,6 +11,7 @@
 #include "jail/cgroup.h"
 #include "net/resolvers.h"
 #include "supervisor/launch_network.h"
+#include "supervisor/membership.h"
 #include "vmdir/port_spec.h"
 
 #include <errno.h>
@@ -69,6 +70,7 @@ struct launch_duty {
     int dir_fd;     /* the VM's folder */
     int network_fd; /* where network processes are ordered */
     int resolv_fd;  /* where the network process asks; -1: nowhere */
+    struct membership membership;
 };
 
 /* A VMM that runs in a cgroup of its own, which goes when it has ended. Where one follows another, the one before may
@@ -107,23 +109,33 @@ static struct cgroup_bounds bounds_of(const struct runfile *run, int dirfd)
     };
 }
 
-/* Of the two ends that come with the order. What cannot be answered is of nobody. */
+/* With the two ends that come with the order, one for its questions, and one where it hears of its network's members.
+ */
+static int start_network(struct launch_duty *d, const int fds[static NETWORK_FDS], struct process *ret,
+                         struct answer *a)
+{
+    int pair[2] = {-1, -1}, members = -1;
+    int r = os_packet_pair(pair);
+    d->resolv_fd = pair[0];
+    CLEAN_FD int asks = pair[1];
+    r = r < 0 ? mvm_error_errno(&a->err, r, "cannot make a socket")
+              : membership_offer(&d->membership, &members, &a->err);
+    CLEAN_FD int hears = members;
+    const struct network_ends ends = {.frames_fd = fds[0], .report_fd = fds[1], .resolv_fd = asks, .members_fd = hears};
+    return r < 0 ? r : launch_network(d->run, &ends, true, ret, &a->jail, &a->err);
+}
+
+/* What cannot be answered is of nobody. */
 static void launch_networker(struct launch_duty *d)
 {
     char order;
     struct answer a = {0};
-    int pair[2] = {-1, -1};
     CLEAN_PROCESS struct process p = PROCESS_INIT;
     struct handover received = {.data = &order, .size = sizeof(order)};
     int r = handover_receive(d->network_fd, &received);
     fd_closep(&d->resolv_fd);
     if (r == 0 && received.n_fds == NETWORK_FDS)
-        r = os_packet_pair(pair);
-    d->resolv_fd = pair[0];
-    CLEAN_FD int theirs = pair[1];
-    const struct network_ends ends = {.frames_fd = received.fds[0], .report_fd = received.fds[1], .resolv_fd = theirs};
-    if (r == 0 && theirs >= 0)
-        a.r = launch_network(d->run, &ends, true, &p, &a.jail, &a.err);
+        a.r = start_network(d, received.fds, &p, &a);
     else
         a.r = mvm_error_errno(&a.err, r < 0 ? r : -EPROTO, "the launcher was given an order that it does not follow");
     for (size_t i = 0; i < received.n_fds; i++)
@@ -178,9 +190,12 @@ static void carry_out(const struct launch_duty *d, const struct order *o, const 
     a->jail = ret->jail;
 }
 
-/* Of the network process meanwhile: an order to start one, and its question for the host's resolvers. */
-static void serve_network(struct launch_duty *d, const struct pollfd *order, const struct pollfd *resolv)
+/* Of the network process meanwhile: its network's members, an order to start one, and its question for the host's
+ * resolvers. */
+static void serve_network(struct launch_duty *d, const struct pollfd *order, const struct pollfd *resolv,
+                          const struct pollfd *members, size_t n)
 {
+    membership_serve(&d->membership, members, n);
     if (resolv->revents && !resolvers_answer(d->resolv_fd))
         fd_closep(&d->resolv_fd);
     if (order->revents)
@@ -191,19 +206,21 @@ static void serve_network(struct launch_duty *d, const struct pollfd *order, con
 static bool wait_order(int fd, struct launch_duty *d, struct bounded *running)
 {
     for (;;) {
-        struct pollfd p[MAX_BOUNDED + 3] = {{.fd = fd, .events = POLLIN},
-                                            {.fd = d->network_fd, .events = POLLIN},
-                                            {.fd = d->resolv_fd, .events = POLLIN}};
+        struct pollfd p[MAX_BOUNDED + 3 + MEMBERSHIP_FDS] = {{.fd = fd, .events = POLLIN},
+                                                             {.fd = d->network_fd, .events = POLLIN},
+                                                             {.fd = d->resolv_fd, .events = POLLIN}};
         for (size_t i = 0; i < MAX_BOUNDED; i++)
             p[i + 3] = (struct pollfd){.fd = running[i].pidfd, .events = POLLIN};
-        if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+        struct pollfd *members = p + MAX_BOUNDED + 3;
+        size_t n = membership_fill(&d->membership, members);
+        if (poll(p, MAX_BOUNDED + 3 + n, -1) < 0 && errno != EINTR)
             return false;
         for (size_t i = 0; i < MAX_BOUNDED; i++)
             if (p[i + 3].revents)
                 bounded_done(&running[i]);
         if (p[0].revents)
             return p[0].revents & POLLIN;
-        serve_network(d, &p[1], &p[2]);
+        serve_network(d, &p[1], &p[2], members, n);
     }
 }
 
@@ -261,6 +278,7 @@ static void serve(int fd, struct launch_duty *d)
     for (size_t next = 0; wait_order(fd, d, running);)
         if (!serve_order(fd, d, running, &next))
             break;
+    membership_leave(&d->membership);
     for (size_t i = 0; i < MAX_BOUNDED; i++)
         bounded_done(&running[i]);
 }
@@ -275,6 +293,7 @@ static _Noreturn void be_launcher(int fd, struct launch_duty *d, pid_t superviso
         _exit(1);
     d->network_fd = 4;
     d->dir_fd = 5;
+    membership_init(&d->membership, d->run);
     serve(3, d);
     _exit(0);
 }

@@ -2,6 +2,7 @@
 #include "supervisor/launch_network.h"
 #include "supervisor/launcher.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 static const struct runfile *run;
@@ -12,6 +13,8 @@ int launcher_start(struct launcher *l, const struct runfile *r, int dirfd, struc
     int e = launch_make_card(&l->frames_fd, &l->network_frames_fd);
     l->fd = -1;
     run = r;
+    if (r->member_of[0])
+        return mvm_error_set(err, -ENOTSUP, "networks between VMs are there on Linux only so far");
     vm_dir = dirfd;
     return e < 0 ? mvm_error_errno(err, e, "cannot make the guest's card") : 0;
 }
@@ -50,7 +53,8 @@ int launcher_launch(const struct launcher *l, const struct vmm_source *source, s
 
 int launcher_order_network(struct launcher *l, int report_fd, struct mvm_error *err)
 {
-    const struct network_ends ends = {.frames_fd = l->network_frames_fd, .report_fd = report_fd, .resolv_fd = -1};
+    const struct network_ends ends = {
+        .frames_fd = l->network_frames_fd, .report_fd = report_fd, .resolv_fd = -1, .members_fd = -1};
     struct jail_report jail;
     return launch_network(run, &ends, false, &l->network, &jail, err);
 }

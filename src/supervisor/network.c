@@ -26,10 +26,15 @@ static void say(struct network *n, const char *fmt, ...)
 
 static void on_frame(uv_poll_t *poll, int status, int events);
 
+static void start(struct network *n);
+
 static void on_again(uv_timer_t *t)
 {
     struct network *n = t->data;
-    (void)uv_poll_start(&n->frames, UV_READABLE, on_frame);
+    if (n->at_once)
+        start(n);
+    else
+        (void)uv_poll_start(&n->frames, UV_READABLE, on_frame);
 }
 
 static void start_again(struct network *n)
@@ -197,14 +202,15 @@ static void on_frame(uv_poll_t *poll, int status, int events)
     start(poll->data);
 }
 
-int network_init(struct network *n, uv_loop_t *loop, struct launcher *launcher, const struct network_ops *ops,
-                 void *owner)
+int network_init(struct network *n, uv_loop_t *loop, struct launcher *launcher, bool at_once,
+                 const struct network_ops *ops, void *owner)
 {
     *n = (struct network){.launcher = launcher,
                           .ops = ops,
                           .owner = owner,
                           .process = PROCESS_INIT,
                           .loop = loop,
+                          .at_once = at_once,
                           .report_fd = -1,
                           .wait_ms = FIRST_WAIT_MS};
     int r = uv_timer_init(loop, &n->again);
@@ -213,7 +219,10 @@ int network_init(struct network *n, uv_loop_t *loop, struct launcher *launcher, 
     if (r == 0 && launcher->network_fd >= 0)
         r = uv_poll_init(loop, &n->started, launcher->network_fd);
     n->again.data = n->frames.data = n->started.data = n;
-    return r < 0 ? r : uv_poll_start(&n->frames, UV_READABLE, on_frame);
+    if (r < 0 || !at_once)
+        return r < 0 ? r : uv_poll_start(&n->frames, UV_READABLE, on_frame);
+    start(n);
+    return 0;
 }
 
 void network_stop(struct network *n)

@@ -1,7 +1,8 @@
 /*
  * The VM's network process (net/process.h), as its supervisor sees it: started when the guest's card sends its first
- * frame, so that no VM waits for it, heard, ended with the VM, and started again with the next frame where it has died.
- * The guest's card stays what it is meanwhile.
+ * frame, so that no VM waits for it (of a member of a network at once, because others may send the first frame), heard,
+ * ended with the VM, and started again with the next frame where it has died. The guest's card stays what it is
+ * meanwhile.
  */
 #pragma once
 
@@ -31,6 +32,7 @@ struct network {
     uint64_t started_at;
     uint64_t wait_ms; /* before it is started again */
     unsigned n_open;  /* handles of a process that libuv has not closed yet */
+    bool at_once;     /* no frame of the guest's is waited for */
     bool lost;        /* that the guest has no network was said */
     bool stopping;
     char line[512]; /* of its report, as far as it has come */
@@ -38,7 +40,7 @@ struct network {
 };
 
 /* -errno. */
-int network_init(struct network *n, uv_loop_t *loop, struct launcher *launcher, const struct network_ops *ops,
-                 void *owner) MVM_MUST_CHECK;
+int network_init(struct network *n, uv_loop_t *loop, struct launcher *launcher, bool at_once,
+                 const struct network_ops *ops, void *owner) MVM_MUST_CHECK;
 /* Ends it for good: the loop does not run any more. */
 void network_stop(struct network *n);

@@ -197,7 +197,7 @@ static int supervisor_start(struct supervisor *s, int starter_fd, uint64_t begun
         return r;
     uint64_t since = clock_now();
     s->status.spawn_ns = supervisor_since_start(s);
-    r = network_init(&s->network, &s->loop, &s->launcher, &network_ops, s);
+    r = network_init(&s->network, &s->loop, &s->launcher, s->run.member_of[0], &network_ops, s);
     if (r == 0)
         r = open_pipe(s, &s->starter, starter_fd, starter_event);
     if (r == 0)

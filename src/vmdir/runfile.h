@@ -36,6 +36,9 @@ struct runfile {
                                  rules, separated by spaces; "" for RUNFILE_NETWORK */
     char network_limits[128]; /* words of the same kind (net/limits.h) */
     char pcap[4096];          /* the file that its frames are written to; "" for none */
+    char member_of[64];       /* the network (networks.h) that it is a member of, "" for none: */
+    char network_folder[4096]; /* absolute path of its folder */
+    uint64_t member;           /* and the VM's number in it */
     struct vmm_accel accel;
     uint64_t memory_mib;
     uint64_t vcpus;

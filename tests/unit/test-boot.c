@@ -99,6 +99,9 @@ static void test_image(void)
     ok(boot("image --net-rate 1M/0 --net-connections 9 --net-queries 8", "web", false, &e) == 0 &&
            strcmp(played.limits, "rate=1048576/0 connections=9 queries=8") == 0,
        "limits of the network: %s", played.limits);
+    ok(boot("image --network app", "web", false, &e) == 0 && strcmp(played.config.member_of, "app") == 0 &&
+           !played.network[0],
+       "in a network its policy counts, and neither config.toml's nor the image's");
     ok(boot("image", "web", false, &e) == 0 && strcmp(played.name, "web-1") == 0 && strcmp(played.hostname, "web") == 0,
        "a VM without a name has a free one made of the image's, the guest the image's own: %s", played.name);
     ok(boot("image --memory 128M --cpus 2 --cold --timeout 2.5 --ready agent --name my", "web", false, &e) == 0 &&
@@ -205,6 +208,13 @@ static void test_network(void)
     network("/image --allow host", NULL);
     network("/image --allow host:53/udp", NULL);
     network("/image --network none --allow example.org", NULL);
+    network("/image --network app", "");
+    network("/image --network app --allow example.org", NULL);
+    network("/image --network a/b", NULL);
+    struct args a = arguments("/image --network app");
+    ok(strcmp(network_named(&a), "app") == 0, "a network's name is told from a policy's");
+    a = arguments("/image --network full");
+    ok(!network_named(&a), "and a policy's from a network's");
 }
 
 static void test_limits(void)

@@ -78,7 +78,8 @@ static const char *text_fault(const struct command *c)
 
 static const char *fault(const struct command *c)
 {
-    const unsigned all = WORDS_VMS | WORDS_SNAPSHOTS | WORDS_COPIES | WORDS_FOLDERS | WORDS_SHELLS | WORDS_PROGRAM;
+    const unsigned all =
+        WORDS_VMS | WORDS_SNAPSHOTS | WORDS_COPIES | WORDS_FOLDERS | WORDS_SHELLS | WORDS_NETWORKS | WORDS_PROGRAM;
     bool json = false;
     const char *why = text_fault(c);
     int n = 0;

@@ -13,6 +13,7 @@
 #include "net/stack.h"
 #include "net/upstream.h"
 #include "supervisor/launch_network.h"
+#include "supervisor/membership.h"
 #include "supervisor/network.h"
 
 #include <arpa/inet.h>
@@ -129,6 +130,82 @@ static void test_peers(void)
     close(launcher[0]);
     ok(!peers_hear(&p, 0) && p.fd == -1 && peers_fill(&p, fds, who, false, 0) == 0, "the launcher's end ends it");
     peers_done(&p);
+}
+
+/* What a network process hears of a member, -1 where it hears nothing: the number, and the end of a wire. */
+static int hears(int fd, int *ret_wire)
+{
+    struct peers_introduction i = {0};
+    struct handover p = {.data = &i, .size = sizeof(i)};
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    if (poll(&readable, 1, 0) != 1 || handover_receive(fd, &p) < 0 || p.n_fds != 1)
+        return -1;
+    *ret_wire = p.fds[0];
+    return (int)i.member;
+}
+
+static struct runfile *member(const char *folder, unsigned number, const char *name)
+{
+    struct runfile *r = calloc(1, sizeof(*r));
+    if (!r)
+        abort();
+    snprintf(r->name, sizeof(r->name), "%s", name);
+    snprintf(r->member_of, sizeof(r->member_of), "app");
+    snprintf(r->network_folder, sizeof(r->network_folder), "%s", folder);
+    r->member = number;
+    return r;
+}
+
+/* What is to be done by a launcher. */
+static void serve_members(struct membership *m)
+{
+    struct pollfd fds[MEMBERSHIP_FDS];
+    size_t n = membership_fill(m, fds);
+    if (poll(fds, n, 0) > 0)
+        membership_serve(m, fds, n);
+}
+
+static void test_membership(void)
+{
+    static struct membership db, web, alone;
+    struct runfile nothing = {0};
+    const char *folder = tap_folder();
+    CLEAN_FREE struct runfile *one = member(folder, 1, "db"), *two = member(folder, 2, "web");
+    struct mvm_error e = MVM_ERROR_INIT;
+    char left[600], frame[8];
+    int hear, db_hears, web_hears, again, to_web, to_db, wire;
+    membership_init(&alone, &nothing);
+    ok(membership_offer(&alone, &hear, &e) == 0 && hear == -1, "a VM of no network joins none");
+    snprintf(left, sizeof(left), "%s/7-gone", folder);
+    close(open(left, O_CREAT | O_CLOEXEC, 0600));
+    membership_init(&db, one);
+    membership_init(&web, two);
+    ok(membership_offer(&db, &db_hears, &e) == 0 && access(left, F_OK) < 0,
+       "the first joins, and takes away what one left that was killed (%s)", e.msg);
+    ok(membership_offer(&web, &web_hears, &e) == 0 && hears(web_hears, &to_db) == 1,
+       "the second hears of the first (%s)", e.msg);
+    serve_members(&db);
+    ok(hears(db_hears, &to_web) == 2, "and the first of the second");
+    ok(send(to_web, "frame", 5, 0) == 5 && recv(to_db, frame, sizeof(frame), 0) == 5, "there is a wire between them");
+    close(db_hears);
+    close(to_web);
+    ok(send(to_db, "more", 4, 0) == 4 && membership_offer(&db, &again, &e) == 0 && hears(again, &to_web) == 2 &&
+           recv(to_web, frame, sizeof(frame), MSG_DONTWAIT) == 4,
+       "the network process that follows gets the same wire, and what is on it");
+    membership_leave(&web);
+    close(to_db);
+    serve_members(&db);
+    ok(db.v[2].fd == -1 && recv(to_web, frame, sizeof(frame), 0) == 0 && hears(again, &wire) == -1,
+       "when a launcher and its process have ended, so has the wire");
+    close(to_web);
+    snprintf(left, sizeof(left), "%s/2-web", folder);
+    ok(access(left, F_OK) < 0, "who leaves leaves no socket");
+    membership_leave(&db);
+    close(again);
+    close(web_hears);
+    snprintf(one->network_folder, sizeof(one->network_folder), "/nonexistent");
+    ok(membership_offer(&db, &hear, &e) == -ENOENT && strstr(e.msg, "cannot join network 'app'"),
+       "where it is gone: %s", e.msg);
 }
 
 /* ---- Resolvers ---- */
@@ -287,7 +364,7 @@ static void test_network(void)
         abort();
     l.network_fd = orders[0];
     l.network_frames_fd = card[0];
-    ok(network_init(&n, &loop, &l, &ops, NULL) == 0 && uv_run(&loop, UV_RUN_NOWAIT) != 0 &&
+    ok(network_init(&n, &loop, &l, false, &ops, NULL) == 0 && uv_run(&loop, UV_RUN_NOWAIT) != 0 &&
            recv(orders[1], &order, 1, MSG_DONTWAIT) < 0,
        "no network process is ordered before the guest's card has sent a frame");
     ok(send(card[1], "frame", 5, 0) == 5 && uv_run(&loop, UV_RUN_ONCE) != 0 && handover_receive(orders[1], &p) == 0 &&
@@ -318,7 +395,7 @@ static void test_launch(void)
     snprintf(run->network, sizeof(run->network), "@listed example.org:443 host:80");
     snprintf(run->network_limits, sizeof(run->network_limits), "queries=5");
     snprintf(run->pcap, sizeof(run->pcap), "/dev/null");
-    const struct network_ends ends = {.frames_fd = card[1], .report_fd = report[1], .resolv_fd = -1};
+    const struct network_ends ends = {.frames_fd = card[1], .report_fd = report[1], .resolv_fd = -1, .members_fd = -1};
     ok(launch_network(run, &ends, false, &p, &jail, &e) == 0, "a network process is started (%s)", e.msg);
     close(report[1]);
     size_t at = 0;
@@ -353,6 +430,7 @@ int main(int argc, char **argv)
         return be_network(argc, argv);
     test_link();
     test_peers();
+    test_membership();
     test_resolvers();
     test_upstream();
     test_stack();

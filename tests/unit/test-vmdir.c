@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "vmdir/networks.h"
 #include "vmdir/vmdir.h"
 #include "vmdir/vmm_config.h"
 
@@ -156,6 +157,89 @@ static void test_plan(void)
     free(run);
 }
 
+/* ---- Networks between VMs ---- */
+
+/* A VM of that name that runs as long as the lock is held, in its place in the network. */
+static int start_in(int vms, const char *network, const char *vm, struct lock *lock, struct runfile *run,
+                    struct mvm_error *e)
+{
+    CLEAN_FD int dir = -1;
+    CLEAN_FD int place = -1;
+    *run = (struct runfile){0};
+    snprintf(run->name, sizeof(run->name), "%s", vm);
+    int r = vmdir_create(vms, vm, lock, &dir, e);
+    if (r == 0)
+        r = networks_join(&home, network, run, &place, e);
+    return r < 0 ? r : runfile_save(run, dir, e);
+}
+
+static void test_network_names(void)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    static const char *const bad[] = {
+        "",       "a/b",     "A",      "a.b",  "-a",
+        "a_b",    "..",      "public", "none", "full",
+        "listed", "builder", "a b",    "a:b",  "0123456789012345678901234567890123456789012345678901234567890123"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        ok(networks_create(&home, bad[i], "@public", &e) == -EINVAL && e.phase == MVM_PHASE_USAGE && e.hint[0],
+           "no name of a network: '%s'", bad[i]);
+}
+
+static void test_networks(int vms)
+{
+    struct mvm_error e = MVM_ERROR_INIT;
+    static struct runfile run;
+    static struct lock locks[NET_MEMBERS + 1];
+    static struct network_info info;
+    struct network_info *list = NULL;
+    char name[16];
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
+        locks[i] = (struct lock)LOCK_INIT;
+    ok(start_in(vms, "app", "vm0", &locks[0], &run, &e) == -ENOENT && strstr(e.hint, "mvmctl network create app"),
+       "in a network that is not there no VM starts (%s)", e.hint);
+    lock_done(&locks[0]);
+    ok(networks_create(&home, "app", "@listed example.org", &e) == 0 &&
+           networks_create(&home, "app", "@public", &e) == -EEXIST && strstr(e.hint, "mvmctl network rm app"),
+       "a name is taken once");
+    ok(networks_create(&home, "a", "@public", &e) == 0 && networks_list(&home, &list, &n, &e) == 0 && n == 2 &&
+           strcmp(list[0].name, "a") == 0 && strcmp(list[1].policy, "@listed example.org") == 0,
+       "networks are listed by name, with their policy");
+    free(list);
+    bool all = true;
+    for (unsigned i = 0; i < NET_MEMBERS; i++) {
+        snprintf(name, sizeof(name), "vm%u", i);
+        all &= start_in(vms, "app", name, &locks[i], &run, &e) == 0 && run.member == i + 1;
+    }
+    ok(all && strcmp(run.network, "@listed example.org") == 0 && strcmp(run.member_of, "app") == 0,
+       "each VM has a number of its own, and the network's policy (%s)", e.msg);
+    ok(start_in(vms, "app", "more", &locks[NET_MEMBERS], &run, &e) == -ENOSPC && strstr(e.hint, "mvmctl down"),
+       "the 33rd is refused: %s", e.msg);
+    lock_done(&locks[NET_MEMBERS]);
+    ok(networks_find(&home, "app", &info, &e) == 0 && info.n_members == NET_MEMBERS && info.members[2].number == 3 &&
+           strcmp(info.members[2].vm, "vm2") == 0,
+       "they are known by what their folders say");
+    ok(networks_remove(&home, "app", &e) == -EBUSY && strstr(e.msg, "'vm0' runs in it"),
+       "a network with members is not removed: %s", e.msg);
+    lock_done(&locks[4]); /* as whoever is killed */
+    ok(start_in(vms, "app", "more", &locks[4], &run, &e) == 0 && run.member == 5,
+       "the number of one that was killed is free, whatever it left (%s)", e.msg);
+    for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
+        lock_done(&locks[i]);
+    CLEAN_FD int folder = open(run.network_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    put(folder, "1-vm0", "left");
+    ok(networks_find(&home, "app", &info, &e) == 0 && info.n_members == 0, "who does not run is no member");
+    put(folder, "network.json", "{}");
+    ok(networks_find(&home, "app", &info, &e) == -EBADMSG && strstr(e.hint, "mvmctl network rm app"),
+       "one that is damaged is said (%s)", e.msg);
+    ok(networks_remove(&home, "app", &e) == 0 && networks_remove(&home, "app", &e) == -ENOENT,
+       "it is removed with all that is in it");
+    CLEAN_FREE char *half = path_join(top, "state/networks/half", NULL);
+    ok(mkdir(half, 0700) == 0 && networks_find(&home, "half", &info, &e) == -ENOENT &&
+           networks_create(&home, "half", "@public", &e) == 0,
+       "whoever was killed while he made one is in nobody's way");
+}
+
 int main(void)
 {
     top = strdup(tap_folder());
@@ -170,6 +254,8 @@ int main(void)
     test_create(vms);
     test_open(vms);
     test_plan();
+    test_network_names();
+    test_networks(vms);
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, top);
     free(top);
