@@ -14,6 +14,15 @@ struct conn *supervisor_guest(struct supervisor *s)
     return s->vm.now ? s->vm.now->channel : NULL;
 }
 
+/* The end of the channel is the first that is seen of a guest's end: it serves nobody any more. */
+void supervisor_say_state(struct supervisor *s)
+{
+    bool serves = s->life.stage == LIFE_READY || s->life.stage == LIFE_PAUSED;
+    bool on_its_way_out = serves && !supervisor_guest(s);
+    snprintf(s->status.state, sizeof(s->status.state), "%s",
+             vm_state_name(on_its_way_out ? VM_STATE_STOPPING : s->life.said));
+}
+
 const char *supervisor_why_gone(struct supervisor *s)
 {
     char line[200];

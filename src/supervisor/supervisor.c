@@ -82,15 +82,6 @@ static void on_signal(uv_signal_t *h, int sig)
 
 /* ---- Its life ---- */
 
-/* The end of the channel is the first that is seen of a guest's end: it serves nobody any more. */
-void supervisor_say_state(struct supervisor *s)
-{
-    bool serves = s->life.stage == LIFE_READY || s->life.stage == LIFE_PAUSED;
-    bool on_its_way_out = serves && !supervisor_guest(s);
-    snprintf(s->status.state, sizeof(s->status.state), "%s",
-             vm_state_name(on_its_way_out ? VM_STATE_STOPPING : s->life.said));
-}
-
 static void on_changed(void *owner)
 {
     struct supervisor *s = owner;
