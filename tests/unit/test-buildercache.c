@@ -53,18 +53,39 @@ static int put_rootfs(int dir, uint8_t mark)
     return put_at(dir, "rootfs.ext4", r, sizeof(r));
 }
 
+/* What the manifest says of each file: the entry of rootfs.ext4 may be wrong or short. */
+enum entry { ENTRY_WHOLE, ENTRY_SIZE, ENTRY_OTHER_SIZE, ENTRY_OTHER_DIGEST, ENTRY_NONE };
+static enum entry entry;
+
+static int put_entry(int dir, const char *name, enum entry as, struct buf *b)
+{
+    char hex[SHA256_HEX_SIZE];
+    struct stat st;
+    CLEAN_FD int fd = openat(dir, name, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) < 0 || sha256_fd(fd, hex) < 0)
+        return -EIO;
+    if (as == ENTRY_OTHER_DIGEST)
+        hex[0] = hex[0] == '0' ? '1' : '0';
+    if (as == ENTRY_SIZE)
+        return buf_printf(b, "\"%s\":{\"size\":%lld}", name, (long long)st.st_size);
+    return buf_printf(b, "\"%s\":{\"size\":%lld,\"sha256\":\"%s\"}", name,
+                      (long long)st.st_size + (as == ENTRY_OTHER_SIZE), hex);
+}
+
 static int put_manifest(int dir)
 {
-    static const char *const names[] = {"vmlinux", "rootfs.ext4", "cmdline.txt"};
     CLEAN_BUF struct buf b = BUF_INIT(4096);
     int r = buf_str(&b, "{\"schema_version\":1,\"contract_version\":1,\"artifacts\":{");
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
-        char hex[SHA256_HEX_SIZE];
-        CLEAN_FD int fd = openat(dir, names[i], O_RDONLY);
-        r = sha256_fd(fd, hex);
-        if (r == 0)
-            r = buf_printf(&b, "%s\"%s\":{\"size\":1,\"sha256\":\"%s\"}", i ? "," : "", names[i], hex);
-    }
+    if (r == 0)
+        r = put_entry(dir, "vmlinux", ENTRY_WHOLE, &b);
+    if (r == 0)
+        r = buf_str(&b, ",");
+    if (r == 0)
+        r = put_entry(dir, "cmdline.txt", ENTRY_WHOLE, &b);
+    if (r == 0 && entry != ENTRY_NONE)
+        r = buf_str(&b, ",");
+    if (r == 0 && entry != ENTRY_NONE)
+        r = put_entry(dir, "rootfs.ext4", entry, &b);
     if (r == 0)
         r = buf_str(&b, "}}");
     return r < 0 ? r : put_at(dir, "manifest.json", b.data, b.len);
@@ -363,6 +384,28 @@ static void test_kills(void)
     ok(old > 0 && new > 0, "(the kills came before and after the exchange)");
 }
 
+/* The manifest that comes with an image is compared with what came. */
+static void test_manifest(void)
+{
+    static const struct {
+        enum entry entry;
+        bool taken;
+        const char *what;
+    } cases[] = {
+        {ENTRY_SIZE, true, "a manifest without digests is taken, for a builder writes none"},
+        {ENTRY_OTHER_SIZE, false, "one that says another size is not"},
+        {ENTRY_OTHER_DIGEST, false, "one that says another digest is not"},
+        {ENTRY_NONE, false, "one that does not name a file is not"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct mvm_error e = MVM_ERROR_INIT;
+        entry = cases[i].entry;
+        int r = make_image(OLD, 'o', &e);
+        ok((r == 0) == cases[i].taken, "%s", cases[i].what);
+    }
+    entry = ENTRY_WHOLE;
+}
+
 /* The files by themselves. */
 static void test_files(void)
 {
@@ -407,6 +450,7 @@ int main(void)
     test_verity();
     test_replace();
     test_kills();
+    test_manifest();
     home_done(&home);
     (void)!path_remove_tree(AT_FDCWD, where);
     return tap_end();
