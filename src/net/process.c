@@ -75,8 +75,8 @@ static uint64_t refused(const struct network *n)
 static uint64_t count(const struct network *n)
 {
     const struct gate_counters *c = &n->gate.count;
-    return c->frames_out + c->frames_in + c->denied + c->full + c->queries + n->answerer.count.denied +
-           n->answerer.count.limited + n->link.lost + refused(n);
+    return c->frames_out + c->frames_in + c->peers_out + c->peers_in + c->denied + c->full + c->queries +
+           n->answerer.count.denied + n->answerer.count.limited + n->link.lost + refused(n);
 }
 
 /* When there is something to tell, 0: nothing is. */
@@ -108,6 +108,8 @@ static void tell_counts(struct network *n, uint64_t now)
         {"names_asked", n->answerer.count.queries},
         {"names_denied", n->answerer.count.denied},
         {"names_limited", n->answerer.count.limited},
+        {"peer_frames_sent", c->peers_out},
+        {"peer_frames_received", c->peers_in},
     };
     size_t len = (size_t)snprintf(text, sizeof(text), "#");
     for (size_t i = 0; i < ARRAY_SIZE(v) && len < sizeof(text); i++)

@@ -1,8 +1,9 @@
-/* Any frames from a guest through the gate: only what policy opens passes, and each answer is a frame that can be read.
- */
+/* Any frames from a guest, and from another member of its network, through the gate: only what policy opens passes, or
+ * what is between two members, and each answer is a frame that can be read. */
 #include "fuzz.h"
 
 #include "net/gate.h"
+#include "net/layout.h"
 
 #include <string.h>
 
@@ -81,8 +82,36 @@ static void check_passed(const struct gate *g, const uint8_t *f, size_t n)
     MUST(!v6 || memcmp(to, mapped_loopback, 13) != 0);
 }
 
+/* Between members: from the one to the other, by addresses alone. */
+static void check_member(const uint8_t *f, size_t n, unsigned from, unsigned to)
+{
+    uint8_t mac[6];
+    const struct address from4 = layout_address(from), from_6 = layout_address6(from), to4 = layout_address(to),
+                         to6 = layout_address6(to);
+    layout_mac(from, mac);
+    MUST(n >= 34 && n <= PACKET_MAX && memcmp(f + 6, mac, 6) == 0 && !(f[0] & 1));
+    if (f[12] == 0x86) {
+        MUST(n >= 54 && memcmp(f + 38, to6.b, 16) == 0 && (f[20] == 6 || f[20] == 17 || f[20] == 58));
+        MUST(memcmp(f + 22, from_6.b, 16) == 0 || f[22] == 0xfe);
+        return;
+    }
+    MUST(f[14] == 0x45 && (f[20] & 0x3f) == 0 && f[21] == 0 && (f[23] == 6 || f[23] == 17 || f[23] == 1));
+    MUST(memcmp(f + 26, address_v4(&from4), 4) == 0 && memcmp(f + 30, address_v4(&to4), 4) == 0);
+}
+
+static void inward(struct gate *g, const uint8_t *f, size_t n, uint8_t how, uint64_t now)
+{
+    char said[GATE_LINE];
+    const struct net_link peer = layout_link(2);
+    if (!g->member || how & 4)
+        gate_to_guest(g, f, n, now);
+    else if (gate_from_peer(g, &peer, "peer", f, n, now, said))
+        check_member(f, n, 2, g->member);
+}
+
 static void go(struct gate *g, struct input *in)
 {
+    const struct net_link peer = layout_link(2);
     uint64_t now = 0;
     while (in->left) {
         uint8_t how = input_u8(in);
@@ -95,9 +124,9 @@ static void go(struct gate *g, struct input *in)
         if (n)
             memcpy(f, p, n);
         now += (uint64_t)(how >> 5) * 20000000000u;
-        mend(f, n, &g->link, how);
+        mend(f, n, g->member && how & 16 ? &peer : &g->link, how);
         if (how & 16) {
-            gate_to_guest(g, f, n, now);
+            inward(g, f, n, how, now);
         } else {
             struct gate_result r;
             gate_from_guest(g, f, n, now, &r);
@@ -105,6 +134,8 @@ static void go(struct gate *g, struct input *in)
             MUST((r.action == GATE_REPLY) == (r.reply_len > 0));
             if (r.action == GATE_PASS)
                 check_passed(g, f, n);
+            if (r.action == GATE_PEER)
+                check_member(f, n, g->member, r.peer);
             if (r.action == GATE_DNS) {
                 uint8_t out[REPLY_HEADERS + 600];
                 MUST(r.query >= f && r.query + r.query_len <= f + n);
@@ -123,11 +154,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct gate gate;
     struct net_link l = wire();
     uint8_t kind = input_u8(&in);
+    if (kind & 16)
+        l = layout_link(1);
     l.dns_tcp = kind & 8;
     MUST(policy_init(&policy, NULL) == 0 && policy_add_layer(&policy, kind % POLICY_KINDS, NULL) == 0);
     if (kind % POLICY_KINDS != POLICY_NONE)
         MUST(policy_allow(&policy, "host:8080", NULL) == 0 && policy_allow(&policy, "10.0.0.0/8:443", NULL) == 0);
     MUST(gate_init(&gate, &l, &policy, 8, 1, 0, NULL) == 0);
+    gate.member = kind & 16 ? 1 : 0;
+    gate.present = kind & 16 ? 1 << 2 | 1 << 3 : 0;
     go(&gate, &in);
     gate_done(&gate);
     policy_done(&policy);

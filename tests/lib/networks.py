@@ -116,6 +116,9 @@ check(arrives(db, web, echo(db, web, 3)), "so does that a port cannot be reached
 check(web.tcp(GATEWAY, 80) == "prohibited", "the network's policy holds to the outside: this host's loopback is closed")
 check(web.tcp("9.9.9.9", 80) == "prohibited", "and what policy none closes")
 
+counts = eventually(lambda: (c := web.counts()).get("peer_frames_sent", 0) >= 4 and c)
+check(counts and counts["peer_frames_received"] == 3, "frames to and from members are counted", web.counts())
+
 # ---- A VM of another network, and one of none ----
 
 other, alone = guest(["@full"], (2, "other", "db")), guest(["@full"])
