@@ -49,6 +49,7 @@
             fi
             printf 'Content-Type: text/html\r\n\r\n'
             printf '<!doctype html>\n<title>pair</title>\n<p id="said">%s</p>\n' "$said"
+            echo '<script>document.title = "pair: " + said.textContent</script>'
           '';
         };
       };
