@@ -60,18 +60,13 @@ static int talk(int fd, struct request *q)
     return answer.e.error == -EEXIST ? 0 : answer.e.error;
 }
 
-static int link_set(int fd, unsigned index, unsigned flags)
+static int link_up(int fd, unsigned index)
 {
     struct request q = {
         .h = {.nlmsg_type = RTM_NEWLINK, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg))},
-        .link = {.ifi_index = (int)index, .ifi_flags = flags, .ifi_change = IFF_UP},
+        .link = {.ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP},
     };
     return talk(fd, &q);
-}
-
-static int link_up(int fd, unsigned index)
-{
-    return link_set(fd, index, IFF_UP);
 }
 
 static int set_mac(int fd, unsigned index, const uint8_t mac[static 6])
@@ -97,39 +92,33 @@ static void set_mtu(int fd, unsigned index, uint64_t mtu)
         boot_log("the network card keeps its MTU");
 }
 
-static int add_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
+/* RTM_NEWADDR or RTM_DELADDR. Addresses are the card's alone, which its network sees to: they are used at once. */
+static int change_address(int fd, unsigned index, unsigned short change, unsigned char family, const void *a,
+                          unsigned char prefix)
 {
     struct request q = {
-        .h = {.nlmsg_type = RTM_NEWADDR,
+        .h = {.nlmsg_type = change,
               .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
-              .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
-        .address = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = index},
+              .nlmsg_flags = change == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_REPLACE : 0},
+        .address = {.ifa_family = family, .ifa_prefixlen = prefix, .ifa_index = index},
     };
-    put_attribute(&q, IFA_LOCAL, &a, sizeof(a));
-    put_attribute(&q, IFA_ADDRESS, &a, sizeof(a));
+    unsigned short n = family == AF_INET ? sizeof(struct in_addr) : sizeof(struct in6_addr);
+    if (family == AF_INET6)
+        q.address.ifa_flags = IFA_F_NODAD;
+    put_attribute(&q, IFA_LOCAL, a, n);
+    if (change == RTM_NEWADDR)
+        put_attribute(&q, IFA_ADDRESS, a, n);
     return talk(fd, &q);
+}
+
+static int add_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
+{
+    return change_address(fd, index, RTM_NEWADDR, AF_INET, &a, prefix);
 }
 
 static int del_address(int fd, unsigned index, struct in_addr a, unsigned char prefix)
 {
-    struct request q = {
-        .h = {.nlmsg_type = RTM_DELADDR, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg))},
-        .address = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = index},
-    };
-    put_attribute(&q, IFA_LOCAL, &a, sizeof(a));
-    return talk(fd, &q);
-}
-
-/* It is the card's alone, which its network sees to: it is used at once. */
-static int add_address6(int fd, unsigned index, const struct in6_addr *a, unsigned char prefix)
-{
-    struct request q = {
-        .h = {.nlmsg_type = RTM_NEWADDR,
-              .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
-              .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
-        .address = {.ifa_family = AF_INET6, .ifa_prefixlen = prefix, .ifa_flags = IFA_F_NODAD, .ifa_index = index}};
-    put_attribute(&q, IFA_LOCAL, a, sizeof(*a));
-    return talk(fd, &q);
+    return change_address(fd, index, RTM_DELADDR, AF_INET, &a, prefix);
 }
 
 static int add_default_route(int fd, unsigned index, struct in_addr gateway)
@@ -203,26 +192,43 @@ static int parse_cidr(const char *text, int family, void *ret, unsigned char *re
     return inet_pton(family, address, ret) == 1 ? 0 : -EINVAL;
 }
 
-/* The card gets its MAC. The link goes down for it: the kernel then makes its IPv6 addresses anew, of this one. Whether
- * the card had another one: a guest that was restored has the snapshot's. */
-static int move(int fd, struct card *c, const char *text, bool *ret_moved)
+static void parse_mac(const char *text, uint8_t ret[static 6])
 {
-    uint8_t mac[6];
-    *ret_moved = false;
-    if (!*text)
+    (void)sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &ret[0], &ret[1], &ret[2], &ret[3], &ret[4], &ret[5]);
+}
+
+/* As the kernel makes it of a /64 and a MAC when a link comes up or a router is heard (EUI-64, RFC 4291 appendix A). */
+static struct in6_addr eui64(struct in6_addr base, const uint8_t m[static 6])
+{
+    const uint8_t half[8] = {m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]};
+    memcpy(base.s6_addr + 8, half, sizeof(half));
+    return base;
+}
+
+/* The card gets its MAC, where it has another: a guest that was restored has the snapshot's. The link stays up, and so
+ * what the kernel made of the other MAC is made anew here. Whether it had another. */
+static int move(int fd, struct card *c, const struct msg_configure *m, bool *ret_moved)
+{
+    static const struct in6_addr local = {{{0xfe, 0x80}}};
+    struct in6_addr global = local, old;
+    unsigned char prefix;
+    uint8_t mac[6] = {0};
+    parse_mac(m->mac, mac);
+    *ret_moved = m->mac[0] && memcmp(mac, c->mac, sizeof(mac)) != 0;
+    if (!*ret_moved)
         return 0;
-    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
-        return -EINVAL;
-    if (memcmp(mac, c->mac, sizeof(mac)) == 0)
-        return 0;
-    int r = link_set(fd, c->index, 0);
-    if (r == 0)
-        r = set_mac(fd, c->index, mac);
-    int up = link_up(fd, c->index);
-    if (r < 0 || up < 0)
-        return r < 0 ? r : up;
+    int r = set_mac(fd, c->index, mac);
+    if (r < 0)
+        return r;
+    if (parse_cidr(m->address6, AF_INET6, &global, &prefix) == 0) {
+        old = eui64(global, c->mac);
+        (void)!change_address(fd, c->index, RTM_DELADDR, AF_INET6, &old, prefix);
+    }
+    old = eui64(local, c->mac);
+    const struct in6_addr new = eui64(local, mac);
+    (void)!change_address(fd, c->index, RTM_DELADDR, AF_INET6, &old, 64);
+    (void)!change_address(fd, c->index, RTM_NEWADDR, AF_INET6, &new, 64);
     memcpy(c->mac, mac, sizeof(mac));
-    *ret_moved = true;
     return 0;
 }
 
@@ -231,8 +237,8 @@ static void apply6(int fd, const struct card *c, const char *text)
 {
     struct in6_addr address;
     unsigned char prefix;
-    if (*text &&
-        (parse_cidr(text, AF_INET6, &address, &prefix) < 0 || add_address6(fd, c->index, &address, prefix) < 0))
+    if (*text && (parse_cidr(text, AF_INET6, &address, &prefix) < 0 ||
+                  change_address(fd, c->index, RTM_NEWADDR, AF_INET6, &address, prefix) < 0))
         boot_log("the network card has no IPv6 address of the host's");
 }
 
@@ -328,8 +334,8 @@ static void forget_address(int fd, const struct card *c, const char *text)
 {
     struct in_addr address;
     unsigned char prefix;
-    if (parse_cidr(text, AF_INET, &address, &prefix) == 0)
-        del_address(fd, c->index, address, prefix);
+    if (*text && parse_cidr(text, AF_INET, &address, &prefix) == 0)
+        (void)!del_address(fd, c->index, address, prefix);
 }
 
 void net_prepare(void)
@@ -364,12 +370,12 @@ void net_configure(struct msg_configure *m, bool dhcp, bool again, char *problem
         m->address[0] = '\0';
         return;
     }
-    int r = move(fd, card, m->mac, &moved);
+    int r = move(fd, card, m, &moved);
     if (r == 0 && again && dhcp && !moved) {
         snprintf(m->address, sizeof(m->address), "%s", before);
         return;
     }
-    if (again && (dhcp || strcmp(before, m->address) != 0))
+    if (dhcp || strcmp(before, m->address) != 0)
         forget_address(fd, card, before);
     if (r == 0)
         r = dhcp ? configure_by_dhcp(fd, card, m) : apply(fd, card, m);
