@@ -186,17 +186,21 @@ static const uint16_t allowed[] = {
 };
 
 /* What some roles may and others not: these are told so plainly. A supervisor starts nothing (the launcher does) and
- * connects to no socket, a network process listens nowhere, a VMM has no network at all. */
+ * connects to no socket, a network process listens nowhere, a VMM has no network at all, and no sockets but those that
+ * were connected before, unless it is of the kind that makes its own. */
+#define VMMS      (1u << FILTER_VMM | 1u << FILTER_VMM_SOCKETS)
+#define LISTENERS (1u << FILTER_VMM_SOCKETS | 1u << FILTER_SUPERVISOR)
+
 static const struct {
     uint16_t nr;
     unsigned roles; /* bits: 1 << enum filter_role */
 } allowed_some[] = {
-    {SYS_execve, 1u << FILTER_VMM | 1u << FILTER_NETWORK},
-    {SYS_connect, 1u << FILTER_NETWORK},
-    {SYS_bind, 1u << FILTER_NETWORK | 1u << FILTER_SUPERVISOR},
-    {SYS_listen, 1u << FILTER_SUPERVISOR},
-    {SYS_accept, 1u << FILTER_SUPERVISOR},
-    {SYS_accept4, 1u << FILTER_SUPERVISOR},
+    {SYS_execve, VMMS | 1u << FILTER_NETWORK},
+    {SYS_connect, 1u << FILTER_VMM_SOCKETS | 1u << FILTER_NETWORK},
+    {SYS_bind, 1u << FILTER_VMM_SOCKETS | 1u << FILTER_NETWORK | 1u << FILTER_SUPERVISOR},
+    {SYS_listen, LISTENERS},
+    {SYS_accept, LISTENERS},
+    {SYS_accept4, LISTENERS},
 };
 
 /* A supervisor keeps files. */
@@ -286,7 +290,7 @@ static void with_clone(struct program *p, enum filter_role role)
     load(p, ARGUMENT(0));
     step(p, BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
     give(p, DENY);
-    step(p, BPF_JMP | BPF_JSET | BPF_K, role == FILTER_VMM ? ~0u : CLONE_THREAD, 1, 0);
+    step(p, BPF_JMP | BPF_JSET | BPF_K, VMMS >> role & 1 ? ~0u : CLONE_THREAD, 1, 0);
     give(p, DENY);
     give(p, SECCOMP_RET_ALLOW);
     end_call(p, begun);
@@ -296,7 +300,8 @@ static void with_clone(struct program *p, enum filter_role role)
  * A network process makes the Internet's sockets. With one of Unix' family, other than a connected pair, whatever
  * listens on the host could be spoken to, because Landlock does not cover sockets in the file system; a datagram socket
  * reaches them without connect(2). So neither it nor a VMM makes one, a supervisor (which may not connect) stream
- * sockets only.
+ * sockets only. So does a VMM that makes its own: in the
+ * jail's namespaces it sees none of the host's.
  */
 static void with_sockets(struct program *p, enum filter_role role)
 {
@@ -304,7 +309,7 @@ static void with_sockets(struct program *p, enum filter_role role)
     for (size_t i = 0; i < 2; i++) {
         unsigned short begun = begin_call(p, calls[i]);
         load(p, ARGUMENT(0));
-        if (calls[i] == SYS_socket && role != FILTER_SUPERVISOR) {
+        if (calls[i] == SYS_socket && !(LISTENERS >> role & 1)) {
             when(p, AF_INET, role == FILTER_NETWORK ? SECCOMP_RET_ALLOW : DENY);
             when(p, AF_INET6, role == FILTER_NETWORK ? SECCOMP_RET_ALLOW : DENY);
             give(p, DENY);

@@ -30,7 +30,8 @@ static struct {
     const char *exec;
     char *argv[MAX_WORDS + 1], *envp[MAX_WORDS + 1];
     size_t n_argv, n_envp;
-    bool adopt, require, network;
+    bool adopt, require;
+    enum filter_role role;
     bool keep[MAX_FD];
     int sync;
 } jail;
@@ -101,7 +102,9 @@ static void take(const char *key, char *value)
     else if (strcmp(key, "require") == 0)
         jail.require = true;
     else if (strcmp(key, "network") == 0)
-        jail.network = true;
+        jail.role = FILTER_NETWORK;
+    else if (strcmp(key, "sockets") == 0)
+        jail.role = FILTER_VMM_SOCKETS;
     else if (strcmp(key, "keep") == 0 && fd >= 0 && fd < MAX_FD)
         jail.keep[fd] = true;
     else if (strcmp(key, "fsize") == 0)
@@ -151,6 +154,8 @@ static int confine_files(void)
             r = landlock_path(rules, abi, value, key[1] == 'w' ? LANDLOCK_WRITE : LANDLOCK_RUN);
         else if (strcmp(key, "fd-ro") == 0 || strcmp(key, "fd-rw") == 0)
             r = landlock_fd(rules, abi, atoi(value), key[4] == 'w' ? LANDLOCK_WRITE : LANDLOCK_RUN);
+        else if (strcmp(key, "fd-own") == 0)
+            r = landlock_fd(rules, abi, atoi(value), LANDLOCK_OWN);
     }
     if (r == 0)
         r = landlock_enforce(rules);
@@ -188,7 +193,7 @@ int main(int argc, char **argv)
     if (!w.landlock && !jail.adopt && jail.require)
         die("Landlock", -ENOSYS);
     say(&w); /* before the filter, so that what it takes away does not matter */
-    int r = filter_enforce(jail.network ? FILTER_NETWORK : FILTER_VMM);
+    int r = filter_enforce(jail.role);
     if (r < 0)
         die("seccomp", r);
     execve(jail.exec, jail.argv, jail.envp);

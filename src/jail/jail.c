@@ -73,6 +73,8 @@ static int write_plan(const struct jail_spec *s, const char *shown, bool adopt, 
         record(&b, &r, "require", "");
     if (s->network)
         record(&b, &r, "network", "");
+    if (s->sockets)
+        record(&b, &r, "sockets", "");
     record(&b, &r, "exec", s->program);
     record(&b, &r, "ro", shown);
     for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
@@ -92,7 +94,9 @@ static int write_plan(const struct jail_spec *s, const char *shown, bool adopt, 
         if (s->fds[i].fd < 0)
             continue;
         record_number(&b, &r, "keep", (uint64_t)s->fds[i].fd);
-        if (s->fds[i].file)
+        if (s->fds[i].own)
+            record_number(&b, &r, "fd-own", (uint64_t)s->fds[i].fd);
+        else if (s->fds[i].file)
             record_number(&b, &r, s->fds[i].write ? "fd-rw" : "fd-ro", (uint64_t)s->fds[i].fd);
     }
     record(&b, &r, "nofile", NO_FILES);
@@ -294,7 +298,7 @@ static int start(const struct jail_spec *s, const char *inside, bool namespaces,
         .argv = w.v,
         .envp = no_environment,
         .stdin_fd = -1,
-        .stdout_fd = s->log_fd,
+        .stdout_fd = s->output_fd ? s->output_fd : s->log_fd,
         .stderr_fd = s->log_fd,
         .keep_fds = keep,
         .n_keep_fds = n_keep,

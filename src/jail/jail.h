@@ -23,6 +23,7 @@ struct jail_file {
 struct jail_fd {
     int fd;           /* stays open under its number; -1: none */
     bool file, write; /* it is opened again by /proc/self/fd: what may be done then */
+    bool own;         /* a folder, in which all may be done: files and sockets made and opened */
 };
 
 struct jail_spec {
@@ -34,8 +35,10 @@ struct jail_spec {
     const struct jail_fd *fds;
     size_t n_fds;
     const char *device;  /* what it is accelerated by, where it is there; NULL: nothing */
-    int log_fd;          /* standard output and error */
+    int output_fd;       /* standard output; 0: as the next */
+    int log_fd;          /* standard error */
     bool network;        /* is left the host's network, and may make sockets of the Internet's families */
+    bool sockets;        /* a VMM that makes, listens on and connects to sockets in the file system */
     uint64_t file_bytes; /* no file may become larger; 0: no limit */
     int cgroup_fd;       /* the folder of the cgroup that it is born in; 0: the caller's */
     bool sibling;        /* it becomes a child of the caller's parent, which is a subreaper */

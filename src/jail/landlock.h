@@ -20,6 +20,6 @@ int landlock_path(int rules, int abi, const char *path, enum landlock_access acc
 int landlock_fd(int rules, int abi, int fd, enum landlock_access access);
 int landlock_enforce(int rules);
 
-enum filter_role { FILTER_VMM, FILTER_NETWORK, FILTER_SUPERVISOR };
+enum filter_role { FILTER_VMM, FILTER_VMM_SOCKETS, FILTER_NETWORK, FILTER_SUPERVISOR };
 /* filter.c: the allow-list of system calls. 0 or -errno. */
 int filter_enforce(enum filter_role role);

@@ -4,11 +4,13 @@
  *
  *   ro PATH  rw PATH      may be read (a folder: and executed) or read and written below
  *   fd-ro N  fd-rw N      the same for the file behind a descriptor
+ *   fd-own N              all may be done in the folder behind a descriptor
  *   keep N                a descriptor that stays open; 0, 1, 2 do anyway
  *   fsize N  nofile N     limits
  *   adopt -               bubblewrap's own process goes away first
  *   require -             confine = "required"
  *   network -             a network process: its list of system calls, not a VMM's
+ *   sockets -             a VMM that makes its own sockets: the list for that
  *   exec PATH  env V  arg V
  */
 #pragma once

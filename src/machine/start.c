@@ -111,6 +111,16 @@ static int check_image(const struct machine_config *c, const struct vmm_ops *bac
     return r < 0 ? r : vmm_takes_image(backend, image, err);
 }
 
+static void set_network(struct runfile *run, const struct machine_config *c, const struct config *config)
+{
+    if (c->network && *c->network)
+        snprintf(run->network, sizeof(run->network), "%s", c->network);
+    else
+        snprintf(run->network, sizeof(run->network), "@%s", config_network(config));
+    snprintf(run->network_limits, sizeof(run->network_limits), "%s", c->network_limits ? c->network_limits : "");
+    snprintf(run->pcap, sizeof(run->pcap), "%s", c->pcap ? c->pcap : "");
+}
+
 static int fill_runfile(struct runfile *run, struct home *h, const struct machine_config *c, uint64_t start_mono,
                         struct mvm_error *err)
 {
@@ -125,6 +135,10 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         r = backend->available(err);
     if (r == 0)
         r = vmm_choose_accel(h->state_fd, c->counting ? vmm_emulation : getenv("MVM_ACCEL"), &run->accel, err);
+    set_network(run, c, &config);
+    bool network = strcmp(run->network, "@none") != 0 || (c->member_of && *c->member_of);
+    if (r == 0)
+        r = vmm_check_host(backend, &run->accel, network, err);
     if (r < 0)
         return r;
     if (c->cold)
@@ -143,12 +157,6 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
         (!run->cold_reason[0] && !c->state && !c->counting &&
          (size_t)snprintf(run->snapshots, sizeof(run->snapshots), "%s/snapshots", h->cache) >= sizeof(run->snapshots)))
         return mvm_error_set(err, -ENAMETOOLONG, "the image's path is too long");
-    if (c->network && *c->network)
-        snprintf(run->network, sizeof(run->network), "%s", c->network);
-    else
-        snprintf(run->network, sizeof(run->network), "@%s", config_network(&config));
-    snprintf(run->network_limits, sizeof(run->network_limits), "%s", c->network_limits ? c->network_limits : "");
-    snprintf(run->pcap, sizeof(run->pcap), "%s", c->pcap ? c->pcap : "");
     run->memory_mib = c->memory_mib;
     run->vcpus = c->vcpus;
     run->timeout_ms = c->timeout_ms;

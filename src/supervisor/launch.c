@@ -1,4 +1,5 @@
 #include "supervisor/launch.h"
+#include "base/os.h"
 #include "host/os.h"
 
 #include <errno.h>
@@ -11,6 +12,18 @@ static int make_pair(int *ret_ours, int *ret_theirs)
 {
     int fds[2];
     int r = os_stream_pair(fds);
+    if (r < 0)
+        return r;
+    *ret_ours = fds[0];
+    *ret_theirs = fds[1];
+    return 0;
+}
+
+/* What is only read may be opened again by the VMM, as a log's path: a socket could not. */
+static int make_pipe(int *ret_ours, int *ret_theirs)
+{
+    int fds[2];
+    int r = os_pipe(fds);
     if (r < 0)
         return r;
     *ret_ours = fds[0];
@@ -37,7 +50,7 @@ int launched_connect(struct launched *l, int frames_fd, int ends[static LAUNCH_E
                                       [LAUNCH_LOG] = &l->log_fd};
     int r = 0;
     for (size_t i = 0; r == 0 && i < LAUNCH_FRAMES; i++)
-        r = make_pair(ours[i], &ends[i]);
+        r = i == LAUNCH_LOG ? make_pipe(ours[i], &ends[i]) : make_pair(ours[i], &ends[i]);
     ends[LAUNCH_FRAMES] = fcntl(frames_fd, F_DUPFD_CLOEXEC, 3);
     return r == 0 && ends[LAUNCH_FRAMES] < 0 ? -errno : r;
 }

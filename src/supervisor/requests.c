@@ -86,6 +86,8 @@ static int open_target(struct supervisor *s, const char *folder)
 static const char *save(struct supervisor *s, const void *p, size_t n, bool *ret_other_folder)
 {
     struct msg_save m = {0};
+    if (!s->vm.backend->caps.snapshots)
+        return "its backend cannot save a guest that goes on; one of --hypervisor " VMM_DEFAULT " can be saved";
     int fd = msg_save_decode(&m, p, n) < 0 ? -EPROTO : open_target(s, m.folder);
     *ret_other_folder = fd == -EACCES;
     if (fd == -EACCES)

@@ -190,7 +190,7 @@ int vm_start(struct vm *v, struct mvm_error *err)
         return r;
     if (has_state(v))
         return start_from_state(v, err);
-    if (!v->run->snapshots[0] || !v->backend->caps.memory_file || !v->backend->caps.snapshots) {
+    if (!v->run->snapshots[0] || !v->backend->caps.memory_file) {
         snprintf(v->cold_reason, sizeof(v->cold_reason), "%s",
                  v->run->snapshots[0] ? "the backend makes no snapshots" : v->run->cold_reason);
         return vm_begin(v, VM_E_BOOT, err);

@@ -96,7 +96,10 @@ void vm_note_steps(struct vm *v, const char *then)
 
 int vm_agent(struct vm *v)
 {
-    vm_note_steps(v, "boot");
+    if (v->stage == VM_RESTORING)
+        steps_add(&v->steps, "agent", v->since);
+    else
+        vm_note_steps(v, "boot");
     v->ops->agent(v->owner, v->hello);
     return 0;
 }
@@ -154,7 +157,8 @@ int vm_loaded(struct vm *v)
 {
     vm_note_steps(v, "restore");
     (void)!run_state_unhold(&v->processors, VM_HOLD_START, (struct vmm_done){0});
-    v->ops->agent(v->owner, &v->snapshot.hello);
+    if (v->backend->caps.keeps_agent) /* else it connects, and says so itself */
+        v->ops->agent(v->owner, &v->snapshot.hello);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define LOG_CAP (1u << 20)
 
@@ -81,8 +82,8 @@ static void on_control(uv_stream_t *st, ssize_t n, const uv_buf_t *b)
 static void on_agent(uv_poll_t *poll, int status, int events)
 {
     struct vmm_process *i = poll->data;
-    CLEAN_FD int fd = accept4(i->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0 || !i->channel || uv_pipe_open(&i->channel->pipe, fd) < 0)
+    CLEAN_FD int fd = accept(i->listen_fd, NULL, NULL);
+    if (fd < 0 || fd_set_cloexec(fd, true) < 0 || !i->channel || uv_pipe_open(&i->channel->pipe, fd) < 0)
         return;
     TAKE_FD(fd);
     uv_poll_stop(poll);
@@ -100,16 +101,16 @@ bool vmm_process_is_silent(const struct vmm_process *i)
            ioctl(fd, FIONREAD, &waiting) == 0 && waiting == 0;
 }
 
-/* What waits in a socket, through its reader. */
-static void drain(uv_pipe_t *p, uv_read_cb read)
+/* What waits there, through its reader; libuv has made it nonblocking. */
+static void drain(uv_pipe_t *p, uv_read_cb hear)
 {
     uv_os_fd_t fd;
     uv_buf_t b;
     ssize_t n;
     on_alloc((uv_handle_t *)p, 0, &b);
     if (uv_fileno((uv_handle_t *)p, &fd) == 0)
-        while ((n = recv(fd, b.base, b.len, MSG_DONTWAIT)) > 0)
-            read((uv_stream_t *)p, n, &b);
+        while ((n = read(fd, b.base, b.len)) > 0)
+            hear((uv_stream_t *)p, n, &b);
 }
 
 void vmm_process_drain(struct vmm_process *i)

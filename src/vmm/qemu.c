@@ -5,10 +5,9 @@
  * appear. Manual: qemu-system(1); docs/system/i386/microvm.rst.
  */
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/fd.h"
 #include "jail/jail.h"
-#include "vmm/accel.h"
+#include "vmm/program.h"
 #include "vmm/qemu_args.h"
 #include "vmm/qmp.h"
 #include "vmm/vmm.h"
@@ -20,27 +19,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const struct program program = {.name = QEMU_PROGRAM, .hint = "install the package " QEMU_PACKAGE};
+
 static int qemu_available(struct mvm_error *err)
 {
-    CLEAN_FREE char *path = process_find(QEMU_PROGRAM);
-    if (path)
-        return 0;
-    mvm_error_set(err, -ENOENT, "%s is not installed", QEMU_PROGRAM);
-    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-    mvm_error_hint(err, "install the package " QEMU_PACKAGE);
-    return -ENOENT;
+    return program_available(&program, err);
 }
 
 static int qemu_version(char *out, size_t size, struct mvm_error *err)
 {
-    const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
-    const struct process_opts o = {.argv = argv, .stdin_fd = -1};
-    CLEAN_BUF struct buf text = BUF_INIT(4096);
-    int r = process_capture(&o, &text, NULL, clock_deadline(10000), err);
-    if (r != 0)
-        return r < 0 ? r : mvm_error_set(err, -EIO, "%s --version exits with %d", QEMU_PROGRAM, r);
-    snprintf(out, size, "%.*s", (int)strcspn(buf_cstr(&text), "\n"), buf_cstr(&text));
-    return 0;
+    return program_version(&program, out, size, err);
+}
+
+static int qemu_confinement(struct jail_report *ret, struct mvm_error *err)
+{
+    return program_confinement(&program, ret, err);
 }
 
 /*
@@ -76,18 +69,7 @@ static int start_plain(const struct vmm_config *c, const struct args *a, struct 
     return env ? process_start(&o, ret, err) : mvm_error_errno(err, -ENOMEM, "qemu's environment");
 }
 
-/* No file grows beyond the largest that it may write, or what a saved state can take. */
-static uint64_t largest_file(const struct vmm_config *c)
-{
-    uint64_t most = (2 * c->memory_mib + 1024) << 20;
-    struct stat st;
-    for (unsigned i = 0; i < c->n_disks; i++)
-        if (!c->disks[i].read_only && stat(c->disks[i].path, &st) == 0 && (uint64_t)st.st_size > most)
-            most = (uint64_t)st.st_size;
-    return most;
-}
-
-static int start_jailed(const struct vmm_config *c, const struct args *a, const char *program, struct process *ret,
+static int start_jailed(const struct vmm_config *c, const struct args *a, const char *path, struct process *ret,
                         struct jail_report *report, struct mvm_error *err)
 {
     const char *tunables = getenv("GLIBC_TUNABLES");
@@ -110,7 +92,7 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
                                   {.fd = c->net == VMM_NET_FRAMES ? c->frames_fd : -1},
                                   {.fd = c->memory_fd, .file = true, .write = !preload}};
     const struct jail_spec spec = {
-        .program = program,
+        .program = path,
         .argv = (const char *const *)a->v,
         .envp = env,
         .files = files,
@@ -119,22 +101,12 @@ static int start_jailed(const struct vmm_config *c, const struct args *a, const 
         .n_fds = ARRAY_SIZE(fds),
         .device = vmm_accel_emulates(&c->accel) ? NULL : "/dev/kvm",
         .log_fd = c->log_fd,
-        .file_bytes = largest_file(c),
+        .file_bytes = program_largest_file(c),
         .cgroup_fd = c->cgroup_fd,
         .sibling = c->sibling,
         .required = c->confine,
     };
     return jail_start(&spec, ret, report, err);
-}
-
-/* The program's true path. The caller frees. */
-static char *find_program(struct mvm_error *err)
-{
-    CLEAN_FREE char *found = process_find(QEMU_PROGRAM);
-    char *program = found ? realpath(found, NULL) : NULL;
-    if (!program)
-        (void)!qemu_available(err);
-    return program;
 }
 
 static int qemu_start(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err)
@@ -143,10 +115,10 @@ static int qemu_start(const struct vmm_config *c, struct vmm_started *ret, struc
     int r = qemu_args(&a, c, err);
     if (r < 0)
         return r;
-    CLEAN_FREE char *program = find_program(err);
-    if (!program)
+    CLEAN_FREE char *path = program_find(&program, err);
+    if (!path)
         return -ENOENT;
-    r = start_jailed(c, &a, program, &ret->process, &ret->jail, err);
+    r = start_jailed(c, &a, path, &ret->process, &ret->jail, err);
     if (r == -ENOEXEC && !c->confine)
         return start_plain(c, &a, &ret->process, err);
     if (r == -ENOEXEC || r == -ENOSYS) {
@@ -157,64 +129,7 @@ static int qemu_start(const struct vmm_config *c, struct vmm_started *ret, struc
     return r;
 }
 
-static int qemu_confinement(struct jail_report *ret, struct mvm_error *err)
-{
-    const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
-    static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
-    CLEAN_PROCESS struct process p = PROCESS_INIT;
-    CLEAN_FD int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    CLEAN_FREE char *program = find_program(err);
-    if (!program)
-        return -ENOENT;
-    const struct jail_spec spec = {.program = program, .argv = argv, .envp = env, .device = "/dev/kvm", .log_fd = null};
-    int r = jail_start(&spec, &p, ret, err);
-    if (r == -ENOEXEC)
-        return 0;
-    if (r == 0)
-        r = process_wait(&p, clock_deadline(10000));
-    if (r == 0 && process_exit_code(p.status) != 0)
-        r = mvm_error_set(err, -EIO, "%s --version exits with %d in the jail", program, process_exit_code(p.status));
-    return r;
-}
-
 /* ---- What a snapshot depends on ---- */
-
-/* Asking the program for its version would take half as long as restoring: its file says whether it is the same. */
-static int identify_program(char *out, size_t size, struct mvm_error *err)
-{
-    CLEAN_FREE char *path = process_find(QEMU_PROGRAM);
-    struct stat st;
-    if (!path || stat(path, &st) < 0)
-        return mvm_error_errno(err, -ENOENT, QEMU_PROGRAM);
-    snprintf(out, size, QEMU_PROGRAM " %llu.%llu %lld %lld.%09ld", (unsigned long long)st.st_dev,
-             (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-    return 0;
-}
-
-/* With KVM the guest has seen the host's processor (-cpu host). TCG's is always the same. */
-static int identify_cpu(const struct vmm_accel *accel, char out[static SHA256_HEX_SIZE], struct mvm_error *err)
-{
-    out[0] = '\0';
-    if (accel_parse(accel->name) != ACCEL_KVM)
-        return 0;
-    CLEAN_FD int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
-    char text[8192]; /* the first processor: all are alike to the guest */
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (n < 0)
-        return mvm_error_errno(err, -errno, "/proc/cpuinfo");
-    text[n] = '\0';
-    struct sha256 sha;
-    uint8_t digest[SHA256_SIZE];
-    sha256_init(&sha);
-    static const char *const wanted[] = {"model name", "microcode", "flags", "Features", "CPU part"};
-    for (char *save = NULL, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-        for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
-            if (strncmp(line, wanted[i], strlen(wanted[i])) == 0)
-                sha256_update(&sha, line, strlen(line));
-    sha256_final(&sha, digest);
-    sha256_hex(digest, out);
-    return 0;
-}
 
 /* The arguments themselves, without what differs from one start to the next: names, paths, descriptors, and the clock
  * rate, which is measured anew on each boot of the host. */
@@ -242,9 +157,9 @@ static int identify_machine(const struct vmm_config *c, char out[static SHA256_H
 
 static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err)
 {
-    int r = identify_program(ret->backend, sizeof(ret->backend), err);
+    int r = program_identity(&program, ret->backend, sizeof(ret->backend), err);
     if (r == 0)
-        r = identify_cpu(&c->accel, ret->cpu, err);
+        r = program_identify_cpu(&c->accel, ret->cpu, err);
     return r < 0 ? r : identify_machine(c, ret->machine, err);
 }
 
@@ -259,7 +174,7 @@ static int qemu_lock_disk(int disk_fd, bool wait)
 
 const struct vmm_ops vmm_qemu = {
     .name = "qemu",
-    .caps = {.snapshots = true, .memory_file = true},
+    .caps = {.memory_file = true, .snapshots = true, .keeps_agent = true, .card = true},
     .available = qemu_available,
     .version = qemu_version,
     .confinement = qemu_confinement,

@@ -56,19 +56,9 @@ static int choose_bus(unsigned offers)
  */
 int qemu_takes_kernel(unsigned offers, struct mvm_error *err)
 {
-    char text[96] = "nothing";
-    size_t len = 0;
     if (choose_bus(offers) >= 0 && offers & KERNEL_OFFER(KERNEL_CONSOLE))
         return 0;
-    for (enum kernel_offer o = 0; o < KERNEL_OFFERS; o++)
-        if (offers & KERNEL_OFFER(o))
-            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? ", " : "", kernel_offer_name(o));
-    mvm_error_set(err, -ENOTSUP,
-                  "the image's kernel offers %s: qemu wants console and one of mmio-cmdline, mmio-acpi, pci", text);
-    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-    mvm_error_hint(err,
-                   "use a kernel that has them; kernel_offers in image.json says what it has (docs/architecture.md)");
-    return -ENOTSUP;
+    return vmm_refuse_kernel(offers, "qemu wants console and one of mmio-cmdline, mmio-acpi, pci", err);
 }
 
 /* What devices are called on the machine's bus: virtio-blk-device, virtio-blk-pci. */

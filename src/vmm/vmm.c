@@ -4,13 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct vmm_ops *const vmm_all[] = {&vmm_qemu, NULL};
+const struct vmm_ops *const vmm_all[] = {&vmm_qemu, &vmm_firecracker, NULL};
 
 /* Backends that users of the guide may name and that have not been built here. */
 static const struct {
     const char *name, *why;
 } vmm_absent[] = {
-    {"firecracker", "it needs hardware virtualization and its backend is not part of this build"},
     {"libkrun", "its backend is not part of this build"},
     {"cloud-hypervisor", "its backend is not part of this build"},
     {"apple-container", "Apple Virtualization exists on macOS only"},
@@ -39,6 +38,20 @@ void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char ou
     sha256_final(&sha, digest);
     sha256_hex(digest, text);
     snprintf(out, VMM_SET_SIZE, "-%.20s-%.8s", o->name, text);
+}
+
+int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool network, struct mvm_error *err)
+{
+    int r = 0;
+    if (o->caps.hardware && vmm_accel_emulates(a)) {
+        r = mvm_error_set(err, -ENOTSUP, "%s needs hardware acceleration: %s", o->name, a->reason);
+        mvm_error_hint(err, "use --hypervisor %s, which does without", vmm_all[0]->name);
+    } else if (network && !o->caps.card) {
+        r = mvm_error_set(err, -ENOTSUP, "%s gives its guests no network here", o->name);
+        mvm_error_hint(err, "use --network none, or --hypervisor %s", vmm_all[0]->name);
+    }
+    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    return r;
 }
 
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err)

@@ -85,8 +85,11 @@ struct vmm_identity {
 
 /* What a backend can do: asked before anything is promised to a user. */
 struct vmm_caps {
-    bool snapshots;   /* of a guest that runs: `save`, `restore` */
-    bool memory_file; /* boots with its memory in a file, which becomes the snapshot's */
+    bool memory_file; /* a guest that has booted can be continued from: its memory is in a file, or put there */
+    bool snapshots;   /* a guest that runs can be saved whole, and goes on */
+    bool keeps_agent; /* one that continues has its agent's connection still; else the agent connects again */
+    bool card;        /* has a card for the guest's network */
+    bool hardware;    /* needs hardware acceleration */
 };
 
 /* One that runs; private to its backend. */
@@ -190,11 +193,18 @@ void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char ou
  * knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is
  * missing. */
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err) MVM_MUST_CHECK;
-extern const struct vmm_ops vmm_qemu;
+extern const struct vmm_ops vmm_qemu, vmm_firecracker;
+/* 0, or why the backend cannot run with that acceleration, or have that network ("none" is nothing): with what could.
+ */
+int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool network,
+                   struct mvm_error *err) MVM_MUST_CHECK;
+/* Sets -ENOTSUP for a kernel with those offers: wants says what the backend does. */
+int vmm_refuse_kernel(unsigned offers, const char *wants, struct mvm_error *err);
 /* All backends, NULL-terminated: for `doctor`. */
 extern const struct vmm_ops *const vmm_all[];
 /* Their names, and those of the accelerations, for texts that are made when this is compiled. */
-#define VMM_BACKENDS "qemu"
+#define VMM_BACKENDS "qemu|firecracker"
+#define VMM_DEFAULT  "qemu"
 #define VMM_ACCELS   "kvm or tcg"
 
 /*

@@ -39,10 +39,11 @@ is 'T6: the supervisor gains no privileges, and a filter of ours is in force' \
     "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$supervisor/status" | tr '\n' ' ')" '1 1 '
 run mvm inspect second --json
 limits=$(json .limits)
-# Standard ones, two sockets to the supervisor and one to the network process; a cgroup's folder, its parent's, and a VMM's process.
-case $limits in none:*) descriptors=6 ;; *) descriptors=9 ;; esac
+# Standard ones, two sockets to the supervisor and one to the network process, the VM's folder; a cgroup's folder, its parent's, and
+# a VMM's process.
+case $limits in none:*) descriptors=7 ;; *) descriptors=10 ;; esac
 check "T6: the second VM's network process runs" eventually 60 pgrep -P "$supervisor" -x mvm-network
-is 'T6: the launcher has no descriptor but its sockets, standard ones and those of a cgroup' \
+is 'T6: the launcher has no descriptor but its sockets, standard ones, its folder and those of a cgroup' \
     "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" "$descriptors"
 run mvm doctor --json
 detail=$(json '.checks[] | select(.name == "limits").detail')

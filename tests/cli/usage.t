@@ -109,9 +109,9 @@ for n in '' a/b ../x .hidden "$long" 'a b'; do
     run "$MVMCTL" up --name "$n"
     is "the name '$(printf %.20s "$n")' is refused" "$status" 2
 done
-run "$MVMCTL" up --hypervisor firecracker
+run "$MVMCTL" up --hypervisor libkrun
 is 'a backend that is not there is refused' "$status" 14
-has 'with the reason' "$err" "hypervisor 'firecracker': "
+has 'with the reason' "$err" "hypervisor 'libkrun': "
 run "$MVMCTL" exec nosuch -- true
 is 'exec in a VM that is not there' "$status" 125
 run "$MVMCTL" exec nosuch

@@ -37,7 +37,7 @@ static bool flush(void)
 {
     const uint8_t *p;
     bool any = false;
-    for (size_t n, gone; (n = mux_output(channel, &p)) > 0 && (gone = console_output(p, n)) > 0; any = true)
+    for (size_t n, gone; (n = mux_output(channel, &p)) > 0 && (gone = port_output(p, n)) > 0; any = true)
         mux_sent(channel, gone);
     return any;
 }
@@ -57,8 +57,8 @@ static void end_guest(enum ending how)
     const struct msg_ending m = {.how = how};
     mux_undrain(channel);
     SEND(ending, &m);
-    while (flush() || !console_is_empty())
-        machine_idle(console_has_news);
+    while (flush() || !port_is_empty())
+        machine_idle(port_has_news);
     machine_reset();
 }
 
@@ -170,18 +170,22 @@ void guest_main(const void *pvh, const void *zero_page)
 {
     machine_begin(pvh, zero_page);
     files_begin();
-    if (!console_begin("mvm.agent")) {
-        say("Kernel panic - not syncing: no virtio console on: %s\n", cmdline);
+    if (!port_begin()) {
+        say("Kernel panic - not syncing: no way to the host on: %s\n", cmdline);
         machine_reset();
     }
     connect();
     send_hello();
     say("test guest: hello after %llu ms\n", (unsigned long long)uptime_ms());
     for (;;) {
-        bool moved = console_input(take);
+        bool moved = port_input(take);
+        if (port_was_reset()) {
+            connect();
+            send_hello();
+        }
         moved |= jobs_run(agent.ends);
         moved |= flush();
-        (void)!console_is_empty();
+        (void)!port_is_empty();
         if (agent.ends && (!jobs_busy() || ticks >= agent.ends_at))
             end_guest(agent.ending);
         if (agent.resting && !jobs_busy()) {
@@ -190,6 +194,6 @@ void guest_main(const void *pvh, const void *zero_page)
             moved = true;
         }
         if (!moved)
-            machine_idle(console_has_news);
+            machine_idle(port_has_news);
     }
 }

@@ -6,6 +6,10 @@
 
 #define SERIAL 0x3f8
 
+#define KEYBOARD       0x64
+#define KEYBOARD_RESET 0xfe
+#define RESET_MS       2000 /* until which it has had its effect */
+
 /* Intel SDM 3A, chapter 11; 82093AA data sheet. */
 #define LAPIC         0xfee00000u
 #define LAPIC_SVR     0x0f0
@@ -238,6 +242,11 @@ void set_wall_clock(uint64_t ns)
 
 void machine_reset(void)
 {
+    if (strstr(cmdline, "reboot=k")) {
+        outb(KEYBOARD, KEYBOARD_RESET);
+        for (uint64_t until = uptime_ms() + RESET_MS; uptime_ms() < until;)
+            __asm__ volatile("pause");
+    }
     load_gates(1);
     for (;;)
         __asm__ volatile("ud2"); /* whose handler is not there, nor is that of the fault in finding it */

@@ -264,7 +264,7 @@ static int run_reboot(struct job *j)
 
 static int run_babble(struct job *j)
 {
-    console_output("no frame", 8);
+    port_output("no frame", 8);
     return LATER;
 }
 

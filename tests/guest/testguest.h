@@ -6,7 +6,8 @@
  *   boot.S     the ways in, interrupts          machine.c  serial line, clock, interrupt controllers, the end
  *   libc.c     what src/wire wants of libc      virtio.c   virtio devices and their queues
  *   pci.c      virtio devices on a PCI bus
- *   console.c  the port to the host             agent.c    the protocol, the main loop
+ *   console.c, vsock.c, port.c  the way to the host
+ *   agent.c    the protocol, the main loop
  *   job.c      what serves a stream             shell.c    programs      files.c  files, copies in and out
  */
 #pragma once
@@ -108,6 +109,26 @@ size_t console_output(const void *p, size_t n);
 bool console_is_empty(void);
 /* An interrupt may come: what has happened until now is in the queues. */
 bool console_has_news(void);
+
+/* ---- vsock.c ---- */
+
+/* The same over a virtio socket to a port of the host's. */
+bool vsock_begin(void);
+bool vsock_input(void (*take)(const void *p, size_t n));
+bool vsock_was_reset(void);
+size_t vsock_output(const void *p, size_t n);
+bool vsock_is_empty(void);
+bool vsock_has_news(void);
+
+/* ---- port.c: what of them there is ---- */
+
+bool port_begin(void);
+bool port_input(void (*take)(const void *p, size_t n));
+/* The connection was lost, and is made anew: nothing of the last one counts. */
+bool port_was_reset(void);
+size_t port_output(const void *p, size_t n);
+bool port_is_empty(void);
+bool port_has_news(void);
 
 /* ---- agent.c ---- */
 

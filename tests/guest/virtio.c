@@ -103,6 +103,7 @@ static void accept(const struct virtio *v, unsigned word, uint32_t features)
 static void reset(const struct virtio *v, uint32_t features)
 {
     set_status(v, 0);
+    set_status(v, ACKNOWLEDGE); /* one bit after the other: some VMMs insist */
     set_status(v, ACKNOWLEDGE | DRIVER);
     accept(v, 0, features);
     if (is_legacy(v)) {

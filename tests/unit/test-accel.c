@@ -20,13 +20,29 @@ static void test_find(void)
     const struct vmm_ops *by_default = NULL, *named = NULL;
     ok(vmm_find(NULL, &by_default, &e) == 0 && vmm_find(by_default->name, &named, &e) == 0 && named == by_default,
        "the default backend has a name, by which it is found");
-    static const char *const absent[] = {"firecracker", "libkrun", "cloud-hypervisor", "apple-container", "vfkit"};
+    static const char *const absent[] = {"libkrun", "cloud-hypervisor", "apple-container", "vfkit"};
     for (size_t i = 0; i < ARRAY_SIZE(absent); i++)
         ok(vmm_find(absent[i], &named, &e) == -ENOTSUP && strstr(e.msg, absent[i]) &&
                e.phase == MVM_PHASE_RUNTIME_BACKEND && e.hint[0],
            "%s is known and not there, which is said with the reason", absent[i]);
     ok(vmm_find("xen", &named, &e) == -EINVAL && vmm_find("", &named, &e) == -EINVAL && named == by_default,
        "any other name is none");
+}
+
+/* What a backend needs of this host is asked before it is started. */
+static void test_host(void)
+{
+    const struct vmm_accel tcg = {.name = "tcg", .reason = "stone"}, kvm = {.name = "kvm"};
+    const struct vmm_ops *firecracker = NULL;
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(vmm_check_host(vmm_all[0], &tcg, true, &e) == 0, "the default backend runs everywhere, with a network");
+    ok(vmm_find("firecracker", &firecracker, &e) == 0 && vmm_check_host(firecracker, &tcg, false, &e) == -ENOTSUP &&
+           strstr(e.msg, "acceleration: stone") && strstr(e.hint, vmm_all[0]->name),
+       "one that needs hardware acceleration is refused with the reason why there is none: %s", e.msg);
+    e = (struct mvm_error)MVM_ERROR_INIT;
+    ok(vmm_check_host(firecracker, &kvm, true, &e) == -ENOTSUP && strstr(e.msg, "no network") &&
+           strstr(e.hint, vmm_all[0]->name) && vmm_check_host(firecracker, &kvm, false, &e) == 0,
+       "one without a card is refused where a network is asked for, with who has one: %s", e.hint);
 }
 
 static bool is_kept(void)
@@ -94,6 +110,7 @@ int main(void)
     const char *top = tap_folder();
     folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     test_find();
+    test_host();
     test_choose();
     close(folder);
     (void)!path_remove_tree(AT_FDCWD, top);

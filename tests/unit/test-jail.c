@@ -181,6 +181,10 @@ static void test_sockets(void)
     ok(e[1] == EPERM && e[4] == EPERM, "T6: a VMM makes none of Unix' family, which would reach the host's (%d, %d)",
        e[1], e[4]);
     ok(e[3] == EPERM, "T6: nor a pair of datagram sockets, which reach others without a connection (%d)", e[3]);
+    learn_sockets(FILTER_VMM_SOCKETS, e);
+    ok(e[1] == 0 && e[2] == 0, "a VMM that makes its own sockets makes Unix ones (%d, %d)", e[1], e[2]);
+    ok(e[0] == EPERM && e[3] == EPERM && e[4] == EPERM,
+       "T6: a VMM that makes its own sockets makes no others (%d, %d, %d)", e[0], e[3], e[4]);
     learn_sockets(FILTER_NETWORK, e);
     ok(e[0] == 0 && e[5] == 0, "a network process connects the Internet's sockets (%d, %d)", e[0], e[5]);
     ok(e[1] == EPERM && e[4] == EPERM, "a network process makes no socket of Unix' family (%d, %d)", e[1], e[4]);

@@ -33,10 +33,12 @@ static void test_connections(void)
 {
     CLEAN_LAUNCHED struct launched l = LAUNCHED_INIT;
     int ends[LAUNCH_ENDS] = {-1, -1, -1, -1, -1}, frames = -1, network = -1;
+    char byte;
     ok(launch_make_card(&frames, &network) == 0 && launched_connect(&l, frames, ends) == 0,
        "a VMM gets four connections and its end of the card");
     ok(talks(l.channel_fd, ends[LAUNCH_CHANNEL]) && talks(l.console_fd, ends[LAUNCH_CONSOLE]) &&
-           talks(l.control_fd, ends[LAUNCH_CONTROL]) && talks(l.log_fd, ends[LAUNCH_LOG]),
+           talks(l.control_fd, ends[LAUNCH_CONTROL]) && write(ends[LAUNCH_LOG], "x", 1) == 1 &&
+           read(l.log_fd, &byte, 1) == 1,
        "each of its ends belongs to the one of that name");
     close(frames);
     ok(talks(ends[LAUNCH_FRAMES], network), "the card's end is that of the network process's, whoever else closes it");
@@ -46,7 +48,6 @@ static void test_connections(void)
         private_ends &= (fcntl(ends[i], F_GETFD) & FD_CLOEXEC) != 0;
     ok(private_ends, "no other program inherits them");
     launched_done(&l);
-    char byte;
     ok(read(ends[LAUNCH_CONTROL], &byte, 1) == 0 && l.control_fd == -1,
        "when this side is done the VMM's ends have ended");
     for (int i = 0; i < LAUNCH_ENDS; i++)

@@ -56,8 +56,8 @@ static void nothing(struct vmm *v)
 {
 }
 
-static const struct vmm_ops ops = {
-    .caps = {.snapshots = true, .memory_file = true},
+static struct vmm_ops ops = {
+    .caps = {.memory_file = true, .snapshots = true, .keeps_agent = true},
     .resume = take_resume,
     .save = take_save,
     .restore = take_restore,
@@ -367,6 +367,23 @@ static void test_make(void)
     end();
 }
 
+/* With a VMM whose connections end when it is saved. */
+static void test_agent_connects(void)
+{
+    ops.caps.keeps_agent = false;
+    reach_measuring();
+    wait_for_work();
+    answer(&vmm.restore, 0);
+    ok(seen.agents == 0 && vmm.resume.done, "a restored guest whose agent connects again is resumed first");
+    vm_hello(&vm, &hello);
+    ok(is_at(VM_RESTORING, 2, 0) && seen.agents == 1, "and its agent configured when it has");
+    vm_configured(&vm);
+    ok(is_at(VM_RESTORED, 2, 0), "then it runs");
+    dies(0);
+    end();
+    ops.caps.keeps_agent = true;
+}
+
 static void test_make_fails(void)
 {
     begin(MAKES, 1);
@@ -530,6 +547,7 @@ int main(void)
     test_plain();
     test_no_vmm();
     test_make();
+    test_agent_connects();
     test_make_fails();
     test_make_stops();
     test_restore();

@@ -234,7 +234,7 @@ static void test_names(void)
 {
     CLEAN_BUF struct buf names = BUF_INIT(256);
     for (size_t i = 0; vmm_all[i]; i++)
-        if (buf_printf(&names, "%s%s", i ? " " : "", vmm_all[i]->name) < 0)
+        if (buf_printf(&names, "%s%s", i ? "|" : "", vmm_all[i]->name) < 0)
             abort();
     ok(strcmp(buf_cstr(&names), VMM_BACKENDS) == 0, "the names of the backends are those that the command line offers");
     struct vmm_accel a = {0};
