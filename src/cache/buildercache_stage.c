@@ -60,7 +60,7 @@ void buildercache_stage_done(struct buildercache_stage *s)
 }
 
 /* What the manifest says of an artifact. A published image's has its digest too; a builder does not hash what it has
- * just made, which takes seconds under software emulation. */
+ * just made, which takes seconds under software emulation: it is added here. */
 static int check_artifact(int dirfd, const char *name, const char *digest, json_object *entry, struct mvm_error *err)
 {
     struct stat st;
@@ -73,13 +73,32 @@ static int check_artifact(int dirfd, const char *name, const char *digest, json_
         return mvm_error_wrap(err, MANIFEST);
     if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return mvm_error_errno(err, -errno, "%s", name);
-    if (st.st_size != size || (want[0] && strncmp(digest, want, SHA256_HEX_SIZE - 1) != 0))
+    char have[SHA256_HEX_SIZE];
+    snprintf(have, sizeof(have), "%s", digest);
+    if (!want[0]) {
+        want = have;
+        json_add_string(entry, "sha256", have);
+    }
+    if (st.st_size != size || strcmp(have, want) != 0)
         return mvm_error_set(err, -EBADMSG, "%s did not arrive as the builder made it", name);
     return 0;
 }
 
-/* manifest.json speaks this contract and names exactly what is there, as it is there. */
-static int check_manifest(int dirfd, const char *digests, struct mvm_error *err)
+/* Its line is the last: buildercache_artifacts. */
+static int list_manifest(int dirfd, struct buf *digests, struct mvm_error *err)
+{
+    char digest[SHA256_HEX_SIZE];
+    CLEAN_FD int fd = buildercache_open_file(dirfd, MANIFEST);
+    int r = fd < 0 ? fd : sha256_fd(fd, digest);
+    if (r == 0) {
+        digests->len -= strlen(digest) + strlen("  " MANIFEST "\n");
+        r = buf_printf(digests, "%s  " MANIFEST "\n", digest);
+    }
+    return r < 0 ? mvm_error_errno(err, r, MANIFEST) : 0;
+}
+
+/* manifest.json speaks this contract and names exactly what is there, as it is there. It has all digests then. */
+static int complete_manifest(int dirfd, struct buf *digests, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = NULL;
     json_object *all;
@@ -95,7 +114,7 @@ static int check_manifest(int dirfd, const char *digests, struct mvm_error *err)
         return mvm_error_set(err, -EINVAL, "the builder image speaks contract %lld, this mvmctl %d",
                              (long long)contract, CONTRACT);
     int n = 0;
-    for (const char *line = digests; *line; line = strchr(line, '\n') + 1) {
+    for (const char *line = buf_cstr(digests); *line; line = strchr(line, '\n') + 1) {
         char name[NAME_SIZE];
         json_object *entry;
         snprintf(name, sizeof(name), "%.*s", (int)strcspn(line + SHA256_HEX_SIZE + 1, "\n"),
@@ -109,8 +128,10 @@ static int check_manifest(int dirfd, const char *digests, struct mvm_error *err)
         if (r < 0)
             return r;
     }
-    return json_object_object_length(all) == n ? 0
-                                               : mvm_error_set(err, -EBADMSG, MANIFEST " names what did not arrive");
+    if (json_object_object_length(all) != n)
+        return mvm_error_set(err, -EBADMSG, MANIFEST " names what did not arrive");
+    r = json_save(dirfd, MANIFEST, o, 0644, false, err);
+    return r < 0 ? r : list_manifest(dirfd, digests, err);
 }
 
 static int write_provenance(int dirfd, const struct buildercache_want *want, const char *seed, json_object *packages,
@@ -155,7 +176,7 @@ static int write_sidecars(int dirfd, const struct buildercache_want *want, const
     if (r < 0)
         mvm_error_errno(err, r, "cannot read the new builder image");
     if (r == 0)
-        r = check_manifest(dirfd, buf_cstr(&digests), err);
+        r = complete_manifest(dirfd, &digests, err);
     if (r < 0) {
         json_object_put(packages);
         return r;

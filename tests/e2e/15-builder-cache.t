@@ -19,6 +19,7 @@ is 'its provenance says where it comes from' "$(jq -r '.schema_version, .source_
 has 'with its packages, versions and digests' "$(jq -r '.packages[] | .name + " " + .version + " " + .sha256' "$live/.mvm-provenance.json")" '^nix-bin 2\.[0-9.+a-z-]* [0-9a-f]{64}$'
 is 'manifest.json names what there is' "$(jq -r '.artifacts | keys | sort | join(" ")' "$live/manifest.json")" 'cmdline.txt initrd rootfs.ext4 vmlinux'
 is 'and its size' "$(jq -r '.artifacts["rootfs.ext4"].size' "$live/manifest.json")" "$(stat -c %s "$live/rootfs.ext4")"
+is 'and its digest, which the host has added' "$(jq -r '.artifacts["rootfs.ext4"].sha256' "$live/manifest.json")" "$(sha256sum <"$live/rootfs.ext4" | cut -c1-64)"
 
 # One damage for each reason, in the order of judging.
 reasons='missing_artifact invalid_stage0_artifacts missing_fingerprint fingerprint_mismatch missing_artifact_digest_manifest artifact_digest_mismatch missing_provenance provenance_mismatch'

@@ -9,6 +9,7 @@
 #include "base/path.h"
 #include "cache/buildercache.h"
 #include "cache/buildercache_files.h"
+#include "image/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -384,6 +385,13 @@ static void test_kills(void)
     ok(old > 0 && new > 0, "(the kills came before and after the exchange)");
 }
 
+static bool is_digest_of(int dir, const char *name, const char *digest)
+{
+    char hex[SHA256_HEX_SIZE];
+    CLEAN_FD int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && sha256_fd(fd, hex) == 0 && strcmp(hex, digest) == 0;
+}
+
 /* The manifest that comes with an image is compared with what came. */
 static void test_manifest(void)
 {
@@ -403,6 +411,11 @@ static void test_manifest(void)
         int r = make_image(OLD, 'o', &e);
         ok((r == 0) == cases[i].taken, "%s", cases[i].what);
     }
+    struct manifest m;
+    CLEAN_FD int dir = image_dir();
+    ok(manifest_load(&m, dir, NULL) == 0 && is_digest_of(dir, "rootfs.ext4", m.artifacts[ARTIFACT_ROOTFS].sha256),
+       "the cache completes it");
+    ok(strcmp(verdict(true), "hit") == 0, "and lists the digest that it has then");
     entry = ENTRY_WHOLE;
 }
 
