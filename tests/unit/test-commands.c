@@ -14,11 +14,11 @@
 
 extern const struct command cmd_bench_boot, cmd_bench_exec, cmd_bench_build, cmd_bench_density, cmd_build,
     cmd_build_log, cmd_up, cmd_run, cmd_exec, cmd_cp, cmd_ls, cmd_inspect, cmd_stats, cmd_logs, cmd_down, cmd_pause,
-    cmd_resume, cmd_fork, cmd_port, cmd_forward, cmd_open, cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm,
-    cmd_dev_up, cmd_dev_down, cmd_dev_status, cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair,
-    cmd_dev_image_export, cmd_dev_image_sign, cmd_dev_image_verify, cmd_image_verify, cmd_persistent_start,
-    cmd_persistent_status, cmd_persistent_submit, cmd_persistent_stop, cmd_doctor, cmd_version, cmd_completion,
-    cmd_help;
+    cmd_resume, cmd_fork, cmd_port, cmd_forward, cmd_open, cmd_network_create, cmd_network_ls, cmd_network_rm,
+    cmd_snapshot_create, cmd_snapshot_ls, cmd_snapshot_rm, cmd_dev_up, cmd_dev_down, cmd_dev_status,
+    cmd_dev_cache_inspect, cmd_dev_cache_prune, cmd_dev_cache_repair, cmd_dev_image_export, cmd_dev_image_sign,
+    cmd_dev_image_verify, cmd_image_verify, cmd_persistent_start, cmd_persistent_status, cmd_persistent_submit,
+    cmd_persistent_stop, cmd_doctor, cmd_version, cmd_completion, cmd_help;
 
 static char *home;
 
@@ -220,6 +220,14 @@ static const struct {
     {&cmd_snapshot_create, "", "a VM and at most a tag are wanted"},
     {&cmd_snapshot_create, "a b/c", "b/c"},
     {&cmd_snapshot_ls, "a b", "unexpected argument"},
+    {&cmd_network_create, "", "one name is wanted"},
+    {&cmd_network_create, "a b", "one name is wanted"},
+    {&cmd_network_create, "app --policy half", "--policy half"},
+    {&cmd_network_create, "app --policy none --allow example.org", "which allows nothing"},
+    {&cmd_network_ls, "app", "unexpected argument"},
+    {&cmd_network_rm, "", "one name is wanted"},
+    {&cmd_up, "a --network Pub/lic", "--network Pub/lic"},
+    {&cmd_up, "a --network app --allow example.org", "--allow and network 'app'"},
     {&cmd_snapshot_rm, "", "a VM and a tag are wanted"},
     {&cmd_snapshot_rm, "a b --all", "a tag and --all at once"},
     {&cmd_dev_up, "a", "unexpected argument"},
@@ -294,6 +302,8 @@ static void test_not_there(void)
         {&cmd_exec, "none true", EXIT_EXEC_FAILED},
         {&cmd_snapshot_create, "none", EXIT_RUNTIME_BACKEND},
         {&cmd_snapshot_rm, "none tag", EXIT_RUNTIME_BACKEND},
+        {&cmd_network_rm, "nothing", EXIT_RUNTIME_BACKEND},
+        {&cmd_up, "image --network nothing", EXIT_RUNTIME_BACKEND},
         {&cmd_up, "--from none:tag", EXIT_RUNTIME_BACKEND},
         {&cmd_up, "no-such-image", EXIT_RUNTIME_BACKEND},
         {&cmd_persistent_submit, "", EXIT_BUILDER_BOOTSTRAP},
@@ -321,6 +331,8 @@ static void test_empty(void)
        "where no VM runs none has used anything");
     ok(run(&cmd_ls, "--json", &out, &errors) == 0 && strcmp(buf_cstr(&out), "{\"vms\":[]}\n") == 0,
        "and its object has an empty list");
+    ok(run(&cmd_network_ls, "--json", &out, &errors) == 0 && strcmp(buf_cstr(&out), "{\"networks\":[]}\n") == 0,
+       "where no network is none is listed");
     ok(run(&cmd_snapshot_ls, "--names", &out, &errors) == 0 && out.len == 0, "where no snapshot is none is named");
     ok(run(&cmd_build_log, "--list --json", &out, &errors) == 0 && strstr(buf_cstr(&out), "[]"),
        "where nothing was built no build is listed");
