@@ -130,8 +130,7 @@ static void judge_subnet(struct gate *g, const uint8_t *frame, const struct pack
     bool router = is_ours(p, &l->router4) || is_ours(p, &l->router6);
     if (p->kind == PACKET_ECHO && (dns || router))
         return pass_new(g, frame, p, now, ret);
-    if (p->kind == PACKET_TCP &&
-        ((dns && p->port == DNS_PORT && l->dns_tcp) || (host && policy_opens_host(g->policy, p->port))))
+    if (p->kind == PACKET_TCP && host && policy_opens_host(g->policy, p->port))
         return pass_new(g, frame, p, now, ret);
     char flag[32] = "";
     const char *why = "the VM's own network has no such service";
@@ -206,6 +205,11 @@ bool gate_from_peer(struct gate *g, const struct net_link *peer, const char *nam
     return false;
 }
 
+static bool is_answerer(const struct gate *g, const struct packet *p)
+{
+    return p->port == DNS_PORT && (is_ours(p, &g->link.dns4) || is_ours(p, &g->link.dns6));
+}
+
 static void hand_out_query(struct gate *g, const uint8_t *frame, const struct packet *p, struct gate_result *ret)
 {
     ret->action = GATE_DNS;
@@ -213,6 +217,12 @@ static void hand_out_query(struct gate *g, const uint8_t *frame, const struct pa
     ret->query_len = p->payload_len;
     reply_to_packet(frame, p, &ret->asker);
     g->count.queries++;
+}
+
+static void hand_out_stream(const struct packet *p, struct gate_result *ret)
+{
+    ret->action = GATE_DNS_STREAM;
+    ret->packet = *p;
 }
 
 void gate_from_guest(struct gate *g, const uint8_t *frame, size_t len, uint64_t now, struct gate_result *ret)
@@ -241,8 +251,10 @@ void gate_from_guest(struct gate *g, const uint8_t *frame, size_t len, uint64_t 
     case PACKET_UDP:
     case PACKET_ECHO: {
         struct flow_key k = key_of(&p);
-        if (p.kind == PACKET_UDP && p.port == DNS_PORT && (is_ours(&p, &g->link.dns4) || is_ours(&p, &g->link.dns6)))
+        if (p.kind == PACKET_UDP && is_answerer(g, &p))
             hand_out_query(g, frame, &p, ret);
+        else if (p.kind == PACKET_TCP && is_answerer(g, &p))
+            hand_out_stream(&p, ret);
         else if (flows_touch(&g->flows, &k, p.tcp_flags, true, now))
             ret->action = GATE_PASS;
         else

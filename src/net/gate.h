@@ -3,9 +3,9 @@
  * denials said (denials.h). No I/O, no clock, no allocation for a frame.
  *
  * The order, from the guest: what is refused as a frame; what is for another member of its network (layout.h) goes
- * there; ARP, ND and DHCP pass; UDP to the answerer is handed out; what belongs to a flow passes; the VM's own subnet
- * is closed but for the host's opened ports and echo requests to the router; the rest is the policy's, and of what that
- * allows, not what is the host's own. Then it becomes a flow.
+ * there; ARP, ND and DHCP pass; what is for the answerer is handed out; what belongs to a flow passes; the VM's own
+ * subnet is closed but for the host's opened ports and echo requests to the router; the rest is the policy's, and of
+ * what that allows, not what is the host's own. Then it becomes a flow.
  *
  * Members trust their network: between them TCP, UDP and echo pass both ways, with each other's own addresses and to
  * nobody else. Who has which MAC follows from the layout, so that ARP and ND are answered here and cross no wire.
@@ -22,9 +22,10 @@
 enum gate_action {
     GATE_PASS,
     GATE_DROP,
-    GATE_REPLY, /* reply holds a frame for the guest; the guest's own is dropped */
-    GATE_DNS,   /* a query for the answerer: query, asker */
-    GATE_PEER,  /* for the member `peer` of its network */
+    GATE_REPLY,      /* reply holds a frame for the guest; the guest's own is dropped */
+    GATE_DNS,        /* a query for the answerer: query, asker */
+    GATE_DNS_STREAM, /* a TCP packet to it: packet (dns_stream.h) */
+    GATE_PEER,       /* for the member `peer` of its network */
 };
 
 struct gate_counters {
@@ -58,6 +59,7 @@ struct gate_result {
     const uint8_t *query; /* within the frame */
     size_t query_len;
     struct reply_to asker;
+    struct packet packet;
     char
         said[GATE_LINE]; /* one line for the log, "" for none: what was denied, why, and the flag that would allow it */
 };

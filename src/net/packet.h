@@ -21,7 +21,6 @@ struct net_link {
     struct address dns4, dns6; /* where the answerer is asked */
     struct address host4;      /* HOST_NAME; may be router4 */
     struct prefix net4, net6;  /* the subnet: all of it is the network process's own */
-    bool dns_tcp;              /* the network process serves TCP to port 53 of dns4 and dns6 */
 };
 
 enum packet_kind {
@@ -71,6 +70,7 @@ struct packet {
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_PSH 0x08
 #define TCP_ACK 0x10
 
 /* From the guest. Never fails: what it cannot read is PACKET_REFUSED. Checksums other than IPv4's header are

@@ -12,17 +12,18 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "host/os.h"
+#include "net/dns_stream.h"
 #include "net/gate.h"
 #include "net/layout.h"
 #include "net/limits.h"
 #include "net/link.h"
+#include "net/own_address.h"
 #include "net/peers.h"
 #include "net/stack.h"
 #include "net/upstream.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,12 +44,13 @@ struct network {
     struct answerer answerer;
     struct resolvers resolvers;
     struct upstream upstream;
+    struct dns_streams streams;
     struct stack stack;
     struct link link;
     struct limits limits;
     struct peers peers;
     int report_fd;
-    bool binds_any;              /* sockets can be bound to addresses that are not this host's */
+    struct own_address own;
     uint64_t counted, counts_at; /* sum of what was told last, and when more is told */
 };
 
@@ -146,20 +148,47 @@ static void carry_out(struct network *n, struct answerer_step *s, uint64_t now)
         upstream_close(&n->upstream, s->slot);
     if (s->action != ANSWERER_REPLY)
         return;
+    if (s->stream) {
+        dns_streams_answer(&n->streams, s->stream, s->message, s->len, now);
+        return;
+    }
     uint8_t frame[REPLY_HEADERS + DNS_MAX_MESSAGE];
     size_t len = reply_udp(&s->to, s->message, s->len, frame, sizeof(frame));
     if (len)
         link_send(&n->link, frame, len);
 }
 
-static void take_query(struct network *n, const struct gate_result *g, uint64_t now)
+/* stream: of one over TCP, or NULL. */
+static void take_query(struct network *n, struct dns_stream *stream, const struct reply_to *asker, const uint8_t *query,
+                       size_t len, uint64_t now)
 {
     struct answerer_step s;
     if (resolvers_ask(&n->resolvers, now))
         answerer_set_servers(&n->answerer, n->resolvers.n);
-    answerer_query(&n->answerer, g->query, g->query_len, &g->asker, NULL, now, &s);
+    answerer_query(&n->answerer, query, len, asker, stream, now, &s);
     carry_out(n, &s, now);
 }
+
+static void on_stream_frame(void *owner, const void *p, size_t len)
+{
+    struct network *n = owner;
+    link_send(&n->link, p, len);
+}
+
+static void on_stream_query(void *owner, struct dns_stream *stream, const struct reply_to *to, const uint8_t *message,
+                            size_t len, uint64_t now)
+{
+    take_query(owner, stream, to, message, len, now);
+}
+
+static void on_stream_gone(void *owner, const struct dns_stream *stream)
+{
+    struct network *n = owner;
+    answerer_forget(&n->answerer, stream);
+}
+
+static const struct dns_stream_ops stream_ops = {
+    .frame = on_stream_frame, .query = on_stream_query, .gone = on_stream_gone};
 
 static void take_answer(struct network *n, unsigned slot, uint64_t now)
 {
@@ -176,6 +205,7 @@ static void take_answer(struct network *n, unsigned slot, uint64_t now)
 
 static void tick(struct network *n, uint64_t now)
 {
+    dns_streams_tick(&n->streams, now);
     uint64_t next = answerer_next(&n->answerer);
     struct answerer_step s = {0};
     if (next == 0 || next > now)
@@ -210,7 +240,9 @@ static void take_frames(struct network *n, uint64_t now)
         else if (g.action == GATE_REPLY)
             link_send(&n->link, g.reply, g.reply_len);
         else if (g.action == GATE_DNS)
-            take_query(n, &g, now);
+            take_query(n, NULL, &g.asker, g.query, g.query_len, now);
+        else if (g.action == GATE_DNS_STREAM)
+            dns_streams_take(&n->streams, n->link.in, &g.packet, (uint32_t)on_random(NULL), now);
         else if (g.action == GATE_PEER)
             peers_send(&n->peers, g.peer, n->link.in, (size_t)len);
     }
@@ -244,66 +276,13 @@ static void take_peers(struct network *n, const struct pollfd *fds, const unsign
     n->gate.present = n->peers.present;
 }
 
-/* ---- Addresses of this host ---- */
-
-union inet {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-static socklen_t to_socket(const struct address *a, union inet *ret)
-{
-    *ret = (union inet){0};
-    if (address_is4(a)) {
-        ret->v4.sin_family = AF_INET;
-        ret->v4.sin_port = htons(1);
-        memcpy(&ret->v4.sin_addr, address_v4(a), sizeof(ret->v4.sin_addr));
-        return sizeof(ret->v4);
-    }
-    ret->v6.sin6_family = AF_INET6;
-    ret->v6.sin6_port = htons(1);
-    memcpy(&ret->v6.sin6_addr, a->b, sizeof(ret->v6.sin6_addr));
-    return sizeof(ret->v6);
-}
-
-/* A socket can be bound to an address that is this host's, and to no other, unless net.ipv4.ip_nonlocal_bind is set
- * (ip(7)). */
-static bool can_bind(const struct address *a)
-{
-    union inet in;
-    socklen_t n = to_socket(a, &in);
-    CLEAN_FD int fd = os_socket(in.any.sa_family, SOCK_DGRAM);
-    in.v4.sin_port = 0; /* at the same place in both */
-    return fd >= 0 ? bind(fd, &in.any, n) == 0 : fd != -EAFNOSUPPORT;
-}
-
-/* What is sent to an address of this host comes from it, unless it is one of several in a subnet. Nothing is sent. */
-static bool comes_from(const struct address *a)
-{
-    union inet in, own = {0};
-    socklen_t n = to_socket(a, &in), size = sizeof(own);
-    CLEAN_FD int fd = os_socket(in.any.sa_family, SOCK_DGRAM);
-    if (fd < 0 || connect(fd, &in.any, n) < 0 || getsockname(fd, &own.any, &size) < 0)
-        return false; /* it cannot be reached at all */
-    return in.any.sa_family == AF_INET ? in.v4.sin_addr.s_addr == own.v4.sin_addr.s_addr
-                                       : memcmp(&in.v6.sin6_addr, &own.v6.sin6_addr, sizeof(in.v6.sin6_addr)) == 0;
-}
-
 static bool on_is_own(void *data, const struct address *a)
 {
     const struct network *n = data;
-    return comes_from(a) || (!n->binds_any && can_bind(a));
+    return own_address_is(&n->own, a);
 }
 
 /* ---- Life ---- */
-
-static struct address address_of(const char *text)
-{
-    struct address a = {0};
-    (void)!address_parse(text, &a);
-    return a;
-}
 
 static bool opens_host(const struct policy *p)
 {
@@ -344,9 +323,10 @@ static int network_init(struct network *n, int argc, char **argv, struct mvm_err
     if (r == 0)
         r = answerer_init(&n->answerer, &n->policy, &wire.host4, n->limits.queries, on_random, NULL, now, err);
     if (r == 0)
+        r = dns_streams_init(&n->streams, &stream_ops, n, err);
+    if (r == 0)
         r = stack_init(&n->stack, opens_host(&n->policy), &wire.guest4, &stack_ops, n, err);
-    const struct address nobodys = address_of("240.0.0.1"); /* RFC 1112, section 4 */
-    n->binds_any = can_bind(&nobodys);
+    own_address_init(&n->own);
     n->gate.member = n->peers.own;
     n->answerer.peers = &n->peers;
     n->gate.is_own = on_is_own;
@@ -372,6 +352,7 @@ static void serve(struct network *n, struct pollfd own[static OWN_FDS])
         bool rest = link_is_behind(&n->link);
         own[OWN_FRAMES].events = link_events(&n->link, now, &may);
         uint64_t next = earlier(may, earlier(answerer_next(&n->answerer), counts_next(n)));
+        next = earlier(next, dns_streams_next(&n->streams));
         next = earlier(next, rest ? 0 : peers_next(&n->peers, now));
         own[OWN_RESOLV].fd = n->resolvers.ask_fd;
         memcpy(fds, own, OWN_FDS * sizeof(*own));

@@ -110,6 +110,35 @@ size_t reply_udp(const struct reply_to *to, const uint8_t *payload, size_t len, 
     return (size_t)(p - frame) + udp;
 }
 
+static uint8_t *put32(uint8_t *p, uint32_t v)
+{
+    put16(p, v >> 16);
+    put16(p + 2, v & 0xffff);
+    return p + 4;
+}
+
+size_t reply_tcp(const struct reply_to *to, const struct reply_segment *g, uint8_t *frame, size_t cap)
+{
+    size_t header = g->mss ? 24 : 20, tcp = header + g->n;
+    if (cap < REPLY_TCP_HEADERS + g->n || tcp + 20 > UINT16_MAX)
+        return 0;
+    uint8_t *p = put_ethernet(frame, to->mac, to->our_mac, to->v6);
+    p = put_ip(p, to->v6, &to->ours, &to->guest, NET_TCP, tcp);
+    put16(p, to->our_port);
+    put16(p + 2, to->guest_port);
+    put32(put32(p + 4, g->number), g->acknowledges);
+    p[12] = (uint8_t)(header / 4 << 4);
+    p[13] = g->flags;
+    put16(p + 14, g->window);
+    put32(p + 16, 0);
+    if (g->mss)
+        put32(p + 20, 2u << 24 | 4u << 16 | g->mss);
+    if (g->n)
+        memcpy(p + header, g->data, g->n);
+    put16(p + 16, complement(sum(pseudo_header(to->v6, &to->ours, &to->guest, NET_TCP, tcp), p, tcp)));
+    return (size_t)(p - frame) + tcp;
+}
+
 size_t reply_rejection(const struct net_link *l, const uint8_t *frame, const struct packet *p,
                        uint8_t out[REPLY_REJECTION])
 {

@@ -2,6 +2,7 @@
  * what is between two members, and each answer is a frame that can be read. */
 #include "fuzz.h"
 
+#include "net/dns_stream.h"
 #include "net/gate.h"
 #include "net/layout.h"
 
@@ -75,7 +76,7 @@ static void check_passed(const struct gate *g, const uint8_t *f, size_t n)
         return;
     uint16_t port = (uint16_t)(v6 ? f[56] << 8 | f[57] : f[36] << 8 | f[37]);
     if (!v6 && to[0] == 10 && to[1] == 0 && to[2] == 2)
-        MUST((to[3] == 2 && port == 8080) || (to[3] == 3 && port == 53));
+        MUST(to[3] == 2 && port == 8080);
     if (!v6 && to[0] == 169 && to[1] == 254)
         MUST(g->policy->layers[0].kind == POLICY_FULL);
     static const uint8_t mapped_loopback[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
@@ -109,10 +110,44 @@ static void inward(struct gate *g, const uint8_t *f, size_t n, uint8_t how, uint
         check_member(f, n, 2, g->member);
 }
 
+/* Connections to the answerer: what comes out of one can be read, and a query is part of what came in. */
+struct talk {
+    struct dns_streams streams;
+    const struct net_link *link;
+    uint64_t now;
+};
+
+static void on_stream_frame(void *owner, const void *p, size_t n)
+{
+    const struct talk *t = owner;
+    struct packet packet;
+    packet_parse_inward(t->link, p, n, &packet);
+    MUST(packet.kind == PACKET_TCP && packet.port == 53);
+}
+
+static void on_stream_query(void *owner, struct dns_stream *stream, const struct reply_to *to, const uint8_t *message,
+                            size_t n, uint64_t now)
+{
+    static const uint8_t answer[3000];
+    struct talk *t = owner;
+    MUST(n >= 12 && n <= 1024 && to->our_port == 53);
+    if (message[0] & 1) /* the others wait for ever */
+        dns_streams_answer(&t->streams, stream, answer, 12 + 16 * (size_t)message[1] % 2900, now);
+}
+
+static void on_stream_gone(void *owner, const struct dns_stream *stream)
+{
+}
+
+static const struct dns_stream_ops stream_ops = {
+    .frame = on_stream_frame, .query = on_stream_query, .gone = on_stream_gone};
+
 static void go(struct gate *g, struct input *in)
 {
     const struct net_link peer = layout_link(2);
     uint64_t now = 0;
+    struct talk t = {.link = &g->link};
+    MUST(dns_streams_init(&t.streams, &stream_ops, &t, NULL) == 0);
     while (in->left) {
         uint8_t how = input_u8(in);
         size_t n;
@@ -136,6 +171,10 @@ static void go(struct gate *g, struct input *in)
                 check_passed(g, f, n);
             if (r.action == GATE_PEER)
                 check_member(f, n, g->member, r.peer);
+            if (r.action == GATE_DNS_STREAM)
+                dns_streams_take(&t.streams, f, &r.packet, 7, now);
+            for (int i = 0; i < 8 && dns_streams_next(&t.streams) && dns_streams_next(&t.streams) <= now; i++)
+                dns_streams_tick(&t.streams, now);
             if (r.action == GATE_DNS) {
                 uint8_t out[REPLY_HEADERS + 600];
                 MUST(r.query >= f && r.query + r.query_len <= f + n);
@@ -145,6 +184,7 @@ static void go(struct gate *g, struct input *in)
         }
         free(f);
     }
+    dns_streams_done(&t.streams);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -156,7 +196,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t kind = input_u8(&in);
     if (kind & 16)
         l = layout_link(1);
-    l.dns_tcp = kind & 8;
     MUST(policy_init(&policy, NULL) == 0 && policy_add_layer(&policy, kind % POLICY_KINDS, NULL) == 0);
     if (kind % POLICY_KINDS != POLICY_NONE)
         MUST(policy_allow(&policy, "host:8080", NULL) == 0 && policy_allow(&policy, "10.0.0.0/8:443", NULL) == 0);

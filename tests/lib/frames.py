@@ -205,11 +205,46 @@ class Guest:
         return codes
 
     def dns(self, name, seconds=30):
-        question = self.question(name)
-        answer = self.udp(DNS, 53, struct.pack("!HHHHHH", random.randrange(65536), 0x100, 1, 0, 0, 0) + question, seconds)
-        if answer is None:
-            return "nothing"
-        code, records, at = answer[3] & 15, struct.unpack("!H", answer[6:8])[0], 12 + len(question)
+        """The addresses, "truncated" where they are cut, or a code."""
+        query = struct.pack("!HHHHHH", random.randrange(65536), 0x100, 1, 0, 0, 0) + self.question(name)
+        answer = self.udp(DNS, 53, query, seconds)
+        return "nothing" if answer is None else self.addresses(answer, len(query))
+
+    def dns_stream(self, name, seconds=30):
+        """The same over TCP."""
+        own, at, answer, until = random.randrange(20000, 60000), 1, b"", time.monotonic() + seconds
+        query = struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + self.question(name)
+
+        def send(flags, acknowledge=0, data=b""):
+            head = struct.pack("!HHIIBBHHH", own, 53, at, acknowledge, 0x50, flags, 65535, 0, 0)
+            self.send(self.ip(DNS, 6, self.summed(DNS, 6, head + data, 16, None)))
+
+        send(2)
+        while len(answer) < 2 or len(answer) < 2 + struct.unpack("!H", answer[:2])[0]:
+            frame = self.receive(until - time.monotonic())
+            if not frame:
+                return "nothing"
+            if frame[23] != 6 or struct.unpack("!HH", frame[34:38]) != (53, own):
+                continue
+            number, flags, data = struct.unpack("!I", frame[38:42])[0], frame[47], frame[34 + (frame[46] >> 4) * 4:]
+            if flags & 4:
+                return "reset"
+            if flags & 2:
+                at += 1
+                send(0x18, number + 1, struct.pack("!H", len(query)) + query)
+                at += 2 + len(query)
+            elif data:
+                answer += data
+                send(0x10, number + len(data))
+        send(0x11, number + len(data))
+        return self.addresses(answer[2:], len(query))
+
+    @staticmethod
+    def addresses(answer, at):
+        """Behind the question: the IPv4 addresses, or the answer's code."""
+        code, records = answer[3] & 15, struct.unpack("!H", answer[6:8])[0]
+        if answer[2] & 2:
+            return "truncated"
         found = []
         for _ in range(records):
             while answer[at] and answer[at] < 0xC0:
@@ -222,7 +257,7 @@ class Guest:
 
 
 def serve_dns(address, names):
-    """A resolver in a thread: names maps a name to an address."""
+    """A resolver in a thread: names maps a name to an address, or to a list of them."""
     import threading
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, 53))
@@ -237,9 +272,10 @@ def serve_dns(address, names):
             question, kind = query[12:at + 5], struct.unpack("!H", query[at + 1:at + 3])[0]
             found = names.get(".".join(labels)) if kind == 1 else None
             known = ".".join(labels) in names
-            head = query[:2] + struct.pack("!HHHHH", 0x8180 if known else 0x8183, 1, 1 if found else 0, 0, 0)
-            record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + packed(found) if found else b""
-            server.sendto(head + question + record, asker)
+            found = [found] if isinstance(found, str) else found or []
+            head = query[:2] + struct.pack("!HHHHH", 0x8180 if known else 0x8183, 1, len(found), 0, 0)
+            records = [b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + packed(address) for address in found]
+            server.sendto(head + question + b"".join(records), asker)
 
     threading.Thread(target=loop, daemon=True).start()
     return server

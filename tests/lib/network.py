@@ -90,7 +90,8 @@ server = start(*there, sys.executable, "-c", SERVER, stdout=subprocess.PIPE)
 server.stdout.readline()
 here = start(sys.executable, "-c", SERVER, stdout=subprocess.PIPE)  # on the host: reached from all of its addresses
 here.stdout.readline()
-names = {"public.test": PUBLIC, "private.test": PRIVATE, "loopback.test": "127.0.0.1"}
+many = [f"8.8.{i}.1" for i in range(200)]
+names = {"many.test": many, "public.test": PUBLIC, "private.test": PRIVATE, "loopback.test": "127.0.0.1"}
 frames.serve_dns("127.0.0.53", names)
 
 
@@ -146,7 +147,10 @@ check(counts["denied"] >= len(closed) and counts["connections"] >= 5 and counts[
 check(guest.dns("public.test") == [PUBLIC], "public: names are asked of the host's resolver, on its loopback", guest.dns("public.test"))
 check(guest.dns("nothing.test") == 3, "public: a name that is not there is not there")
 check(guest.dns("loopback.test") != ["127.0.0.1"], "public: a name is not the loopback")
-check(guest.tcp(frames.DNS, 53) == "prohibited", "public: queries over TCP do not reach the host's resolver around the answerer")
+check(guest.dns("many.test") == "truncated", "public: an answer that does not fit a datagram is cut, and says so")
+check(guest.dns_stream("many.test") == many, "public: over TCP all of it comes", guest.dns_stream("many.test"))
+check(guest.dns_stream("loopback.test") != ["127.0.0.1"], "public: over TCP a name is not the loopback either")
+check(guest.tcp(frames.DNS, 54) == "prohibited", "public: the answerer has no other port")
 check(guest.end() == 0, "the network process ends with what it reports to")
 
 # ---- What config.toml opens to a builder ----

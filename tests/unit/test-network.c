@@ -8,6 +8,7 @@
 #include "host/os.h"
 #include "net/layout.h"
 #include "net/link.h"
+#include "net/own_address.h"
 #include "net/peers.h"
 #include "net/process.h"
 #include "net/stack.h"
@@ -424,11 +425,22 @@ static void test_main(void)
     ok(network_main(1, too_few) == 2 && network_main(4, wrong) == 2, "without its descriptors it does not begin");
 }
 
+static void test_own(void)
+{
+    struct own_address o;
+    struct address loopback, documentation;
+    own_address_init(&o);
+    ok(address_parse("127.0.0.1", &loopback) == 0 && own_address_is(&o, &loopback), "the loopback is this host's own");
+    ok(address_parse("198.51.100.7", &documentation) == 0 && !own_address_is(&o, &documentation),
+       "an example's address is not");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 5 && strcmp(argv[1], "--network") == 0)
         return be_network(argc, argv);
     test_link();
+    test_own();
     test_peers();
     test_membership();
     test_resolvers();
