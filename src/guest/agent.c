@@ -14,6 +14,7 @@
 #include "guest/ending.h"
 #include "guest/identity.h"
 #include "guest/net.h"
+#include "guest/oom.h"
 #include "guest/port.h"
 #include "guest/quiesce.h"
 #include "guest/relay.h"
@@ -335,10 +336,17 @@ static void end_connection(void)
     agent.mux = NULL;
 }
 
-/* The connection is beyond repair: say why, end what it served, begin anew. */
-static void reconnect(void)
+/* The connection is beyond repair, which is said, or has ended: end what it served, begin anew. A console's port does
+ * not end: where there is no host at its other end, it comes back or the VM ends. */
+static void reconnect(bool ended)
 {
-    flush();
+    if (ended && !port_connect_again(agent.port))
+        return;
+    if (ended)
+        watch_fd(agent.port, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_port);
+    else
+        flush();
+    agent.port_writable &= !ended;
     end_connection();
     connect_port();
 }
@@ -361,9 +369,9 @@ static void on_port_input(void)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0)
-        return; /* no host at the other end; it comes back or the VM ends */
-    if (mux_input(agent.mux, agent.chunk, (size_t)n) < 0)
-        reconnect();
+        reconnect(true);
+    else if (mux_input(agent.mux, agent.chunk, (size_t)n) < 0)
+        reconnect(false);
     else if (agent.copied)
         renew();
 }
@@ -378,7 +386,7 @@ static void begin(bool builder, uint64_t boot_ns)
     agent.epoll = epoll_create1(EPOLL_CLOEXEC);
     agent.port = port_open(PORT_NAME);
     if (agent.port < 0 || !agent.chunk) {
-        boot_log("no channel to the host (virtio-serial port " PORT_NAME ")");
+        boot_log("no channel to the host (virtio-serial port " PORT_NAME " or virtio socket)");
         boot_power_off();
     }
     watch_fd(agent.port, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_port);
@@ -386,13 +394,7 @@ static void begin(bool builder, uint64_t boot_ns)
      * The hello comes last, when all that can be done without knowing which VM this is has been done: the host may take
      * a snapshot of the guest when it hears it, and what comes after it is done again by each VM restored from that.
      */
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    ending_signals(&set);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    agent.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    agent.signals = ending_watch();
     watch_fd(agent.signals, EPOLL_CTL_ADD, EPOLLIN, &agent.tag_signals);
     boot_late_mounts();
     boot_stop_pit();
@@ -400,9 +402,7 @@ static void begin(bool builder, uint64_t boot_ns)
      * so again each time a program is started, which doubles the time that Nix takes to start. */
     if (builder && boot_emulated())
         boot_fix_addresses();
-    CLEAN_FD int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (oom >= 0)
-        (void)!fd_write_all(oom, "-1000", 5);
+    oom_spare_this();
     net_prepare();
     if (builder)
         store_disk_prepare();

@@ -1,6 +1,8 @@
 #include "guest/ending.h"
 #include "wire/msg.h"
 
+#include <sys/signalfd.h>
+
 /*
  * What programs send to pid 1 to have the system ended: busybox's halt, poweroff and reboot (init/halt.c there), a
  * power daemon (init(8) of sysvinit: SIGPWR), the kernel on ctrl-alt-del (reboot(2): SIGINT). A VM has no state between
@@ -26,4 +28,15 @@ enum ending ending_of_signal(int sig)
         if (asked_by[i].sig == sig)
             return asked_by[i].how;
     return ENDING_OFF;
+}
+
+int ending_watch(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    ending_signals(&set);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

@@ -7,11 +7,21 @@
 #include <string.h>
 #include <unistd.h>
 
-void oom_spare_no_more(void)
+static void set_score(const char *score)
 {
     CLEAN_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0)
-        (void)!fd_write_all(fd, "0", 1);
+        (void)!fd_write_all(fd, score, strlen(score));
+}
+
+void oom_spare_this(void)
+{
+    set_score("-1000");
+}
+
+void oom_spare_no_more(void)
+{
+    set_score("0");
 }
 
 /* Linux, mm/oom_kill.c, __oom_kill_process(): "Out of memory: Killed process 12 (name) total-vm:...", and for a cgroup
