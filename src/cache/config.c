@@ -132,6 +132,9 @@ static const struct setting {
       "VMs are restored from snapshots of their images' first boots; false: every VM boots (default: true)"},
      BOOLEAN,
      offsetof(struct config, boot_snapshots)},
+    {{"boot", "hypervisor", "NAME", "the backend that runs VMs, as with --hypervisor (default: auto)"},
+     TEXT,
+     offsetof(struct config, hypervisor)},
     {{"boot", "confine", "auto | required",
       "\"required\": no VM starts unless its VMM is confined by namespaces or Landlock, and by seccomp; \"auto\": by "
       "what can be had, which doctor and inspect say (default: \"auto\")"},
@@ -434,5 +437,6 @@ void config_done(struct config *c)
     free(c->dev_url);
     free(c->builder_url);
     free(c->ca_file);
+    free(c->hypervisor);
     *c = (struct config)CONFIG_INIT;
 }

@@ -47,6 +47,7 @@ struct config {
     struct config_list network_allow; /* rules (net/rule.h), as they are in the file */
     struct config_list access_tokens; /* secrets; the file must be its owner's alone */
     char *http_proxy, *https_proxy, *no_proxy;
+    char *hypervisor;    /* the backend that runs VMs which are asked none of; NULL: it is chosen. Owned */
     bool persistent;     /* builds share a builder that stays */
     bool boot_snapshots; /* VMs are restored from snapshots of their images */
     int confine;         /* enum confine: whether VMMs run that cannot be confined */

@@ -48,12 +48,17 @@ static void tell(struct report *r, const char *name, enum state s, const char *h
     json_object_array_add(r->checks, o);
 }
 
-static void check_backends(struct report *r)
+/* Which there are, and which of them a VM gets that is asked none of. */
+static void check_backends(struct report *r, struct home *h)
 {
+    struct vmm_accel a = {0};
+    (void)!vmm_choose_accel(h->state_fd, NULL, &a, NULL); /* what is wrong is told below */
     for (size_t i = 0; vmm_all[i]; i++) {
         struct mvm_error err = MVM_ERROR_INIT;
-        if (vmm_all[i]->available(&err) == 0)
-            tell(r, vmm_all[i]->name, OK, NULL, "installed");
+        if (vmm_all[i]->available(&err) == 0 && vmm_check_host(vmm_all[i], &a, false, &err) == 0)
+            tell(r, vmm_all[i]->name, OK, NULL, "installed%s", i > 0 ? "; --hypervisor asks for it" : "");
+        else if (i > 0 && vmm_all[i]->available(NULL) == 0)
+            tell(r, vmm_all[i]->name, OK, NULL, "installed, and not used here: %s", err.msg);
         else if (i > 0 && err.code == -ENOENT)
             tell(r, vmm_all[i]->name, OK, NULL, "not installed, which is fine: %s runs VMs", vmm_all[0]->name);
         else
@@ -169,7 +174,7 @@ static int run_doctor(struct args *a)
         json_object_put(r.checks);
         return ui_fail(&err);
     }
-    check_backends(&r);
+    check_backends(&r, &h);
     check_confinement(&r);
     check_limits(&r);
     check_accel(&r, &h);

@@ -53,7 +53,11 @@ const struct option_spec opt_memory = {
     .name = "memory", .argument = "SIZE", .help = "memory, such as 512M or 1G (default: the image's wish, or 256M)"};
 
 const struct option_spec opt_hypervisor = {
-    .name = "hypervisor", .argument = "NAME", .help = "the backend that runs the VM", .values = VMM_BACKENDS};
+    .name = "hypervisor",
+    .argument = "NAME",
+    .help =
+        "the backend that runs the VM; auto: the first of them that can here (default: auto, or what config.toml says)",
+    .values = VMM_AUTO "|" VMM_BACKENDS};
 
 const struct option_spec opt_cold = {.name = "cold",
                                      .help = "boot, even where a snapshot of the booted image could be restored"};

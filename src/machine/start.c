@@ -121,24 +121,45 @@ static void set_network(struct runfile *run, const struct machine_config *c, con
     snprintf(run->pcap, sizeof(run->pcap), "%s", c->pcap ? c->pcap : "");
 }
 
+/* Whether that backend can run it here. */
+static int check_backend(const struct vmm_ops *backend, const struct runfile *run, const struct machine_config *c,
+                         struct mvm_error *err)
+{
+    bool network = strcmp(run->network, "@none") != 0 || (c->member_of && *c->member_of);
+    int r = check_image(c, backend, err);
+    if (r == 0)
+        r = backend->available(err);
+    return r < 0 ? r : vmm_check_host(backend, &run->accel, network, err);
+}
+
+/* The one that is asked for, or the first that can run it here. Where none can, what is said of the first is told. */
+static int choose_backend(const struct runfile *run, const struct machine_config *c, const char *name,
+                          const struct vmm_ops **ret, struct mvm_error *err)
+{
+    int r = vmm_find(name, ret, err);
+    if (r == 0)
+        r = check_backend(*ret, run, c, err);
+    for (size_t i = 1; r < 0 && vmm_is_chosen(name) && vmm_all[i]; i++) {
+        if (check_backend(vmm_all[i], run, c, NULL) < 0)
+            continue;
+        *ret = vmm_all[i];
+        return 0;
+    }
+    return r;
+}
+
 static int fill_runfile(struct runfile *run, struct home *h, const struct machine_config *c, uint64_t start_mono,
                         struct mvm_error *err)
 {
     const struct vmm_ops *backend;
     CLEAN_CONFIG struct config config = CONFIG_INIT;
-    int r = vmm_find(c->hypervisor, &backend, err);
-    if (r == 0)
-        r = check_image(c, backend, err);
-    if (r == 0)
-        r = config_load(&config, h, err);
-    if (r == 0)
-        r = backend->available(err);
+    int r = config_load(&config, h, err);
+    const char *name = c->hypervisor || c->role == VM_ROLE_BUILDER ? c->hypervisor : config.hypervisor;
     if (r == 0)
         r = vmm_choose_accel(h->state_fd, c->counting ? vmm_emulation : getenv("MVM_ACCEL"), &run->accel, err);
     set_network(run, c, &config);
-    bool network = strcmp(run->network, "@none") != 0 || (c->member_of && *c->member_of);
     if (r == 0)
-        r = vmm_check_host(backend, &run->accel, network, err);
+        r = choose_backend(run, c, name, &backend, err);
     if (r < 0)
         return r;
     if (c->cold)

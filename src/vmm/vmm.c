@@ -54,10 +54,15 @@ int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool netw
     return r;
 }
 
+bool vmm_is_chosen(const char *name)
+{
+    return !name || strcmp(name, VMM_AUTO) == 0;
+}
+
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err)
 {
-    if (!name)
-        name = vmm_qemu.name;
+    if (vmm_is_chosen(name))
+        name = vmm_all[0]->name;
     for (size_t i = 0; vmm_all[i]; i++) {
         if (strcmp(vmm_all[i]->name, name) == 0) {
             *ret = vmm_all[i];
@@ -71,6 +76,6 @@ int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err
     if (r == -EINVAL)
         mvm_error_set(err, r, "hypervisor '%s': no such backend", name);
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
-    mvm_error_hint(err, "use --hypervisor " VMM_BACKENDS ", or leave the option out");
+    mvm_error_hint(err, "use --hypervisor " VMM_AUTO "|" VMM_BACKENDS ", or leave the option out");
     return r;
 }

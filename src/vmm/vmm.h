@@ -189,8 +189,11 @@ unsigned vmm_volume_slots(unsigned volumes);
  * snapshots are found by their old names. */
 void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char out[static VMM_SET_SIZE]);
 
-/* The backend of that name, or the default one where name is NULL. -EINVAL with the list of names. Names that the guide
- * knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is
+/* True where the backend is to be chosen: no name, or VMM_AUTO. */
+#define VMM_AUTO "auto"
+bool vmm_is_chosen(const char *name);
+/* The backend of that name, or the default one where it is to be chosen. -EINVAL with the list of names. Names that the
+ * guide knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is
  * missing. */
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err) MVM_MUST_CHECK;
 extern const struct vmm_ops vmm_qemu, vmm_firecracker;

@@ -73,7 +73,29 @@ has 'a kernel without virtio sockets is refused' "$(told)" '^14 .*offers mmio-cm
 run env FAKE_FIRECRACKER=old "$MVMCTL" up "$image" --name n --hypervisor firecracker --network none
 has 'an earlier version is refused by number' "$(told)" '^14 .*Firecracker v1.11.2: 1.12 or later is needed'
 run mvm doctor --json
-is 'doctor knows it' "$(json '.checks[] | select(.name == "firecracker") | .state + " " + .detail')" 'ok installed'
+has 'doctor knows it' "$(json '.checks[] | select(.name == "firecracker") | .state + " " + .detail')" '^ok installed; --hypervisor asks for it'
+
+# ---- Which one a VM gets ----
+
+cp -r "$image" "$tmp/sockets"
+sed -i 's/,"console"//' "$tmp/sockets/image.json"
+run mvm up "$tmp/sockets" --name c --network none --cold --json
+is 'a VM gets the first that can run it' "$status/$(json .backend)/$(mvm exec c -- hostname)" 0/firecracker/c
+run env MVM_ACCEL=tcg "$MVMCTL" up "$image" --name d --network none --cold --hypervisor auto --json
+is 'which is QEMU where both can' "$status/$(json .backend)" 0/qemu
+run mvm up "$tmp/sockets" --name e --cold
+has 'where none can, what is said of the first is told' "$(told)" '^14 .*qemu wants console'
+mvm down c d >/dev/null
+printf '[boot]\nhypervisor = "firecracker"\n' >"$MVM_HOME/config.toml"
+run mvm up "$image" --name c --network none --cold --json
+is 'config.toml says otherwise' "$status/$(json .backend)" 0/firecracker
+run env MVM_ACCEL=tcg "$MVMCTL" up "$image" --name d --network none --cold --hypervisor qemu --json
+is 'and --hypervisor comes first' "$status/$(json .backend)" 0/qemu
+mvm down c d >/dev/null
+printf '[boot]\nhypervisor = "xen"\n' >"$MVM_HOME/config.toml"
+run mvm up "$image" --name d
+has 'one that is none is refused' "$(told)" "hypervisor 'xen': no such backend"
+rm "$MVM_HOME/config.toml" "$tmp/requests"
 
 # ---- The stand-in ----
 

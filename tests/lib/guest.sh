@@ -20,21 +20,5 @@ test_image() {
     printf '{"name":"test","system":"%s-linux","agent_protocol":1,"memory_mib":32,"min_memory_mib":16,"vcpus":1,"kernel_kind":"slim","devices":"cmdline","kernel_offers":["mmio-cmdline","vsock","console"]}\n' \
         "$(uname -m)" >"$1/image.json"
 }
-# Has mvmctl believe in KVM below this MVM_HOME alone, whatever its verdict is; sealed as src/host/json.c does it.
-believe_kvm() {
-    mvm up "$1" --name first --cold >/dev/null 2>&1 # so that there is a verdict
-    mvm down first >/dev/null
-    python3 - "$MVM_HOME/run/accel.json" <<'P'
-import hashlib, json, os, sys
-with open(sys.argv[1]) as f:
-    verdict = json.load(f)
-del verdict["sha256"]
-verdict.update(accel="kvm", reason="a test says so")
-text = json.dumps(verdict)[:-1] + ', "sha256": "'
-os.unlink(sys.argv[1])
-with open(sys.argv[1], "w") as f:
-    f.write(text + hashlib.sha256(text.encode()).hexdigest() + '"\n}\n')
-P
-}
 # The snapshot of a first boot is synced and kept a moment after its VM is ready.
 snapshot_kept() { [ -n "$(find "$MVM_CACHE_DIR/snapshots" -path '*.new/*' -prune -o -name meta.json -print 2>/dev/null)" ]; }

@@ -52,6 +52,26 @@ mvm down s >/dev/null
 check 'R13: the slim kernel boots with 64 MiB' mvm exec --flake "$flake" --cold --memory 64M -- hello
 check 'two processors and 512 MiB' sh -c "'$MVMCTL' exec --flake '$flake' --cold --cpus 2 --memory 512M -- nproc | grep -qx 2"
 
+# Its agent over a virtio socket, in the stand-in for Firecracker with QEMU and a vhost-user device behind it.
+if [ -x "${MVM_TEST_VHOST_VSOCK:-}" ]; then
+    folder=$(dirname "$image")
+    mkdir "$tmp/path"
+    ln -s "$MVM_SOURCE/tests/fake/firecracker" "$tmp/path/firecracker"
+    (
+        MVM_HOME=$tmp/vsock
+        PATH=$tmp/path:$PATH
+        believe_kvm "$folder"
+        mvm up "$folder" --name v --hypervisor firecracker --network none --cold >/dev/null 2>&1
+        mvm exec v -- uname -r
+        seq 100000 | mvm exec v -- cat | cksum
+        mvm down v
+    ) >"$tmp/said"
+    has 'a guest whose machine has no console reaches the host over a virtio socket' "$(head -n 1 "$tmp/said")" '-mvm-slim$'
+    is 'and carries what goes in and out' "$(sed -n 2p "$tmp/said")" "$(seq 100000 | cksum)"
+else
+    skip 'a guest whose machine has no console' 'MVM_TEST_VHOST_VSOCK names no vhost-device-vsock'
+fi
+
 # A kernel that has not been built.
 sed -i 's/kernel = .*/kernel = "fast";/' "$flake/flake.nix"
 run mvm build --flake "$flake"

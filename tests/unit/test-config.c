@@ -39,22 +39,24 @@ static void test_good(void)
     CLEAN_CONFIG struct config c = CONFIG_INIT;
     struct mvm_error e = MVM_ERROR_INIT;
     ok(config_load(&c, &home, &e) == 0 && !c.dev_url && c.stall_seconds == 60, "no file: defaults");
-    ok(load("[images]\ndev_url = 'https://host/x//'\nbuilder_url = 'file:///y'\nca_file = '/ca'\n"
-            "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n"
-            "[boot]\nsnapshots = false\nconfine = 'required'\n[builder]\npersistent = false\nidle_timeout = 0\nmemory "
-            "= '3G'\ncpus = 3\njobs "
-            "= 2\n"
-            "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
-            "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
-            "'http://127.0.0.1:3128'\n"
-            "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n"
-            "allow = ['example.org']\nrate = '10M/'\nconnections = 100\nqueries = 5\n",
-            &c, &e) == 0,
+    ok(load(
+           "[images]\ndev_url = 'https://host/x//'\nbuilder_url = 'file:///y'\nca_file = '/ca'\n"
+           "stall_seconds = 5\npublic_keys = [\n '" KEY "', # mine\n]\n"
+           "[boot]\nsnapshots = false\nhypervisor = 'other'\nconfine = 'required'\n[builder]\npersistent = false\nidle_timeout = 0\nmemory "
+           "= '3G'\ncpus = 3\njobs "
+           "= 2\n"
+           "store_size = '512MiB'\n[nix]\nsubstituters = ['https://a', 'https://b']\n"
+           "trusted_public_keys = ['k:1']\n[flake]\nallow_inputs = ['/src/lib']\n[network]\nhttp_proxy = "
+           "'http://127.0.0.1:3128'\n"
+           "https_proxy = 'http://proxy:1'\nno_proxy = 'local'\npolicy = 'none'\n"
+           "allow = ['example.org']\nrate = '10M/'\nconnections = 100\nqueries = 5\n",
+           &c, &e) == 0,
        "every key");
     ok(c.dev_url && strcmp(c.dev_url, "https://host/x") == 0, "a URL without its last slashes");
     ok(c.builder_url && strcmp(c.builder_url, "file:///y") == 0 && strcmp(c.ca_file, "/ca") == 0, "a path");
     ok(c.stall_seconds == 5 && c.n_public_keys == 1 && c.public_keys[0].key[0] == 0x60, "a number and a public key");
     ok(!c.persistent && !c.boot_snapshots && c.idle_timeout == 0, "booleans, and a number that is zero");
+    ok(c.hypervisor && strcmp(c.hypervisor, "other") == 0, "a name");
     ok(c.confine == CONFINE_REQUIRED && strcmp(config_network(&c), "none") == 0, "one of several words");
     ok(c.builder_memory == 3ull << 30 && c.builder_cpus == 3 && c.builder_jobs == 2 && c.store_size == 512ull << 20,
        "sizes and numbers");
@@ -68,7 +70,7 @@ static void test_good(void)
     size_t n = 0;
     while (config_key(n))
         n++;
-    ok(n == 25 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
+    ok(n == 26 && strcmp(config_key(0)->name, "dev_url") == 0, "the manual has them all");
 }
 
 static void test_bad(void)
