@@ -13,9 +13,7 @@ fi
 tries() {
     $space timeout 300 python3 "$MVM_SOURCE/tests/lib/escapes.py" host "$MVMCTL" "$@" >"$tmp/ways" 2>"$tmp/err"
     is "the ways under $1 are tried to the end" "$?" 0
-    while read -r verdict way; do
-        if [ "$verdict" = ok ]; then pass "$way"; else fail "${way#ok }"; fi
-    done <"$tmp/ways"
+    verdicts "$tmp/ways"
 }
 tries @public
 tries @listed '*.example.org'

@@ -17,12 +17,7 @@ check 'a program that sends frames is built' cc -static -O1 -o "$tmp/pump" "$MVM
 tries() {
     $space timeout 900 python3 "$MVM_SOURCE/tests/lib/escapes.py" guest "$MVMCTL" "$tmp/pump" "$image" "$@" >"$tmp/ways" 2>"$tmp/err"
     is "the ways with $* are tried to the end" "$?" 0
-    while read -r verdict way; do
-        case $verdict in
-        ok) pass "$way" ;;
-        not) fail "${way#ok }" ;;
-        esac
-    done <"$tmp/ways"
+    verdicts "$tmp/ways"
     say <"$tmp/err"
 }
 tries --network public

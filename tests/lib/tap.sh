@@ -30,6 +30,16 @@ eventually() {
     done
 }
 
+# verdicts FILE: of another program, a test each: "ok NAME" or "not ok NAME" in a line; other lines are nothing.
+verdicts() {
+    while read -r verdict name; do
+        case $verdict in
+        ok) pass "$name" ;;
+        not) fail "${name#ok }" ;;
+        esac
+    done <"$1"
+}
+
 # A name reads alone in a log. One that begins with "and", "with" and the like goes on from the last that did not, which is put
 # in front of it.
 named() {

@@ -1,3 +1,4 @@
+#include "addresses.h"
 #include "base/clock.h"
 #include "base/macros.h"
 #include "net/answerer.h"
@@ -11,14 +12,6 @@
 #include <string.h>
 
 #define S NSEC_PER_SEC
-
-static struct address ip(const char *text)
-{
-    struct address a;
-    if (address_parse(text, &a) < 0)
-        abort();
-    return a;
-}
 
 static struct dns_name name_of(const char *text)
 {

@@ -1,3 +1,4 @@
+#include "addresses.h"
 #include "base/clock.h"
 #include "base/macros.h"
 #include "net/denials.h"
@@ -10,14 +11,6 @@
 #include <string.h>
 
 #define S NSEC_PER_SEC
-
-static struct address ip(const char *text)
-{
-    struct address a;
-    if (address_parse(text, &a) < 0)
-        abort();
-    return a;
-}
 
 /* ---- Addresses ---- */
 
