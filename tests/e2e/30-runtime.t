@@ -30,6 +30,13 @@ is 'it has the address of a DHCP lease' "$(json .address)" 10.0.2.15/24
 is 'the default route' "$(mvm exec many -- sh -c 'ip route | grep -c "^default via 10.0.2.2 "')" 1
 is 'and the name server' "$(mvm exec many -- cat /etc/resolv.conf)" 'nameserver 10.0.2.3'
 is 'somebody keeps the lease' "$(mvm exec many -- sh -c 'cat /proc/[0-9]*/comm | grep -c mvm-dhcp')" 1
+# A copy of it that is a member of a network is another machine to the DHCP server.
+mvm network create app >/dev/null
+run mvm fork many leased --network app --json
+is 'a copy in a network has a lease of its own there' "$status/$(json '.member_of + " " + .address')" '0/app 10.0.2.16/24'
+is 'and no other address' "$(mvm exec leased -- sh -c 'ip -4 addr show eth0 | grep -c inet')" 1
+is 'its own lease is kept, and not the original'"'"'s' "$(mvm exec leased -- sh -c 'cat /proc/[0-9]*/comm | grep -c mvm-dhcp')" 1
+mvm down leased >/dev/null
 is 'the image names the host' "$(mvm exec many -- hostname)" many-host
 is 'programs have its environment' "$(mvm exec many -- sh -c 'echo $EVERYWHERE')" 'yes indeed'
 check 'services have it too, and their own' eventually 10 sh -c "'$MVMCTL' logs many | grep -q 'ticker: tick yes indeed mine'"
