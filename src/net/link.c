@@ -111,18 +111,18 @@ void link_flush(struct link *l)
     }
 }
 
-int link_receive(struct link *l)
+int link_receive(struct link *l, uint8_t ret[static LINK_FRAME_MAX])
 {
     ssize_t n;
     if (!is_time(l, RATE_OUT))
         return 0;
     do /* one that is longer than any is cut, and then refused by what reads it */
-        n = recv(l->fd, l->in, sizeof(l->in), MSG_DONTWAIT);
+        n = recv(l->fd, ret, LINK_FRAME_MAX, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return errno == EAGAIN ? 0 : -errno;
     l->received += (uint64_t)n;
-    pcap_frame(&l->pcap, l->in, (size_t)n, clock_wall());
+    pcap_frame(&l->pcap, ret, (size_t)n, clock_wall());
     rate_spend(&l->rate, RATE_OUT, (size_t)n, clock_now());
     return n == 0 ? -ENODATA : (int)n;
 }

@@ -16,8 +16,7 @@
 struct link_frame;
 
 struct link {
-    int fd; /* datagrams, nonblocking */
-    uint8_t in[LINK_FRAME_MAX];
+    int fd;                           /* datagrams, nonblocking */
     struct link_frame *first, **last; /* what waits */
     size_t waiting, most;             /* bytes; more are lost */
     struct pcap pcap;                 /* none after link_init */
@@ -37,5 +36,5 @@ void link_flush(struct link *l);
 /* What of the card is to be waited for (POLLIN, POLLOUT), as far as its rate lets frames pass now; *ret_next: when that
  * changes, 0: by itself never. */
 short link_events(const struct link *l, uint64_t now, uint64_t *ret_next);
-/* The next frame of the guest, in l->in: its size, 0 where there is none or its time has not come, -errno. */
-int link_receive(struct link *l);
+/* The next frame of the guest: its size, 0 where there is none or its time has not come, -errno. */
+int link_receive(struct link *l, uint8_t ret[static LINK_FRAME_MAX]);

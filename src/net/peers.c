@@ -112,7 +112,7 @@ void peers_send(struct peers *p, unsigned member, const void *frame, size_t n)
         link_send(&p->v[member].link, frame, n);
 }
 
-int peers_receive(struct peers *p, unsigned member, uint64_t now)
+int peers_receive(struct peers *p, unsigned member, uint64_t now, uint8_t ret[static LINK_FRAME_MAX])
 {
     struct peer *peer = &p->v[member];
     if (!peer->used)
@@ -121,7 +121,7 @@ int peers_receive(struct peers *p, unsigned member, uint64_t now)
         peer->rests_until = now + REST_MS * NSEC_PER_MSEC;
         return 0;
     }
-    int n = link_receive(&peer->link);
+    int n = link_receive(&peer->link, ret);
     if (n < 0)
         forget(p, member);
     return n;

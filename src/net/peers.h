@@ -55,9 +55,8 @@ uint64_t peers_next(const struct peers *p, uint64_t now);
 /* Takes what was introduced: true where there is news. */
 bool peers_hear(struct peers *p, uint64_t now);
 void peers_send(struct peers *p, unsigned member, const void *frame, size_t n);
-/* The next frame of that one, in p->v[member].link.in: its size, 0 where there is none or it has sent enough, -errno
- * where it is gone. */
-int peers_receive(struct peers *p, unsigned member, uint64_t now);
+/* The next frame of that one: its size, 0 where there is none or it has sent enough, -errno where it is gone. */
+int peers_receive(struct peers *p, unsigned member, uint64_t now, uint8_t ret[static LINK_FRAME_MAX]);
 
 /* The member of a name, by which they know each other: VM, VM.NETWORK, VM.NETWORK.mvm.internal (lower case); the VM
  * itself, too. 0: none. */

@@ -47,6 +47,7 @@ struct network {
     struct dns_streams streams;
     struct stack stack;
     struct link link;
+    uint8_t in[LINK_FRAME_MAX]; /* the frame that is looked at, the guest's or a peer's */
     struct limits limits;
     struct peers peers;
     int report_fd;
@@ -232,19 +233,19 @@ static void take_frames(struct network *n, uint64_t now)
 {
     static struct gate_result g;
     int len;
-    for (int i = 0; i < FRAMES_A_ROUND && (len = link_receive(&n->link)) > 0; i++) {
-        gate_from_guest(&n->gate, n->link.in, (size_t)len, now, &g);
+    for (int i = 0; i < FRAMES_A_ROUND && (len = link_receive(&n->link, n->in)) > 0; i++) {
+        gate_from_guest(&n->gate, n->in, (size_t)len, now, &g);
         report(n, g.said);
         if (g.action == GATE_PASS)
-            stack_input(&n->stack, n->link.in, (size_t)len);
+            stack_input(&n->stack, n->in, (size_t)len);
         else if (g.action == GATE_REPLY)
             link_send(&n->link, g.reply, g.reply_len);
         else if (g.action == GATE_DNS)
             take_query(n, NULL, &g.asker, g.query, g.query_len, now);
         else if (g.action == GATE_DNS_STREAM)
-            dns_streams_take(&n->streams, n->link.in, &g.packet, (uint32_t)on_random(NULL), now);
+            dns_streams_take(&n->streams, n->in, &g.packet, (uint32_t)on_random(NULL), now);
         else if (g.action == GATE_PEER)
-            peers_send(&n->peers, g.peer, n->link.in, (size_t)len);
+            peers_send(&n->peers, g.peer, n->in, (size_t)len);
     }
 }
 
@@ -258,9 +259,9 @@ static void take_peer(struct network *n, unsigned member, short events, uint64_t
         link_flush(&p->link);
     if (!(events & (POLLIN | POLLHUP | POLLERR)))
         return;
-    for (int i = 0; i < FRAMES_A_ROUND && (len = peers_receive(&n->peers, member, now)) > 0; i++) {
-        if (gate_from_peer(&n->gate, &p->wire, p->name, p->link.in, (size_t)len, now, said))
-            link_send(&n->link, p->link.in, (size_t)len);
+    for (int i = 0; i < FRAMES_A_ROUND && (len = peers_receive(&n->peers, member, now, n->in)) > 0; i++) {
+        if (gate_from_peer(&n->gate, &p->wire, p->name, n->in, (size_t)len, now, said))
+            link_send(&n->link, n->in, (size_t)len);
         report(n, said);
     }
 }

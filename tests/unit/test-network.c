@@ -26,6 +26,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static uint8_t in[LINK_FRAME_MAX];
+
 /* ---- The card ---- */
 
 static void test_link(void)
@@ -36,8 +38,8 @@ static void test_link(void)
     if (os_datagram_pair(pair) < 0)
         abort();
     link_init(&l, pair[0]);
-    ok(link_receive(&l) == 0, "a card without a frame has none");
-    ok(send(pair[1], frame, 65534, 0) == 65534 && link_receive(&l) == 65534, "a frame as long as any comes whole");
+    ok(link_receive(&l, in) == 0, "a card without a frame has none");
+    ok(send(pair[1], frame, 65534, 0) == 65534 && link_receive(&l, in) == 65534, "a frame as long as any comes whole");
     link_send(&l, frame, LINK_FRAME_MAX + 1);
     ok(l.sent == 0 && !l.first, "a longer one is not sent");
     unsigned sent = 0;
@@ -112,20 +114,20 @@ static void test_peers(void)
     for (unsigned i = 0; i < PEERS_RATE + 100; i++) {
         if (send(db, frame, 60, MSG_DONTWAIT) != 60)
             abort();
-        got += peers_receive(&p, 2, 1) == 60;
+        got += peers_receive(&p, 2, 1, in) == 60;
     }
     ok(got == PEERS_RATE && peers_next(&p, 1) > 1, "who sends more than the rate is not listened to for a while");
     bool listens = true;
     for (size_t i = 0, n = peers_fill(&p, fds, who, false, 1); i < n; i++)
         listens &= who[i] != 2 || fds[i].events & POLLIN;
-    ok(!listens && peers_receive(&p, 2, NSEC_PER_SEC) == 60 && peers_next(&p, NSEC_PER_SEC) == 0,
+    ok(!listens && peers_receive(&p, 2, NSEC_PER_SEC, in) == 60 && peers_next(&p, NSEC_PER_SEC) == 0,
        "and then heard again");
     int other = introduced(launcher[0], 2, "db2");
     ok(peers_hear(&p, 0) && peers_find(&p, "db") == 0 && peers_full_name(&p, 2, name, sizeof(name)) &&
            strcmp(name, "db2.app.mvm.internal") == 0,
        "another one may follow with its number (%s)", name);
     close(other);
-    ok(peers_receive(&p, 2, NSEC_PER_SEC) < 0 && p.present == 0 && !peers_full_name(&p, 2, name, sizeof(name)),
+    ok(peers_receive(&p, 2, NSEC_PER_SEC, in) < 0 && p.present == 0 && !peers_full_name(&p, 2, name, sizeof(name)),
        "one that ends is gone");
     close(db);
     close(launcher[0]);
