@@ -79,6 +79,8 @@ static void query(struct play *p, struct input *in, bool tcp)
 {
     static const char *const names[] = {"example.org",       "a.example.net",          "evil.net",
                                         "host.mvm.internal", "1.0.0.127.in-addr.arpa", "b.mvm.internal"};
+    static const char *const members[] = {
+        "db", "db.app", "web.app.mvm.internal", "x.app.mvm.internal", "app", "17.2.0.10.in-addr.arpa"};
     uint8_t m[600], which = input_u8(in);
     size_t n;
     struct reply_to to = {.guest_port = which};
@@ -88,7 +90,7 @@ static void query(struct play *p, struct input *in, bool tcp)
         if (n)
             memcpy(m, raw, n);
     } else {
-        MUST(dns_name_from(names[which % 6], &name));
+        MUST(dns_name_from((p->a.peers ? members : names)[which % 6], &name));
         n = dns_build_query(m, sizeof(m), which, name.wire, name.len, input_u8(in), which & 64);
     }
     answerer_query(&p->a, m, n, &to, tcp ? p : NULL, p->now, &p->step);
@@ -134,11 +136,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     p = (struct play){.seed = 1, .now = NSEC_PER_SEC};
     MUST(address_parse("10.0.2.2", &host) == 0 && policy_init(&p.policy, NULL) == 0);
     static const char *const rules[] = {"example.org", "*.example.net:443", "10.0.0.0/8", "host:8080"};
-    MUST(policy_add_layer(&p.policy, input_u8(&in) & 1 ? POLICY_PUBLIC : POLICY_LISTED, NULL) == 0);
+    uint8_t kind = input_u8(&in);
+    MUST(policy_add_layer(&p.policy, kind & 1 ? POLICY_PUBLIC : POLICY_LISTED, NULL) == 0);
     for (size_t i = 0; i < 4; i++)
         MUST(policy_allow(&p.policy, rules[i], NULL) == 0);
     MUST(answerer_init(&p.a, &p.policy, &host, 0, next_random, &p.seed, p.now, NULL) == 0);
     answerer_set_servers(&p.a, 2);
+    static struct peers peers;
+    MUST(peers_init(&peers, "+-1:1:app:web") == 0);
+    peers.v[2] = (struct peer){.used = true, .name = "db"};
+    p.a.peers = kind & 2 ? &peers : NULL;
     while (in.left)
         act(&p, &in);
     answerer_done(&p.a);
