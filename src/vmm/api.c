@@ -81,6 +81,8 @@ static void read_problem(const struct http_answer *h, char out[static API_PROBLE
             out[i] = ' ';
     while (n && (out[n - 1] == ' ' || out[n - 1] == '.'))
         out[--n] = '\0';
+    if (n == 0) /* words that say nothing are a refusal all the same */
+        snprintf(out, API_PROBLEM_MAX, "status %u", h->status);
 }
 
 bool api_input(struct api *a, const void *p, size_t n)

@@ -19,7 +19,10 @@ vmm() { mvm up "$image" --hypervisor firecracker --network none "$@"; }
 # In one line, behind the status.
 told() { printf '%s %s' "$status" "$err" | tr '\n' ' '; }
 has_ended() { [ "$(field "$1" supervisor_pid)" = 0 ]; }
-no_process() { ! pgrep -f -- "$tmp/(fake|real)/firecracker" >/dev/null; }
+no_process() { ! pgrep -f -- "$tmp/fake/firecracker" >/dev/null; }
+# Of a VMM and, in the stand-in, the guest behind it.
+processes() { echo "$(field "$1" vmm_pid) $(pgrep -P "$(field "$1" vmm_pid)" | tr '\n' ' ')"; }
+all_gone() { for pid; do ! kill -0 "$pid" 2>/dev/null || return 1; done; }
 
 # serves WHICH: what a user does with a VM.
 serves() {
@@ -46,9 +49,10 @@ serves() {
     is "$1: its agent works" "$(seq 10000 | mvm exec x -- cat | cksum)" "$(seq 10000 | cksum)"
     run mvm down x
     is "$1: one that is asked powers off" "$status/$(field x state)" 0/
-    supervisor=$(field w supervisor_pid)
-    kill -9 "$supervisor"
-    check "$1: a VMM whose supervisor is killed is gone, too" eventually 20 no_process
+    processes=$(processes w)
+    kill -9 "$(field w supervisor_pid)"
+    # shellcheck disable=SC2086 # words
+    check "$1: a VMM whose supervisor is killed is gone, too" eventually 20 all_gone $processes
     mvm down --all >/dev/null 2>&1
     rm -rf "$MVM_CACHE_DIR/snapshots"
 }

@@ -3,7 +3,7 @@
 # files of a corpus were found by fuzzing (fuzz-NAME -set_cover_merge=1 -use_counters=0).
 set -eu
 cd "$(dirname "$0")/corpus"
-mkdir -p packet dns answerer rule text qmp nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel port
+mkdir -p packet dns answerer rule text qmp http nixlog dhcp guestconf flakenix lockfile manifest nar spec ext4 gitrepo githead closure kernel port
 
 # seed FILE BYTES: each file is the hex digits given.
 seed() {
@@ -107,6 +107,16 @@ text text/hand-broken       '\0355\0240\0200\0364\0220\0200\0200\0300\0200\0342\
 # a piece's size, then the lines
 text qmp/hand-saved '\377{"QMP": {"version": {}}}\r\n{"return": {}}\r\n{"timestamp": {}, "event": "STOP"}\r\n{"event": "MIGRATION", "data": {"status": "completed"}}\r\n'
 text qmp/hand-failed '\007{"id": "task", "error": {"class": "GenericError", "desc": "no\\u001b[31m"}}\n{"error": {}, "id": "cont"}\n{"event": "MIGRATION", "data": {"status": "failed"}}\n{"return": {}, "id": "stop"}\n{"return": {}, "id": "cont"}\n'
+
+# whether it is to continue, a piece's size, then the answers
+none='HTTP/1.1 204 \r\nServer: Firecracker API\r\n\r\n'
+text http/hand-boots "\000\377$none$none$none$none$none$none$none$none$none"
+text http/hand-refused '\000\003HTTP/1.1 400 \r\nContent-Length: 29\r\n\r\n{"fault_message":"no\\u001b[31m"}'
+text http/hand-wordless '\001\377HTTP/1.1 400 \r\nContent-Length: 20\r\n\r\n{"fault_message":""}HTTP/1.1 500 x\r\ncontent-length:0\r\n\r\n'
+text http/hand-too-many "\001\377$none$none$none$none$none$none"
+text http/hand-lengths '\001\377HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx'
+text http/hand-chunks '\001\377HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'
+text http/hand-endless '\001\377HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n'
 
 log_start='@nix {"action":"start","id":1,"type":105,"fields":["/nix/store/00000000000000000000000000000000-hello.drv","",1,1]}'
 text nixlog/hand-build "$log_start"'\n@nix {"action":"result","id":1,"type":101,"fields":["trying http://x/\\u001b[31my"]}\n@nix {"action":"result","id":1,"type":101,"fields":["curl: (6) no"]}\n@nix {"action":"msg","level":0,"msg":"builder for '"'/nix/store/00000000000000000000000000000000-hello.drv' failed with exit code 9; last 1 log lines:\\\\n > x;\\\\n"'"}\n@nix {"action":"stop","id":1}\n'

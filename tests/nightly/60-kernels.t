@@ -66,7 +66,7 @@ if [ -x "${MVM_TEST_VHOST_VSOCK:-}" ]; then
         seq 100000 | mvm exec v -- cat | cksum
         mvm down v
     ) >"$tmp/said"
-    has 'a guest whose machine has no console reaches the host over a virtio socket' "$(head -n 1 "$tmp/said")" '-mvm-slim$'
+    has 'a guest whose machine has no console reaches the host over a virtio socket' "$(head -n 1 "$tmp/said")" 'mvm-slim$'
     is 'and carries what goes in and out' "$(sed -n 2p "$tmp/said")" "$(seq 100000 | cksum)"
 else
     skip 'a guest whose machine has no console' 'MVM_TEST_VHOST_VSOCK names no vhost-device-vsock'

@@ -193,6 +193,12 @@ static void test_machine(void)
     close_vmm();
 
     open_vmm(false);
+    ok(says("HTTP/1.1 400 \r\nContent-Length: 20\r\n\r\n{\"fault_message\":\"\"}") &&
+           strcmp(firecracker_facts(vmm)->problem, "/machine-config: status 400") == 0,
+       "words that say nothing are a refusal all the same");
+    close_vmm();
+
+    open_vmm(false);
     ok(!says("HELP\r\n\r\n") && strstr(firecracker_facts(vmm)->problem, "that is no answer"),
        "one that answers nonsense cannot run the guest");
     close_vmm();
