@@ -411,3 +411,18 @@ void packet_parse_inward(const struct net_link *l, const uint8_t *frame, size_t 
     *ret = (struct packet){.v6 = len >= ETHERNET_HEADER && be16(frame + 12) == TYPE_IPV6};
     parse(&(struct reading){.l = l, .ethernet = frame, .ret = ret, .inward = true}, len);
 }
+
+bool packet_announces(const uint8_t *f, size_t len)
+{
+    static const uint8_t unspecified[16];
+    if (len < ETHERNET_HEADER + ARP_SIZE)
+        return false;
+    const uint8_t *p = f + ETHERNET_HEADER;
+    uint16_t type = be16(f + 12);
+    if (type == TYPE_ARP)
+        return memcmp(p + 14, p + 24, 4) == 0;
+    if (type != TYPE_IPV6 || len <= ETHERNET_HEADER + IPV6_HEADER)
+        return type == TYPE_RARP || (type == TYPE_IPV4 && p[9] == IGMP);
+    bool probe = p[6] == ICMPV6 && p[IPV6_HEADER] == NS && memcmp(p + 8, unspecified, sizeof(unspecified)) == 0;
+    return p[6] == HOP_BY_HOP || probe;
+}

@@ -80,5 +80,8 @@ void packet_parse(const struct net_link *l, const uint8_t *frame, size_t len, st
  * so that the same flow_key comes out. Only what finds a flow is read; the rest is PACKET_QUIET (to pass) or
  * PACKET_REFUSED. */
 void packet_parse_inward(const struct net_link *l, const uint8_t *frame, size_t len, struct packet *ret);
+/* Whether a frame of a guest asks for nothing: its card says where it is (RARP, ARP of its own address), it joins a
+ * group, or it looks whether another has the address that it is about to take. Of what is no frame: no. */
+bool packet_announces(const uint8_t *frame, size_t len);
 /* "is a fragment". */
 const char *packet_fault_words(enum packet_fault fault);

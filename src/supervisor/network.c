@@ -2,16 +2,21 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "host/os.h"
+#include "net/packet.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 /* One that dies at once is started ever more rarely. */
 #define FIRST_WAIT_MS 50
 #define MOST_WAIT_MS  30000
 #define LIVED_MS      10000
+
+#define MOST_ANNOUNCED 256
 
 static void say(struct network *n, const char *fmt, ...) MVM_PRINTF(2, 3);
 static void say(struct network *n, const char *fmt, ...)
@@ -195,9 +200,26 @@ static void start(struct network *n)
         not_started(n, &err);
 }
 
+/* Whether the guest asks for something. What does not a network process would drop: a restored guest begins with a
+ * dozen such frames, when the processors have other things to do. So many are enough. */
+static bool asks(struct network *n)
+{
+    int fd = n->launcher->network_frames_fd;
+    uint8_t head[128];
+    ssize_t len = -1;
+    while (n->announced < MOST_ANNOUNCED && (len = recv(fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT)) >= 0 &&
+           packet_announces(head, (size_t)len)) {
+        (void)!recv(fd, head, sizeof(head), MSG_DONTWAIT);
+        n->announced++;
+    }
+    return len >= 0 || (errno != EAGAIN && errno != EINTR);
+}
+
 /* The guest's first frame, or the first since the last one died. */
 static void on_frame(uv_poll_t *poll, int status, int events)
 {
+    if (!asks(poll->data))
+        return;
     uv_poll_stop(poll);
     start(poll->data);
 }

@@ -1,8 +1,8 @@
 /*
  * The VM's network process (net/process.h), as its supervisor sees it: started when the guest's card sends its first
- * frame, so that no VM waits for it (of a member of a network at once, because others may send the first frame), heard,
- * ended with the VM, and started again with the next frame where it has died. The guest's card stays what it is
- * meanwhile.
+ * frame that asks for something, so that no VM waits for it (of a member of a network at once, because others may send
+ * the first frame), heard, ended with the VM, and started again with the next frame where it has died. The guest's card
+ * stays what it is meanwhile.
  */
 #pragma once
 
@@ -30,10 +30,11 @@ struct network {
     uv_poll_t exit;
     int report_fd; /* of one that is being started */
     uint64_t started_at;
-    uint64_t wait_ms; /* before it is started again */
-    unsigned n_open;  /* handles of a process that libuv has not closed yet */
-    bool at_once;     /* no frame of the guest's is waited for */
-    bool lost;        /* that the guest has no network was said */
+    uint64_t wait_ms;   /* before it is started again */
+    unsigned announced; /* frames that asked for nothing */
+    unsigned n_open;    /* handles of a process that libuv has not closed yet */
+    bool at_once;       /* no frame of the guest's is waited for */
+    bool lost;          /* that the guest has no network was said */
     bool stopping;
     char line[512]; /* of its report, as far as it has come */
     size_t line_len;

@@ -11,7 +11,7 @@ identity() { in_vm "$1" 'head -c 16 /dev/urandom | md5sum; cat /proc/sys/kernel/
 
 # A VM with a file, a process that counts (in lines: a number that is written anew is nothing for a moment), and a program
 # that somebody runs with exec.
-mvm up "$image" --name web >/dev/null
+mvm up "$image" --name web --pcap "$tmp/web.pcap" >/dev/null
 in_vm web 'echo kept > /etc/kept; (while sleep 0.05; do echo >> /run/count; done) >/dev/null 2>&1 &'
 mkfifo "$tmp/talk"
 mvm exec web -- sh -c 'echo $$ >/run/talker; echo there; while read -r line; do echo "heard $line"; done' <"$tmp/talk" >"$tmp/heard" &
@@ -22,6 +22,7 @@ check 'and another one counts' eventually 20 mvm exec web -- test -s /run/count
 
 run mvm snapshot create web clean --json
 is 'a running VM is saved' "$status/$(json '.name + ":" + .tag')" 0/web:clean
+check 'its frames are written to the file of --pcap' eventually 60 test -s "$tmp/web.pcap"
 before=$(count web)
 echo you >&5
 check 'it goes on, and so does what runs in it' eventually 20 grep -q 'heard you' "$tmp/heard"

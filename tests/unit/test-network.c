@@ -9,6 +9,7 @@
 #include "net/layout.h"
 #include "net/link.h"
 #include "net/own_address.h"
+#include "net/packet.h"
 #include "net/peers.h"
 #include "net/process.h"
 #include "net/stack.h"
@@ -370,6 +371,19 @@ static void test_network(void)
     ok(network_init(&n, &loop, &l, false, &ops, NULL) == 0 && uv_run(&loop, UV_RUN_NOWAIT) != 0 &&
            recv(orders[1], &order, 1, MSG_DONTWAIT) < 0,
        "no network process is ordered before the guest's card has sent a frame");
+    static const uint8_t rarp[60] = {[12] = 0x80, 0x35}, own[42] = {[12] = 0x08, 0x06, [28] = 10, [38] = 10};
+    uint8_t probe[86] = {[12] = 0x86, 0xdd, [20] = 58, [54] = 135}, join[90] = {[12] = 0x86, 0xdd};
+    bool quiet = true;
+    for (int i = 0; i < 3; i++) {
+        quiet &= send(card[1], rarp, sizeof(rarp), 0) > 0 && send(card[1], own, sizeof(own), 0) > 0 &&
+                 send(card[1], probe, sizeof(probe), 0) > 0 && send(card[1], join, sizeof(join), 0) > 0;
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    ok(quiet && n.announced == 12 && recv(orders[1], &order, 1, MSG_DONTWAIT) < 0 &&
+           recv(card[0], &order, 1, MSG_DONTWAIT) < 0,
+       "nor for frames that ask for nothing (%u)", n.announced);
+    ok(!packet_announces(rarp, 41) && packet_announces(own, 42) && !packet_announces(probe, 54),
+       "what is cut announces nothing");
     ok(send(card[1], "frame", 5, 0) == 5 && uv_run(&loop, UV_RUN_ONCE) != 0 && handover_receive(orders[1], &p) == 0 &&
            p.n_fds == 2,
        "one is ordered with the first, and given the card and where to report");
