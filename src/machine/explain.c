@@ -66,6 +66,12 @@ static void explain_end(struct home *h, const struct machine_info *info, struct 
     mvm_error_detail(err, buf_cstr(&text), text.len);
 }
 
+/* A VM in that state does not end: the connection did, for a reason that it has. */
+static bool goes_on(enum vm_state s)
+{
+    return s == VM_STATE_READY || s == VM_STATE_PAUSED || s == VM_STATE_CUT_OFF || s == VM_STATE_HALTED;
+}
+
 bool explain_vanished(struct home *h, const char *name, pid_t supervisor, struct mvm_error *err)
 {
     uint64_t patience = clock_deadline(END_TIMEOUT_MS);
@@ -79,7 +85,7 @@ bool explain_vanished(struct home *h, const char *name, pid_t supervisor, struct
             return info.vanished;
         if (info.supervisor && info.supervisor != supervisor)
             return true; /* another one has its name by now */
-        if (vm_state_parse(info.state) == VM_STATE_READY)
+        if (goes_on(vm_state_parse(info.state)))
             return false;
         poll(&(struct pollfd){.fd = interrupt_fd(), .events = POLLIN}, 1, POLL_MS);
     } while (clock_now() < patience && !interrupt_pending());
