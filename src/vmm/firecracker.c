@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define PROGRAM "firecracker"
+#define ID_SIZE 65 /* with its end */
 #define OLDEST  12 /* 1.12: an earlier one's states and vsock are others */
 
 static const struct program program = {
@@ -82,15 +83,26 @@ static int lock_disk(int disk_fd, bool wait)
     return -ENOTSUP;
 }
 
+/* What its log calls the VM, and what it may be called in a list of processes: letters, digits and hyphens alone. */
+static void make_id(const char *name, char out[static ID_SIZE])
+{
+    size_t n = 0;
+    for (; name[n] && n < ID_SIZE - 1; n++)
+        out[n] = name[n] == '.' || name[n] == '_' ? '-' : name[n];
+    out[n] = '\0';
+}
+
 /* Its log goes to its error output, the console to the standard one. */
 static int start(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err)
 {
+    char id[ID_SIZE];
     int r = takes_kernel(c->kernel_offers, err);
     if (r < 0)
         return r;
+    make_id(c->name, id);
     const char *const argv[] = {
-        PROGRAM,           "--id",    c->name, "--api-sock", SOCKET_VMM_FOLDER SOCKET_VMM_API, "--log-path",
-        "/proc/self/fd/2", "--level", "Warn",  NULL};
+        PROGRAM,           "--id",    id,     "--api-sock", SOCKET_VMM_FOLDER SOCKET_VMM_API, "--log-path",
+        "/proc/self/fd/2", "--level", "Warn", NULL};
     return socket_vmm_start(c, &program, argv, ret, err);
 }
 

@@ -26,21 +26,21 @@ all_gone() { for pid; do ! kill -0 "$pid" 2>/dev/null || return 1; done; }
 
 # serves WHICH: what a user does with a VM.
 serves() {
-    run vmm --name a --cold --json
+    run vmm --name a.b_c --cold --json
     is "$1: a guest boots" "$status/$(json .backend)/$(json .accel)/$(json .mode)" 0/firecracker/kvm/cold
-    is "$1: a program runs in it" "$(mvm exec a -- echo hello)" hello
-    is "$1: what goes in comes out" "$(seq 10000 | mvm exec a -- cat | cksum)" "$(seq 10000 | cksum)"
-    mvm exec a -- sh -c 'echo kept >/tmp/kept'
-    run mvm pause a
-    is "$1: it is paused" "$status/$(field a state)" 0/paused
-    run mvm resume a
-    is "$1: it goes on" "$status/$(mvm exec a -- cat /tmp/kept)" 0/kept
-    run mvm snapshot create a clean
-    is "$1: one that goes on is not saved" "$status/$(field a state)" 14/ready
+    is "$1: a program runs in it" "$(mvm exec a.b_c -- echo hello)" hello
+    is "$1: what goes in comes out" "$(seq 10000 | mvm exec a.b_c -- cat | cksum)" "$(seq 10000 | cksum)"
+    mvm exec a.b_c -- sh -c 'echo kept >/tmp/kept'
+    run mvm pause a.b_c
+    is "$1: it is paused" "$status/$(field a.b_c state)" 0/paused
+    run mvm resume a.b_c
+    is "$1: it goes on" "$status/$(mvm exec a.b_c -- cat /tmp/kept)" 0/kept
+    run mvm snapshot create a.b_c clean
+    is "$1: one that goes on is not saved" "$status/$(field a.b_c state)" 14/ready
     has "$1: which is said" "$err" 'cannot save a guest that goes on'
-    run mvm exec a -- crash
-    check "$1: a crash ends the VM" eventually 20 has_ended a
-    has "$1: and is told" "$(field a ended)" 'Kernel panic - not syncing: a program asked for it'
+    run mvm exec a.b_c -- crash
+    check "$1: a crash ends the VM" eventually 20 has_ended a.b_c
+    has "$1: and is told" "$(field a.b_c ended)" 'Kernel panic - not syncing: a program asked for it'
     run vmm --name w --json
     is "$1: another makes a snapshot of its boot" "$status/$(json .mode)/$(mvm exec w -- hostname)" 0/cold/w
     check "$1: the snapshot of its boot is kept" eventually 30 snapshot_kept
