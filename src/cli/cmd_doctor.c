@@ -55,9 +55,9 @@ static void check_backends(struct report *r, struct home *h)
     (void)!vmm_choose_accel(h->state_fd, NULL, &a, NULL); /* what is wrong is told below */
     for (size_t i = 0; vmm_all[i]; i++) {
         struct mvm_error err = MVM_ERROR_INIT;
-        if (vmm_all[i]->available(&err) == 0 && vmm_check_host(vmm_all[i], &a, false, &err) == 0)
+        if (vmm_all[i]->available(NULL, &err) == 0 && vmm_check_host(vmm_all[i], &a, false, &err) == 0)
             tell(r, vmm_all[i]->name, OK, NULL, "installed%s", i > 0 ? "; --hypervisor asks for it" : "");
-        else if (i > 0 && vmm_all[i]->available(NULL) == 0)
+        else if (i > 0 && vmm_all[i]->available(NULL, NULL) == 0)
             tell(r, vmm_all[i]->name, OK, NULL, "installed, and not used here: %s", err.msg);
         else if (i > 0 && err.code == -ENOENT)
             tell(r, vmm_all[i]->name, OK, NULL, "not installed, which is fine: %s runs VMs", vmm_all[0]->name);
@@ -72,7 +72,7 @@ static void check_confinement(struct report *r)
         struct mvm_error err = MVM_ERROR_INIT;
         struct jail_report jail;
         char text[JAIL_REPORT_MAX];
-        if (vmm_all[i]->available(NULL) < 0)
+        if (vmm_all[i]->available(NULL, NULL) < 0)
             continue;
         if (vmm_all[i]->confinement(&jail, &err) < 0) {
             tell(r, "confinement", FAIL, err.hint, "%s: %s", vmm_all[i]->name, err.msg);

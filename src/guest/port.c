@@ -4,12 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <linux/vm_sockets.h> /* some versions want sys/socket.h before it */
 
 #define HOST_PORT 1024 /* src/vmm/socket_vmm.h */
 

@@ -111,12 +111,30 @@ static int check_elf(int fd, const Elf64_Ehdr *h, uint64_t size, struct mvm_erro
     return 0;
 }
 
+union head {
+    Elf64_Ehdr elf;
+    uint8_t bytes[64];
+};
+
+/* kernel: Documentation/arch/arm64/booting.rst */
+static bool is_arm64(const union head *h)
+{
+    return memcmp(h->bytes + 56, "ARM\x64", 4) == 0;
+}
+
+const char *kernel_arch(int fd)
+{
+    union head head;
+    if (fd_pread_all(fd, &head, sizeof(head), 0) < 0)
+        return NULL;
+    if (is_elf(head.bytes, sizeof(head)))
+        return head.elf.e_machine == EM_X86_64 ? "x86_64" : NULL;
+    return is_arm64(&head) ? "aarch64" : NULL;
+}
+
 static int check_kernel(int fd, struct mvm_error *err)
 {
-    union {
-        Elf64_Ehdr elf;
-        uint8_t bytes[64];
-    } head;
+    union head head;
     struct stat st;
     if (fstat(fd, &st) < 0)
         return mvm_error_errno(err, -errno, "cannot read it");
@@ -127,8 +145,7 @@ static int check_kernel(int fd, struct mvm_error *err)
         return mvm_error_errno(err, r, "cannot read it");
     if (is_elf(head.bytes, sizeof(head)))
         return check_elf(fd, &head.elf, (uint64_t)st.st_size, err);
-    /* kernel: Documentation/arch/arm64/booting.rst */
-    if (memcmp(head.bytes + 56, "ARM\x64", 4) == 0)
+    if (is_arm64(&head))
         return 0;
     return mvm_error_set(err, -EINVAL, "neither an ELF file for x86-64 nor an aarch64 Image");
 }

@@ -13,6 +13,9 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err) MVM_MUST_CHECK;
  * -errno if it cannot be read. */
 int kernel_check(int fd, struct mvm_error *err);
 
+/* What processors the kernel is for, as os_arch() calls them: "x86_64" or "aarch64", NULL where it is neither. */
+const char *kernel_arch(int fd);
+
 /* The release string ("6.12.0-cloud-amd64") from "Linux version ..." in an extracted ELF or from a bzImage's header. */
 int kernel_release(int fd, char *out, size_t size, struct mvm_error *err) MVM_MUST_CHECK;
 

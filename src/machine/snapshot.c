@@ -5,6 +5,7 @@
 #include "image/manifest.h"
 #include "machine/pinned_image.h"
 #include "machine/snapshot_dir.h"
+#include "vmdir/vmm_config.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -154,7 +155,7 @@ static int verify(struct home *h, int root, int dir, json_object *meta, const st
     struct mvm_error why = MVM_ERROR_INIT;
     if (!run)
         return mvm_error_errno(err, -ENOMEM, "snapshot");
-    int r = vmm_choose_accel(h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
+    int r = vmm_choose_accel_for(vmm_image_arch(u->image_path), h->state_fd, getenv("MVM_ACCEL"), &run->accel, err);
     if (r < 0)
         return r;
     run->memory_mib = u->memory_mib;

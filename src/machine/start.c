@@ -125,10 +125,11 @@ static void set_network(struct runfile *run, const struct machine_config *c, con
 static int check_backend(const struct vmm_ops *backend, const struct runfile *run, const struct machine_config *c,
                          struct mvm_error *err)
 {
+    const char *arch = vmm_image_arch(c->image);
     bool network = strcmp(run->network, "@none") != 0 || (c->member_of && *c->member_of);
     int r = check_image(c, backend, err);
     if (r == 0)
-        r = backend->available(err);
+        r = backend->available(arch, err);
     return r < 0 ? r : vmm_check_host(backend, &run->accel, network, err);
 }
 
@@ -156,7 +157,8 @@ static int fill_runfile(struct runfile *run, struct home *h, const struct machin
     int r = config_load(&config, h, err);
     const char *name = c->hypervisor || c->role == VM_ROLE_BUILDER ? c->hypervisor : config.hypervisor;
     if (r == 0)
-        r = vmm_choose_accel(h->state_fd, c->counting ? vmm_emulation : getenv("MVM_ACCEL"), &run->accel, err);
+        r = vmm_choose_accel_for(vmm_image_arch(c->image), h->state_fd,
+                                 c->counting ? vmm_emulation : getenv("MVM_ACCEL"), &run->accel, err);
     set_network(run, c, &config);
     if (r == 0)
         r = choose_backend(run, c, name, &backend, err);

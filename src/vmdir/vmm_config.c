@@ -1,6 +1,7 @@
 #include "vmdir/vmm_config.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "image/kernel.h"
 #include "image/manifest.h"
 #include "net/layout.h"
 
@@ -22,10 +23,23 @@ static int load_cmdline(const struct runfile *run, int image_fd, struct buf *out
     return r;
 }
 
+static const char *arch_in(int image_fd)
+{
+    CLEAN_FD int fd = openat(image_fd, artifact_name(ARTIFACT_VMLINUX), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? NULL : kernel_arch(fd);
+}
+
+const char *vmm_image_arch(const char *image)
+{
+    CLEAN_FD int fd = open(image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? NULL : arch_in(fd);
+}
+
 /* Images without metadata have a kernel like the distribution's. */
 static int load_metadata(int image_fd, struct image_metadata *ret, struct mvm_error *err)
 {
-    *ret = (struct image_metadata){.kernel_offers = KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE)};
+    *ret = (struct image_metadata){.kernel_offers = KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_PCI) |
+                                                    KERNEL_OFFER(KERNEL_CONSOLE)};
     bool has = faccessat(image_fd, artifact_name(ARTIFACT_METADATA), F_OK, 0) == 0;
     return has ? image_metadata_load(ret, image_fd, err) : 0;
 }
@@ -34,7 +48,7 @@ int vmm_takes_image(const struct vmm_ops *backend, int image_fd, struct mvm_erro
 {
     struct image_metadata metadata;
     int r = load_metadata(image_fd, &metadata, err);
-    return r < 0 ? r : backend->takes_kernel(metadata.kernel_offers, err);
+    return r < 0 ? r : backend->takes_kernel(arch_in(image_fd), metadata.kernel_offers, err);
 }
 
 void vmm_plan_done(struct vmm_plan *p)
@@ -62,6 +76,7 @@ int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_sou
     const char *store = source->store_path ? source->store_path : run->store_disk;
     p->config = (struct vmm_config){
         .name = run->name,
+        .arch = arch_in(image),
         .kernel = p->kernel,
         .initrd = faccessat(image, artifact_name(ARTIFACT_INITRD), F_OK, 0) == 0 ? p->initrd : NULL,
         .kernel_offers = metadata.kernel_offers,

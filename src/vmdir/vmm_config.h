@@ -32,6 +32,9 @@ struct vmm_plan {
 int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_source *source,
              struct mvm_error *err) MVM_MUST_CHECK;
 void vmm_plan_done(struct vmm_plan *p);
+/* What the processors of the guest of the image in that folder are (vmm_config.arch): as its kernel says; NULL where
+ * it does not. */
+const char *vmm_image_arch(const char *image);
 /* 0, or why the backend cannot boot the image in that open folder. */
 int vmm_takes_image(const struct vmm_ops *backend, int image_fd, struct mvm_error *err) MVM_MUST_CHECK;
 /* What such a VM depends on besides its image. */

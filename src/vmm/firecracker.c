@@ -19,8 +19,15 @@ static int version(char *out, size_t size, struct mvm_error *err)
 }
 
 /* "Firecracker v1.12.0". */
-static int available(struct mvm_error *err)
+static int available(const char *arch, struct mvm_error *err)
 {
+    if (vmm_is_foreign(arch)) {
+        mvm_error_set(err, -ENOTSUP, PROGRAM " runs guests of this machine's architecture, and the image is for %s",
+                      arch);
+        mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+        mvm_error_hint(err, "--hypervisor qemu emulates other machines");
+        return -ENOTSUP;
+    }
     char text[128];
     unsigned major = 0, minor = 0;
     int r = program_available(&program, err);
@@ -42,7 +49,7 @@ static int confinement(struct jail_report *ret, struct mvm_error *err)
 }
 
 /* Its devices are named on the command line and by ACPI. */
-static int takes_kernel(unsigned offers, struct mvm_error *err)
+static int takes_kernel(const char *arch, unsigned offers, struct mvm_error *err)
 {
     static const unsigned ways = KERNEL_OFFER(KERNEL_MMIO_CMDLINE) | KERNEL_OFFER(KERNEL_MMIO_ACPI);
     if (offers & ways && offers & KERNEL_OFFER(KERNEL_VSOCK))
@@ -96,7 +103,7 @@ static void make_id(const char *name, char out[static ID_SIZE])
 static int start(const struct vmm_config *c, struct vmm_started *ret, struct mvm_error *err)
 {
     char id[ID_SIZE];
-    int r = takes_kernel(c->kernel_offers, err);
+    int r = takes_kernel(c->arch, c->kernel_offers, err);
     if (r < 0)
         return r;
     make_id(c->name, id);

@@ -1,8 +1,9 @@
 /*
  * QEMU's microvm machine: direct kernel boot (PVH), virtio-mmio devices that the kernel finds through ACPI or, where
- * there is none, on the command line that QEMU adds to ours (the kernel has to know that way), every host end a
- * descriptor that was connected before QEMU started, so that nothing listens and nobody waits for a socket file to
- * appear. Manual: qemu-system(1); docs/system/i386/microvm.rst.
+ * there is none, on the command line that QEMU adds to ours (the kernel has to know that way). For aarch64 its virt
+ * machine, with devices on PCI that the device tree leads to. Every host end is a descriptor that was connected before
+ * QEMU started, so that nothing listens and nobody waits for a socket file to appear. Manual: qemu-system(1);
+ * docs/system/i386/microvm.rst, docs/system/arm/virt.rst.
  */
 #include "base/buf.h"
 #include "base/fd.h"
@@ -19,21 +20,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct program program = {.name = QEMU_PROGRAM, .hint = "install the package " QEMU_PACKAGE};
-
-static int qemu_available(struct mvm_error *err)
+static int qemu_available(const char *arch, struct mvm_error *err)
 {
-    return program_available(&program, err);
+    return program_available(qemu_program(arch), err);
 }
 
 static int qemu_version(char *out, size_t size, struct mvm_error *err)
 {
-    return program_version(&program, out, size, err);
+    return program_version(qemu_program(NULL), out, size, err);
 }
 
 static int qemu_confinement(struct jail_report *ret, struct mvm_error *err)
 {
-    return program_confinement(&program, ret, err);
+    return program_confinement(qemu_program(NULL), ret, err);
 }
 
 /*
@@ -115,7 +114,7 @@ static int qemu_start(const struct vmm_config *c, struct vmm_started *ret, struc
     int r = qemu_args(&a, c, err);
     if (r < 0)
         return r;
-    CLEAN_FREE char *path = program_find(&program, err);
+    CLEAN_FREE char *path = program_find(qemu_program(c->arch), err);
     if (!path)
         return -ENOENT;
     r = start_jailed(c, &a, path, &ret->process, &ret->jail, err);
@@ -157,7 +156,7 @@ static int identify_machine(const struct vmm_config *c, char out[static SHA256_H
 
 static int qemu_identity(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err)
 {
-    int r = program_identity(&program, ret->backend, sizeof(ret->backend), err);
+    int r = program_identity(qemu_program(c->arch), ret->backend, sizeof(ret->backend), err);
     if (r == 0)
         r = program_identify_cpu(&c->accel, ret->cpu, err);
     return r < 0 ? r : identify_machine(c, ret->machine, err);

@@ -1,4 +1,5 @@
 #include "vmm/qemu_args.h"
+#include "host/os.h"
 #include "vmm/accel.h"
 
 #include <errno.h>
@@ -41,9 +42,24 @@ static char *escape_commas(const char *s)
     return out;
 }
 
-/* What this machine can give, that which costs a guest least first; -1: nothing. */
-static int choose_bus(unsigned offers)
+static bool is_virt(const char *arch)
 {
+    return strcmp(arch ? arch : os_arch(), "aarch64") == 0;
+}
+
+const struct program *qemu_program(const char *arch)
+{
+    static const struct program x86 = {.name = "qemu-system-x86_64", .hint = "install the package qemu-system-x86"};
+    static const struct program arm = {.name = "qemu-system-aarch64", .hint = "install the package qemu-system-arm"};
+    return is_virt(arch) ? &arm : &x86;
+}
+
+/* What the machine can give, that which costs a guest least first; -1: nothing. virt has virtio-mmio devices too, but
+ * Linux finds them in the opposite order, and disks go by their order. */
+static int choose_bus(bool virt, unsigned offers)
+{
+    if (virt)
+        return offers & KERNEL_OFFER(KERNEL_PCI) ? QEMU_PCI : -1;
     static const enum kernel_offer order[] = {
         [QEMU_MMIO_CMDLINE] = KERNEL_MMIO_CMDLINE, [QEMU_MMIO_ACPI] = KERNEL_MMIO_ACPI, [QEMU_PCI] = KERNEL_PCI};
     for (size_t bus = 0; bus < ARRAY_SIZE(order); bus++)
@@ -54,11 +70,14 @@ static int choose_bus(unsigned offers)
 
 /* The agent is reached by a port of a virtio console: the host's vsock device needs rights that a user does not have.
  */
-int qemu_takes_kernel(unsigned offers, struct mvm_error *err)
+int qemu_takes_kernel(const char *arch, unsigned offers, struct mvm_error *err)
 {
-    if (choose_bus(offers) >= 0 && offers & KERNEL_OFFER(KERNEL_CONSOLE))
+    bool virt = is_virt(arch);
+    if (choose_bus(virt, offers) >= 0 && offers & KERNEL_OFFER(KERNEL_CONSOLE))
         return 0;
-    return vmm_refuse_kernel(offers, "qemu wants console and one of mmio-cmdline, mmio-acpi, pci", err);
+    return vmm_refuse_kernel(
+        offers, virt ? "qemu wants console and pci" : "qemu wants console and one of mmio-cmdline, mmio-acpi, pci",
+        err);
 }
 
 /* What devices are called on the machine's bus: virtio-blk-device, virtio-blk-pci. */
@@ -85,12 +104,16 @@ static void add_disk(struct args *a, unsigned i, const struct vmm_disk *d)
 static void add_machine(struct args *a, const struct vmm_config *c)
 {
     bool kvm = accel_parse(c->accel.name) == ACCEL_KVM;
-    add(a, QEMU_PROGRAM);
+    add(a, "%s", qemu_program(c->arch)->name);
     add(a, "-name");
     add(a, "mvm-%s", c->name);
     add(a, "-M");
-    add(a, "microvm,acpi=%s,memory-backend=ram%s", a->bus == QEMU_MMIO_CMDLINE ? "off" : "on",
-        a->bus == QEMU_PCI ? ",pcie=on" : "");
+    /* The first interrupt controller of virt has eight processors. */
+    if (a->virt)
+        add(a, "virt,memory-backend=ram,gic-version=%s", kvm ? "host" : c->vcpus > 8 ? "3" : "2");
+    else
+        add(a, "microvm,acpi=%s,memory-backend=ram%s", a->bus == QEMU_MMIO_CMDLINE ? "off" : "on",
+            a->bus == QEMU_PCI ? ",pcie=on" : "");
     add(a, "-nodefaults");
     add(a, "-no-user-config");
     add(a, "-display");
@@ -106,9 +129,9 @@ static void add_machine(struct args *a, const struct vmm_config *c)
         add(a, "shift=0,sleep=off");
     }
     /* TCG runs `rep movsb` byte by byte; without these flags kernel and C library copy by words, three times as fast.
-     */
+     * Signing pointers protects nothing that is emulated, and costs a hash for each function. */
     add(a, "-cpu");
-    add(a, "%s", kvm ? "host" : "max,erms=off,fsrm=off");
+    add(a, "%s", kvm ? "host" : a->virt ? "max,pauth=off" : "max,erms=off,fsrm=off");
     add(a, "-smp");
     add(a, "%u", c->vcpus);
     add(a, "-m");
@@ -134,7 +157,7 @@ static void add_machine(struct args *a, const struct vmm_config *c)
  * lapic_timer_khz (nix/kernel): QEMU's and KVM's local APIC timers count nanoseconds; told so, the slim kernel does not
  * measure that for 0.2 s.
  */
-static void add_kernel(struct args *a, const struct vmm_config *c)
+static void add_x86_cmdline(struct args *a, const struct vmm_config *c)
 {
     char tsc[128] = "";
     if (c->count)
@@ -142,6 +165,19 @@ static void add_kernel(struct args *a, const struct vmm_config *c)
                  c->initcalls ? " initcall_debug log_buf_len=4M" : "");
     else if (c->accel.tsc_khz)
         snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu tsc=reliable", (unsigned long long)c->accel.tsc_khz);
+    add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s%s %s",
+        tsc, a->bus == QEMU_MMIO_CMDLINE ? " lapic_timer_khz=1000000" : "", c->cmdline);
+}
+
+/* Its timer says its rate, and a reboot is the firmware's (PSCI), as the end is. */
+static void add_virt_cmdline(struct args *a, const struct vmm_config *c)
+{
+    add(a, "console=ttyAMA0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on%s%s %s",
+        c->count ? " mvm.count" : "", c->initcalls ? " initcall_debug log_buf_len=4M" : "", c->cmdline);
+}
+
+static void add_kernel(struct args *a, const struct vmm_config *c)
+{
     add(a, "-kernel");
     add(a, "%s", c->kernel);
     if (c->initrd) {
@@ -149,8 +185,10 @@ static void add_kernel(struct args *a, const struct vmm_config *c)
         add(a, "%s", c->initrd);
     }
     add(a, "-append");
-    add(a, "console=ttyS0 quiet panic=-1 reboot=t no_timer_check nokaslr mitigations=off random.trust_cpu=on%s%s %s",
-        tsc, a->bus == QEMU_MMIO_CMDLINE ? " lapic_timer_khz=1000000" : "", c->cmdline);
+    if (a->virt)
+        add_virt_cmdline(a, c);
+    else
+        add_x86_cmdline(a, c);
 }
 
 static void add_channels(struct args *a, const struct vmm_config *c)
@@ -173,10 +211,11 @@ static void add_channels(struct args *a, const struct vmm_config *c)
 
 int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
 {
-    int r = qemu_takes_kernel(c->kernel_offers, err);
+    int r = qemu_takes_kernel(c->arch, c->kernel_offers, err);
     if (r < 0)
         return r;
-    a->bus = (enum qemu_bus)choose_bus(c->kernel_offers);
+    a->virt = is_virt(c->arch);
+    a->bus = (enum qemu_bus)choose_bus(a->virt, c->kernel_offers);
     add_machine(a, c);
     if (!c->incoming)
         add_kernel(a, c);
@@ -186,7 +225,8 @@ int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err)
         add(a, "-netdev");
         add(a, "dgram,id=net0,local.type=fd,local.str=%d", c->frames_fd);
         add(a, "-device");
-        add(a, "virtio-net-%s,netdev=net0,mac=%s", on_bus(a), c->mac);
+        add(a, "virtio-net-%s,netdev=net0,mac=%s%s", on_bus(a), c->mac,
+            a->virt ? ",romfile=" : ""); /* what boots from a network has no firmware here to run it */
     }
     add_channels(a, c);
     return a->error ? mvm_error_errno(err, a->error, "qemu's arguments") : 0;

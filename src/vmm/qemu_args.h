@@ -1,15 +1,7 @@
 /* The command line of a QEMU that runs one VM: qemu-system(1). */
 #pragma once
 
-#include "vmm/vmm.h"
-
-#if defined(__aarch64__)
-#define QEMU_PROGRAM "qemu-system-aarch64"
-#define QEMU_PACKAGE "qemu-system-arm"
-#else
-#define QEMU_PROGRAM "qemu-system-x86_64"
-#define QEMU_PACKAGE "qemu-system-x86"
-#endif
+#include "vmm/program.h"
 
 #define MAX_ARGS 96
 
@@ -21,12 +13,15 @@ struct args {
     size_t n;
     int error;
     enum qemu_bus bus;
+    bool virt; /* the machine `virt` of aarch64; else x86_64's `microvm` */
 };
 
 #define CLEAN_ARGS CLEANUP(qemu_args_done)
 
+/* The QEMU of guests with those processors (vmm_config.arch). */
+const struct program *qemu_program(const char *arch);
 /* 0, or -ENOTSUP for a kernel that offers nothing that this VMM has. */
-int qemu_takes_kernel(unsigned offers, struct mvm_error *err);
+int qemu_takes_kernel(const char *arch, unsigned offers, struct mvm_error *err);
 /* The program's name first. What the kernel, the disks and the network of a VM that continues are, its state says: the
  * devices are the same, the kernel is left out. */
 int qemu_args(struct args *a, const struct vmm_config *c, struct mvm_error *err) MVM_MUST_CHECK;

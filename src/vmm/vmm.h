@@ -45,7 +45,8 @@ enum vmm_net {
 
 struct vmm_config {
     const char *name;       /* of the VM: for messages and the process's title */
-    const char *kernel;     /* uncompressed ELF with a PVH note; unused where `incoming` */
+    const char *arch;       /* what the guest's processors are, as os_arch() calls them; NULL: this machine's */
+    const char *kernel;     /* uncompressed ELF with a PVH note, or an aarch64 Image; unused where `incoming` */
     const char *initrd;     /* NULL: none */
     unsigned kernel_offers; /* kernel_offers.h: the backend chooses by it, or refuses the kernel */
     const char *cmdline;    /* what the image and the role want; the backend adds console, clock and reboot settings */
@@ -126,16 +127,17 @@ struct vmm_facts {
 struct vmm_ops {
     const char *name;
     struct vmm_caps caps;
-    /* 0 if it can run here, else -errno with what is missing and what to install. */
-    int (*available)(struct mvm_error *err);
+    /* 0 if it can run guests of that architecture here (NULL: this machine's), else -errno with what is missing and
+     * what to install. */
+    int (*available)(const char *arch, struct mvm_error *err);
     /* The program's own account of its version, one line. */
     int (*version)(char *out, size_t size, struct mvm_error *err);
     /* What would be in force around this VMM, found out by running its program in the jail for a moment. */
     int (*confinement)(struct jail_report *ret, struct mvm_error *err);
     /* What a VMM started with that config would be. */
     int (*identity)(const struct vmm_config *c, struct vmm_identity *ret, struct mvm_error *err);
-    /* -ENOTSUP with what to do where it has no devices for a kernel with those kernel_offers. */
-    int (*takes_kernel)(unsigned offers, struct mvm_error *err);
+    /* -ENOTSUP with what to do where it has no devices for a kernel of that architecture with those kernel_offers. */
+    int (*takes_kernel)(const char *arch, unsigned offers, struct mvm_error *err);
     /* Takes the lock by which a VMM has the disk for writing, for as long as the descriptor is open: 0, -errno; where
      * one has it, waits for that one's end, or -EAGAIN. */
     int (*lock_disk)(int disk_fd, bool wait);
@@ -197,6 +199,8 @@ bool vmm_is_chosen(const char *name);
  * missing. */
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err) MVM_MUST_CHECK;
 extern const struct vmm_ops vmm_qemu, vmm_firecracker;
+/* True where the guest's processors are others than this machine's: they can be emulated alone. */
+bool vmm_is_foreign(const char *arch);
 /* 0, or why the backend cannot run with that acceleration, or have that network ("none" is nothing): with what could.
  */
 int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool network,
@@ -217,6 +221,9 @@ extern const struct vmm_ops *const vmm_all[];
  * it.
  */
 int vmm_choose_accel(int state_fd, const char *force, struct vmm_accel *ret, struct mvm_error *err) MVM_MUST_CHECK;
+/* The same for a guest with those processors: others than this machine's are emulated, and a forced "kvm" fails. */
+int vmm_choose_accel_for(const char *arch, int state_fd, const char *force, struct vmm_accel *ret,
+                         struct mvm_error *err) MVM_MUST_CHECK;
 /* What MVM_ACCEL is to be for software emulation. */
 extern const char vmm_emulation[];
 /* How long the host takes to make a VM with hardware acceleration, in ms; negative where there is none. hint (static):

@@ -101,6 +101,17 @@ static void test_choose(void)
            strcmp(a.name, first.name) == 0,
        "nor is one that names no acceleration");
     CLEAN_FD int read_only = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const char *foreign = strcmp(os_arch(), "aarch64") == 0 ? "x86_64" : "aarch64";
+    if (vmm_choose_accel(folder, NULL, &first, &e) < 0)
+        abort();
+    ok(vmm_choose_accel_for(os_arch(), folder, NULL, &a, &e) == 0 && strcmp(a.reason, first.reason) == 0 &&
+           vmm_choose_accel_for(NULL, folder, NULL, &a, &e) == 0 && strcmp(a.reason, first.reason) == 0,
+       "a guest for this machine's processors gets the same");
+    ok(vmm_choose_accel_for(foreign, folder, NULL, &a, &e) == 0 && vmm_accel_emulates(&a) && strstr(a.reason, foreign),
+       "one for others is emulated, and that is the reason: %s", a.reason);
+    ok(vmm_choose_accel_for(foreign, folder, "kvm", &a, &e) == -ENOTSUP && strstr(e.msg, foreign) && e.hint[0],
+       "kvm cannot be forced on it: %s", e.msg);
+    ok(vmm_choose_accel_for(foreign, folder, "hvf", &a, &e) == -EINVAL, "nor one that there is not");
     ok(vmm_choose_accel(read_only, NULL, &a, &e) == 0 && a.name[0],
        "where no verdict can be kept one is found all the same");
 }

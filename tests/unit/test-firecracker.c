@@ -382,7 +382,7 @@ static void test_versions(void)
     CLEAN_FREE char *path = strdup(getenv("PATH"));
     CLEAN_FREE char *both = NULL;
     setenv("PATH", folder, 1);
-    ok(vmm_firecracker.available(&e) == -ENOENT && strstr(e.msg, "firecracker is not installed") && e.hint[0],
+    ok(vmm_firecracker.available(NULL, &e) == -ENOENT && strstr(e.msg, "firecracker is not installed") && e.hint[0],
        "where it is missing that is said");
     if (asprintf(&both, "%s:%s", folder, path) < 0)
         abort();
@@ -391,7 +391,7 @@ static void test_versions(void)
         snprintf(text, sizeof(text), "#!/bin/sh\necho '%s'\n", versions[i].says);
         put_program(text);
         e = (struct mvm_error)MVM_ERROR_INIT;
-        ok(vmm_firecracker.available(&e) == versions[i].r &&
+        ok(vmm_firecracker.available(NULL, &e) == versions[i].r &&
                (versions[i].r == 0 || (strstr(e.msg, versions[i].says) && strstr(e.msg, "1.12 or later"))),
            "%s is %s", versions[i].says, versions[i].r ? "refused by number" : "taken");
     }
@@ -435,12 +435,16 @@ static void test_program(void)
 static void test_kernels(void)
 {
     struct mvm_error e = MVM_ERROR_INIT;
+    ok(vmm_firecracker.available("m68k", &e) == -ENOTSUP && strstr(e.msg, "for m68k") && strstr(e.hint, "qemu"),
+       "a guest for other processors is refused, and who could run it is told");
+    e = (struct mvm_error)MVM_ERROR_INIT;
     ok(vmm_refuse_kernel(0, "stone wants more", &e) == -ENOTSUP && strstr(e.msg, "offers nothing: stone wants more"),
        "a kernel is refused by what it offers and what is wanted");
     e = (struct mvm_error)MVM_ERROR_INIT;
-    ok(vmm_firecracker.takes_kernel(KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_VSOCK), NULL) == 0,
+    ok(vmm_firecracker.takes_kernel(NULL, KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_VSOCK), NULL) == 0,
        "a kernel with virtio sockets that finds its devices is taken");
-    ok(vmm_firecracker.takes_kernel(KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE), &e) == -ENOTSUP &&
+    ok(vmm_firecracker.takes_kernel(NULL, KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_CONSOLE), &e) ==
+               -ENOTSUP &&
            strstr(e.msg, "offers mmio-acpi, console: firecracker wants vsock and one of mmio-cmdline, mmio-acpi"),
        "one without them is not: %s", e.msg);
 }

@@ -431,6 +431,16 @@ static void test_kernel(void)
     ok(kernel_check(fd, &err) == 1, "the ELF is a kernel");
     ok(kernel_check(cut, &err) == 0 && says(&err, "ends early"), "cut off it is none");
     ok(kernel_check(bz, &err) == 0 && says(&err, "not a kernel"), "a small bzImage is none");
+    CLEAN_FREE uint8_t *arm = calloc(1, KERNEL_SIZE);
+    if (!arm)
+        abort();
+    memcpy(arm + 56, "ARM\x64", 4);
+    put_file("Image", arm, KERNEL_SIZE);
+    put_file("tiny", arm, 40);
+    CLEAN_FD int image = open("Image", O_RDONLY | O_CLOEXEC), short_fd = open("tiny", O_RDONLY | O_CLOEXEC);
+    ok(kernel_check(image, &err) == 1 && !strcmp(kernel_arch(image), "aarch64") && !strcmp(kernel_arch(fd), "x86_64"),
+       "what processors a kernel is for is seen in it");
+    ok(!kernel_arch(bz) && !kernel_arch(short_fd), "but not in what is none");
     char release[32], tiny[4];
     ok(kernel_release(fd, release, sizeof(release), &err) == 0 && !strcmp(release, "6.1.2-test"),
        "its release is found behind the banner");

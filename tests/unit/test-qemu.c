@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define QEMU_PROGRAM "qemu-system-x86_64"
+
 static const char *line_of(const struct vmm_config *c)
 {
     static char line[4096];
@@ -26,6 +28,7 @@ static struct vmm_config config(void)
 {
     return (struct vmm_config){
         .name = "web",
+        .arch = "x86_64",
         .kernel = "/i/vmlinux",
         .kernel_offers =
             KERNEL_OFFER(KERNEL_MMIO_ACPI) | KERNEL_OFFER(KERNEL_PCI) | KERNEL_OFFER(KERNEL_CONSOLE), /* Debian's */
@@ -100,8 +103,9 @@ static void test_offers(void)
         struct mvm_error e = MVM_ERROR_INIT;
         CLEAN_ARGS struct args a = {0};
         c.kernel_offers = bad[i].offers;
-        ok(qemu_takes_kernel(c.kernel_offers, NULL) == -ENOTSUP && qemu_args(&a, &c, &e) == -ENOTSUP && a.n == 0 &&
-               strstr(e.msg, bad[i].words) && e.phase == MVM_PHASE_RUNTIME_BACKEND && strstr(e.hint, "kernel_offers"),
+        ok(qemu_takes_kernel(c.arch, c.kernel_offers, NULL) == -ENOTSUP && qemu_args(&a, &c, &e) == -ENOTSUP &&
+               a.n == 0 && strstr(e.msg, bad[i].words) && e.phase == MVM_PHASE_RUNTIME_BACKEND &&
+               strstr(e.hint, "kernel_offers"),
            "a kernel that %s is refused by name, with the way out", bad[i].words);
     }
 }
@@ -126,14 +130,17 @@ static void test_identity(void)
     struct vmm_config c = config();
     char text[200];
     setenv("PATH", folder, 1);
-    ok(vmm_qemu.available(&e) == -ENOENT && strstr(e.msg, QEMU_PROGRAM) && strstr(e.hint, QEMU_PACKAGE),
+    ok(vmm_qemu.available("x86_64", &e) == -ENOENT && strstr(e.msg, QEMU_PROGRAM) && strstr(e.hint, "qemu-system-x86"),
        "where QEMU is missing its package is named");
+    ok(vmm_qemu.available("aarch64", &e) == -ENOENT && strstr(e.msg, "qemu-system-aarch64") &&
+           strstr(e.hint, "qemu-system-arm"),
+       "and that of another architecture's guests");
     static const char script[] = "#!/bin/sh\necho 'QEMU emulator version 7'\necho more\n";
     CLEAN_FD int fd = open(program, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
     if (fd < 0 || fd_write_all(fd, script, sizeof(script) - 1) < 0)
         abort();
     fd_closep(&fd);
-    ok(vmm_qemu.available(NULL) == 0 && vmm_qemu.version(text, sizeof(text), NULL) == 0 &&
+    ok(vmm_qemu.available("x86_64", NULL) == 0 && vmm_qemu.version(text, sizeof(text), NULL) == 0 &&
            strcmp(text, "QEMU emulator version 7") == 0,
        "its version is the first line that it says");
     struct vmm_identity one = identity_of(&c), other;
@@ -172,9 +179,46 @@ static void test_disks(void)
     rmdir(folder);
 }
 
+/* Nothing but the machine differs: what the host gives and takes is the same. */
+static void test_virt(void)
+{
+    struct vmm_config c = config();
+    c.arch = "aarch64";
+    is_line(&c,
+            " -name mvm-web -M virt,memory-backend=ram,gic-version=2 -nodefaults -no-user-config -display none "
+            "-no-reboot -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -accel "
+            "tcg,thread=multi -cpu max,pauth=off -smp 2 -m 256 -object memory-backend-ram,id=ram,size=256M"
+            " -kernel /i/vmlinux -append console=ttyAMA0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on "
+            "mvm.root=vda"
+            " -blockdev driver=raw,node-name=disk0,read-only=on,discard=ignore,file.driver=file,"
+            "file.filename=/i/root,,fs,file.locking=off"
+            " -device virtio-blk-pci,drive=disk0,serial=disk0,werror=report,rerror=report"
+            " -blockdev driver=raw,node-name=disk1,read-only=off,discard=unmap,file.driver=file,file.filename=/v/own"
+            " -device virtio-blk-pci,drive=disk1,serial=disk1,werror=report,rerror=report"
+            " -netdev dgram,id=net0,local.type=fd,local.str=13"
+            " -device virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile="
+            " -chardev socket,id=console,fd=11 -serial chardev:console -chardev socket,id=control,fd=12"
+            " -mon chardev=control,mode=control -device virtio-serial-pci,max_ports=2 -chardev socket,id=channel,fd=10"
+            " -device virtserialport,chardev=channel,name=mvm.agent",
+            "a guest for aarch64 has the virt machine, with its devices on PCI");
+    ok(strncmp(line_of(&c), "qemu-system-aarch64 ", 20) == 0 &&
+           strcmp(qemu_program("x86_64")->name, "qemu-system-x86_64") == 0,
+       "and that machine's own QEMU");
+    c.vcpus = 9;
+    ok(strstr(line_of(&c), ",gic-version=3 "), "with more than eight processors it has another interrupt controller");
+    snprintf(c.accel.name, sizeof(c.accel.name), "kvm");
+    ok(strstr(line_of(&c), ",gic-version=host ") && strstr(line_of(&c), " -cpu host "),
+       "with hardware acceleration it has the host's");
+    struct mvm_error e = MVM_ERROR_INIT;
+    ok(qemu_takes_kernel("aarch64", BOTH(KERNEL_MMIO_ACPI, KERNEL_CONSOLE), &e) == -ENOTSUP &&
+           strstr(e.msg, "qemu wants console and pci"),
+       "an aarch64 kernel without PCI is refused, and what is wanted is told");
+}
+
 int main(void)
 {
     test_identity();
+    test_virt();
     test_disks();
     test_offers();
     struct vmm_config c = config();

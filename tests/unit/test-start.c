@@ -124,6 +124,15 @@ static void test_image(void)
     put_metadata("{\"name\":\"x\",\"system\":\"x86_64-linux\",\"min_memory_mib\":8}");
     ok(start("fits", true, &info, &e) == 0, "one with which all is well is");
     fd_closep(&info.tether);
+    static const char kernel[64] = {[56] = 'A', 'R', 'M', 0x64};
+    CLEAN_FD int dir = open(image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    put_metadata("{\"name\":\"x\",\"system\":\"aarch64-linux\",\"min_memory_mib\":8,\"kernel_offers\":[\"pci\","
+                 "\"console\"]}");
+    if (path_write_file(dir, "vmlinux", kernel, sizeof(kernel), 0644, false, NULL) < 0)
+        abort();
+    ok(start("foreign", true, &info, &e) == -ENOENT && strstr(e.msg, "qemu-system-aarch64 is not installed") &&
+           strstr(e.hint, "qemu-system-arm"),
+       "one with another architecture's kernel wants that one's VMM: %s", e.msg);
 }
 
 int main(int argc, char **argv)
@@ -132,7 +141,8 @@ int main(int argc, char **argv)
         return supervise(argv + 2);
     folder = tap_folder();
     CLEAN_FREE char *state = path_join(folder, "state", NULL), *cache = path_join(folder, "cache", NULL);
-    CLEAN_FREE char *images = path_join(folder, "image", NULL), *program = path_join(folder, QEMU_PROGRAM, NULL);
+    CLEAN_FREE char *images = path_join(folder, "image", NULL),
+                    *program = path_join(folder, "qemu-system-x86_64", NULL);
     CLEAN_FREE char *cmdline = path_join(images, "cmdline.txt", NULL);
     image = images;
     setenv("MVM_HOME", state, 1);
