@@ -312,13 +312,19 @@ static void keep_lease(int fd, const struct card *c, struct dhcp_lease lease)
     }
 }
 
-static int configure_by_dhcp(int fd, const struct card *c, struct msg_configure *m)
+static pid_t keeper; /* whoever keeps the lease that the card has, or had before */
+
+static void stop_lease(void)
 {
-    static pid_t keeper; /* whoever keeps the lease of the card that this was before */
-    struct dhcp_lease lease;
     if (keeper)
         kill(keeper, SIGKILL);
     keeper = 0;
+}
+
+static int configure_by_dhcp(int fd, const struct card *c, struct msg_configure *m)
+{
+    struct dhcp_lease lease;
+    stop_lease();
     int r = dhcp_request(c->name, c->mac, NULL, clock_deadline(DHCP_DEADLINE_MS), &lease);
     if (r < 0)
         return r;
@@ -357,35 +363,48 @@ int net_isolate(void)
     return fd < 0 ? -errno : link_up(fd, 1);
 }
 
+/* Its link is down: the VMM sees to that. */
+static void unlink_card(int fd, const struct card *c, char *address)
+{
+    stop_lease();
+    forget_address(fd, c, address);
+    *address = '\0';
+}
+
+static int link_card(int fd, struct card *c, struct msg_configure *m, bool dhcp, bool again, char *address, size_t size)
+{
+    bool moved;
+    int r = move(fd, c, m, &moved);
+    if (r == 0 && again && dhcp && !moved && *address) {
+        snprintf(m->address, sizeof(m->address), "%s", address);
+        return 0;
+    }
+    if (dhcp || strcmp(address, m->address) != 0)
+        forget_address(fd, c, address);
+    if (r == 0)
+        r = dhcp ? configure_by_dhcp(fd, c, m) : apply(fd, c, m);
+    if (r == 0)
+        write_resolv_conf(m->dns);
+    snprintf(address, size, "%s", r < 0 ? "" : m->address);
+    return r;
+}
+
 void net_configure(struct msg_configure *m, bool dhcp, bool again, char *problem, size_t size)
 {
-    static char before[sizeof(m->address)]; /* the address that it has */
-    bool moved = false;
+    static char address[sizeof(m->address)]; /* that it has */
+    struct card *card = &prepared.card;
+    int r = 0;
     problem[0] = '\0';
     CLEAN_FD int fd = TAKE_FD(prepared.netlink);
     if (again)
         fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    struct card *card = &prepared.card;
-    if (!card->index || (!m->address[0] && !dhcp)) {
-        m->address[0] = '\0';
-        return;
-    }
-    int r = move(fd, card, m, &moved);
-    if (r == 0 && again && dhcp && !moved) {
-        snprintf(m->address, sizeof(m->address), "%s", before);
-        return;
-    }
-    if (dhcp || strcmp(before, m->address) != 0)
-        forget_address(fd, card, before);
-    if (r == 0)
-        r = dhcp ? configure_by_dhcp(fd, card, m) : apply(fd, card, m);
+    if (card->index && m->unlinked)
+        unlink_card(fd, card, address);
+    else if (card->index && (m->address[0] || dhcp))
+        r = link_card(fd, card, m, dhcp, again, address, sizeof(address));
+    snprintf(m->address, sizeof(m->address), "%s", address);
     if (r == -ETIMEDOUT)
         snprintf(problem, size, "no DHCP server answered on %s", card->name);
     else if (r < 0)
         snprintf(problem, size, "the network cannot be set up: %s", strerror(-r));
-    else
-        write_resolv_conf(m->dns);
-    if (r < 0)
-        m->address[0] = '\0';
-    snprintf(before, sizeof(before), "%s", m->address);
 }

@@ -33,6 +33,10 @@ static void send_configure(struct supervisor *s)
     snprintf(m.gateway, sizeof(m.gateway), NET_GATEWAY);
     m.mtu = NET_MTU;
     snprintf(m.dns, sizeof(m.dns), NET_DNS);
+    if (runfile_is_unlinked(&s->run)) {
+        m.unlinked = true;
+        m.address[0] = m.address6[0] = m.gateway[0] = m.dns[0] = '\0';
+    }
     m.store_check = s->run.store_check;
     m.copied = s->run.state[0] && s->vm.stage == VM_RESTORING;
     m.window = ROUTER_WINDOW;

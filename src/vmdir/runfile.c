@@ -48,6 +48,11 @@ static const struct json_field fields[] = {
 #undef LATER_NUMBER
 };
 
+bool runfile_is_unlinked(const struct runfile *r)
+{
+    return !r->member_of[0] && strstr(r->network, "@none"); /* one layer that allows nothing is enough */
+}
+
 int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err)
 {
     CLEAN_JSON json_object *o = json_object_new_object();

@@ -55,6 +55,9 @@ struct runfile {
     bool store_check; /* the guest is to check the store's disk before use */
 };
 
+/* A VM that may reach nothing, nor other VMs, keeps its card, so that it can have any snapshot of its image, but the
+ * card has no link. */
+bool runfile_is_unlinked(const struct runfile *r);
 int runfile_save(const struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;
 /* -ENOENT, -EINVAL where it is damaged or of another version, and what reading gives. */
 int runfile_load(struct runfile *r, int dirfd, struct mvm_error *err) MVM_MUST_CHECK;

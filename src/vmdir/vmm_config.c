@@ -91,6 +91,7 @@ int vmm_plan(struct vmm_plan *p, const struct runfile *run, const struct vmm_sou
         .incoming = source->restore,
         .net = VMM_NET_FRAMES,
         .mac = NET_MAC,
+        .unlinked = !source->share && runfile_is_unlinked(run), /* what becomes a snapshot has a link */
         .accel = run->accel,
         .count = run->counting != COUNTING_OFF,
         .initcalls = run->counting == COUNTING_INITCALLS,

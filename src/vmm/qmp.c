@@ -19,7 +19,7 @@ _Static_assert(ARRAY_SIZE(ids) == COMMANDS, "an id for each command");
 
 struct vmm {
     int control_fd;
-    bool stops_to_save;
+    bool stops_to_save, unlinked;
     struct vmm_facts facts;
     struct buf in;
     struct {
@@ -96,10 +96,22 @@ int qmp_pause(struct vmm *v, struct vmm_done d)
     return simple(v, PAUSE, "stop", NULL, d);
 }
 
+/* A guest that was restored has the link of its snapshot. */
+static int set_link(const struct vmm *v)
+{
+    return send_with_fd(v->control_fd,
+                        v->unlinked ? "{\"execute\":\"qmp_capabilities\"}"
+                                      "{\"execute\":\"set_link\",\"arguments\":{\"name\":\"net0\",\"up\":false}}"
+                                    : "{\"execute\":\"qmp_capabilities\"}"
+                                      "{\"execute\":\"set_link\",\"arguments\":{\"name\":\"net0\",\"up\":true}}",
+                        -1);
+}
+
 int qmp_resume(struct vmm *v, struct vmm_done d)
 {
+    int r = set_link(v);
     v->resume_until = clock_deadline(RESUME_MS);
-    return simple(v, RESUME, "cont", NULL, d);
+    return r < 0 ? r : simple(v, RESUME, "cont", NULL, d);
 }
 
 /* query-cpus-fast does not say what halted: the monitor for people does. */
@@ -300,8 +312,11 @@ int qmp_open(int control_fd, const struct vmm_config *c, struct vmm **ret)
         return -ENOMEM;
     v->control_fd = control_fd;
     v->stops_to_save = vmm_accel_emulates(&c->accel);
+    v->unlinked = c->unlinked;
     v->in = (struct buf)BUF_INIT(INPUT_MAX);
     *ret = v;
+    if (c->unlinked && !c->incoming)
+        (void)!set_link(v); /* the agent is told as well */
     return 0;
 }
 

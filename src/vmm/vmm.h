@@ -67,6 +67,7 @@ struct vmm_config {
     int control_fd; /* connected stream socket: the backend's own control protocol; see `open` */
     int frames_fd;  /* a datagram socket: each Ethernet frame of the guest's card is one datagram */
     const char *mac;
+    bool unlinked; /* the card has no link, where the backend can take it away */
     int log_fd;    /* the VMM's stderr */
     int dir_fd;    /* the VM's folder, where a backend may have one of its own; -1: none */
     int cgroup_fd; /* the folder of the cgroup that it is born in; 0: the caller's */

@@ -352,7 +352,7 @@ MESSAGE(configure, MSG_CONFIGURE, F_TEXT(1, msg_configure, hostname), F_U64(2, m
         F_BYTES(3, msg_configure, seed, seed_len), F_TEXT(4, msg_configure, address), F_TEXT(5, msg_configure, gateway),
         F_TEXT(6, msg_configure, dns), F_BOOL(7, msg_configure, store_check), F_TEXT(8, msg_configure, machine_id),
         F_BOOL(9, msg_configure, copied), F_U64(10, msg_configure, window), F_U64(11, msg_configure, mtu),
-        F_TEXT(12, msg_configure, mac), F_TEXT(13, msg_configure, address6))
+        F_TEXT(12, msg_configure, mac), F_TEXT(13, msg_configure, address6), F_BOOL(14, msg_configure, unlinked))
 MESSAGE(configured, MSG_CONFIGURED, F_TEXT(1, msg_configured, problem), F_TEXT(2, msg_configured, address),
         F_TEXT(3, msg_configured, store), F_U64(4, msg_configured, window), F_BOOL(5, msg_configured, services),
         F_BOOL(6, msg_configured, slow), F_BOOL(7, msg_configured, connects), F_BOOL(8, msg_configured, moves))

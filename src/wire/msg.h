@@ -160,6 +160,7 @@ struct msg_configure {
     uint64_t mtu;        /* of the network card; 0: leave it */
     char mac[18];        /* of the network card, "52:54:00:12:34:56"; "": leave it */
     char address6[44];   /* of the guest, besides what it makes itself, with the prefix's length; "" for none */
+    bool unlinked;       /* the network card has no link, and gets no address */
 };
 int msg_configure_encode(struct buf *b, const struct msg_configure *m) MVM_MUST_CHECK;
 int msg_configure_decode(struct msg_configure *m, const void *p, size_t n) MVM_MUST_CHECK;

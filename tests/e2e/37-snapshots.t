@@ -52,6 +52,17 @@ in_vm one 'echo one > /etc/mine'
 is 'what one writes the other does not see' "$(in_vm two 'cat /etc/mine 2>/dev/null || echo none')" none
 mvm down two >/dev/null
 
+# A network's policy is the VM's own, whatever the snapshot's was.
+link_is() { [ "$(mvm inspect "$1" --json | jq -r .address) $(in_vm "$1" 'cat /sys/class/net/eth0/carrier; ip -4 -o addr show eth0 | wc -l; ip route | wc -l' | tr '\n' ' ')" = "$2" ]; }
+run mvm up --from web:clean --name closed --network none --json
+is 'a VM with --network none continues from any snapshot' "$(json '.mode, .address' | tr '\n' ' ')" 'warm null '
+check 'its card has no link, no address and no route' eventually 20 link_is closed 'null 0 0 0 '
+run mvm snapshot create closed none --json
+mvm down closed >/dev/null
+mvm up --from closed:none --name open --network public >/dev/null
+check 'a copy with another policy has them again' eventually 20 link_is open '10.0.2.15/24 1 1 2 '
+mvm down open >/dev/null
+
 # A fork: both go on, each with its own.
 run mvm fork one other --json
 is 'a running VM is copied' "$status/$(json '.name + " " + .mode')" '0/other warm'
