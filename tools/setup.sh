@@ -5,6 +5,7 @@ packages_build="gcc libc6-dev meson ninja-build pkg-config libjson-c-dev libssl-
 libzstd-dev liblzma-dev zlib1g-dev libcurl4-openssl-dev libgit2-dev libsqlite3-dev libslirp-dev"
 packages_run="qemu-system-x86 bubblewrap libslirp0 mmdebstrap git ca-certificates"
 packages_kernel="linux-source gcc libc6-dev make flex bison bc libelf-dev xz-utils"
+packages_aarch64="qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross" # guests of that architecture, and their agent
 packages_check="clang clang-format clang-tidy libclang-rt-14-dev shellcheck mandoc perl e2fsprogs procps jq python3 strace
 iproute2 curl minisign openssl dpkg-dev zsh fish python3-pexpect python3-pip chromium"
 
