@@ -48,6 +48,10 @@ int os_stream_pair(int ret[2]) MVM_MUST_CHECK;
 int os_packet_pair(int ret[2]) MVM_MUST_CHECK;
 /* Each send is received whole or lost; nothing tells one end that the other has closed. */
 int os_datagram_pair(int ret[2]) MVM_MUST_CHECK;
+/* The address of a Unix socket with that name in the folder, for this process and those that have the folder under the
+ * same number. Where the system has none but by the folder's path, -ENAMETOOLONG where that is too long. */
+struct sockaddr_un;
+int os_socket_address(int dirfd, const char *name, struct sockaddr_un *ret) MVM_MUST_CHECK;
 /* The process at the other end when it connected; 0 where that is not known. */
 pid_t os_peer(int sock);
 /* What a process has used: processor time, and its memory that is not swapped out. -ESRCH where there is none. */

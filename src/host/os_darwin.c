@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/event.h>
 #include <sys/file.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/sysctl.h>
@@ -136,6 +137,16 @@ static int close_on_exec(const int *fds, size_t n)
             return -errno;
     }
     return 0;
+}
+
+int os_socket_address(int dirfd, const char *name, struct sockaddr_un *ret)
+{
+    char path[MAXPATHLEN];
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (fcntl(dirfd, F_GETPATH, path) < 0)
+        return -errno;
+    int n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s", path, name);
+    return n < (int)sizeof(ret->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
 int os_socket(int family, int type)

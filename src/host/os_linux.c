@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -148,6 +149,14 @@ void os_watch_clear(int fd)
 }
 
 /* ---- Sockets ---- */
+
+/* As short as any, however long the folder's path is. */
+int os_socket_address(int dirfd, const char *name, struct sockaddr_un *ret)
+{
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    int n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dirfd, name);
+    return n < (int)sizeof(ret->sun_path) ? 0 : -ENAMETOOLONG;
+}
 
 int os_socket(int family, int type)
 {

@@ -60,16 +60,19 @@ int api_call(struct api *a, const char *method, const char *path, json_object *b
     return r;
 }
 
-/* What a refusal says: the words of Firecracker's "fault_message", or else the body's text. One clause. */
+/* What a refusal says: the words of Firecracker's "fault_message", vfkit's "error", or else the body's text. One
+ * clause. */
 static void read_problem(const struct http_answer *h, char out[static API_PROBLEM_MAX])
 {
+    static const char *const keys[] = {"fault_message", "error"};
     CLEAN_JSON json_object *o = NULL;
     const char *words = NULL;
     *out = '\0';
     if (h->status < 300)
         return;
     if (h->len && json_parse(h->body, h->len, &o, NULL) == 0)
-        (void)!json_get_string(o, "fault_message", &words, NULL);
+        for (size_t i = 0; i < ARRAY_SIZE(keys) && !words; i++)
+            (void)!json_get_string(o, keys[i], &words, NULL);
     if (words)
         snprintf(out, API_PROBLEM_MAX, "%s", words);
     else

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "host/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,18 +21,10 @@ int socket_vmm_folder(const struct vmm_config *c, struct mvm_error *err)
     return path_open_dir(c->dir_fd, FOLDER, err);
 }
 
-static struct sockaddr_un address_in(int folder, const char *name)
-{
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/%s", folder, name);
-    return a;
-}
-
 /* Of the VMM before: it may still be ending, and has nothing of what is made now. */
 static int clear(int folder)
 {
-    static const char *const names[] = {SOCKET_VMM_API, SOCKET_VMM_VSOCK, SOCKET_VMM_VSOCK "_" SOCKET_VMM_PORT,
-                                        SOCKET_VMM_STATE};
+    static const char *const names[] = {SOCKET_VMM_API, SOCKET_VMM_VSOCK, SOCKET_VMM_AGENT, SOCKET_VMM_STATE};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (unlinkat(folder, names[i], 0) < 0 && errno != ENOENT)
             return -errno;
@@ -50,8 +43,9 @@ static int stream_socket(void)
 /* Where the VMM connects on behalf of the guest's agent. */
 static int listen_for_agent(int folder)
 {
-    const struct sockaddr_un a = address_in(folder, SOCKET_VMM_VSOCK "_" SOCKET_VMM_PORT);
-    CLEAN_FD int fd = stream_socket();
+    struct sockaddr_un a;
+    int r = os_socket_address(folder, SOCKET_VMM_AGENT, &a);
+    CLEAN_FD int fd = r < 0 ? r : stream_socket();
     if (fd < 0)
         return fd;
     if (bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 1) < 0)
@@ -59,10 +53,12 @@ static int listen_for_agent(int folder)
     return TAKE_FD(fd);
 }
 
-/* Its command socket, as soon as it is there. */
-static int connect_to(const struct process *p, int folder, struct mvm_error *err)
+int socket_vmm_connect(const struct process *p, int folder, struct mvm_error *err)
 {
-    const struct sockaddr_un a = address_in(folder, SOCKET_VMM_API);
+    struct sockaddr_un a;
+    int r = os_socket_address(folder, SOCKET_VMM_API, &a);
+    if (r < 0)
+        return mvm_error_errno(err, r, "the VMM's command socket");
     const uint64_t deadline = clock_deadline(LISTEN_MS);
     while (clock_left_ms(deadline) > 0) {
         CLEAN_FD int fd = stream_socket();
@@ -145,24 +141,32 @@ static int place(int fd, int number)
     return at == number ? TAKE_FD(at) : -EBUSY;
 }
 
-int socket_vmm_start(const struct vmm_config *c, const struct program *p, const char *const *argv,
-                     struct vmm_started *ret, struct mvm_error *err)
+int socket_vmm_prepare(const struct vmm_config *c, int *ret_listener, struct mvm_error *err)
 {
     CLEAN_FD int folder = socket_vmm_folder(c, err);
     if (folder < 0)
         return folder;
-    CLEAN_FD int listener = -1;
-    CLEAN_FD int folder_there = place(folder, SOCKET_VMM_FOLDER_FD);
-    CLEAN_FD int memory_there = c->memory_fd >= 0 ? place(c->memory_fd, SOCKET_VMM_MEMORY_FD) : -1;
-    int r = folder_there < 0 ? folder_there : c->memory_fd >= 0 && memory_there < 0 ? memory_there : clear(folder);
+    CLEAN_FD int there = place(folder, SOCKET_VMM_FOLDER_FD);
+    int r = there < 0 ? there : clear(folder);
     if (r == 0)
-        r = listener = listen_for_agent(folder);
-    if (r < 0)
-        return mvm_error_errno(err, r, "the VMM's folder");
-    r = start_jailed(c, p, argv, folder_there, memory_there, ret, err);
+        r = *ret_listener = listen_for_agent(there);
+    return r < 0 ? mvm_error_errno(err, r, "the VMM's folder") : TAKE_FD(there);
+}
+
+int socket_vmm_start(const struct vmm_config *c, const struct program *p, const char *const *argv,
+                     struct vmm_started *ret, struct mvm_error *err)
+{
+    CLEAN_FD int listener = -1;
+    CLEAN_FD int memory = c->memory_fd >= 0 ? place(c->memory_fd, SOCKET_VMM_MEMORY_FD) : -1;
+    if (c->memory_fd >= 0 && memory < 0)
+        return mvm_error_errno(err, memory, "the VMM's memory");
+    CLEAN_FD int folder = socket_vmm_prepare(c, &listener, err);
+    if (folder < 0)
+        return folder;
+    int r = start_jailed(c, p, argv, folder, memory, ret, err);
     if (r < 0)
         return r;
-    r = ret->control_fd = connect_to(&ret->process, folder, err);
+    r = ret->control_fd = socket_vmm_connect(&ret->process, folder, err);
     if (r < 0) {
         process_done(&ret->process);
         return r;

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct vmm_ops *const vmm_all[] = {&vmm_qemu, &vmm_firecracker, NULL};
+/* Other names of backends. */
+static const struct {
+    const char *alias, *name;
+} vmm_aliases[] = {{"vz", "apple-container"}, {"vfkit", "apple-container"}};
 
 /* Backends that users of the guide may name and that have not been built here. */
 static const struct {
@@ -12,8 +15,6 @@ static const struct {
 } vmm_absent[] = {
     {"libkrun", "its backend is not part of this build"},
     {"cloud-hypervisor", "its backend is not part of this build"},
-    {"apple-container", "Apple Virtualization exists on macOS only"},
-    {"vfkit", "Apple Virtualization exists on macOS only"},
 };
 
 unsigned vmm_volume_slots(unsigned volumes)
@@ -31,7 +32,7 @@ void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char ou
     uint8_t digest[SHA256_SIZE];
     char text[SHA256_HEX_SIZE];
     *out = '\0';
-    if (o == vmm_all[0] && c->net == VMM_NET_FRAMES && c->volume_slots == 0)
+    if (o == &vmm_qemu && c->net == VMM_NET_FRAMES && c->volume_slots == 0)
         return;
     sha256_init(&sha);
     sha256_update(&sha, facts, sizeof(facts));
@@ -45,10 +46,10 @@ int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool netw
     int r = 0;
     if (o->caps.hardware && vmm_accel_emulates(a)) {
         r = mvm_error_set(err, -ENOTSUP, "%s needs hardware acceleration: %s", o->name, a->reason);
-        mvm_error_hint(err, "use --hypervisor %s, which does without", vmm_all[0]->name);
+        mvm_error_hint(err, "use --hypervisor " VMM_DEFAULT ", which does without");
     } else if (network && !o->caps.card) {
         r = mvm_error_set(err, -ENOTSUP, "%s gives its guests no network here", o->name);
-        mvm_error_hint(err, "use --network none, or --hypervisor %s", vmm_all[0]->name);
+        mvm_error_hint(err, "use --network none, or --hypervisor " VMM_DEFAULT);
     }
     mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
     return r;
@@ -63,6 +64,9 @@ int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err
 {
     if (vmm_is_chosen(name))
         name = vmm_all[0]->name;
+    for (size_t i = 0; i < ARRAY_SIZE(vmm_aliases); i++)
+        if (strcmp(vmm_aliases[i].alias, name) == 0)
+            name = vmm_aliases[i].name;
     for (size_t i = 0; vmm_all[i]; i++) {
         if (strcmp(vmm_all[i]->name, name) == 0) {
             *ret = vmm_all[i];

@@ -196,10 +196,10 @@ void vmm_device_set(const struct vmm_ops *o, const struct vmm_config *c, char ou
 #define VMM_AUTO "auto"
 bool vmm_is_chosen(const char *name);
 /* The backend of that name, or the default one where it is to be chosen. -EINVAL with the list of names. Names that the
- * guide knows and this build has no backend for (firecracker, libkrun, apple-container, ...) are refused with what is
+ * guide knows and this build has no backend for (libkrun, ...) are refused with what is
  * missing. */
 int vmm_find(const char *name, const struct vmm_ops **ret, struct mvm_error *err) MVM_MUST_CHECK;
-extern const struct vmm_ops vmm_qemu, vmm_firecracker;
+extern const struct vmm_ops vmm_qemu, vmm_firecracker, vmm_vfkit;
 /* True where the guest's processors are others than this machine's: they can be emulated alone. */
 bool vmm_is_foreign(const char *arch);
 /* 0, or why the backend cannot run with that acceleration, or have that network ("none" is nothing): with what could.
@@ -208,10 +208,10 @@ int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool netw
                    struct mvm_error *err) MVM_MUST_CHECK;
 /* Sets -ENOTSUP for a kernel with those offers: wants says what the backend does. */
 int vmm_refuse_kernel(unsigned offers, const char *wants, struct mvm_error *err);
-/* All backends, NULL-terminated: for `doctor`. */
+/* All backends, NULL-terminated, in the order in which this system prefers them: that is where `auto` looks first. */
 extern const struct vmm_ops *const vmm_all[];
 /* Their names, and those of the accelerations, for texts that are made when this is compiled. */
-#define VMM_BACKENDS "qemu|firecracker"
+#define VMM_BACKENDS "qemu|firecracker|apple-container"
 #define VMM_DEFAULT  "qemu"
 #define VMM_ACCELS   "kvm or tcg"
 

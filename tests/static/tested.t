@@ -11,7 +11,8 @@ functions() {
     awk '/^[a-z]/ && /\(/ && !/^(static|typedef|extern|return)/ && !/;$/ {
         sub(/\(.*/, ""); sub(/.*[ *]/, ""); if ($0 != "main") print
     }
-    /^const struct [a-z_]+ [a-z_]+ = / { print $4 }' "$1"
+    /^const struct [a-z_]+ [a-z_]+ = / { print $4 }
+    /^const struct [a-z_]+ \*const [a-z_]+\[\] = / { sub(/\[.*/, "", $5); print $5 }' "$1"
     case $1 in
     src/cli/main.c) echo run:mvmctl ;;
     src/jail/inside.c) echo run:mvm-jail ;;

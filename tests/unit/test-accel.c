@@ -20,11 +20,15 @@ static void test_find(void)
     const struct vmm_ops *by_default = NULL, *named = NULL;
     ok(vmm_find(NULL, &by_default, &e) == 0 && vmm_find(by_default->name, &named, &e) == 0 && named == by_default,
        "the default backend has a name, by which it is found");
-    static const char *const absent[] = {"libkrun", "cloud-hypervisor", "apple-container", "vfkit"};
+    static const char *const absent[] = {"libkrun", "cloud-hypervisor"};
     for (size_t i = 0; i < ARRAY_SIZE(absent); i++)
         ok(vmm_find(absent[i], &named, &e) == -ENOTSUP && strstr(e.msg, absent[i]) &&
                e.phase == MVM_PHASE_RUNTIME_BACKEND && e.hint[0],
            "%s is known and not there, which is said with the reason", absent[i]);
+    const struct vmm_ops *apple = NULL, *alias = NULL;
+    ok(vmm_find("apple-container", &apple, &e) == 0 && vmm_find("vz", &alias, &e) == 0 && alias == apple &&
+           vmm_find("vfkit", &alias, &e) == 0 && alias == apple && strcmp(apple->name, "apple-container") == 0,
+       "Apple Virtualization has its short names");
     ok(vmm_find("xen", &named, &e) == -EINVAL && vmm_find("", &named, &e) == -EINVAL && named == by_default,
        "any other name is none");
 }

@@ -161,7 +161,8 @@ static void test_options(void)
        "the default of --timeout is told as it is");
     ok(opt_verbose.letter == 'v' && !opt_verbose.argument && !opt_json.argument && !opt_cold.argument,
        "flags take no argument");
-    ok(strcmp(opt_hypervisor.values, "auto|qemu|firecracker") == 0 && strstr(opt_system.values, "x86_64-linux|"),
+    ok(strcmp(opt_hypervisor.values, "auto|qemu|firecracker|apple-container") == 0 &&
+           strstr(opt_system.values, "x86_64-linux|"),
        "what takes one of some words lists them");
 }
 
