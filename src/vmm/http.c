@@ -75,7 +75,9 @@ static unsigned read_status(const char *p, const char *end)
 ssize_t http_answer(const struct buf *in, struct http_answer *ret)
 {
     const char *text = (const char *)in->data;
-    const char *blank = in->len ? memmem(text, in->len, "\r\n\r\n", 4) : NULL;
+    if (!text)
+        return 0;
+    const char *blank = memmem(text, in->len, "\r\n\r\n", 4);
     if (!blank)
         return in->len < HTTP_ANSWER_MAX ? 0 : -EPROTO;
     const char *fields = (const char *)memmem(text, in->len, "\r\n", 2) + 2;
