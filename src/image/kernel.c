@@ -27,6 +27,12 @@ static uint32_t get_u32(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+/* kernel: Documentation/arch/arm64/booting.rst */
+static bool is_arm64(const uint8_t *p, size_t n)
+{
+    return n >= 64 && memcmp(p + 56, "ARM\x64", 4) == 0;
+}
+
 static int read_whole(int fd, struct buf *out, struct mvm_error *err)
 {
     struct stat st;
@@ -73,7 +79,7 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
     if (r < 0)
         return r;
     const struct buf *elf = &in;
-    if (!is_elf(in.data, in.len)) {
+    if (!is_elf(in.data, in.len) && !is_arm64(in.data, in.len)) {
         size_t at = 0, len = 0;
         r = find_payload(&in, &at, &len, err);
         if (r == 0) {
@@ -85,7 +91,7 @@ int kernel_extract(int in_fd, int out_fd, struct mvm_error *err)
             return r;
         elf = &out;
     }
-    if (!is_elf(elf->data, elf->len))
+    if (elf == &out && !is_elf(elf->data, elf->len))
         return mvm_error_set(err, -EINVAL,
                              "the kernel within it is no ELF file (a compression other than zstd, xz and gzip?)");
     r = fd_write_all(out_fd, elf->data, elf->len);
@@ -116,12 +122,6 @@ union head {
     uint8_t bytes[64];
 };
 
-/* kernel: Documentation/arch/arm64/booting.rst */
-static bool is_arm64(const union head *h)
-{
-    return memcmp(h->bytes + 56, "ARM\x64", 4) == 0;
-}
-
 const char *kernel_arch(int fd)
 {
     union head head;
@@ -129,7 +129,7 @@ const char *kernel_arch(int fd)
         return NULL;
     if (is_elf(head.bytes, sizeof(head)))
         return head.elf.e_machine == EM_X86_64 ? "x86_64" : NULL;
-    return is_arm64(&head) ? "aarch64" : NULL;
+    return is_arm64(head.bytes, sizeof(head)) ? "aarch64" : NULL;
 }
 
 static int check_kernel(int fd, struct mvm_error *err)
@@ -145,7 +145,7 @@ static int check_kernel(int fd, struct mvm_error *err)
         return mvm_error_errno(err, r, "cannot read it");
     if (is_elf(head.bytes, sizeof(head)))
         return check_elf(fd, &head.elf, (uint64_t)st.st_size, err);
-    if (is_arm64(&head))
+    if (is_arm64(head.bytes, sizeof(head)))
         return 0;
     return mvm_error_set(err, -EINVAL, "neither an ELF file for x86-64 nor an aarch64 Image");
 }

@@ -6,7 +6,7 @@
 
 /* Takes the ELF out of a bzImage (boot protocol 2.08+, kernel: Documentation/arch/x86/boot.rst: payload_offset and
  * payload_length) and writes it to the empty file out_fd. Payloads: zstd, xz, gzip, or none. An input that is an ELF
- * already is copied. -EINVAL for what is no kernel. */
+ * already, or an aarch64 Image, is copied. -EINVAL for what is no kernel. */
 int kernel_extract(int in_fd, int out_fd, struct mvm_error *err) MVM_MUST_CHECK;
 
 /* 1 if the file is an ELF for x86-64 (or aarch64 Image) of at least 1 MiB, 0 with the reason in err if it is not,

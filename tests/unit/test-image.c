@@ -438,6 +438,7 @@ static void test_kernel(void)
     put_file("Image", arm, KERNEL_SIZE);
     put_file("tiny", arm, 40);
     CLEAN_FD int image = open("Image", O_RDONLY | O_CLOEXEC), short_fd = open("tiny", O_RDONLY | O_CLOEXEC);
+    ok(extract("Image", "k", &err) == 0 && same_files("k", "Image"), "an aarch64 Image is taken as it is");
     ok(kernel_check(image, &err) == 1 && !strcmp(kernel_arch(image), "aarch64") && !strcmp(kernel_arch(fd), "x86_64"),
        "what processors a kernel is for is seen in it");
     ok(!kernel_arch(bz) && !kernel_arch(short_fd), "but not in what is none");
