@@ -137,15 +137,19 @@ static int check_backend(const struct vmm_ops *backend, const struct runfile *ru
 static int choose_backend(const struct runfile *run, const struct machine_config *c, const char *name,
                           const struct vmm_ops **ret, struct mvm_error *err)
 {
+    struct mvm_error why = MVM_ERROR_INIT;
     int r = vmm_find(name, ret, err);
-    if (r == 0)
-        r = check_backend(*ret, run, c, err);
+    if (r < 0)
+        return r;
+    r = check_backend(*ret, run, c, &why);
     for (size_t i = 1; r < 0 && vmm_is_chosen(name) && vmm_all[i]; i++) {
         if (check_backend(vmm_all[i], run, c, NULL) < 0)
             continue;
         *ret = vmm_all[i];
         return 0;
     }
+    if (r < 0 && err)
+        *err = why;
     return r;
 }
 

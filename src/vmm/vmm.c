@@ -51,7 +51,7 @@ int vmm_check_host(const struct vmm_ops *o, const struct vmm_accel *a, bool netw
         r = mvm_error_set(err, -ENOTSUP, "%s gives its guests no network here", o->name);
         mvm_error_hint(err, "use --network none, or --hypervisor " VMM_DEFAULT);
     }
-    mvm_error_phase(err, MVM_PHASE_RUNTIME_BACKEND);
+    mvm_error_phase(r < 0 ? err : NULL, MVM_PHASE_RUNTIME_BACKEND);
     return r;
 }
 

@@ -21,8 +21,10 @@ writable() {
 }
 
 mode='coldthere was no snapshot of this image yet'
+# The network process of a VM that is alone starts when its guest asks for something, which this guest does not; a member's at once.
+run mvm network create app
 for vm in first second; do
-    run mvm up "$image" --name "$vm" --json
+    run mvm up "$image" --name "$vm" --network "$([ "$vm" = second ] && echo app || echo public)" --json
     started=$out
     is "T6: the $vm VM of an image starts in the jail" "$status $(json '.mode + .cold_reason')" "0 $mode"
     check "the snapshot of the $vm VM is kept" eventually 120 kept
@@ -39,9 +41,9 @@ is 'T6: the supervisor gains no privileges, and a filter of ours is in force' \
     "$(sed -n 's/^\(NoNewPrivs\|Seccomp_filters\):[[:space:]]*//p' "/proc/$supervisor/status" | tr '\n' ' ')" '1 1 '
 run mvm inspect second --json
 limits=$(json .limits)
-# Standard ones, two sockets to the supervisor and one to the network process, the VM's folder; a cgroup's folder, its parent's, and
-# a VMM's process.
-case $limits in none:*) descriptors=7 ;; *) descriptors=10 ;; esac
+# Standard ones, two sockets to the supervisor and one to the network process, the VM's folder; a member's: where others say that they
+# came, and where it says so to the network process; a cgroup's folder, its parent's, and a VMM's process.
+case $limits in none:*) descriptors=9 ;; *) descriptors=12 ;; esac
 check "T6: the second VM's network process runs" eventually 60 pgrep -P "$supervisor" -x mvm-network
 is 'T6: the launcher has no descriptor but its sockets, standard ones, its folder and those of a cgroup' \
     "$(for child in $(pgrep -P "$supervisor" -x mvm-launcher); do find "/proc/$child/fd" -type l | wc -l; done)" "$descriptors"

@@ -77,7 +77,9 @@ static int on_configure(const void *p, size_t n)
     if (m.hostname[0])
         memcpy(hostname, m.hostname, sizeof(hostname));
     agent.window = m.window;
-    agent.done = (struct msg_configured){.window = m.window, .connects = !cmdline_number("older=")};
+    const bool knows = !cmdline_number("older=");
+    /* It has no card whose addresses would have to move. */
+    agent.done = (struct msg_configured){.window = m.window, .connects = knows, .moves = knows};
     memcpy(agent.done.address, m.address, sizeof(agent.done.address));
     mux_set_send_window(channel, m.window);
     agent.copied = m.copied && agent.configured;

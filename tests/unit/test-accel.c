@@ -39,7 +39,8 @@ static void test_host(void)
     const struct vmm_accel tcg = {.name = "tcg", .reason = "stone"}, kvm = {.name = "kvm"};
     const struct vmm_ops *firecracker = NULL;
     struct mvm_error e = MVM_ERROR_INIT;
-    ok(vmm_check_host(vmm_all[0], &tcg, true, &e) == 0, "the default backend runs everywhere, with a network");
+    ok(vmm_check_host(vmm_all[0], &tcg, true, &e) == 0 && e.phase == MVM_PHASE_NONE,
+       "the default backend runs everywhere, with a network");
     ok(vmm_find("firecracker", &firecracker, &e) == 0 && vmm_check_host(firecracker, &tcg, false, &e) == -ENOTSUP &&
            strstr(e.msg, "acceleration: stone") && strstr(e.hint, vmm_all[0]->name),
        "one that needs hardware acceleration is refused with the reason why there is none: %s", e.msg);
