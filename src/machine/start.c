@@ -214,6 +214,13 @@ static void release(struct process *p)
     *p = (struct process)PROCESS_INIT;
 }
 
+/* One that has ended meanwhile did get ready: what is wrong its services say. */
+static bool came_up(const struct msg_status *st)
+{
+    enum vm_state state = vm_state_parse(st->state);
+    return state == VM_STATE_READY || (state == VM_STATE_STOPPING && st->services[0]);
+}
+
 static int failed(const struct msg_status *st, int dirfd, const struct runfile *run, struct mvm_error *err)
 {
     mvm_error_set(err, -ECHILD, "vm '%s' did not get ready: %s", run->name, st->problem);
@@ -265,7 +272,7 @@ static int start_in_dir(struct home *h, const struct machine_config *c, int vms_
     steps_add(&info->steps, "wait-ready", since);
     info->own_steps = info->steps.n;
     steps_parse(&info->steps, info->status.steps);
-    if (r == 0 && vm_state_parse(info->status.state) == VM_STATE_READY) {
+    if (r == 0 && came_up(&info->status)) {
         snprintf(info->state, sizeof(info->state), "%s", info->status.state);
         release(&supervisor);
         if (c->transient)
